@@ -1,0 +1,1 @@
+"""What every Régie service stands on."""

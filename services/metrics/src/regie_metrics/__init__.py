@@ -1,0 +1,1 @@
+"""Observations, roll-ups and series."""

@@ -1,0 +1,1 @@
+"""Connected channels and exactly-once delivery to every network."""

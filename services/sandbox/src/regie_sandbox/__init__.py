@@ -1,0 +1,1 @@
+"""A stand-in social network for trying and testing Régie."""

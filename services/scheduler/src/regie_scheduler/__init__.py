@@ -1,0 +1,1 @@
+"""Plans posts and says when they are due."""
