@@ -1,0 +1,1 @@
+"""One module for each network, all with the form of `connector.Connector`."""

@@ -1,0 +1,221 @@
+"""What a connector is: the form that every network is brought into.
+
+The delivery protocol (docs/architecture.md, ADR 0004) is written against these types. A connector keeps no
+state of its own between calls: what must last is handed to `save_handle` or `Credentials.refresh`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+
+class FailureKind(StrEnum):
+    """Why a delivery failed: a closed list (docs/errors.md)."""
+
+    AUTH_EXPIRED = "auth_expired"
+    CONTENT_REJECTED = "content_rejected"
+    DUPLICATE_CONTENT = "duplicate_content"
+    MEDIA_REJECTED = "media_rejected"
+    RATE_LIMITED = "rate_limited"
+    NETWORK_UNREACHABLE = "network_unreachable"
+    PLATFORM_ERROR = "platform_error"
+    UNSUPPORTED = "unsupported"
+    INTERNAL = "internal"
+
+
+class ConnectorError(Exception):
+    """ConnectorError
+    ├── NotSent          nothing reached the network; trying again is safe
+    ├── Refused          the network answered, and the answer is no
+    ├── OutcomeUnknown   the call left and no usable answer came back
+    └── CannotTell       `find` could neither find the post nor prove that it is absent
+    """
+
+
+class NotSent(ConnectorError):
+    """The call never left: no connection, or the local pool was full. Safe to try again."""
+
+
+class OutcomeUnknown(ConnectorError):
+    """The call left and no usable answer came back: timeout, dropped connection, 5xx, unreadable body."""
+
+
+class CannotTell(ConnectorError):
+    """`find` has no proof either way; asked again later, and at last by a person."""
+
+
+class Refused(ConnectorError):
+    """The network said no.
+
+    `retry_after` is set when the same call may succeed later (rate limits, maintenance said before any effect);
+    `None` means that trying again is useless until a person acts. `message` is the network's own words.
+    """
+
+    def __init__(self, kind: FailureKind, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Credentials(Protocol):
+    """The opened secrets of one channel."""
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """The newest secrets known to this process."""
+
+    async def refresh(
+        self,
+        used: Mapping[str, str],
+        renew: Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]],
+    ) -> Mapping[str, str]:
+        """Renews the secrets once, however many callers find them expired at the same time.
+
+        `used` are the secrets that the network called expired. When somebody has renewed them since, those are
+        returned and `renew` is not called; else `renew(used)` runs, and its result is sealed and committed
+        before it is returned.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A connected account as a connector sees it."""
+
+    server_url: str
+    remote_id: str
+    handle: str
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What `connect` found out. `secrets` are sealed by the caller and never logged."""
+
+    server_url: str
+    remote_id: str
+    handle: str
+    display_name: str
+    secrets: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An attached picture. `read` loads its bytes; `width` and `height` are pixels, `size` is bytes."""
+
+    media_id: str
+    alt_text: str
+    content_type: str
+    size: int
+    width: int
+    height: int
+    read: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One part of a thread. `key` is unique, chosen before the first attempt, and the same in every attempt."""
+
+    key: str
+    text: str
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A segment on the network. `id` is what the network needs to reply to it, `url` what people open."""
+
+    id: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Processing:
+    """The network took the segment and is still working on it; `check` asks again after `check_after`."""
+
+    handle: str
+    check_after: timedelta
+
+
+@dataclass(slots=True)
+class Draft:
+    """One delivery as a connector sees it.
+
+    `compose_time` is fixed with the delivery (UTC), so that every attempt sends the same bytes. `handles` are what
+    `prepare` saved; `remotes` are the segments that are out, in order: segment n replies to `remotes[n - 1]`.
+    """
+
+    account: Account
+    segments: Sequence[Segment]
+    visibility: str
+    language: str
+    compose_time: datetime
+    handles: dict[str, str] = field(default_factory=dict)
+    remotes: list[Remote] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Engagement:
+    """A person seen to react: kind is like, reply, repost or quote."""
+
+    actor_id: str
+    actor_handle: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Totals since publication, by the field's names (likes, replies, reposts, quotes, impressions)."""
+
+    remote_id: str
+    values: Mapping[str, int]
+    engagements: tuple[Engagement, ...] = ()
+
+
+SaveHandle = Callable[[str, str], Awaitable[None]]
+"""Persists one prepared handle by name, committed before it returns."""
+
+
+class Connector(Protocol):
+    """A network. Every method but `review` and `new_key` talks to it and is bounded in time.
+
+    Only `publish` changes what people see, and it is called at most once for each attempt. All methods raise
+    `NotSent`, `Refused` or `OutcomeUnknown` and nothing else for what a network can do to us; a method other than
+    `publish` raises `OutcomeUnknown` only to say that it does not know, and is then simply called again.
+    """
+
+    network: str
+
+    def new_key(self, now: datetime) -> str:
+        """Returns a fresh key for one segment, in the form that the network wants."""
+
+    def review(self, draft: Draft) -> None:
+        """Raises `Refused` where the content breaks a limit known without asking. Makes no call."""
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        """Proves the credentials and names the account. Raises `Refused(AUTH_EXPIRED)` for wrong ones."""
+
+    def needs_preparation(self, draft: Draft) -> bool:
+        """True when `prepare` has something to do."""
+
+    async def prepare(self, draft: Draft, save_handle: SaveHandle) -> None:
+        """Uploads what `publish` needs. Idempotent: skips what `draft.handles` already has."""
+
+    async def publish(self, draft: Draft, index: int) -> Remote | Processing:
+        """Makes segment `index` visible: the one mutation."""
+
+    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
+        """Asks about a segment that is being processed. Reads only."""
+
+    async def find(self, draft: Draft, index: int) -> Remote | None:
+        """Looks for segment `index` on the network after an unknown outcome. Reads only.
+
+        Returns where it is, or None when its absence is proven; raises `CannotTell` otherwise.
+        """
+
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
+        """Reads the numbers of up to 25 posts; those that are gone are left out."""
