@@ -1,0 +1,205 @@
+"""One HTTP call to a network, and what came of it in the words of `connector.py`.
+
+Shared by the connectors that speak HTTP. It only tells "nothing left" from "nobody knows"; what a status means
+is each connector's own knowledge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import httpx2
+
+from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
+
+BODY_LIMIT = 1_000_000
+"""Bytes of an answer that are kept; a longer one is cut and then has no JSON."""
+WORDS_LIMIT = 500
+LONGEST_WAIT = timedelta(hours=24)
+"""No network's word makes a delivery wait longer than its longest known window."""
+
+_NOT_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the network answered. `headers` are looked up in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> object | None:
+        """Returns the parsed body, or None where it is no JSON or was cut. Never raises."""
+        if len(self.body) > BODY_LIMIT:
+            return None
+        try:
+            parsed: object = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return parsed
+
+    def words(self) -> str:
+        """Returns the network's own words about an error: one line of at most 500 characters, never empty."""
+        phrases = list(dict.fromkeys(_phrases(self.json(), depth=3)))
+        line = _one_line(": ".join(phrases)) or _one_line(_plain_text(self.body))
+        return line or _status_line(self.status)
+
+
+async def call(
+    client: httpx2.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    json: object = None,
+    content: bytes | None = None,
+    params: Mapping[str, str] | None = None,
+    timeout: float = 20.0,
+) -> Answer:
+    """Makes one call and returns whatever was answered, of any status; redirects are not followed.
+
+    Bounded as a whole by `timeout` seconds, so that an answer that trickles ends too. Raises `NotSent` where
+    nothing reached the network and `OutcomeUnknown` where the call left and no whole answer came back.
+    """
+    request = _request(client, method, url, headers, json, content, params, timeout)
+    try:
+        async with asyncio.timeout(timeout):
+            response = await client.send(request, stream=True, follow_redirects=False)
+            try:
+                return Answer(response.status_code, response.headers, await _body(response))
+            finally:
+                await response.aclose()
+    except _NOT_SENT as error:
+        raise NotSent(_failure(request, error)) from error
+    except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, OSError, zlib.error) as error:
+        raise OutcomeUnknown(_failure(request, error)) from error
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Returns how long the network asks to wait (0 to 24 hours), or None where it does not say.
+
+    Reads `Retry-After` (seconds or an HTTP date), then `RateLimit-Reset` and `X-RateLimit-Reset` (seconds from
+    now, epoch in seconds or milliseconds, or ISO 8601).
+    """
+    lowered = {name.lower(): value.strip() for name, value in headers.items()}
+    for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
+        seconds = _seconds_until(lowered.get(name, ""), now)
+        if seconds is not None:
+            return timedelta(seconds=min(max(seconds, 0.0), LONGEST_WAIT.total_seconds()))
+    return None
+
+
+def _request(
+    client: httpx2.AsyncClient,
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | None,
+    json: object,
+    content: bytes | None,
+    params: Mapping[str, str] | None,
+    timeout: float,
+) -> httpx2.Request:
+    # A quarter each for the pool and the connection: both end before the whole does, and are then known as not sent.
+    bounds = httpx2.Timeout(timeout, connect=timeout / 4, pool=timeout / 4)
+    # Compression is declined, so that a small answer cannot unpack into a large one.
+    sent_headers = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
+    if any(re.search(r"[\x00-\x1f\x7f]", value) for value in sent_headers.values()):
+        raise NotSent("A header holds a control character: nothing was sent")
+    try:
+        return client.build_request(
+            method, url, headers=sent_headers, json=json, content=content, params=params, timeout=bounds
+        )
+    except (httpx2.InvalidURL, ValueError, TypeError) as error:
+        raise NotSent(f"The request could not be built ({type(error).__name__}): nothing was sent") from error
+
+
+async def _body(response: httpx2.Response) -> bytes:
+    """Reads at most one byte more than the limit, which marks the body as cut."""
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            break
+    if response.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompressobj(wbits=47).decompress(bytes(body), BODY_LIMIT + 1)
+    return bytes(body[: BODY_LIMIT + 1])
+
+
+def _failure(request: httpx2.Request, error: Exception) -> str:
+    # The host alone: paths and queries may carry what logs must not hold.
+    return f"{request.method} to {request.url.host} ended with {type(error).__name__}"
+
+
+def _phrases(value: object, depth: int) -> Iterable[str]:
+    """Yields the sentences of the usual error bodies, outermost first."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list) and depth > 0:
+        for item in value[:3]:
+            yield from _phrases(item, depth - 1)
+    elif isinstance(value, dict) and depth > 0:
+        for name in ("error", "title", "message", "msg", "error_description", "detail", "errors"):
+            yield from _phrases(value.get(name), depth - 1)
+
+
+def _plain_text(body: bytes) -> str:
+    text = body[:8_000].decode("utf-8", "replace")
+    if "<" not in text:
+        return text
+    text = re.sub(r"(?is)<(script|style|head)\b.*?</\1\s*>", " ", text)
+    return html.unescape(re.sub(r"<[^>]*>", " ", text))
+
+
+def _one_line(text: str) -> str:
+    """Keeps what a database and a log line can hold: no control characters, no lone surrogates."""
+    whole = text[: WORDS_LIMIT * 4].encode("utf-8", "replace").decode("utf-8")
+    line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", whole).split())
+    return line if len(line) <= WORDS_LIMIT else line[: WORDS_LIMIT - 1] + "…"
+
+
+def _status_line(status: int) -> str:
+    try:
+        return f"HTTP {status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"HTTP {status}"
+
+
+def _seconds_until(value: str, now: datetime) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return _seconds_until_date(value, now)
+    if not math.isfinite(number):
+        return None
+    if number < 100_000_000:
+        return number
+    epoch = number / 1000 if number > 100_000_000_000 else number
+    return epoch - now.timestamp()
+
+
+def _seconds_until_date(value: str, now: datetime) -> float | None:
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            moment = parse(value)
+        except (ValueError, TypeError, OverflowError):
+            continue
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (aware - now).total_seconds()
+    return None
