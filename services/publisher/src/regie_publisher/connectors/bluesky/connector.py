@@ -1,0 +1,210 @@
+"""Publishing to Bluesky: idempotent writes under our own record keys (ADR 0004, network class 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from http import HTTPStatus
+
+import httpx2
+
+from regie_chassis.clock import Clock, SystemClock
+from regie_publisher.connectors.bluesky.facets import mentioned_handles
+from regie_publisher.connectors.bluesky.numbers import likers, observation
+from regie_publisher.connectors.bluesky.pictures import load_rendition
+from regie_publisher.connectors.bluesky.records import (
+    COLLECTION,
+    UploadedPicture,
+    mention_handle,
+    picture_handle,
+    post_record,
+    remote_post,
+    review_draft,
+    strong_ref,
+)
+from regie_publisher.connectors.bluesky.sessions import (
+    DEFAULT_SERVER,
+    Server,
+    error_name,
+    home_server,
+    session_secrets,
+)
+from regie_publisher.connectors.bluesky.tids import TidClock
+from regie_publisher.connectors.connector import (
+    Account,
+    CannotTell,
+    Connection,
+    ConnectorError,
+    Draft,
+    FailureKind,
+    Observation,
+    OutcomeUnknown,
+    Picture,
+    Processing,
+    Refused,
+    Remote,
+    SaveHandle,
+)
+
+UPLOAD_TIMEOUT = 60.0
+"""Seconds for a picture of two megabytes on a slow line."""
+LIKERS_READ = 25
+
+
+class BlueskyConnector:
+    """A `Connector` for Bluesky.
+
+    `connect` takes the credentials `identifier` (handle, e-mail or DID) and `app_password`, and keeps
+    `access_jwt`, `refresh_jwt` and `did`. A Remote's id is `at-uri|cid`.
+    """
+
+    network = "bluesky"
+
+    def __init__(self, client: httpx2.AsyncClient, clock: Clock | None = None) -> None:
+        self._server = Server(client, clock or SystemClock())
+        self._tids = TidClock()
+
+    def new_key(self, now: datetime) -> str:
+        return self._tids.next_tid(now)
+
+    def review(self, draft: Draft) -> None:
+        review_draft(draft)
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        asked_url = (server_url or DEFAULT_SERVER).rstrip("/")
+        identifier, password = credentials.get("identifier", ""), credentials.get("app_password", "")
+        if not identifier or not password:
+            raise Refused(FailureKind.AUTH_EXPIRED, "Give an identifier (the handle) and an app password")
+        session = await self._server.open_session(asked_url, identifier.removeprefix("@"), password)
+        secrets = session_secrets(session)
+        if session.get("active") is False:
+            raise Refused(FailureKind.AUTH_EXPIRED, f"The account is {session.get('status', 'not active')}")
+        handle, home = str(session.get("handle") or secrets["did"]), home_server(session, asked_url)
+        name = await self._display_name(home, secrets["did"])
+        return Connection(home, secrets["did"], handle, name or handle, secrets)
+
+    def needs_preparation(self, draft: Draft) -> bool:
+        return bool(_pending_pictures(draft) or _pending_mentions(draft))
+
+    async def prepare(self, draft: Draft, save_handle: SaveHandle) -> None:
+        for picture in _pending_pictures(draft):
+            uploaded = await self._upload(draft.account, picture)
+            await _keep(draft, save_handle, picture_handle(picture), uploaded.to_handle())
+        for name in _pending_mentions(draft):
+            did = await self._resolve(draft.account, name)
+            await _keep(draft, save_handle, mention_handle(name), did)
+
+    async def publish(self, draft: Draft, index: int) -> Remote | Processing:
+        """Writes the record. The same bytes under the same key, written again, are the same one post."""
+        body = {
+            "repo": draft.account.remote_id,
+            "collection": COLLECTION,
+            "rkey": draft.segments[index].key,
+            "record": post_record(draft, index),
+            "swapRecord": None,
+        }
+        answer = await self._server.call_as(draft.account, "POST", "com.atproto.repo.putRecord", json=body)
+        if error_name(answer) == "InvalidSwap":
+            message = f"Another post has the key {draft.segments[index].key}; it was left as it is"
+            raise Refused(FailureKind.INTERNAL, f"{message} ({answer.words()})")
+        return _remote(self._server.accepted(answer), draft.account)
+
+    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
+        """Bluesky answers at once, so that nothing is ever processing; says where the post is all the same."""
+        remote = await self.find(draft, index)
+        if remote is None:
+            raise OutcomeUnknown("The post is not there")
+        return remote
+
+    async def find(self, draft: Draft, index: int) -> Remote | None:
+        query = {
+            "repo": draft.account.remote_id,
+            "collection": COLLECTION,
+            "rkey": draft.segments[index].key,
+        }
+        try:
+            answer = await self._server.read(draft.account.server_url, "com.atproto.repo.getRecord", query)
+            if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) == "RecordNotFound":
+                return None
+            return _remote(self._server.accepted(answer), draft.account)
+        except ConnectorError as error:
+            raise CannotTell(f"The record could not be read: {error}") from error
+
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
+        if not remotes:
+            return []
+        by_uri = {strong_ref(remote)["uri"]: remote for remote in remotes}
+        body = await self._read_as(account, "app.bsky.feed.getPosts", {"uris": list(by_uri)})
+        posts = body.get("posts")
+        observations = []
+        for post in posts if isinstance(posts, list) else []:
+            remote = by_uri.get(post.get("uri", "")) if isinstance(post, dict) else None
+            if remote is not None:
+                seen = observation(remote, post)
+                observations.append(await self._with_likers(account, remote, seen))
+        return observations
+
+    async def _with_likers(self, account: Account, remote: Remote, seen: Observation) -> Observation:
+        if not seen.values["likes"]:
+            return seen
+        query = {"uri": strong_ref(remote)["uri"], "limit": str(LIKERS_READ)}
+        body = await self._read_as(account, "app.bsky.feed.getLikes", query)
+        return Observation(seen.remote_id, seen.values, likers(body))
+
+    async def _read_as(self, account: Account, name: str, query: Mapping[str, str | list[str]]) -> dict[str, object]:
+        return self._server.accepted(await self._server.call_as(account, "GET", name, query=query))
+
+    async def _upload(self, account: Account, picture: Picture) -> UploadedPicture:
+        rendition = await load_rendition(picture)
+        answer = await self._server.call_as(
+            account,
+            "POST",
+            "com.atproto.repo.uploadBlob",
+            content=rendition.data,
+            content_type=rendition.content_type,
+            timeout=UPLOAD_TIMEOUT,
+        )
+        blob = self._server.accepted(answer).get("blob")
+        if not isinstance(blob, dict):
+            raise OutcomeUnknown("The server took a picture and did not say where it is")
+        return UploadedPicture(blob, rendition.width, rendition.height)
+
+    async def _resolve(self, account: Account, name: str) -> str:
+        """Returns the DID of a handle, or an empty string where nobody has it."""
+        query = {"handle": name}
+        answer = await self._server.call_as(account, "GET", "com.atproto.identity.resolveHandle", query=query)
+        if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) in ("InvalidRequest", "HandleNotFound"):
+            return ""
+        did = self._server.accepted(answer).get("did")
+        return did if isinstance(did, str) else ""
+
+    async def _display_name(self, server_url: str, did: str) -> str:
+        query = {"repo": did, "collection": "app.bsky.actor.profile", "rkey": "self"}
+        try:
+            answer = await self._server.read(server_url, "com.atproto.repo.getRecord", query)
+            profile = self._server.accepted(answer).get("value")
+        except ConnectorError:
+            return ""  # an account without a profile is the normal case, and a name is no reason to log in again
+        return str(profile.get("displayName") or "") if isinstance(profile, dict) else ""
+
+
+def _pending_pictures(draft: Draft) -> list[Picture]:
+    pictures = {picture_handle(picture): picture for segment in draft.segments for picture in segment.pictures}
+    return [picture for name, picture in pictures.items() if name not in draft.handles]
+
+
+def _pending_mentions(draft: Draft) -> list[str]:
+    names = dict.fromkeys(name for segment in draft.segments for name in mentioned_handles(segment.text))
+    return [name for name in names if mention_handle(name) not in draft.handles]
+
+
+async def _keep(draft: Draft, save_handle: SaveHandle, name: str, value: str) -> None:
+    await save_handle(name, value)
+    draft.handles[name] = value
+
+
+def _remote(body: Mapping[str, object], account: Account) -> Remote:
+    uri, cid = body.get("uri"), body.get("cid")
+    if not isinstance(uri, str) or not isinstance(cid, str):
+        raise OutcomeUnknown("The server did not say where the post is")
+    return remote_post(uri, cid, account.handle)

@@ -1,0 +1,179 @@
+"""Sessions of a Bluesky account: opened once with an app password, then renewed with the refresh token.
+
+The password is never kept: a refresh token lives for 90 days and every renewal gives a new one, while logins are
+limited to 300 a day for an account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from http import HTTPStatus
+from urllib.parse import urlencode, urlsplit
+
+import httpx2
+
+from regie_chassis.clock import Clock
+from regie_publisher.connectors.answers import Answer, call, retry_after
+from regie_publisher.connectors.connector import (
+    Account,
+    ConnectorError,
+    FailureKind,
+    NotSent,
+    OutcomeUnknown,
+    Refused,
+)
+
+DEFAULT_SERVER = "https://bsky.social"
+DEFAULT_WAIT = timedelta(minutes=5)
+"""How long a rate limit lasts where the server does not say: its shortest window."""
+
+_SESSION_ERRORS = frozenset({"ExpiredToken", "InvalidToken", "AuthMissing", "AuthenticationRequired"})
+_NOT_WELCOME = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_NO_SUCH_METHOD = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
+_MEDIA_ERRORS = frozenset({"BlobNotFound", "BlobTooLarge", "InvalidMimeType", "PayloadTooLarge"})
+
+
+class Server:
+    """The calls to AT Protocol servers, with their sessions and the meaning of their answers."""
+
+    def __init__(self, client: httpx2.AsyncClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+
+    async def open_session(self, server_url: str, identifier: str, password: str) -> dict[str, object]:
+        """Logs in. Raises `Refused(AUTH_EXPIRED)` for a wrong password."""
+        body = {"identifier": identifier, "password": password}
+        url = method_url(server_url, "com.atproto.server.createSession")
+        answer = await call(self._client, "POST", url, json=body)
+        if answer.status in _NOT_WELCOME:
+            words = f"{answer.words()} (log in with the handle and an app password)"
+            raise Refused(FailureKind.AUTH_EXPIRED, words)
+        if answer.status in _NO_SUCH_METHOD:
+            raise Refused(FailureKind.UNSUPPORTED, f"{urlsplit(url).hostname} is no Bluesky server")
+        return self.accepted(answer)
+
+    async def call_as(
+        self,
+        account: Account,
+        http_method: str,
+        name: str,
+        *,
+        query: Mapping[str, str | list[str]] | None = None,
+        json: object = None,
+        content: bytes | None = None,
+        content_type: str = "",
+        timeout: float = 20.0,
+    ) -> Answer:
+        """Makes one call in the account's name; an expired session is renewed and the call made once more.
+
+        That is safe for every call: the server refuses an expired token before it looks at anything else.
+        """
+
+        async def attempt(secrets: Mapping[str, str]) -> Answer:
+            headers = {"Authorization": f"Bearer {secrets['access_jwt']}"}
+            if content_type:
+                headers["Content-Type"] = content_type
+            url = method_url(account.server_url, name, query)
+            return await call(
+                self._client, http_method, url, headers=headers, json=json, content=content, timeout=timeout
+            )
+
+        used = account.credentials.secrets
+        answer = await attempt(used)
+        if error_name(answer) != "ExpiredToken":
+            return answer
+
+        async def renew(secrets: Mapping[str, str]) -> Mapping[str, str]:
+            return await self._renew(account.server_url, secrets)
+
+        return await attempt(await account.credentials.refresh(used, renew))
+
+    async def read(self, server_url: str, name: str, query: Mapping[str, str | list[str]]) -> Answer:
+        """Makes one public call."""
+        return await call(self._client, "GET", method_url(server_url, name, query))
+
+    def accepted(self, answer: Answer) -> dict[str, object]:
+        """Returns the body of a success, and raises what any other answer means."""
+        if answer.status // 100 != 2:
+            raise self.refusal(answer)
+        body = answer.json()
+        if not isinstance(body, dict):
+            raise OutcomeUnknown(f"HTTP {answer.status} without a readable body")
+        return body
+
+    def refusal(self, answer: Answer) -> ConnectorError:
+        """Says what an answer that is no success means."""
+        words, name = answer.words(), error_name(answer)
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait = retry_after(answer.headers, self._clock.now())
+            return Refused(FailureKind.RATE_LIMITED, words, retry_after=DEFAULT_WAIT if wait is None else wait)
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status == HTTPStatus.REQUEST_TIMEOUT:
+            return OutcomeUnknown(words)
+        if name in _MEDIA_ERRORS or answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return Refused(FailureKind.MEDIA_REJECTED, words)
+        locked_out = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        if locked_out or name in _SESSION_ERRORS or name.startswith("Account"):
+            return Refused(FailureKind.AUTH_EXPIRED, words)
+        if answer.status == HTTPStatus.BAD_REQUEST:
+            return Refused(FailureKind.CONTENT_REJECTED, words)
+        return Refused(FailureKind.PLATFORM_ERROR, words)
+
+    async def _renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
+        headers = {"Authorization": f"Bearer {used['refresh_jwt']}"}
+        url = method_url(server_url, "com.atproto.server.refreshSession")
+        try:
+            answer = await call(self._client, "POST", url, headers=headers)
+            if answer.status in _NOT_WELCOME:
+                words = f"{answer.words()} (connect the channel again)"
+                raise Refused(FailureKind.AUTH_EXPIRED, words)
+            return session_secrets(self.accepted(answer))
+        except OutcomeUnknown as error:
+            # What was asked for has been refused and will not be asked again: its outcome is known.
+            raise NotSent(f"The session could not be renewed: {error}") from error
+
+
+def session_secrets(session: Mapping[str, object]) -> dict[str, str]:
+    """Returns what is kept of a session. Raises `OutcomeUnknown` where the server left something out."""
+    names = {"access_jwt": "accessJwt", "refresh_jwt": "refreshJwt", "did": "did"}
+    secrets = {ours: session.get(theirs) for ours, theirs in names.items()}
+    found = {name: value for name, value in secrets.items() if isinstance(value, str) and value}
+    if len(found) < len(names):
+        raise OutcomeUnknown("The server gave a session without its tokens")
+    return found
+
+
+def home_server(session: Mapping[str, object], asked_url: str) -> str:
+    """Returns the server that holds the account: where its DID document says, else the one that was asked.
+
+    A document never moves tokens from an encrypted to a plain connection.
+    """
+    document = session.get("didDoc")
+    services = document.get("service") if isinstance(document, dict) else None
+    for service in services if isinstance(services, list) else []:
+        if not isinstance(service, dict) or not str(service.get("id", "")).endswith("#atproto_pds"):
+            continue
+        endpoint = str(service.get("serviceEndpoint", ""))
+        allowed = ("https",) if asked_url.startswith("https://") else ("https", "http")
+        if _scheme_of(endpoint) in allowed:
+            return endpoint.rstrip("/")
+    return asked_url
+
+
+def method_url(server_url: str, name: str, query: Mapping[str, str | list[str]] | None = None) -> str:
+    url = f"{server_url.rstrip('/')}/xrpc/{name}"
+    return f"{url}?{urlencode(query, doseq=True)}" if query else url
+
+
+def error_name(answer: Answer) -> str:
+    """Returns the machine-readable error of an answer, or an empty string."""
+    body = answer.json() if answer.status >= HTTPStatus.BAD_REQUEST else None
+    return str(body.get("error", "")) if isinstance(body, dict) else ""
+
+
+def _scheme_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return parts.scheme if parts.hostname else ""
