@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import grapheme
+from regie_publisher.connectors.bluesky.graphemes import count_graphemes
 
 MAX_TAG_GRAPHEMES = 64
 MAX_TAG_BYTES = 640
@@ -96,7 +96,7 @@ def _tags(text: str) -> Iterator[Span]:
 def _is_tag(tag: str) -> bool:
     if tag.startswith(("#", "＃")) or all(char.isdigit() or _is_punctuation(char) for char in tag):
         return False
-    return len(tag.encode()) <= MAX_TAG_BYTES and grapheme.length(tag) <= MAX_TAG_GRAPHEMES
+    return len(tag.encode()) <= MAX_TAG_BYTES and count_graphemes(tag) <= MAX_TAG_GRAPHEMES
 
 
 def _is_punctuation(char: str) -> bool:

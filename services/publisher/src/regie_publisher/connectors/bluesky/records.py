@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import grapheme
-
 from regie_publisher.connectors.bluesky.facets import build_facets, mentioned_handles
+from regie_publisher.connectors.bluesky.graphemes import count_graphemes
 from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Refused, Remote, Segment
 
 COLLECTION = "app.bsky.feed.post"
@@ -112,7 +111,7 @@ def _review_text(segment: Segment, where: str) -> None:
     if size > MAX_BYTES:
         message = f"{where} has {size} bytes; Bluesky takes {MAX_BYTES}"
         raise Refused(FailureKind.CONTENT_REJECTED, message)
-    length = grapheme.length(segment.text)
+    length = count_graphemes(segment.text)
     if length > MAX_GRAPHEMES:
         message = f"{where} has {length} characters; Bluesky takes {MAX_GRAPHEMES}"
         raise Refused(FailureKind.CONTENT_REJECTED, message)
