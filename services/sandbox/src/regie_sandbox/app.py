@@ -1,0 +1,36 @@
+"""Puts one sandbox network together: the only file that knows every part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
+
+from regie_sandbox import admin, feed, operations
+from regie_sandbox.calls import Act, Operation, World
+from regie_sandbox.journal import Journal
+from regie_sandbox.network import Network
+
+
+def build(data: Path | None = None) -> Starlette:
+    """Returns the application, with what the folder `data` remembers; None starts empty and remembers nothing."""
+    world = World(Network(data), Journal(data))
+
+    def route(method: str, path: str, name: str, act: Act, *, needs_token: bool = True) -> Route:
+        return Route(path, Operation(world, name, act, needs_token=needs_token), methods=[method])
+
+    routes: list[BaseRoute] = [
+        route("POST", "/api/v1/posts", "create_post", operations.create_post),
+        route("GET", "/api/v1/posts", "find", operations.find_posts),
+        route("GET", "/api/v1/posts/metrics", "metrics", operations.get_metrics),
+        route("GET", "/api/v1/posts/{id}", "get_post", operations.get_post),
+        route("DELETE", "/api/v1/posts/{id}", "delete_post", operations.delete_post),
+        route("GET", "/api/v1/processing/{handle}", "processing", operations.poll_processing),
+        route("POST", "/api/v1/media", "media", operations.upload_media),
+        route("GET", "/api/v1/account", "account", operations.get_account),
+        route("POST", "/api/v1/token/refresh", "refresh", operations.refresh_token, needs_token=False),
+        *admin.routes(world),
+        *feed.routes(world),
+    ]
+    return Starlette(routes=routes)
