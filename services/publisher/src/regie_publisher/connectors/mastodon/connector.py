@@ -1,0 +1,141 @@
+"""The Mastodon connector: what each step of the delivery protocol means there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import uuid4
+
+import httpx2
+
+from regie_chassis.clock import Clock, SystemClock
+from regie_publisher.connectors.connector import (
+    Account,
+    Connection,
+    Draft,
+    FailureKind,
+    Observation,
+    OutcomeUnknown,
+    Processing,
+    Refused,
+    Remote,
+    SaveHandle,
+)
+from regie_publisher.connectors.mastodon.limits import InstanceCache, check_segment, fits_everywhere
+from regie_publisher.connectors.mastodon.media import media_ids, missing_pictures, prepare_pictures
+from regie_publisher.connectors.mastodon.observations import observe_status
+from regie_publisher.connectors.mastodon.readback import find_segment
+from regie_publisher.connectors.mastodon.server import Server, host_of, server_origin, text_of
+
+PUBLISH_TIMEOUT = 30.0
+"""Seconds."""
+VISIBILITIES = ("public", "unlisted", "private", "direct")
+_CHECKED = "limits"
+
+
+class MastodonConnector:
+    """Speaks to any server of the family. Keeps nothing between calls but what servers publish about themselves."""
+
+    network = "mastodon"
+
+    def __init__(self, client: httpx2.AsyncClient, *, clock: Clock | None = None) -> None:
+        self._client = client
+        self._clock = clock or SystemClock()
+        self._instances = InstanceCache()
+
+    def new_key(self, now: datetime) -> str:
+        """Any string is a key there, so it is a random one."""
+        return str(uuid4())
+
+    def review(self, draft: Draft) -> None:
+        if draft.visibility and draft.visibility not in VISIBILITIES:
+            raise Refused(FailureKind.UNSUPPORTED, f"Mastodon knows no visibility {draft.visibility!r}")
+        for segment in draft.segments:
+            if not segment.text.strip() and not segment.pictures:
+                raise Refused(FailureKind.CONTENT_REJECTED, "A status needs a text or a picture")
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        """Takes `access_token`, with the scopes read, write:statuses and write:media."""
+        token = credentials.get("access_token", "").strip()
+        if not token:
+            raise Refused(FailureKind.AUTH_EXPIRED, "An access_token is needed")
+        server = Server(self._client, self._clock, server_origin(server_url), token)
+        body = (await server.verify()).json()
+        remote_id, username = text_of(body, "id"), text_of(body, "username")
+        if not remote_id or not username:
+            raise Refused(FailureKind.UNSUPPORTED, "This server does not speak Mastodon's API")
+        domain = (await self._instances.read(server)).domain or host_of(server.url)
+        return Connection(
+            server_url=server.url,
+            remote_id=remote_id,
+            handle=f"{username}@{domain}",
+            display_name=text_of(body, "display_name") or username,
+            secrets={"access_token": token},
+        )
+
+    def needs_preparation(self, draft: Draft) -> bool:
+        """Short texts go out without asking for the server's limits: nothing may stand between them and their time."""
+        unchecked = _CHECKED not in draft.handles and not all(
+            fits_everywhere(segment.text) for segment in draft.segments
+        )
+        return unchecked or missing_pictures(draft)
+
+    async def prepare(self, draft: Draft, save_handle: SaveHandle) -> None:
+        server = self._server(draft.account)
+        if _CHECKED not in draft.handles:
+            limits = (await self._instances.read(server)).limits
+            for segment in draft.segments:
+                check_segment(segment, limits)
+            checked = f"{limits.max_characters}/{limits.characters_reserved_per_url}/{limits.max_media_attachments}"
+            await save_handle(_CHECKED, checked)
+            draft.handles[_CHECKED] = checked
+        await prepare_pictures(server, draft, save_handle)
+
+    async def publish(self, draft: Draft, index: int) -> Remote | Processing:
+        segment = draft.segments[index]
+        # Visibility is always said, or it would be whatever the account's default is. `scheduled_at` never is: some
+        # servers ignore it and publish at once.
+        status: dict[str, object] = {"status": segment.text, "visibility": draft.visibility or "public"}
+        if segment.pictures:
+            status["media_ids"] = media_ids(draft, segment)
+        if index > 0:
+            status["in_reply_to_id"] = draft.remotes[index - 1].id
+        if draft.language:
+            status["language"] = draft.language
+        answer = await self._server(draft.account).ask(
+            "POST",
+            "/api/v1/statuses",
+            headers={"Idempotency-Key": segment.key},
+            json=status,
+            rejected=FailureKind.CONTENT_REJECTED,
+            absent=_kind_of_absence(status),
+            timeout=PUBLISH_TIMEOUT,
+        )
+        body = answer.json()
+        remote = Remote(text_of(body, "id"), text_of(body, "url") or text_of(body, "uri"))
+        if not remote.id or not remote.url:
+            raise OutcomeUnknown("The server took the status and its answer cannot be read")
+        return remote
+
+    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
+        raise Refused(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
+
+    async def find(self, draft: Draft, index: int) -> Remote | None:
+        return await find_segment(self._server(draft.account), draft, index)
+
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
+        server = self._server(account)
+        observations = [await observe_status(server, account, remote) for remote in remotes]
+        return [observation for observation in observations if observation is not None]
+
+    def _server(self, account: Account) -> Server:
+        # Tokens last until they are revoked, so `Credentials.refresh` has no use here.
+        token = account.credentials.secrets.get("access_token", "")
+        return Server(self._client, self._clock, account.server_url.rstrip("/"), token)
+
+
+def _kind_of_absence(status: Mapping[str, object]) -> FailureKind:
+    """What a 404 is about: the status replied to, a picture that is gone, or no such address on this server."""
+    if "in_reply_to_id" in status:
+        return FailureKind.CONTENT_REJECTED
+    return FailureKind.MEDIA_REJECTED if "media_ids" in status else FailureKind.UNSUPPORTED

@@ -1,0 +1,130 @@
+"""One server as one token sees it: calls, and what a refusal means.
+
+Only the status decides. The words are in the account's language, and many servers of the family answer errors
+with HTML or plain text, so no body is ever needed to tell what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import httpx2
+
+from regie_chassis.clock import Clock
+from regie_publisher.connectors.answers import Answer, call, retry_after
+from regie_publisher.connectors.connector import FailureKind, OutcomeUnknown, Refused
+
+RATE_WINDOW = timedelta(minutes=5)
+"""Waited after a 429 that does not say how long: the window of Mastodon and GoToSocial."""
+READ_TIMEOUT = 15.0
+"""Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where calls go and with what token. `url` is scheme and host, without a path."""
+
+    client: httpx2.AsyncClient
+    clock: Clock
+    url: str
+    token: str
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        rejected: FailureKind,
+        absent: FailureKind | None,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        content: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+        timeout: float = READ_TIMEOUT,
+    ) -> Answer:
+        """Makes one call and returns its 2xx answer.
+
+        `rejected` is the kind of failure that a 4xx about the content stands for, `absent` that of 404 and 410;
+        with `absent=None` those two are returned to the caller.
+        """
+        answer = await call(
+            self.client,
+            method,
+            self.url + path,
+            headers={"Authorization": f"Bearer {self.token}", **(headers or {})},
+            json=json,
+            content=content,
+            params=params,
+            timeout=timeout,
+        )
+        if answer.status == HTTPStatus.BAD_REQUEST and answer.json() is None:
+            # Takahe's answer to a bad token; but a proxy's to a bad request looks the same, so the token is asked about.
+            await self.verify()
+        self._judge(answer, rejected, absent)
+        return answer
+
+    async def verify(self) -> Answer:
+        """Returns the answer about the token's own account; raises `Refused(AUTH_EXPIRED)` for a bad token."""
+        answer = await call(
+            self.client,
+            "GET",
+            self.url + "/api/v1/accounts/verify_credentials",
+            headers={"Authorization": f"Bearer {self.token}"},
+            timeout=READ_TIMEOUT,
+        )
+        self._judge(answer, FailureKind.AUTH_EXPIRED, FailureKind.UNSUPPORTED)
+        return answer
+
+    def _judge(self, answer: Answer, rejected: FailureKind, absent: FailureKind | None) -> None:
+        status = answer.status
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            return
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+            raise OutcomeUnknown(f"HTTP {status}: {answer.words()}")
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait = retry_after(answer.headers, self.clock.now())
+            raise Refused(FailureKind.RATE_LIMITED, answer.words(), retry_after=RATE_WINDOW if wait is None else wait)
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            # Tokens have no refresh. 403 is a missing scope or a suspended account: both need a person to reconnect.
+            raise Refused(FailureKind.AUTH_EXPIRED, answer.words())
+        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            if absent is None:
+                return
+            raise Refused(absent, answer.words())
+        if status < HTTPStatus.BAD_REQUEST:
+            raise Refused(FailureKind.UNSUPPORTED, "The server has moved: connect the channel at its present address")
+        raise Refused(rejected, answer.words())
+
+
+def server_origin(address: str) -> str:
+    """Returns scheme and host of what a person typed as their server; https where no scheme is given."""
+    typed = address.strip()
+    try:
+        parts = urlsplit(typed if "://" in typed else f"https://{typed}")
+        usable = parts.scheme in ("https", "http") and bool(parts.hostname) and "@" not in parts.netloc
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Refused(FailureKind.UNSUPPORTED, "This is no server address: give one such as https://mastodon.example")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def host_of(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def text_of(body: object, name: str) -> str:
+    """Returns a string member of a JSON object, or an empty string where there is none."""
+    value = body.get(name) if isinstance(body, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def count_of(body: object, name: str) -> int | None:
+    """Returns a non-negative whole number of a JSON object, or None where there is none."""
+    value = body.get(name) if isinstance(body, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

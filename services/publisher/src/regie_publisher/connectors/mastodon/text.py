@@ -1,0 +1,72 @@
+"""Text as Mastodon counts it, and text compared with what came back from a server."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+import grapheme
+
+_URL = r"""
+    (?<![A-Za-z0-9@＠$\#＃])
+    (?P<url>https?://(?:[\w-]+\.)+[^\W\d_][\w-]*(?::[0-9]+)?
+        (?:[/?\#](?:(?:[^\s<>()]|\([^\s<>()]*\))*(?:[^\s<>()?!*"'「」:;=,.$%\[\]~&|@]|\([^\s<>()]*\)))?)?
+    )"""
+_MENTION = r"""
+    (?<![=/\w])
+    (?>@(?P<local>[A-Za-z0-9_]+(?:[.-]+[A-Za-z0-9_]+)*)(?P<host>@\w+(?:[.-]+\w+)*)?)
+    (?![@＠]|://)"""
+_ENTITY = re.compile(f"{_URL}|{_MENTION}", re.VERBOSE | re.IGNORECASE)
+
+_BREAK = re.compile(r"(?i)<(?:br|/?(?:p|div|li|ul|ol|blockquote|pre|h[1-6]))\b[^>]*>")
+_TAG = re.compile(r"<[^>]*>")
+_LINK = re.compile(r"(?is)<a\b[^>]*>(.*?)</a\s*>")
+_UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
+
+
+def counted_length(text: str, characters_reserved_per_url: int) -> int:
+    """Returns how many characters the server counts: grapheme clusters, a link as the reserved number, of a mention
+    only the local part.
+
+    Where it is doubtful what the server takes for a link, the server has the last word: this only spares a call.
+    """
+
+    def stand_in(found: re.Match[str]) -> str:
+        return "x" * characters_reserved_per_url if found["url"] else f"@{found['local']}"
+
+    counted: int = grapheme.length(_ENTITY.sub(stand_in, text.strip()))
+    return counted
+
+
+def plain(content: str) -> str:
+    """Returns the text of a status' HTML. The parts of a link that are hidden by style alone are kept."""
+    return html.unescape(_TAG.sub("", _BREAK.sub("\n", content)))
+
+
+def exact(text: str) -> str:
+    """Returns what must be equal in equal texts: everything but white space and invisible characters."""
+    composed = unicodedata.normalize("NFC", text)
+    return "".join(sign for sign in composed if unicodedata.category(sign) not in _UNSEEN)
+
+
+def without_hosts(text: str) -> str:
+    """Returns the text with every mention cut to its local part, as HTML shows it."""
+    return _ENTITY.sub(lambda found: found[0] if found["url"] else f"@{found['local']}", text)
+
+
+def skeleton(text: str) -> str:
+    """Returns the letters and digits, without links and hosts: equal in whatever a server made of the same text.
+
+    Markdown, typography and shortened links do not change it; texts that differ only in those are alike too.
+    """
+    bare = _ENTITY.sub(lambda found: " " if found["url"] else f"@{found['local']}", text)
+    return "".join(sign for sign in unicodedata.normalize("NFKC", bare).casefold() if sign.isalnum())
+
+
+def skeleton_of_html(content: str) -> str:
+    def keep_mentions(found: re.Match[str]) -> str:
+        shown = plain(found[1]).lstrip()
+        return found[0] if shown.startswith(("@", "#")) else " "
+
+    return skeleton(plain(_LINK.sub(keep_mentions, content)))
