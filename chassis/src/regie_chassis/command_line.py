@@ -1,0 +1,82 @@
+"""The commands that every service has: serve, migrate, redrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from regie_chassis import dead_letters, migrations
+from regie_chassis.runtime import run
+from regie_chassis.service import Service, open_database
+from regie_chassis.settings import ServiceSettings
+from regie_chassis.telemetry import Telemetry, configure_logs
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+def commands(name: str, load: type[Settings], build: Callable[[Settings], Service], *, folder: Path) -> typer.Typer:
+    """Returns a service's command line. `folder` holds its migrations unless a setting says otherwise."""
+    app = typer.Typer(name=name, help=f"Régie's {name} service.", no_args_is_help=True, add_completion=False)
+
+    @app.command()
+    def serve() -> None:
+        """Runs the service until SIGTERM."""
+        settings = _load(load)
+        telemetry = Telemetry(
+            name,
+            endpoint=settings.otlp_endpoint,
+            sample_ratio=settings.trace_sample_ratio,
+            log_level=settings.log_level,
+        )
+        try:
+            run(lambda: build(settings).app)
+        finally:
+            telemetry.stop()
+
+    @app.command()
+    def migrate() -> None:
+        """Brings the service's database to the newest form."""
+        settings = _load(load)
+        configure_logs(name, settings.log_level)
+        asyncio.run(migrations.upgrade(settings.database_url.get_secret_value(), settings.migrations or folder))
+
+    @app.command()
+    def redrive(
+        letter: Annotated[int | None, typer.Option(help="Only this dead letter; all by default.")] = None,
+    ) -> None:
+        """Handles dead letters again and tells what became of each."""
+        settings = _load(load)
+        configure_logs(name, settings.log_level)
+
+        async def main() -> dead_letters.Redriven:
+            subscriptions = build(settings).subscriptions
+            database = open_database(settings, f"{name}-redrive")
+            try:
+                return await dead_letters.redrive(database, subscriptions, letter=letter)
+            finally:
+                await database.close()
+
+        outcome = asyncio.run(main())
+        for done in outcome.handled:
+            typer.echo(f"{done}: handled")
+        for failed, reason in outcome.failed.items():
+            typer.echo(f"{failed}: failed again: {reason}", err=True)
+        raise typer.Exit(1 if outcome.failed else 0)
+
+    return app
+
+
+def _load(load: type[Settings]) -> Settings:
+    try:
+        return load()  # type: ignore[call-arg]  # the environment gives the arguments
+    except ValidationError as error:
+        prefix = str(load.model_config.get("env_prefix", ""))
+        for problem in error.errors():
+            name = ".".join(map(str, problem["loc"]))
+            typer.echo(f"setting {prefix + name if name in load.model_fields else name}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None

@@ -1,0 +1,100 @@
+"""The service's database. `transaction()` is the only place that commits.
+
+Inside a transaction, `before_commit` collects what has to be written with it (the outbox) and `after_commit`
+what may happen once it is durable (waking a loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
+
+from opentelemetry import trace
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from regie_chassis.telemetry import tracer
+
+CONNECT_TIMEOUT = 5.0  # seconds
+COMMAND_TIMEOUT = 15.0  # seconds; without it a black hole hangs a query for ever
+POOL_TIMEOUT = 10.0  # seconds
+
+BeforeCommit = Callable[[AsyncSession], Awaitable[None]]
+AfterCommit = Callable[[], None]
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database."""
+
+    def __init__(self, url: str, *, pool_size: int = 10, name: str = "regie") -> None:
+        self.url = url
+        self._engine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT,
+            pool_pre_ping=False,
+            pool_recycle=1800,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT,
+                "command_timeout": COMMAND_TIMEOUT,
+                "server_settings": {"application_name": name, "jit": "off", "timezone": "UTC"},
+            },
+        )
+        self.staged = asyncio.Event()
+        """Set when a transaction of this process has committed events; the relay waits for it."""
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """Opens a transaction, commits it at the end of the block, and rolls it back when the block raises."""
+        session = AsyncSession(self._engine, expire_on_commit=False, info={"staged": self.staged})
+        # A loop that polls has no span; it must not start a trace each time it looks.
+        traced = trace.get_current_span().is_recording()
+        with tracer().start_as_current_span("transaction") if traced else nullcontext():
+            async with session:
+                yield session
+                for write in session.info.get("before_commit", ()):
+                    await write(session)
+                await session.commit()
+        for act in session.info.get("after_commit", ()):
+            act()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """Opens a session for single SELECTs, without the round trips of a transaction."""
+        async with AsyncSession(self._autocommit, expire_on_commit=False, autoflush=False) as session:
+            yield session
+
+    async def ping(self) -> None:
+        """Raises unless the database answers."""
+        async with self.reading() as session:
+            await session.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._engine.dispose()
+
+
+def before_commit(session: AsyncSession, write: BeforeCommit) -> None:
+    """Runs `write` as the last statements of the session's transaction."""
+    session.info.setdefault("before_commit", []).append(write)
+
+
+def after_commit(session: AsyncSession, act: AfterCommit) -> None:
+    """Runs `act` once the session's transaction is durable; never when it is rolled back."""
+    session.info.setdefault("after_commit", []).append(act)
+
+
+def is_outage(error: BaseException) -> bool:
+    """True when the database could not be reached or went away, as opposed to refusing a statement."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, InterfaceError | OperationalError | PoolTimeoutError | OSError | TimeoutError):
+        return True
+    # asyncpg's own words for a server that is starting, stopping or out of connections (class 57 and 53).
+    state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+    return state[:2] in {"57", "53", "08"}

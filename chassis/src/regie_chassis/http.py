@@ -1,0 +1,132 @@
+"""REST at the edge: errors become problem+json (RFC 9457), and a body is refused before it is read whole."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from opentelemetry import trace
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from regie_chassis.database import is_outage
+from regie_chassis.errors import RegieError, TooLarge
+
+PROBLEM = "application/problem+json"
+TYPE = "urn:regie:problem:"
+
+log = structlog.get_logger()
+
+
+class RequestTooLarge(TooLarge):
+    """The body is larger than this endpoint takes."""
+
+
+def problem(status: int, reason: str, detail: str, *, field: str = "", retry_after: int | None = None) -> JSONResponse:
+    """Returns a problem answer: `reason` is stable and for machines, `detail` says what to do."""
+    body: dict[str, Any] = {
+        "type": TYPE + reason.lower().replace("_", "-"),
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "reason": reason,
+    }
+    if field:
+        body["field"] = field
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        body["trace_id"] = f"{span.trace_id:032x}"
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
+    return JSONResponse(body, status, headers=headers, media_type=PROBLEM)
+
+
+def problem_of(error: RegieError) -> JSONResponse:
+    """Returns the problem answer for one of our own errors."""
+    retry_after = 1 if error.retryable else None
+    return problem(error.http_status, error.reason, error.message, field=error.field, retry_after=retry_after)
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Makes every error of the app a problem answer, foreseen or not."""
+
+    async def on_regie_error(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RegieError)
+        return problem_of(error)
+
+    async def on_invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return problem(422, "INVALID_REQUEST", f"{place}: {first['msg']}", field=place)
+
+    async def on_http(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        reason = HTTPStatus(error.status_code).name
+        answer = problem(error.status_code, reason, str(error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+    async def on_anything(request: Request, error: Exception) -> JSONResponse:
+        if is_outage(error):
+            log.warning("http.database_outage", path=request.url.path, error=type(error).__name__)
+            return problem(
+                503, "SERVICE_UNAVAILABLE", "the database does not answer; try again in a moment", retry_after=1
+            )
+        log.error("http.failed", path=request.url.path, exc_info=error)
+        return problem(500, "INTERNAL", "something failed on our side; it is logged under this trace")
+
+    app.add_exception_handler(RegieError, on_regie_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_anything)
+
+
+class BodyLimit:
+    """ASGI middleware: refuses a body past its limit while it streams in, whatever Content-Length says."""
+
+    def __init__(self, app: ASGIApp, *, limit: int, limits: dict[str, int] | None = None) -> None:
+        self._app = app
+        self._limit = limit
+        self._limits = limits or {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._limits.get(scope["path"], self._limit)
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if not declared.isdigit() or int(declared) > limit:
+            await _refuse(limit, scope, receive, send)
+            return
+        seen = 0
+        started = False
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise RequestTooLarge(f"the body is larger than {limit} bytes; send less")
+            return message
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, watched)
+        except RequestTooLarge:
+            if started:
+                raise
+            await _refuse(limit, scope, receive, send)
+
+
+async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+    answer = problem_of(RequestTooLarge(f"the body is larger than {limit} bytes; send less"))
+    answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)

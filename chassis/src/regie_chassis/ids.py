@@ -1,0 +1,48 @@
+"""Ids: UUIDv7 inside, TypeIDs (`post_…`) outside, so that an id of the wrong kind is refused by its looks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from uuid import UUID
+
+import uuid_utils
+from typeid import TypeID
+from typeid.errors import TypeIDException
+
+from regie_chassis.errors import Invalid
+
+WORKSPACE = "ws"
+POST = "post"
+CHANNEL = "chan"
+DELIVERY = "dlv"
+MEDIA = "media"
+PROFILE = "prof"
+SEGMENT = "seg"
+API_KEY = "key"
+
+
+class InvalidId(Invalid):
+    """An id has the wrong form or names another kind of thing."""
+
+
+def new_id() -> UUID:
+    """Returns a fresh UUIDv7: sorted by time of creation."""
+    return UUID(int=uuid_utils.uuid7().int)
+
+
+@lru_cache(maxsize=65_536)
+def show_id(prefix: str, value: UUID) -> str:
+    """Returns the outside form of an id, as in `post_01h…`."""
+    return str(TypeID.from_uuid(uuid_utils.UUID(int=value.int), prefix=prefix))
+
+
+@lru_cache(maxsize=65_536)
+def parse_id(prefix: str, text: str, field: str = "") -> UUID:
+    """Reads the outside form of an id. Raises InvalidId that says what was expected."""
+    try:
+        parsed = TypeID.from_string(text)
+    except TypeIDException as error:
+        raise InvalidId(f"{text[:80]!r} is not an id; give one that begins with {prefix}_", field=field) from error
+    if parsed.prefix != prefix:
+        raise InvalidId(f"{text[:80]!r} is not a {prefix}_ id", field=field)
+    return UUID(int=parsed.uuid.int)

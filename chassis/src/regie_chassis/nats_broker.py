@@ -1,0 +1,312 @@
+"""The broker on NATS JetStream.
+
+Pulls by the wire protocol rather than through nats-py's `fetch`: that one waits for a full batch until its timeout,
+which would make a lone message late by the timeout (ADR 0005).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext, api
+
+from regie_chassis.messaging import (
+    MSG_ID,
+    BrokerUnavailable,
+    ConsumerSpec,
+    Envelope,
+    NoSuchStream,
+    Received,
+    StreamSpec,
+    StreamState,
+)
+
+REQUEST_TIMEOUT = 5.0  # seconds
+PING_INTERVAL = 2  # seconds; two lost pings make a silent server a dead one in about six seconds
+PULL_EXPIRES = 2.0  # seconds; a pull request is lost with its connection, so none is long
+MAX_PENDING_PUBLISHES = 4000
+
+log = structlog.get_logger()
+
+_FAULTS = (nats.errors.Error, nats.js.errors.Error, OSError, asyncio.TimeoutError)
+
+
+class NatsBroker:
+    """JetStream over one connection, which is made at the first use and made again for ever."""
+
+    def __init__(self, url: str, *, name: str, credentials: Path | None = None) -> None:
+        self._url = url
+        self._name = name
+        self._credentials = credentials
+        self._client: Client | None = None
+        self._stream: JetStreamContext | None = None
+        self._pulls: dict[tuple[str, str], _Pull] = {}
+        self._connecting = asyncio.Lock()
+
+    async def _jetstream(self) -> JetStreamContext:
+        async with self._connecting:
+            if self._stream is None:
+                client = Client()
+                try:
+                    await client.connect(
+                        servers=self._url.split(","),
+                        name=self._name,
+                        connect_timeout=2,
+                        allow_reconnect=True,
+                        reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; fractions work
+                        max_reconnect_attempts=-1,
+                        ping_interval=PING_INTERVAL,
+                        max_outstanding_pings=2,
+                        error_cb=_on_error,
+                        user_credentials=str(self._credentials) if self._credentials else None,
+                    )
+                except _FAULTS as error:
+                    with suppress(*_FAULTS):
+                        await client.close()
+                    raise BrokerUnavailable(f"NATS does not answer at {self._url}: {error}") from error
+                self._client = client
+                self._stream = client.jetstream(
+                    timeout=REQUEST_TIMEOUT, publish_async_max_pending=MAX_PENDING_PUBLISHES
+                )
+        if self._client is None or not self._client.is_connected:
+            raise BrokerUnavailable("NATS is not connected; reconnecting")
+        return self._stream
+
+    async def ensure_stream(self, spec: StreamSpec) -> None:
+        config = api.StreamConfig(
+            name=spec.name,
+            subjects=list(spec.subjects),
+            storage=api.StorageType.FILE,
+            retention=api.RetentionPolicy.LIMITS,
+            num_replicas=spec.replicas,
+            max_age=spec.max_age.total_seconds(),
+            duplicate_window=spec.duplicate_window.total_seconds(),
+            allow_direct=True,
+        )
+        jetstream = await self._jetstream()
+        try:
+            try:
+                await jetstream.update_stream(config)
+            except nats.js.errors.NotFoundError:
+                await jetstream.add_stream(config)
+        except _FAULTS as error:
+            raise BrokerUnavailable(f"stream {spec.name} cannot be made: {error}") from error
+
+    async def stream_state(self, name: str) -> StreamState:
+        info = await self._stream_info(name)
+        created = info.created
+        if created is None:
+            raise BrokerUnavailable(f"stream {name} does not say when it was made")
+        return StreamState(last_seq=info.state.last_seq, create_time=created.astimezone(UTC))
+
+    async def _stream_info(self, name: str) -> api.StreamInfo:
+        jetstream = await self._jetstream()
+        try:
+            return await jetstream.stream_info(name)
+        except nats.js.errors.NotFoundError as error:
+            raise NoSuchStream(f"stream {name} does not exist yet") from error
+        except _FAULTS as error:
+            raise BrokerUnavailable(f"stream {name} cannot be asked: {error}") from error
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> list[int | None]:
+        jetstream = await self._jetstream()
+        acks: list[asyncio.Future[api.PubAck]] = []
+        try:
+            for envelope in envelopes:
+                acks.append(
+                    await jetstream.publish_async(
+                        envelope.subject,
+                        envelope.payload,
+                        wait_stall=REQUEST_TIMEOUT,
+                        headers={MSG_ID: envelope.id, **envelope.headers},
+                    )
+                )
+        except _FAULTS as error:
+            log.warning("nats.publish_stalled", error=str(error))
+        if acks:
+            await asyncio.wait(acks, timeout=REQUEST_TIMEOUT)
+        sequences = [_sequence(ack) for ack in acks]
+        return sequences + [None] * (len(envelopes) - len(sequences))
+
+    async def ensure_consumer(self, spec: ConsumerSpec) -> None:
+        jetstream = await self._jetstream()
+        config = api.ConsumerConfig(
+            durable_name=spec.name,
+            ack_policy=api.AckPolicy.EXPLICIT,
+            deliver_policy=api.DeliverPolicy.ALL,
+            ack_wait=spec.ack_wait.total_seconds(),
+            max_ack_pending=spec.max_ack_pending,
+            max_deliver=-1,
+            filter_subjects=list(spec.subjects),
+        )
+        try:
+            await jetstream.add_consumer(spec.stream, config)
+        except nats.js.errors.NotFoundError as error:
+            raise NoSuchStream(f"stream {spec.stream} does not exist yet") from error
+        except _FAULTS as error:
+            raise BrokerUnavailable(f"consumer {spec.name} cannot be made: {error}") from error
+
+    async def fetch(self, spec: ConsumerSpec, limit: int, timeout: timedelta) -> list[Received]:
+        await self._jetstream()
+        assert self._client is not None
+        pull = self._pulls.get((spec.stream, spec.name))
+        try:
+            if pull is None:
+                await self.ensure_consumer(spec)
+                pull = await _Pull.open(self._client, spec)
+                self._pulls[spec.stream, spec.name] = pull
+            messages = await pull.take(limit, timeout.total_seconds())
+        except _ConsumerGone:
+            await self._forget(spec)
+            return []
+        except _FAULTS as error:
+            await self._forget(spec)
+            raise BrokerUnavailable(f"consumer {spec.name} cannot be read: {error}") from error
+        return [_received(message) for message in messages]
+
+    async def _forget(self, spec: ConsumerSpec) -> None:
+        pull = self._pulls.pop((spec.stream, spec.name), None)
+        if pull:
+            with suppress(*_FAULTS):
+                await pull.subscription.unsubscribe()
+
+    async def ack(self, received: Sequence[Received]) -> None:
+        await self._settle(received, b"+ACK")
+
+    async def nak(self, received: Sequence[Received], delay: timedelta) -> None:
+        nanoseconds = int(delay.total_seconds() * 1e9)
+        await self._settle(received, b"-NAK " + json.dumps({"delay": nanoseconds}).encode())
+
+    async def _settle(self, received: Sequence[Received], word: bytes) -> None:
+        await self._jetstream()
+        assert self._client is not None
+        try:
+            for one in received:
+                await self._client.publish(str(one.token), word)
+        except _FAULTS as error:
+            raise BrokerUnavailable(f"messages cannot be settled: {error}") from error
+
+    async def pending(self, spec: ConsumerSpec) -> int:
+        jetstream = await self._jetstream()
+        try:
+            info = await jetstream.consumer_info(spec.stream, spec.name)
+        except nats.js.errors.NotFoundError:
+            return 0
+        except _FAULTS as error:
+            raise BrokerUnavailable(f"consumer {spec.name} cannot be asked: {error}") from error
+        return (info.num_pending or 0) + (info.num_ack_pending or 0)
+
+    async def close(self) -> None:
+        client, self._client, self._stream = self._client, None, None
+        pulls, self._pulls = self._pulls, {}
+        if client:
+            with suppress(*_FAULTS):
+                for pull in pulls.values():
+                    for message in await pull.ready(MAX_PENDING_PUBLISHES):
+                        await client.publish(message.reply, b"-NAK")  # asked for ahead, never handled
+                await client.flush(timeout=2)  # what was acked leaves before the connection does
+            await client.close()
+
+
+class _ConsumerGone(Exception):
+    """The server no longer knows the consumer."""
+
+
+class _Pull:
+    """The messages that the server was asked for; the next batch is asked for while the last one is handled."""
+
+    def __init__(self, client: Client, spec: ConsumerSpec, inbox: str, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self._client = client
+        self._inbox = inbox
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{spec.stream}.{spec.name}"
+        self._owed = 0
+        self._asked_until = 0.0
+
+    @classmethod
+    async def open(cls, client: Client, spec: ConsumerSpec) -> _Pull:
+        inbox = client.new_inbox()
+        subscription = await client.subscribe(inbox, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        return cls(client, spec, inbox, subscription)
+
+    async def take(self, limit: int, timeout: float) -> list[Msg]:
+        """Returns what is there as soon as something is; asks the server again when an earlier request is over."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            found = await self.ready(limit)
+            if self._owed <= 0 or loop.time() >= self._asked_until:
+                await self._ask(limit)
+            if found or loop.time() >= deadline:
+                return found
+            until = min(deadline, self._asked_until)
+            with suppress(nats.errors.TimeoutError):
+                message = await self.subscription.next_msg(timeout=max(until - loop.time(), 0.001))
+                if self._is_message(message):
+                    return [message, *await self.ready(limit - 1)]
+
+    async def ready(self, limit: int) -> list[Msg]:
+        """Returns what the server has already sent."""
+        found: list[Msg] = []
+        while len(found) < limit and self.subscription.pending_msgs:
+            message = await self.subscription.next_msg(timeout=1)
+            if self._is_message(message):
+                found.append(message)
+        return found
+
+    async def _ask(self, limit: int) -> None:
+        request = {"batch": limit, "expires": int(PULL_EXPIRES * 1e9)}
+        await self._client.publish(self._next, json.dumps(request).encode(), self._inbox)
+        self._owed = limit
+        self._asked_until = asyncio.get_running_loop().time() + PULL_EXPIRES + 0.1
+
+    def _is_message(self, message: Msg) -> bool:
+        """Tells messages from the server's own words about a request, which end that request."""
+        status = (message.headers or {}).get("Status") if not message.data else None
+        if status is None:
+            self._owed -= 1
+            return True
+        self._owed = 0
+        description = (message.headers or {}).get("Description", "")
+        if status == "503" or (status == "409" and "consumer" in description.lower()):
+            raise _ConsumerGone
+        return False
+
+
+def _sequence(ack: asyncio.Future[api.PubAck]) -> int | None:
+    if not ack.done():
+        ack.cancel()
+        return None
+    error = ack.exception()
+    if error is not None:
+        log.warning("nats.not_acknowledged", error=str(error) or type(error).__name__)
+        return None
+    return ack.result().seq
+
+
+def _received(message: Msg) -> Received:
+    metadata: Any = message.metadata
+    headers = dict(message.headers or {})
+    return Received(
+        envelope=Envelope(message.subject, headers.get(MSG_ID, ""), message.data, headers),
+        stream_seq=metadata.sequence.stream,
+        deliveries=metadata.num_delivered,
+        token=message.reply,
+    )
+
+
+async def _on_error(error: Exception) -> None:
+    log.warning("nats.connection_error", error=str(error) or type(error).__name__)

@@ -1,0 +1,131 @@
+"""Traces, metrics and logs: set up once by the process, then asked for by name."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+
+import structlog
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+EXPORT_INTERVAL_MILLIS = 10_000
+SPAN_DELAY_MILLIS = 500
+
+_propagator = TraceContextTextMapPropagator()
+_tracer = trace.get_tracer("regie")
+_meter = metrics.get_meter("regie")
+
+
+class Telemetry:
+    """The process's exporters; `stop` flushes them."""
+
+    def __init__(self, service: str, *, endpoint: str, sample_ratio: float, log_level: str) -> None:
+        configure_logs(service, log_level)
+        self._traces: TracerProvider | None = None
+        self._metrics: MeterProvider | None = None
+        if not endpoint:
+            return
+        resource = Resource.create({"service.name": service, "service.namespace": "regie"})
+        self._traces = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(sample_ratio)))
+        spans = OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=5)
+        self._traces.add_span_processor(
+            BatchSpanProcessor(spans, max_queue_size=16_384, schedule_delay_millis=SPAN_DELAY_MILLIS)
+        )
+        trace.set_tracer_provider(self._traces)
+        reader = PeriodicExportingMetricReader(
+            OTLPMetricExporter(endpoint=endpoint, insecure=True, timeout=5),
+            export_interval_millis=EXPORT_INTERVAL_MILLIS,
+        )
+        self._metrics = MeterProvider(resource=resource, metric_readers=[reader])
+        metrics.set_meter_provider(self._metrics)
+
+    def stop(self) -> None:
+        """Flushes what is queued, within the exporters' own time limits."""
+        if self._traces:
+            self._traces.shutdown()
+        if self._metrics:
+            self._metrics.shutdown()
+
+
+def configure_logs(service: str, level: str) -> None:
+    """Writes one JSON object a line to stderr, with the trace id of the moment."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_trace_ids,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+def _add_trace_ids(_logger: object, _method: str, record: structlog.types.EventDict) -> structlog.types.EventDict:
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        record["trace_id"] = f"{span.trace_id:032x}"
+        record["span_id"] = f"{span.span_id:016x}"
+    return record
+
+
+def tracer() -> trace.Tracer:
+    """Returns the tracer; spans are dropped until a `Telemetry` exists."""
+    return _tracer
+
+
+def meter() -> metrics.Meter:
+    """Returns the meter; figures are dropped until a `Telemetry` exists."""
+    return _meter
+
+
+def current_traceparent() -> str:
+    """Returns the W3C traceparent of the current span, empty when there is none."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier.get("traceparent", "")
+
+
+def traceparent_of(span: trace.Span) -> str:
+    """Returns the W3C traceparent of a span that need not be current."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, trace.set_span_in_context(span))
+    return carrier.get("traceparent", "")
+
+
+def context_of(traceparent: str) -> otel_context.Context:
+    """Returns the context that a traceparent stands for; a new root for an empty or broken one."""
+    return _propagator.extract({"traceparent": traceparent}, context=otel_context.Context())
+
+
+def link_to(traceparent: str) -> list[trace.Link]:
+    """Returns a link across a wait, for `start_span(links=…)`; none for an empty or broken traceparent."""
+    span = trace.get_current_span(context_of(traceparent)).get_span_context()
+    return [trace.Link(span)] if span.is_valid else []
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Returns the 32 hex digits of a traceparent's trace, empty when it has none."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) == 4 else ""
+
+
+def traceparent_from(headers: Mapping[str, str]) -> str:
+    """Returns the traceparent among headers of any case."""
+    return next((value for name, value in headers.items() if name.lower() == "traceparent"), "")
