@@ -17,7 +17,7 @@ KEPT_SERVERS = 256
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The defaults are Mastodon's own, for servers that leave a number out. Sizes are bytes; None and empty are no limit."""
+    """The defaults are Mastodon's own, for servers that leave a number out. Sizes are bytes; None is no limit."""
 
     max_characters: int = 500
     max_media_attachments: int = 4
@@ -36,7 +36,7 @@ class Instance:
 
 
 class InstanceCache:
-    """Instances by server, for ten minutes each. Limits are the server's and no secret, so all its accounts share them."""
+    """Instances by server, for ten minutes each. Limits are no secret, so all accounts of a server share them."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[datetime, Instance]] = OrderedDict()

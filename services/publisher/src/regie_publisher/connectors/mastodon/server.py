@@ -13,8 +13,8 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx2
-
 from regie_chassis.clock import Clock
+
 from regie_publisher.connectors.answers import Answer, call, retry_after
 from regie_publisher.connectors.connector import FailureKind, OutcomeUnknown, Refused
 
@@ -62,7 +62,7 @@ class Server:
             timeout=timeout,
         )
         if answer.status == HTTPStatus.BAD_REQUEST and answer.json() is None:
-            # Takahe's answer to a bad token; but a proxy's to a bad request looks the same, so the token is asked about.
+            # Takahe's answer to a bad token. A proxy's to a bad request looks the same, so the token is asked about.
             await self.verify()
         self._judge(answer, rejected, absent)
         return answer

@@ -9,19 +9,20 @@ import unicodedata
 import grapheme
 
 _URL = r"""
-    (?<![A-Za-z0-9@＠$\#＃])
+    (?<![A-Za-z0-9@\uFF20$\#\uFF03])
     (?P<url>https?://(?:[\w-]+\.)+[^\W\d_][\w-]*(?::[0-9]+)?
         (?:[/?\#](?:(?:[^\s<>()]|\([^\s<>()]*\))*(?:[^\s<>()?!*"'「」:;=,.$%\[\]~&|@]|\([^\s<>()]*\)))?)?
     )"""
 _MENTION = r"""
     (?<![=/\w])
     (?>@(?P<local>[A-Za-z0-9_]+(?:[.-]+[A-Za-z0-9_]+)*)(?P<host>@\w+(?:[.-]+\w+)*)?)
-    (?![@＠]|://)"""
+    (?![@\uFF20]|://)"""
 _ENTITY = re.compile(f"{_URL}|{_MENTION}", re.VERBOSE | re.IGNORECASE)
 
-_BREAK = re.compile(r"(?i)<(?:br|/?(?:p|div|li|ul|ol|blockquote|pre|h[1-6]))\b[^>]*>")
-_TAG = re.compile(r"<[^>]*>")
-_LINK = re.compile(r"(?is)<a\b[^>]*>(.*?)</a\s*>")
+# Each of these gives up at the next "<", so that no server can make them slow.
+_BREAK = re.compile(r"(?i)<(?:br|/?(?:p|div|li|ul|ol|blockquote|pre|h[1-6]))\b[^<>]*>")
+_TAG = re.compile(r"<[^<>]*>")
+_LINK = re.compile(r"(?is)<a\b[^<>]*>((?:(?!<a\b).)*?)</a\s*>")
 _UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 

@@ -17,7 +17,7 @@ from email import message_from_bytes
 import httpx2
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-TOKEN = "a-good-token"
+TOKEN = "a-good-token"  # noqa: S105 - a stand-in server takes it
 URL = "https://social.example"
 
 Respond = Callable[[httpx2.Request], httpx2.Response]
@@ -43,7 +43,7 @@ class FakeMastodon:
     shows_private: bool = True
     media_polls: int = 0
     instances: dict[str, dict[str, object]] = field(default_factory=dict)
-    watch: Callable[[httpx2.Request, httpx2.Response], None] = lambda request, response: None
+    watch: Callable[[httpx2.Request, httpx2.Response], None] = lambda _request, _response: None
     statuses: list[dict[str, object]] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     media: dict[str, dict[str, object]] = field(default_factory=dict)
@@ -63,6 +63,11 @@ class FakeMastodon:
         return [call for call in self.calls if call.method == method and re.fullmatch(path, call.url.path)]
 
     def handle(self, request: httpx2.Request) -> httpx2.Response:
+        answer = self._respond(request)
+        # As a stream that has not been read, as it comes from a socket.
+        return httpx2.Response(answer.status_code, headers=answer.headers, stream=httpx2.ByteStream(answer.content))
+
+    def _respond(self, request: httpx2.Request) -> httpx2.Response:
         self.calls.append(request)
         fault = next((each for each in self.faults if _matches(each, request)), None)
         if fault is not None:

@@ -1,0 +1,248 @@
+"""Connecting, reviewing and publishing on Mastodon, and what each refusal means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+from regie_publisher.connectors.connector import (
+    Connector,
+    FailureKind,
+    NotSent,
+    OutcomeUnknown,
+    Refused,
+    Remote,
+)
+from regie_publisher.connectors.mastodon import MastodonConnector
+from regie_publisher.connectors.mastodon.testing.description import Description, load_description
+from regie_publisher.connectors.mastodon.testing.drafts import (
+    StepClock,
+    answering,
+    discard,
+    draft,
+    dropping,
+    instance,
+    unreachable,
+)
+from regie_publisher.connectors.mastodon.testing.server import START, TOKEN, URL, FakeMastodon
+
+STATUSES = "/api/v1/statuses"
+SOURCE = r"/api/v1/statuses/\d+/source"
+OWN = "/api/v1/accounts/7/statuses"
+
+
+@pytest.fixture(scope="module")
+def description() -> Description:
+    return load_description(Path(__file__).parents[3])
+
+
+@pytest.fixture
+def server(description: Description) -> FakeMastodon:
+    """A server whose every exchange is held against Mastodon's OpenAPI description."""
+    return FakeMastodon(watch=description.check)
+
+
+@pytest.fixture
+def clock() -> StepClock:
+    return StepClock()
+
+
+@pytest.fixture
+def mastodon(server: FakeMastodon, clock: StepClock) -> Connector:
+    return MastodonConnector(server.client(), clock=clock)
+
+
+async def test_a_token_names_its_account_with_the_domain_of_the_server(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.instances["/api/v2/instance"] = instance(max_characters=5000)
+    connection = await mastodon.connect(" Social.example/ ", {"access_token": TOKEN})
+    assert connection.server_url == URL
+    assert (connection.remote_id, connection.handle) == ("7", "ana@example.org")
+    assert connection.secrets == {"access_token": TOKEN}
+
+
+async def test_a_server_that_says_nothing_of_itself_is_named_by_its_host(mastodon: Connector) -> None:
+    assert (await mastodon.connect(URL, {"access_token": TOKEN})).handle == "ana@social.example"
+
+
+@pytest.mark.parametrize("token", ["", "a-bad-token"])
+async def test_a_wrong_token_is_refused(mastodon: Connector, token: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await mastodon.connect(URL, {"access_token": token})
+    assert refused.value.kind is FailureKind.AUTH_EXPIRED
+
+
+async def test_a_wrong_token_is_refused_by_a_server_that_says_it_in_html(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.fail("GET", ".*verify_credentials", answering(400, html="<h1>Bad request</h1>"))
+    with pytest.raises(Refused) as refused:
+        await mastodon.connect(URL, {"access_token": TOKEN})
+    assert refused.value.kind is FailureKind.AUTH_EXPIRED
+
+
+async def test_a_web_page_is_no_mastodon(server: FakeMastodon, mastodon: Connector) -> None:
+    server.fail("GET", ".*verify_credentials", answering(200, html="<h1>Welcome</h1>"))
+    with pytest.raises(Refused) as refused:
+        await mastodon.connect(URL, {"access_token": TOKEN})
+    assert refused.value.kind is FailureKind.UNSUPPORTED
+
+
+@pytest.mark.parametrize("address", ["", "ftp://x.example", "https://ana:pw@x.example", "https://[", "x:port"])
+async def test_what_is_no_server_address_is_refused_without_a_call(
+    server: FakeMastodon, mastodon: Connector, address: str
+) -> None:
+    with pytest.raises(Refused):
+        await mastodon.connect(address, {"access_token": TOKEN})
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("visibility", ["", "public", "unlisted", "private", "direct"])
+def test_a_visibility_that_mastodon_knows_passes(mastodon: Connector, visibility: str) -> None:
+    mastodon.review(draft("Hallo", visibility=visibility))
+
+
+def test_another_visibility_is_refused(mastodon: Connector) -> None:
+    with pytest.raises(Refused) as refused:
+        mastodon.review(draft("Hallo", visibility="friends"))
+    assert refused.value.kind is FailureKind.UNSUPPORTED
+
+
+def test_a_segment_without_text_and_pictures_is_refused(mastodon: Connector) -> None:
+    with pytest.raises(Refused) as refused:
+        mastodon.review(draft("Hallo", " \n"))
+    assert refused.value.kind is FailureKind.CONTENT_REJECTED
+    mastodon.review(draft("", pictures=1))
+
+
+async def test_a_status_says_its_visibility_language_and_key(server: FakeMastodon, mastodon: Connector) -> None:
+    remote = await mastodon.publish(draft("Hallo"), 0)
+    assert remote == Remote("1000", f"{URL}/@ana/1000")
+    (call,) = server.calls
+    assert json.loads(call.content) == {"status": "Hallo", "visibility": "public", "language": "de"}
+    assert call.headers["Idempotency-Key"] == "key-0"
+
+
+async def test_a_thread_replies_segment_to_segment(server: FakeMastodon, mastodon: Connector) -> None:
+    thread = draft("eins", "zwei", "drei", visibility="unlisted")
+    for index in range(3):
+        remote = await mastodon.publish(thread, index)
+        assert isinstance(remote, Remote)
+        thread.remotes.append(remote)
+    assert [status["in_reply_to_id"] for status in server.statuses] == [None, "1000", "1001"]
+    assert {status["visibility"] for status in server.statuses} == {"unlisted"}
+
+
+async def test_a_status_without_a_page_is_opened_at_its_uri(server: FakeMastodon, mastodon: Connector) -> None:
+    server.fail("POST", STATUSES, answering(200, json={"id": "5", "url": None, "uri": "https://x.example/5"}))
+    assert await mastodon.publish(draft("Hallo"), 0) == Remote("5", "https://x.example/5")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, FailureKind.AUTH_EXPIRED),
+        (403, FailureKind.AUTH_EXPIRED),
+        (404, FailureKind.UNSUPPORTED),
+        (400, FailureKind.CONTENT_REJECTED),
+        (413, FailureKind.CONTENT_REJECTED),
+        (422, FailureKind.CONTENT_REJECTED),
+        (302, FailureKind.UNSUPPORTED),
+    ],
+)
+async def test_a_refusal_is_told_by_its_status_in_any_language(
+    server: FakeMastodon, mastodon: Connector, status: int, kind: FailureKind
+) -> None:
+    words = "バリデーションに失敗しました"
+    server.fail("POST", STATUSES, answering(status, json={"error": words}))
+    with pytest.raises(Refused) as refused:
+        await mastodon.publish(draft("Hallo"), 0)
+    assert refused.value.kind is kind
+    assert refused.value.retry_after is None
+    assert status == 302 or words in refused.value.message
+
+
+async def test_a_missing_status_to_reply_to_is_the_contents_fault(mastodon: Connector) -> None:
+    with pytest.raises(Refused) as refused:
+        await mastodon.publish(draft("eins", "zwei", remotes=[Remote("404", "")]), 1)
+    assert refused.value.kind is FailureKind.CONTENT_REJECTED
+
+
+async def test_a_missing_picture_is_the_medias_fault(server: FakeMastodon, mastodon: Connector) -> None:
+    pictured = draft("Bild", pictures=1)
+    await mastodon.prepare(pictured, discard)
+    server.fail("POST", STATUSES, answering(404, html="<h1>Not found</h1>"))
+    with pytest.raises(Refused) as refused:
+        await mastodon.publish(pictured, 0)
+    assert refused.value.kind is FailureKind.MEDIA_REJECTED
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"X-RateLimit-Reset": "2026-03-01T12:03:20.000000Z"}, timedelta(seconds=200)),
+        ({"Retry-After": "90", "X-RateLimit-Reset": "2026-03-01T12:03:20Z"}, timedelta(seconds=90)),
+        ({}, timedelta(minutes=5)),
+    ],
+)
+async def test_a_rate_limit_says_when_to_come_back(
+    server: FakeMastodon, mastodon: Connector, headers: Mapping[str, str], wait: timedelta
+) -> None:
+    server.fail("POST", STATUSES, answering(429, headers=headers, json={"error": "Zu viele Anfragen"}))
+    with pytest.raises(Refused) as refused:
+        await mastodon.publish(draft("Hallo"), 0)
+    assert (refused.value.kind, refused.value.retry_after) == (FailureKind.RATE_LIMITED, wait)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        answering(503, json={"error": "Locked"}),
+        answering(500, text="Internal Server Error"),
+        answering(408, html=""),
+        answering(200, html="<h1>Published</h1>"),
+        answering(200, json={"url": URL}),
+        answering(200, json={"id": "9", "scheduled_at": "2026-03-01T13:00:00Z", "params": {}}),
+        answering(200, json=[]),
+        dropping,
+    ],
+)
+async def test_an_answer_that_proves_nothing_leaves_the_outcome_unknown(
+    server: FakeMastodon, mastodon: Connector, answer: Callable[..., httpx2.Response]
+) -> None:
+    server.fail("POST", STATUSES, answer)
+    with pytest.raises(OutcomeUnknown):
+        await mastodon.publish(draft("Hallo"), 0)
+    assert len(server.calls) == 1
+
+
+async def test_a_call_that_never_left_is_not_sent(server: FakeMastodon, mastodon: Connector) -> None:
+    server.fail("POST", STATUSES, unreachable)
+    with pytest.raises(NotSent):
+        await mastodon.publish(draft("Hallo"), 0)
+
+
+async def test_an_html_400_is_a_bad_token_where_the_token_proves_bad(server: FakeMastodon, mastodon: Connector) -> None:
+    for method, path in (("POST", STATUSES), ("GET", ".*verify_credentials")):
+        server.fail(method, path, answering(400, html="<h1>Bad request</h1>"))
+    with pytest.raises(Refused) as refused:
+        await mastodon.publish(draft("Hallo"), 0)
+    assert refused.value.kind is FailureKind.AUTH_EXPIRED
+
+
+async def test_an_html_400_is_the_contents_fault_where_the_token_is_good(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.fail("POST", STATUSES, answering(400, html="<h1>Bad request</h1>"))
+    with pytest.raises(Refused) as refused:
+        await mastodon.publish(draft("Hallo"), 0)
+    assert refused.value.kind is FailureKind.CONTENT_REJECTED
+
+
+def test_keys_are_never_the_same(mastodon: Connector) -> None:
+    assert len({mastodon.new_key(START) for _ in range(100)}) == 100
