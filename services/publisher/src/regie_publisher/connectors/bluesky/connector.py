@@ -7,8 +7,8 @@ from datetime import datetime
 from http import HTTPStatus
 
 import httpx2
-
 from regie_chassis.clock import Clock, SystemClock
+
 from regie_publisher.connectors.bluesky.facets import mentioned_handles
 from regie_publisher.connectors.bluesky.numbers import likers, observation
 from regie_publisher.connectors.bluesky.pictures import load_rendition
@@ -109,7 +109,7 @@ class BlueskyConnector:
             raise Refused(FailureKind.INTERNAL, f"{message} ({answer.words()})")
         return _remote(self._server.accepted(answer), draft.account)
 
-    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
+    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # noqa: ARG002  # the form
         """Bluesky answers at once, so that nothing is ever processing; says where the post is all the same."""
         remote = await self.find(draft, index)
         if remote is None:

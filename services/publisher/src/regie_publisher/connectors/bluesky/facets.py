@@ -21,7 +21,8 @@ _LINK = re.compile(r"(?<!\w)https?://[^\s<>\"\ufeff]+", re.IGNORECASE)
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _MENTION = re.compile(rf"(?<![^\s(\[])@((?:{_LABEL}\.)+[a-zA-Z](?:[a-zA-Z0-9-]{{0,61}}[a-zA-Z0-9])?)(?![\w@-]|\.\w)")
 # A hashtag ends at white space and at what nobody can see; U+FE0F and U+20E3 after the sign make it a keycap emoji.
-_TAG = re.compile(r"(?<!\S)[#＃](?![\ufe0f\u20e3])([^\s\u00ad\u200b-\u200f\u2060\ufeff]+)")
+_TAG = re.compile(r"(?<!\S)[#\uff03](?![\ufe0f\u20e3])([^\s\u00ad\u200b-\u200f\u2060\ufeff]+)")
+_SENTENCE_ENDS = ".,;:!?'*_~\u2026\u2019\u201d\u00bb"
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 
 
@@ -94,7 +95,7 @@ def _tags(text: str) -> Iterator[Span]:
 
 
 def _is_tag(tag: str) -> bool:
-    if tag.startswith(("#", "＃")) or all(char.isdigit() or _is_punctuation(char) for char in tag):
+    if tag.startswith(("#", "\uff03")) or all(char.isdigit() or _is_punctuation(char) for char in tag):
         return False
     return len(tag.encode()) <= MAX_TAG_BYTES and count_graphemes(tag) <= MAX_TAG_GRAPHEMES
 
@@ -109,7 +110,7 @@ def _without_tail(uri: str) -> str:
         last = uri[-1]
         opening = _CLOSING.get(last)
         unbalanced = opening is not None and uri.count(last) > uri.count(opening)
-        if not unbalanced and last not in ".,;:!?'*_~…’”»":
+        if not unbalanced and last not in _SENTENCE_ENDS:
             break
         uri = uri[:-1]
     return uri

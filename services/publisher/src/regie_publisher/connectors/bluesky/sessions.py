@@ -12,8 +12,8 @@ from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
 import httpx2
-
 from regie_chassis.clock import Clock
+
 from regie_publisher.connectors.answers import Answer, call, retry_after
 from regie_publisher.connectors.connector import (
     Account,

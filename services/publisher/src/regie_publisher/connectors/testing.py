@@ -1,0 +1,40 @@
+"""Stand-ins for what the publisher gives a connector, with a memory of what was asked of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+
+class FakeCredentials:
+    """`Credentials` of one channel in memory; `renewals` are the secrets that each renewal brought."""
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        self._secrets = dict(secrets)
+        self._lock = asyncio.Lock()
+        self.renewals: list[Mapping[str, str]] = []
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        return dict(self._secrets)
+
+    async def refresh(
+        self,
+        used: Mapping[str, str],
+        renew: Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]],
+    ) -> Mapping[str, str]:
+        async with self._lock:
+            if self._secrets == dict(used):
+                self._secrets = dict(await renew(used))
+                self.renewals.append(self.secrets)
+            return self.secrets
+
+
+class MemoryHandles:
+    """A `SaveHandle` that keeps what it was given, in order."""
+
+    def __init__(self) -> None:
+        self.saved: dict[str, str] = {}
+
+    async def __call__(self, name: str, value: str) -> None:
+        self.saved[name] = value
