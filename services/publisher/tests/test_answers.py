@@ -14,7 +14,6 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from regie_publisher.connectors.answers import BODY_LIMIT, LONGEST_WAIT, Answer, call, retry_after
 from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
 

@@ -9,7 +9,7 @@ from typing import Any
 from regie_sandbox.calls import Call, Reply, refusal
 from regie_sandbox.network import Attachment, Network, Post
 from regie_sandbox.numbers import numbers
-from regie_sandbox.tokens import account_to_renew, renewed_token
+from regie_sandbox.tokens import account_to_renew, refresh_token_of, renewed_token
 
 TEXT_LIMIT = 500
 ALT_LIMIT = 1500
@@ -112,9 +112,11 @@ def upload_media(network: Network, call: Call) -> Reply:
 
 
 def get_account(_network: Network, call: Call) -> Reply:
+    """Names the account, and hands out the token by which an expired one is renewed."""
     name = call.account.replace("-", " ").replace("_", " ").title()
     url = f"{call.base_url}/@{call.account}"
-    return Reply(200, {"id": call.account, "handle": call.account, "display_name": name, "url": url})
+    document = {"id": call.account, "handle": call.account, "display_name": name, "url": url}
+    return Reply(200, document | {"refresh_token": refresh_token_of(call.account)})
 
 
 def refresh_token(network: Network, call: Call) -> Reply:

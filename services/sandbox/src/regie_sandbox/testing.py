@@ -91,7 +91,7 @@ class RunningSandbox:
 
     async def _asked(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
         answer = await self._client.request(method, path, **sent)
-        if answer.status_code == httpx2.codes.UNPROCESSABLE_ENTITY:
+        if answer.status_code == httpx2.codes.UNPROCESSABLE_CONTENT:
             raise ValueError(answer.json()["message"])
         document: dict[str, Any] = answer.raise_for_status().json()
         return document

@@ -20,6 +20,11 @@ def account_to_renew(refresh_token: str) -> str | None:
     return match[1] if match else None
 
 
+def refresh_token_of(account: str) -> str:
+    """Returns the one refresh token of an account."""
+    return f"refresh-{account}"
+
+
 def renewed_token(account: str, number: str) -> str:
     """Names an access token that was never given before, `number` being a fresh id of the network."""
     return f"sandbox-{account}.{number}"
