@@ -163,6 +163,13 @@ async def test_a_small_answer_never_unpacks_into_a_large_one() -> None:
         assert len((await get(url)).body) == BODY_LIMIT + 1
 
 
+async def test_a_transport_in_memory_is_read_like_any_other() -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(418, json={"error": "teapot"}))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        answer = await call(client, "GET", "http://network.test/")
+    assert (answer.status, answer.words()) == (418, "teapot")
+
+
 async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     async with listening(answering(whole("307 T", b"", "Location: http://127.0.0.1:9/\r\n"))) as url:
         answer = await get(url)

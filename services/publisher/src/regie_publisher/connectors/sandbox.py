@@ -158,11 +158,10 @@ class SandboxConnector:
             return await self._renew(account.server_url, used)
 
         secrets = account.credentials.secrets
-        for _ in range(2):
-            answer = await self._send(account.server_url, secrets, method, path, **sent)
-            if answer.status != httpx2.codes.UNAUTHORIZED or not secrets.get("refresh_token"):
-                break
+        answer = await self._send(account.server_url, secrets, method, path, **sent)
+        if answer.status == httpx2.codes.UNAUTHORIZED and secrets.get("refresh_token"):
             secrets = await account.credentials.refresh(secrets, renew)
+            answer = await self._send(account.server_url, secrets, method, path, **sent)
         return answer
 
     async def _send(
