@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from regie_sandbox.testing import RunningSandbox, running_sandbox
+from regie_sandbox.testing import NotReady, RunningSandbox, running_sandbox
 
 ADA = {"Authorization": "Bearer sandbox-ada"}
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -98,3 +98,9 @@ async def test_an_emptied_log_stays_empty_and_posts_stay(tmp_path: Path) -> None
 async def test_a_rule_that_means_nothing_is_told_to_the_test(sandbox: RunningSandbox) -> None:
     with pytest.raises(ValueError, match="Unknown: nonsense"):
         await sandbox.set_faults([{"nonsense": 1}])
+
+
+async def test_a_taken_port_is_told_instead_of_talking_to_the_other_sandbox(sandbox: RunningSandbox) -> None:
+    with pytest.raises(NotReady):
+        async with running_sandbox(port=sandbox.port):
+            pass

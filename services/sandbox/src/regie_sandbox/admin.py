@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Any
@@ -85,7 +86,8 @@ def _count(world: World) -> Endpoint:
 
 
 async def _health(_request: Request) -> Response:
-    return _json({"status": "ok"})
+    """The process id tells a starter that it is its own process that answers, not an earlier one on the port."""
+    return _json({"status": "ok", "pid": os.getpid()})
 
 
 def _json(document: Any, *, status: int = 200) -> Response:

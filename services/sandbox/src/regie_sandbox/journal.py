@@ -45,6 +45,8 @@ class Journal:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         written = os.write(self._descriptor, line + b"\n")
         if written != len(line) + 1:
+            # What did not fit is taken back, so that the next line does not hang on a torn one.
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
             raise OSError(f"Only {written} of {len(line) + 1} bytes fitted into {self._path}")
 
     def close(self) -> None:

@@ -133,7 +133,7 @@ def _environment(port: int, data: Path | None) -> dict[str, str]:
 async def _until_ready(client: httpx2.AsyncClient, process: asyncio.subprocess.Process) -> None:
     try:
         async with asyncio.timeout(READY_WITHIN):
-            while not await _answers(client):
+            while not await _answers(client, process.pid):
                 if process.returncode is not None:
                     raise NotReady(f"The sandbox ended with status {process.returncode}; its words are above.")
                 await asyncio.sleep(0.02)
@@ -141,11 +141,13 @@ async def _until_ready(client: httpx2.AsyncClient, process: asyncio.subprocess.P
         raise NotReady(f"The sandbox did not answer within {READY_WITHIN:g} seconds.") from error
 
 
-async def _answers(client: httpx2.AsyncClient) -> bool:
+async def _answers(client: httpx2.AsyncClient, pid: int) -> bool:
+    """True when this very process answers: somebody else may have taken the port in between."""
     try:
-        return (await client.get("/healthz")).is_success
+        answer = await client.get("/healthz")
     except httpx2.TransportError:
         return False
+    return answer.is_success and answer.json().get("pid") == pid
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
