@@ -233,9 +233,7 @@ def test_deep_or_lone_surrogate_json_does_not_raise() -> None:
         ({}, None),
     ],
 )
-def test_the_wait_is_read_in_every_form_that_networks_use(
-    headers: dict[str, str], wait: timedelta | None
-) -> None:
+def test_the_wait_is_read_in_every_form_that_networks_use(headers: dict[str, str], wait: timedelta | None) -> None:
     assert retry_after(headers, NOW) == wait
 
 
