@@ -23,10 +23,10 @@ from regie_publisher.connectors.bluesky.records import (
     strong_ref,
 )
 from regie_publisher.connectors.bluesky.sessions import (
-    DEFAULT_SERVER,
     Server,
     error_name,
     home_server,
+    server_address,
     session_secrets,
 )
 from regie_publisher.connectors.bluesky.tids import TidClock
@@ -71,7 +71,7 @@ class BlueskyConnector:
         review_draft(draft)
 
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
-        asked_url = (server_url or DEFAULT_SERVER).rstrip("/")
+        asked_url = server_address(server_url)
         identifier, password = credentials.get("identifier", ""), credentials.get("app_password", "")
         if not identifier or not password:
             raise Refused(FailureKind.AUTH_EXPIRED, "Give an identifier (the handle) and an app password")
@@ -138,7 +138,7 @@ class BlueskyConnector:
         posts = body.get("posts")
         observations = []
         for post in posts if isinstance(posts, list) else []:
-            remote = by_uri.get(post.get("uri", "")) if isinstance(post, dict) else None
+            remote = by_uri.get(str(post.get("uri"))) if isinstance(post, dict) else None
             if remote is not None:
                 seen = observation(remote, post)
                 observations.append(await self._with_likers(account, remote, seen))

@@ -20,8 +20,9 @@ MAX_HANDLE_LENGTH = 253
 _LINK = re.compile(r"(?<!\w)https?://[^\s<>\"\ufeff]+", re.IGNORECASE)
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _MENTION = re.compile(rf"(?<![^\s(\[])@((?:{_LABEL}\.)+[a-zA-Z](?:[a-zA-Z0-9-]{{0,61}}[a-zA-Z0-9])?)(?![\w@-]|\.\w)")
-# A hashtag ends at white space and at what nobody can see; U+FE0F and U+20E3 after the sign make it a keycap emoji.
-_TAG = re.compile(r"(?<!\S)[#\uff03](?![\ufe0f\u20e3])([^\s\u00ad\u200b-\u200f\u2060\ufeff]+)")
+# A hashtag ends at white space and at what nobody can see but joiners, which are part of Persian and Hindi words;
+# U+FE0F and U+20E3 after the sign make it a keycap emoji.
+_TAG = re.compile(r"(?<!\S)[#\uff03](?![\ufe0f\u20e3])([^\s\u00ad\u200b\u200e\u200f\u2060\ufeff]+)")
 _SENTENCE_ENDS = ".,;:!?'*_~\u2026\u2019\u201d\u00bb"
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 

@@ -143,6 +143,12 @@ def session_secrets(session: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
+def server_address(given: str) -> str:
+    """Returns what a person gave as the server, as a URL: `bsky.social` will do, and so will nothing at all."""
+    address = given.strip().rstrip("/") or DEFAULT_SERVER
+    return address if "://" in address else f"https://{address}"
+
+
 def home_server(session: Mapping[str, object], asked_url: str) -> str:
     """Returns the server that holds the account: where its DID document says, else the one that was asked.
 
