@@ -15,7 +15,7 @@ from regie_publisher.connectors.connector import (
     Remote,
 )
 from regie_publisher.connectors.mastodon import MastodonConnector
-from regie_publisher.connectors.mastodon.readback import MAX_PAGES, PAGE
+from regie_publisher.connectors.mastodon.readback import MAX_COMPARED, MAX_PAGES, PAGE
 from regie_publisher.connectors.mastodon.testing.description import Description, load_description
 from regie_publisher.connectors.mastodon.testing.drafts import (
     StepClock,
@@ -125,6 +125,39 @@ async def test_a_segment_is_told_from_equal_ones_by_what_it_replies_to(
 async def test_a_segment_is_told_from_equal_ones_by_its_pictures(server: FakeMastodon, mastodon: Connector) -> None:
     server.write("Bild")
     assert await mastodon.find(draft("Bild", pictures=1), 0) is None
+
+
+async def test_a_boost_is_not_taken_for_a_status(server: FakeMastodon, mastodon: Connector) -> None:
+    boosted = server.write("Hallo", in_reply_to_id="1")
+    server.write("Hallo", reblog=boosted)
+    assert await mastodon.find(draft("Hallo"), 0) is None
+
+
+async def test_a_source_that_is_html_is_recognised(server: FakeMastodon, mastodon: Connector) -> None:
+    server.write("Hallo & alle", content="<p>anders</p>")
+    server.sources["1000"] = "<p>Hallo &amp; alle</p>"
+    assert await mastodon.find(draft("Hallo & alle"), 0) == Remote("1000", f"{URL}/@ana/1000")
+
+
+async def test_a_text_in_other_typography_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:
+    server.write("„Hallo“, alle")
+    with pytest.raises(CannotTell):
+        await mastodon.find(draft('"Hallo", alle'), 0)
+
+
+async def test_among_many_statuses_the_one_that_looks_alike_is_compared_first(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    for number in range(MAX_COMPARED):
+        server.write(f"Nachricht {number}")
+    assert await mastodon.find(draft("Hallo"), 0) is None
+    server.write("Nachricht")
+    with pytest.raises(CannotTell):
+        await mastodon.find(draft("Hallo"), 0)
+    server.write("Hallo")
+    asked = len(server.asked("GET", SOURCE))
+    assert await mastodon.find(draft("Hallo"), 0) is not None
+    assert len(server.asked("GET", SOURCE)) == asked + 1
 
 
 async def test_an_equal_status_from_before_its_time_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:

@@ -55,6 +55,10 @@ def test_a_short_text_needs_none(mastodon: Connector) -> None:
     assert not mastodon.needs_preparation(draft("Hallo " * 80))
 
 
+def test_a_text_that_is_short_only_by_its_links_needs_it(mastodon: Connector) -> None:
+    assert mastodon.needs_preparation(draft("https://example.com/" + "x" * 500))
+
+
 async def test_a_long_text_is_held_against_the_servers_own_limits(server: FakeMastodon, mastodon: Connector) -> None:
     server.instances["/api/v2/instance"] = instance(max_characters=600, characters_reserved_per_url=256)
     long = draft("x" * 600)
@@ -77,6 +81,18 @@ async def test_limits_are_asked_for_once_and_again_after_a_while(
     clock.time += timedelta(minutes=10)
     await mastodon.prepare(draft("x" * 600), discard)
     assert len(server.calls) == 2
+
+
+async def test_a_draft_that_was_found_to_fit_is_not_judged_again(
+    server: FakeMastodon, mastodon: Connector, clock: StepClock
+) -> None:
+    server.instances["/api/v2/instance"] = instance(max_characters=600)
+    long = draft("x" * 600)
+    await mastodon.prepare(long, discard)
+    server.instances["/api/v2/instance"] = instance(max_characters=500)
+    clock.time += timedelta(hours=1)
+    await mastodon.prepare(long, discard)
+    assert len(server.calls) == 1
 
 
 async def test_an_older_server_is_asked_in_the_older_way(server: FakeMastodon, mastodon: Connector) -> None:

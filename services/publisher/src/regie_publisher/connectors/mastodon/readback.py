@@ -94,9 +94,8 @@ def _candidates(draft: Draft, index: int, timeline: _Timeline) -> list[_Status]:
     """
     segment = draft.segments[index]
     shape = (draft.remotes[index - 1].id if index > 0 else "", len(segment.pictures))
-    out = {remote.id for remote in draft.remotes}
     bones = skeleton(segment.text)
-    fitting = [each for each in timeline.statuses if (each.reply_to, each.media) == shape and each.id not in out]
+    fitting = [each for each in timeline.statuses if (each.reply_to, each.media) == shape]
     return sorted(fitting, key=lambda status: (skeleton_of_html(status.content) != bones, status.created))
 
 

@@ -47,8 +47,8 @@ def plain(content: str) -> str:
 
 def exact(text: str) -> str:
     """Returns what must be equal in equal texts: everything but white space and invisible characters."""
-    composed = unicodedata.normalize("NFC", text)
-    return "".join(sign for sign in composed if unicodedata.category(sign) not in _UNSEEN)
+    seen = "".join(sign for sign in text if unicodedata.category(sign) not in _UNSEEN)
+    return unicodedata.normalize("NFC", seen)
 
 
 def without_hosts(text: str) -> str:
