@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -134,6 +134,43 @@ async def test_other_words_under_a_used_key_are_refused_and_the_first_stay(
     assert refused.value.retry_after is None
     [record] = bluesky_network.records(account.remote_id)
     assert record["value"]["text"] == "the first words"
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("x" * 300, True),
+        ("x" * 301, False),
+        ("👨‍👩‍👧‍👦" * 120, True),
+        ("👨‍👩‍👧‍👦" * 121, False),
+        ("क्ष" * 300, True),
+        ("क्ष" * 301, False),
+        ("🇩🇪🇫🇷" * 150, True),
+        ("🇩🇪🇫🇷" * 150 + "!", False),
+    ],
+)
+async def test_the_network_counts_as_the_review_does(
+    connector: BlueskyConnector, account: Account, text: str, taken: bool
+) -> None:
+    draft = _draft(connector, account, text)
+    for verdict in (_verdict(connector.review, draft), await _outcome(connector, draft)):
+        assert verdict is (None if taken else FailureKind.CONTENT_REJECTED)
+
+
+def _verdict(review: Callable[[Draft], None], draft: Draft) -> FailureKind | None:
+    try:
+        review(draft)
+    except Refused as refused:
+        return refused.kind
+    return None
+
+
+async def _outcome(connector: BlueskyConnector, draft: Draft) -> FailureKind | None:
+    try:
+        await connector.publish(draft, 0)
+    except Refused as refused:
+        return refused.kind
+    return None
 
 
 async def test_a_picture_goes_out_with_its_alt_text_and_shape(
