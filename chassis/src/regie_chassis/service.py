@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -63,7 +64,7 @@ def open_rpc(
     consumers: Sequence[Consumer],
 ) -> RpcServer:
     """Returns the service's gRPC server; it reports NOT_SERVING once a consumer has stopped itself."""
-    key = OKPKey.import_key(settings.identity_public_key.get_secret_value())
+    key = OKPKey.import_key(json.loads(settings.identity_public_key.get_secret_value()))
     return RpcServer(
         host=settings.rpc_host,
         port=settings.rpc_port,
