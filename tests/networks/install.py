@@ -52,8 +52,10 @@ def install_bluesky() -> Path:
         return folder
     with _only_installer():
         if not folder.exists():
-            staging = INSTALLATIONS / "staging"
-            shutil.rmtree(staging, ignore_errors=True)
+            for interrupted in INSTALLATIONS.glob("staging-*"):
+                shutil.rmtree(interrupted, ignore_errors=True)
+            # Never the same name: an npm that outlived its installer may still write into the old one.
+            staging = INSTALLATIONS / f"staging-{time.time_ns()}"
             _fill(staging)
             staging.rename(folder)
     return folder
