@@ -16,6 +16,7 @@ from regie_chassis.ids import WORKSPACE, parse_id, show_id
 
 ISSUER = "regie-gateway"
 AUDIENCE = "regie"
+ALGORITHM = "Ed25519"  # RFC 9864, in place of the ambiguous "EdDSA"
 LIFETIME = timedelta(minutes=2)
 LEEWAY = timedelta(seconds=10)
 REMEMBERED = 10_000
@@ -58,7 +59,7 @@ class Signer:
             "iat": int(now.timestamp()),
             "exp": int((now + LIFETIME).timestamp()),
         }
-        token = jwt.encode({"alg": "EdDSA"}, claims, self._key, algorithms=["EdDSA"])
+        token = jwt.encode({"alg": ALGORITHM}, claims, self._key, algorithms=[ALGORITHM])
         self._tokens[caller] = (token, now + LIFETIME / 2)
         if len(self._tokens) > REMEMBERED:
             self._tokens.popitem(last=False)
@@ -78,7 +79,7 @@ class Verifier:
         if known and now < known[1]:
             return known[0]
         try:
-            claims = jwt.decode(token, self._key, algorithms=["EdDSA"]).claims
+            claims = jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
             expires = datetime.fromtimestamp(int(claims["exp"]), tz=now.tzinfo) + LEEWAY
             issued = datetime.fromtimestamp(int(claims["iat"]), tz=now.tzinfo) - LEEWAY
             caller = Caller(parse_id(WORKSPACE, claims["ws"]), str(claims["sub"]))

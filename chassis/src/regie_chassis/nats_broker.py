@@ -34,6 +34,7 @@ from regie_chassis.messaging import (
     StreamState,
 )
 
+CONNECT_TIMEOUT = 3.0  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
 PING_INTERVAL = 2  # seconds; two lost pings make a silent server a dead one in about six seconds
 PULL_EXPIRES = 2.0  # seconds; a pull request is lost with its connection, so none is long
@@ -61,18 +62,20 @@ class NatsBroker:
             if self._stream is None:
                 client = Client()
                 try:
-                    await client.connect(
-                        servers=self._url.split(","),
-                        name=self._name,
-                        connect_timeout=2,
-                        allow_reconnect=True,
-                        reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; fractions work
-                        max_reconnect_attempts=-1,
-                        ping_interval=PING_INTERVAL,
-                        max_outstanding_pings=2,
-                        error_cb=_on_error,
-                        user_credentials=str(self._credentials) if self._credentials else None,
-                    )
+                    # nats-py's own first connect would go on for ever, as its reconnects shall.
+                    async with asyncio.timeout(CONNECT_TIMEOUT):
+                        await client.connect(
+                            servers=self._url.split(","),
+                            name=self._name,
+                            connect_timeout=2,
+                            allow_reconnect=True,
+                            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; fractions work
+                            max_reconnect_attempts=-1,
+                            ping_interval=PING_INTERVAL,
+                            max_outstanding_pings=2,
+                            error_cb=_on_error,
+                            user_credentials=str(self._credentials) if self._credentials else None,
+                        )
                 except _FAULTS as error:
                     with suppress(*_FAULTS):
                         await client.close()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from regie_chassis.embedded.watchdog import Watchdog, process_watchdog
 
 NOBODY = 65534
 POLL = 0.02  # seconds between two looks at a condition
@@ -60,13 +63,27 @@ def without_root(command: Sequence[str]) -> list[str]:
 
 
 class Child:
-    """One child process with its log in a file."""
+    """One child process with its log in a file. It ends with this process, even when that is killed.
 
-    def __init__(self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+    `stop_signal` is what asks the program to end in good order.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         self.name = name
         self._command = list(command)
         self._env = {**os.environ, **env} if env is not None else None
         self.log = log
+        self._stop_signal = stop_signal
+        self._watchdog = watchdog
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -91,6 +108,12 @@ class Child:
                 env=self._env,
                 start_new_session=True,
             )
+        self._watchdog = self._watchdog or process_watchdog()
+        self._watchdog.watch(self.process.pid, self._signal_name)
+
+    @property
+    def _signal_name(self) -> str:
+        return self._stop_signal.name.removeprefix("SIG")
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float) -> None:
         """Blocks until `ready()`; raises ChildFailed when the process ends or the time is up."""
@@ -110,22 +133,28 @@ class Child:
             self.process.send_signal(number)
 
     def stop(self, *, timeout: float = STOP_TIMEOUT) -> None:
-        """Ends the process with SIGTERM, and with SIGKILL when it does not heed it."""
+        """Ends the process with its stop signal, and with SIGKILL when it does not heed that."""
+        self.signal(self._stop_signal)
+        self.reap(timeout=timeout)
+
+    def kill(self) -> None:
+        """Ends the process as a crash would, and waits until it is gone."""
+        self.signal(signal.SIGKILL)
+        self.reap()
+
+    def reap(self, *, timeout: float = STOP_TIMEOUT) -> int | None:
+        """Waits for the end of the process, kills it when the time is up, and returns its exit status."""
         if self.process is None:
-            return
-        if self.running:
-            self.process.terminate()
+            return None
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(timeout)
-
-    def kill(self) -> None:
-        """Ends the process as a crash would, and waits until it is gone."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(STOP_TIMEOUT)
+        if self._watchdog:
+            self._watchdog.forget(self.process.pid, self._signal_name)
+        status, self.process = self.process.returncode, None
+        return status
 
     def log_tail(self, lines: int = 20) -> str:
         """Returns the end of the log."""

