@@ -1,0 +1,40 @@
+"""Puts the metrics service together; the only module that knows all its parts.
+
+Metrics says no events yet, hence no relay; its outbox table waits for the first.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from regie.metrics.v1.metrics_service_pb2_grpc import add_MetricsServiceServicer_to_server
+from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.consumer import consumers
+from regie_chassis.messaging import Broker
+from regie_chassis.runtime import App
+from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
+
+from regie_metrics.events import subscriptions
+from regie_metrics.partitions import Partitions
+from regie_metrics.rpc import MetricsRpc
+from regie_metrics.settings import MetricsSettings
+
+NAME = "metrics"
+
+
+def build(settings: MetricsSettings, *, clock: Clock | None = None, broker: Broker | None = None) -> Service:
+    """Returns the service, not started. Tests give their own clock and broker."""
+    clock = clock or SystemClock()
+    broker = broker or open_broker(settings, NAME)
+    database = open_database(settings, NAME)
+    handlers = subscriptions(clock, retention=settings.retention)
+    readers = consumers(NAME, handlers, database=database, broker=broker, clock=clock)
+    register = partial(add_MetricsServiceServicer_to_server, MetricsRpc(database, clock))
+    rpc = open_rpc(settings, clock=clock, register=register, consumers=readers)
+    app = App(
+        NAME,
+        parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
+        loops=[Partitions(database, clock, retention=settings.retention), *readers],
+        drain=settings.drain,
+    )
+    return Service(app, database, broker, readers, handlers, rpc)

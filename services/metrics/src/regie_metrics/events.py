@@ -1,0 +1,23 @@
+"""What metrics reacts to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
+from regie_chassis.clock import Clock
+from regie_chassis.consumer import Subscriptions
+from regie_chassis.messaging import Event
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_metrics import observations
+
+
+def subscriptions(clock: Clock, *, retention: timedelta) -> Subscriptions:
+    """Returns the map of events to handlers; this edge asks the clock for them."""
+
+    async def on_post_metrics_observed(session: AsyncSession, events: Sequence[Event[PostMetricsObserved]]) -> None:
+        await observations.on_post_metrics_observed(session, events, now=clock.now(), retention=retention)
+
+    return {PostMetricsObserved: on_post_metrics_observed}

@@ -1,0 +1,121 @@
+"""Numbers as they were read from the networks: one narrow row for each (post, channel, metric, instant).
+
+Taking in is idempotent and independent of order. Should one instant have two values, the greater one stands, so
+that every order of arrival ends in the same tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
+from regie_chassis.errors import Invalid
+from regie_chassis.ids import CHANNEL, POST, parse_id
+from regie_chassis.messaging import Event
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_metrics import partitions, rollups, telemetry
+
+METRICS = frozenset({"likes", "replies", "reposts", "quotes", "impressions"})
+FUTURE_TOLERANCE = timedelta(hours=1)  # of a publisher whose clock runs ahead
+LARGEST = 10**15  # far above any post's numbers, far below where sums over channels overflow
+LONGEST_NETWORK = 80  # characters
+
+
+class ObservationRefused(Invalid):
+    """An observation cannot be true: its time or its number is absurd. It ends in the dead letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One number of one post on one channel: the total since publication, as it stood at `observe_time`."""
+
+    workspace_id: UUID
+    post_id: UUID
+    channel_id: UUID
+    network: str
+    metric: str
+    observe_time: datetime
+    value: int
+
+
+async def on_post_metrics_observed(
+    session: AsyncSession, events: Sequence[Event[PostMetricsObserved]], *, now: datetime, retention: timedelta
+) -> None:
+    """Takes in what the publisher read. Raises ObservationRefused or InvalidId for what cannot be true.
+
+    Numbers with a name outside METRICS are left out and counted: a publisher may know a metric before we do.
+    """
+    taken = [one for event in events for one in _read(event, earliest=now - retention, latest=now + FUTURE_TOLERANCE)]
+    await ingest(session, taken)
+
+
+async def ingest(session: AsyncSession, taken: Sequence[Observation]) -> None:
+    """Writes observations and everything that is derived from them, in the session's transaction. Repeatable."""
+    if not taken:
+        return
+    await partitions.ensure(session, {one.observe_time.astimezone(UTC).date() for one in taken})
+    columns = _columns(taken)
+    await session.execute(_INSERT, columns)
+    await rollups.roll_up(session, columns)
+    telemetry.observations_ingested(len(taken))
+
+
+def _read(event: Event[PostMetricsObserved], *, earliest: datetime, latest: datetime) -> list[Observation]:
+    message = event.message
+    post_id, channel_id = parse_id(POST, message.post_id), parse_id(CHANNEL, message.channel_id)
+    observe_time = _observe_time(message, earliest=earliest, latest=latest)
+    if not message.network or len(message.network) > LONGEST_NETWORK or "\x00" in message.network:
+        raise ObservationRefused(f"the network has 1 to {LONGEST_NETWORK} characters")
+    found = []
+    for metric, value in message.values.items():
+        if metric not in METRICS:
+            telemetry.metric_unnamed(metric, message.network)
+            continue
+        if not 0 <= value <= LARGEST:
+            raise ObservationRefused(f"{metric} = {value} cannot be a post's total")
+        found.append(Observation(event.workspace_id, post_id, channel_id, message.network, metric, observe_time, value))
+    return found
+
+
+def _observe_time(message: PostMetricsObserved, *, earliest: datetime, latest: datetime) -> datetime:
+    try:
+        observe_time = message.observe_time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise ObservationRefused("the observation's time is not a time") from error
+    if not earliest <= observe_time <= latest:
+        raise ObservationRefused(
+            f"the observation's time {observe_time.isoformat()} is not between {earliest.isoformat()}, where the"
+            f" retention begins, and {latest.isoformat()}"
+        )
+    return observe_time
+
+
+def _columns(taken: Sequence[Observation]) -> dict[str, list[object]]:
+    return {
+        "workspace_ids": [one.workspace_id for one in taken],
+        "post_ids": [one.post_id for one in taken],
+        "metrics": [one.metric for one in taken],
+        "channel_ids": [one.channel_id for one in taken],
+        "networks": [one.network for one in taken],
+        "observe_times": [one.observe_time for one in taken],
+        "values": [one.value for one in taken],
+    }
+
+
+# Sorted by key, so that two ingests of the same rows lock them in the same order.
+_INSERT = text(
+    f"""
+    INSERT INTO observation AS kept (workspace_id, post_id, metric, channel_id, network, observe_time, value)
+    SELECT DISTINCT ON (workspace_id, post_id, metric, channel_id, observe_time)
+           workspace_id, post_id, metric, channel_id, network, observe_time, value
+    FROM {rollups.GIVEN}
+    ORDER BY workspace_id, post_id, metric, channel_id, observe_time, value DESC
+    ON CONFLICT (workspace_id, post_id, metric, channel_id, observe_time)
+    DO UPDATE SET value = EXCLUDED.value WHERE EXCLUDED.value > kept.value
+    """
+)

@@ -1,0 +1,56 @@
+"""What is kept of the observations: each hour's and each day's last number, and the newest of all.
+
+Every table is a maximum by (observe_time, value) over its key. A maximum does not depend on the order or the
+repetition of what it is taken over, so that each row can be kept up to date by itself as observations arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+GIVEN = """
+    unnest(
+        CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:metrics AS text[]),
+        CAST(:channel_ids AS uuid[]), CAST(:networks AS text[]), CAST(:observe_times AS timestamptz[]),
+        CAST(:values AS bigint[])
+    ) AS given (workspace_id, post_id, metric, channel_id, network, observe_time, value)
+"""
+KEY = "workspace_id, post_id, metric, channel_id"
+
+
+async def roll_up(session: AsyncSession, columns: Mapping[str, Sequence[object]]) -> None:
+    """Brings all roll-ups up to date with the given observations. Commits with the session; repeatable."""
+    for statement in (_HOURLY, _DAILY, _LATEST):
+        await session.execute(statement, dict(columns))
+
+
+def _buckets(table: str, unit: str) -> TextClause:
+    return text(
+        f"""
+        INSERT INTO {table} AS kept ({KEY}, start_time, observe_time, value)
+        SELECT DISTINCT ON ({KEY}, start_time) {KEY}, start_time, observe_time, value
+        FROM (SELECT *, date_trunc('{unit}', observe_time, 'UTC') AS start_time FROM {GIVEN}) AS placed
+        ORDER BY {KEY}, start_time, observe_time DESC, value DESC
+        ON CONFLICT ({KEY}, start_time)
+        DO UPDATE SET observe_time = EXCLUDED.observe_time, value = EXCLUDED.value
+        WHERE (EXCLUDED.observe_time, EXCLUDED.value) > (kept.observe_time, kept.value)
+        """
+    )
+
+
+_HOURLY = _buckets("hourly", "hour")
+_DAILY = _buckets("daily", "day")
+_LATEST = text(
+    f"""
+    INSERT INTO latest AS kept ({KEY}, network, observe_time, value)
+    SELECT DISTINCT ON ({KEY}) {KEY}, network, observe_time, value
+    FROM {GIVEN}
+    ORDER BY {KEY}, observe_time DESC, value DESC
+    ON CONFLICT ({KEY})
+    DO UPDATE SET network = EXCLUDED.network, observe_time = EXCLUDED.observe_time, value = EXCLUDED.value
+    WHERE (EXCLUDED.observe_time, EXCLUDED.value) > (kept.observe_time, kept.value)
+    """
+)
