@@ -18,6 +18,7 @@ from regie_publisher.connectors.bluesky.connector import BlueskyConnector
 from regie_publisher.connectors.connector import (
     Account,
     CannotTell,
+    Connector,
     ConnectorError,
     Draft,
     FailureKind,
@@ -66,11 +67,11 @@ class FakeServer:
         return [request for request in self.requests if request.url.path == f"/xrpc/{name}"]
 
 
-def connector_for(server: Callable[[httpx2.Request], httpx2.Response]) -> BlueskyConnector:
+def connector_for(server: Callable[[httpx2.Request], httpx2.Response]) -> Connector:
     return BlueskyConnector(httpx2.AsyncClient(transport=httpx2.MockTransport(server)))
 
 
-def put(*replies: Reply, renewals: Sequence[Reply] = ()) -> tuple[BlueskyConnector, FakeServer]:
+def put(*replies: Reply, renewals: Sequence[Reply] = ()) -> tuple[Connector, FakeServer]:
     server = FakeServer(
         {"com.atproto.repo.putRecord": replies, "com.atproto.server.refreshSession": renewals or [error(500, "Oops")]}
     )
@@ -209,7 +210,7 @@ async def test_find_says_so_where_it_cannot_tell(reply: Reply) -> None:
         await connector_for(FakeServer({"com.atproto.repo.getRecord": [reply]})).find(draft(), 0)
 
 
-def uploads(*replies: Reply, resolved: Sequence[Reply] = ()) -> tuple[BlueskyConnector, FakeServer]:
+def uploads(*replies: Reply, resolved: Sequence[Reply] = ()) -> tuple[Connector, FakeServer]:
     names = {"com.atproto.repo.uploadBlob": replies, "com.atproto.identity.resolveHandle": resolved}
     server = FakeServer({name: answers for name, answers in names.items() if answers})
     return connector_for(server), server
@@ -259,7 +260,7 @@ async def test_a_mention_waits_for_a_server_that_cannot_resolve_it_now() -> None
     assert connector.needs_preparation(content)
 
 
-def logins(*replies: Reply) -> BlueskyConnector:
+def logins(*replies: Reply) -> Connector:
     profile = httpx2.Response(200, json={"value": {"displayName": "Me, myself"}})
     names = {"com.atproto.server.createSession": replies, "com.atproto.repo.getRecord": [profile]}
     return connector_for(FakeServer(names))

@@ -39,11 +39,13 @@ class Span:
 
 def spans(text: str) -> list[Span]:
     """Finds what can become a facet, in order and never overlapping; a link wins over what stands in it."""
-    taken: list[Span] = []
+    kept: list[Span] = []
+    taken = bytearray(len(text))
     for found in (*_links(text), *_mentions(text), *_tags(text)):
-        if all(found.end <= other.start or other.end <= found.start for other in taken):
-            taken.append(found)
-    return sorted(taken, key=lambda span: span.start)
+        if not any(taken[found.start : found.end]):
+            taken[found.start : found.end] = b"\1" * (found.end - found.start)
+            kept.append(found)
+    return sorted(kept, key=lambda span: span.start)
 
 
 def mentioned_handles(text: str) -> list[str]:
