@@ -56,6 +56,7 @@ class NatsBroker:
         self._stream: JetStreamContext | None = None
         self._pulls: dict[tuple[str, str], _Pull] = {}
         self._connecting = asyncio.Lock()
+        self._opening = asyncio.Lock()
 
     async def _jetstream(self) -> JetStreamContext:
         async with self._connecting:
@@ -165,12 +166,13 @@ class NatsBroker:
     async def fetch(self, spec: ConsumerSpec, limit: int, timeout: timedelta) -> list[Received]:
         await self._jetstream()
         assert self._client is not None
-        pull = self._pulls.get((spec.stream, spec.name))
         try:
-            if pull is None:
-                await self.ensure_consumer(spec)
-                pull = await _Pull.open(self._client, spec)
-                self._pulls[spec.stream, spec.name] = pull
+            async with self._opening:
+                pull = self._pulls.get((spec.stream, spec.name))
+                if pull is None:
+                    await self.ensure_consumer(spec)
+                    pull = await _Pull.open(self._client, spec)
+                    self._pulls[spec.stream, spec.name] = pull
             messages = await pull.take(limit, timeout.total_seconds())
         except _ConsumerGone:
             await self._forget(spec)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from regie_chassis.consumer import Consumer
 from regie_chassis.database import Database
-from regie_chassis.messaging import Broker
+from regie_chassis.messaging import Broker, NoSuchStream
 from regie_chassis.outbox import unsent_count
 
 LOOK_EVERY = 0.02  # seconds
@@ -38,8 +38,17 @@ async def settle(
     async def twice_quiet() -> bool:
         nonlocal quiet
         staged = sum([await unsent_count(database) for database in databases])
-        pending = sum([await broker.pending(consumer.spec) for consumer in consumers])
+        pending = sum([await _pending(broker, consumer) for consumer in consumers])
         quiet = quiet + 1 if staged == 0 and pending == 0 else 0
         return quiet >= 2
 
     await until(twice_quiet, timeout=timeout, what="quiet")
+
+
+async def _pending(broker: Broker, consumer: Consumer) -> int:
+    # A consumer that has not been made yet has everything still before it.
+    try:
+        await broker.ensure_consumer(consumer.spec)
+    except NoSuchStream:
+        return 0
+    return await broker.pending(consumer.spec)

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_chassis import dead_letters
+from regie_chassis.clock import SystemClock
+from regie_chassis.consumer import Consumer, Handler, consumers
+from regie_chassis.database import Database
+from regie_chassis.ids import new_id
+from regie_chassis.messaging import Broker, Envelope, Event, headers_of, stream_spec, subject_of
+from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.retry import RetryPolicy
+from regie_chassis.testing.clock import START
+from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_chassis.testing.waiting import until
+
+WORKSPACE = new_id()
+AT_ONCE = RetryPolicy(max_attempts=3, base=timedelta(milliseconds=1))
+
+
+async def note(session: AsyncSession, events: Sequence[Event[PostCreated]]) -> None:
+    """Leaves one row for each event; refuses to handle the post `poison`."""
+    for event in events:
+        if event.message.post_id == "poison":
+            raise ValueError("cannot be handled")
+        await session.execute(text("INSERT INTO effect VALUES (:post)"), {"post": event.message.post_id})
+
+
+def envelope(post: str) -> Envelope:
+    name = PostCreated.DESCRIPTOR.full_name
+    event_id = new_id()
+    headers = headers_of(name, event_id=event_id, workspace_id=WORKSPACE, time=START, traceparent="")
+    return Envelope(subject_of(name, WORKSPACE), str(event_id), PostCreated(post_id=post).SerializeToString(), headers)
+
+
+@asynccontextmanager
+async def consuming(
+    database: Database, broker: Broker, handler: Handler = note, **options: Any
+) -> AsyncIterator[Consumer]:
+    """Runs a consumer for the time of the block."""
+    options.setdefault("policy", AT_ONCE)
+    consumer = Consumer(
+        "reader", "scheduler", {PostCreated: handler}, database=database, broker=broker, clock=SystemClock(), **options
+    )
+    await broker.ensure_stream(stream_spec("scheduler"))
+    await broker.ensure_consumer(consumer.spec)
+    stopping = asyncio.Event()
+    task = asyncio.create_task(consumer.run(stopping))
+    yield consumer
+    stopping.set()
+    async with asyncio.timeout(20):
+        await task
+
+
+async def effects(database: Database) -> list[str]:
+    async with database.reading() as session:
+        return list((await session.execute(text("SELECT post_id FROM effect ORDER BY ctid"))).scalars())
+
+
+async def letters(database: Database) -> list[Any]:
+    async with database.reading() as session:
+        return list((await session.execute(text("SELECT * FROM dead_letter ORDER BY id"))).all())
+
+
+async def handled(broker: Broker, consumer: Consumer) -> None:
+    async def nothing_pending() -> bool:
+        return await broker.pending(consumer.spec) == 0
+
+    await until(nothing_pending, what="every message handled")
+
+
+async def test_events_are_handled_in_order_and_settled(database: Database, broker: NatsBroker) -> None:
+    async with consuming(database, broker) as consumer:
+        await broker.publish([envelope(f"p{number}") for number in range(250)])
+        await handled(broker, consumer)
+    assert await effects(database) == [f"p{number}" for number in range(250)]
+
+
+async def test_the_same_event_delivered_ten_times_has_one_effect(database: Database) -> None:
+    broker = MemoryBroker()
+    await broker.ensure_stream(stream_spec("scheduler"))
+    one = envelope("p1")
+    async with consuming(database, broker) as consumer:
+        for number in range(10):
+            # Another message id gets past the broker's own deduplication; the event's id stays.
+            await broker.publish([Envelope(one.subject, f"copy-{number}", one.payload, one.headers)])
+        await handled(broker, consumer)
+    assert await effects(database) == ["p1"]
+
+
+async def test_a_poison_event_ends_in_the_dead_letters_and_its_neighbours_go_on(
+    database: Database, broker: NatsBroker
+) -> None:
+    async with consuming(database, broker) as consumer:
+        await broker.publish([envelope("a"), envelope("poison"), envelope("b")])
+        await handled(broker, consumer)
+        await broker.publish([envelope("c")])
+        await handled(broker, consumer)
+    assert await effects(database) == ["a", "b", "c"]
+    (letter,) = await letters(database)
+    assert letter.reason == "ValueError: cannot be handled"
+    assert letter.attempts == AT_ONCE.max_attempts
+    assert PostCreated.FromString(letter.payload).post_id == "poison"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Envelope(subject_of(PostCreated.DESCRIPTOR.full_name, WORKSPACE), "x", b"\xff\xff\xff", {"ce-type": "?"}),
+        Envelope(subject_of(PostCreated.DESCRIPTOR.full_name, WORKSPACE), "x", b"", {}),
+        Envelope(
+            subject_of(PostCreated.DESCRIPTOR.full_name, WORKSPACE),
+            "x",
+            b"\xff\xff\xff",
+            {**envelope("p").headers, "Nats-Msg-Id": "x"},
+        ),
+    ],
+    ids=["unknown type", "no headers", "unreadable payload"],
+)
+async def test_what_is_no_event_is_set_aside_at_once(database: Database, broker: NatsBroker, broken: Envelope) -> None:
+    async with consuming(database, broker) as consumer:
+        await broker.publish([broken, envelope("good")])
+        await handled(broker, consumer)
+    assert await effects(database) == ["good"]
+    (letter,) = await letters(database)
+    assert letter.reason.startswith("cannot be read as")
+    assert letter.payload == broken.payload
+
+
+async def test_a_run_of_dead_letters_stops_the_consumer_and_turns_it_unhealthy(
+    database: Database, broker: NatsBroker
+) -> None:
+    async with consuming(database, broker, dead_in_a_row=3, batch=1) as consumer:
+        await broker.publish([envelope("poison") for _ in range(10)])
+
+        async def stopped() -> bool:
+            return not consumer.healthy
+
+        await until(stopped, what="the stop")
+        assert "3 dead letters in a row" in consumer.stopped_because
+        assert len(await letters(database)) == 3
+        assert await broker.pending(consumer.spec) >= 7
+
+
+async def test_a_failure_that_passes_is_retried_until_it_works(database: Database, broker: NatsBroker) -> None:
+    failures = iter([ValueError("first"), ValueError("second")])
+
+    async def flaky(session: AsyncSession, events: Sequence[Event[PostCreated]]) -> None:
+        for failure in failures:
+            raise failure
+        await note(session, events)
+
+    async with consuming(database, broker, flaky) as consumer:
+        await broker.publish([envelope("p1")])
+        await handled(broker, consumer)
+    assert await effects(database) == ["p1"]
+    assert await letters(database) == []
+
+
+async def test_an_outage_of_the_database_is_waited_out_and_counts_against_no_message(
+    database: Database, broker: NatsBroker
+) -> None:
+    async def terminated(session: AsyncSession, events: Sequence[Event[PostCreated]]) -> None:
+        if not await effects(database):
+            async with database.transaction() as other:
+                await note(other, [event for event in events if event.message.post_id != "x"])
+            await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await session.execute(text("INSERT INTO effect VALUES ('after')"))
+
+    policy = RetryPolicy(max_attempts=1)
+    async with consuming(database, broker, terminated, policy=policy) as consumer:
+        await broker.publish([envelope("p1")])
+        await handled(broker, consumer)
+    assert await effects(database) == ["p1", "after"]
+    assert await letters(database) == []
+
+
+async def test_a_redrive_handles_the_letter_and_forgets_it(database: Database, broker: NatsBroker) -> None:
+    async with consuming(database, broker) as consumer:
+        await broker.publish([envelope("poison")])
+        await handled(broker, consumer)
+
+    again = await dead_letters.redrive(database, {PostCreated: note})
+    assert list(again.failed.values()) == ["ValueError: cannot be handled"]
+    assert (await letters(database))[0].attempts == AT_ONCE.max_attempts + 1
+
+    async def mended(session: AsyncSession, events: Sequence[Event[PostCreated]]) -> None:
+        await session.execute(text("INSERT INTO effect VALUES ('mended')"))
+
+    assert len((await dead_letters.redrive(database, {PostCreated: mended})).handled) == 1
+    assert await effects(database) == ["mended"]
+    assert await letters(database) == []
+
+
+async def test_two_replicas_share_the_work(database: Database, broker: NatsBroker) -> None:
+    async with consuming(database, broker, batch=5) as one, consuming(database, broker, batch=5):
+        await broker.publish([envelope(f"p{number}") for number in range(100)])
+        await handled(broker, one)
+    assert sorted(await effects(database)) == sorted(f"p{number}" for number in range(100))
+
+
+async def test_a_consumer_waits_for_a_stream_that_its_owner_has_not_made_yet(
+    database: Database, broker: NatsBroker
+) -> None:
+    consumer = Consumer(
+        "reader", "scheduler", {PostCreated: note}, database=database, broker=broker, clock=SystemClock()
+    )
+    stopping = asyncio.Event()
+    task = asyncio.create_task(consumer.run(stopping))
+    await broker.ensure_stream(stream_spec("scheduler"))
+    await broker.publish([envelope("p1")])
+
+    async def seen() -> bool:
+        return await effects(database) == ["p1"]
+
+    await until(seen)
+    stopping.set()
+    await task
+
+
+def test_there_is_one_consumer_for_each_service_that_is_listened_to(database: Database) -> None:
+    made = consumers(
+        "gateway", {PostCreated: note, PostCancelled: note}, database=database, broker=MemoryBroker(), clock=SystemClock()
+    )
+    assert [consumer.name for consumer in made] == ["gateway reads scheduler"]
+    assert made[0].spec.subjects == ("regie.scheduler.v1.post_cancelled.*", "regie.scheduler.v1.post_created.*")

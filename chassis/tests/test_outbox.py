@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated
+from sqlalchemy import text
+
+from regie_chassis import outbox
+from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.database import Database
+from regie_chassis.embedded.nats import EmbeddedNats
+from regie_chassis.ids import new_id
+from regie_chassis.messaging import Broker, ConsumerSpec, Envelope, stream_spec
+from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.outbox import Relay
+from regie_chassis.testing.clock import START, FakeClock
+from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_chassis.testing.waiting import until
+
+STREAM = stream_spec("scheduler")
+EVERYTHING = ConsumerSpec(STREAM.name, "everything", ("regie.scheduler.>",))
+WORKSPACE = new_id()
+
+
+@asynccontextmanager
+async def relaying(database: Database, broker: Broker, clock: Clock | None = None) -> AsyncIterator[Relay]:
+    """Runs a relay for the time of the block."""
+    relay = Relay(database, broker, STREAM, clock or SystemClock())
+    stopping = asyncio.Event()
+    task = asyncio.create_task(relay.run(stopping))
+    yield relay
+    stopping.set()
+    database.staged.set()
+    async with asyncio.timeout(20):
+        await task
+
+
+async def say(database: Database, count: int, *, aggregate: str = "", first: int = 0) -> None:
+    async with database.transaction() as session:
+        for number in range(first, first + count):
+            message = PostCreated(post_id=f"p{number}", title=str(number))
+            outbox.stage(session, message, workspace_id=WORKSPACE, aggregate_id=aggregate or f"p{number}", time=START)
+
+
+async def stored(broker: Broker, count: int, spec: ConsumerSpec = EVERYTHING) -> list[str]:
+    """Reads until `count` messages were seen and returns their titles in order."""
+    titles: list[str] = []
+
+    async def enough() -> bool:
+        received = await broker.fetch(spec, 500, timedelta(milliseconds=200))
+        await broker.ack(received)
+        titles.extend(PostCreated.FromString(one.envelope.payload).title for one in received)
+        return len(titles) >= count
+
+    await until(enough, what=f"{count} events in the stream")
+    return titles
+
+
+async def quiet(database: Database) -> None:
+    async def nothing_waits() -> bool:
+        return await outbox.unsent_count(database) == 0
+
+    await until(nothing_waits, what="an empty outbox")
+
+
+async def test_events_of_a_committed_transaction_reach_the_stream_in_order(database: Database, broker: NatsBroker) -> None:
+    async with relaying(database, broker):
+        await say(database, 700, aggregate="one")
+        assert await stored(broker, 700) == [str(number) for number in range(700)]
+
+
+async def test_events_of_a_rolled_back_transaction_never_leave(database: Database, broker: NatsBroker) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as session:
+            outbox.stage(session, PostCreated(title="no"), workspace_id=WORKSPACE, aggregate_id="a", time=START)
+            _ = 1 / 0
+    async with relaying(database, broker):
+        await say(database, 1, first=7)
+        assert await stored(broker, 1) == ["7"]
+
+
+async def test_an_event_carries_cloudevents_headers_and_its_derived_subject(database: Database) -> None:
+    broker = MemoryBroker()
+    async with database.transaction() as session:
+        outbox.stage(session, PostCancelled(post_id="p"), workspace_id=WORKSPACE, aggregate_id="p", time=START)
+    async with relaying(database, broker):
+        await quiet(database)
+    (received,) = await broker.fetch(EVERYTHING, 10, timedelta(seconds=1))
+    headers = received.envelope.headers
+    assert received.envelope.subject.startswith("regie.scheduler.v1.post_cancelled.ws_")
+    assert headers["ce-type"] == "regie.scheduler.events.v1.PostCancelled"
+    assert headers["ce-source"] == "/regie/scheduler"
+    assert headers["ce-id"] == received.envelope.id
+    assert headers["ce-time"] == START.isoformat()
+    assert headers["ce-workspaceid"].startswith("ws_")
+
+
+async def test_several_relays_send_every_event_once(database: Database, broker: NatsBroker) -> None:
+    async with relaying(database, broker), relaying(database, broker), relaying(database, broker):
+        for number in range(0, 300, 10):
+            await say(database, 10, first=number)
+        assert sorted(map(int, await stored(broker, 300))) == list(range(300))
+        await quiet(database)
+    assert (await broker.stream_state(STREAM.name)).last_seq == 300
+
+
+async def test_events_wait_for_nats_to_come_back(
+    database: Database, nats_server: EmbeddedNats, broker: NatsBroker
+) -> None:
+    async with relaying(database, broker):
+        await say(database, 1)
+        await stored(broker, 1)
+        await asyncio.to_thread(nats_server.stop)
+        await say(database, 5, first=1)
+        await asyncio.to_thread(nats_server.start)
+        await quiet(database)
+        assert (await broker.stream_state(STREAM.name)).last_seq == 6
+
+
+async def test_the_tail_is_sent_again_when_nats_comes_back_without_it(
+    database: Database, nats_server: EmbeddedNats, broker: NatsBroker
+) -> None:
+    async with relaying(database, broker):
+        await say(database, 20)
+        await quiet(database)
+        await asyncio.to_thread(nats_server.stop)
+        shutil.rmtree(nats_server.folder / "jetstream")
+        await asyncio.to_thread(nats_server.start)
+
+        async def restored() -> bool:
+            await say(database, 1, first=99)
+            await quiet(database)
+            return (await broker.stream_state(STREAM.name)).last_seq >= 21
+
+        await until(restored, timeout=30, what="the lost events")
+        titles = await stored(broker, 21, ConsumerSpec(STREAM.name, "after", ("regie.scheduler.>",)))
+    assert {str(number) for number in range(20)} <= set(titles)
+
+
+async def test_a_tail_lost_while_no_relay_ran_is_found_at_the_next_start(database: Database) -> None:
+    broker = MemoryBroker()
+    async with relaying(database, broker):
+        await say(database, 10)
+        await quiet(database)
+    broker.lose(STREAM.name, keep=4)
+    async with relaying(database, broker):
+        titles = await stored(broker, 10)
+    assert sorted(map(int, titles)) == list(range(10))
+
+
+async def test_events_that_the_stream_has_acknowledged_are_kept_for_a_while_and_then_forgotten(
+    database: Database, clock: FakeClock
+) -> None:
+    relay = Relay(database, MemoryBroker(clock), STREAM, clock)
+    await relay._broker.ensure_stream(STREAM)
+    await say(database, 3)
+    assert await relay.relay_once() == 3
+    await clock.advance(outbox.KEEP - timedelta(seconds=1))
+    await relay.relay_once()
+    assert await _count(database) == 3
+    await clock.advance(timedelta(minutes=2))
+    await relay.relay_once()
+    assert await _count(database) == 0
+
+
+async def _count(database: Database) -> int:
+    async with database.reading() as session:
+        return int((await session.execute(text("SELECT count(*) FROM outbox"))).scalar_one())
+
+
+class RefusingBroker(MemoryBroker):
+    """Does not acknowledge the first message of one aggregate."""
+
+    def __init__(self, refused: str) -> None:
+        super().__init__()
+        self.refused = refused
+
+    async def publish(self, envelopes: Sequence[Envelope]) -> list[int | None]:
+        answers: list[int | None] = []
+        for envelope in envelopes:
+            if PostCreated.FromString(envelope.payload).title == self.refused:
+                self.refused = ""
+                answers.append(None)
+            else:
+                answers.extend(await super().publish([envelope]))
+        return answers
+
+
+async def test_an_event_that_was_not_acknowledged_holds_back_its_followers_only(database: Database) -> None:
+    broker = RefusingBroker("1")
+    async with relaying(database, broker):
+        async with database.transaction() as session:
+            for number, aggregate in enumerate(["a", "b", "b", "a"]):
+                message = PostCreated(title=str(number))
+                outbox.stage(session, message, workspace_id=WORKSPACE, aggregate_id=aggregate, time=START)
+        titles = await stored(broker, 4)
+    assert titles == ["0", "3", "1", "2"]
+
+
+async def test_the_relay_survives_the_loss_of_its_connections(database: Database, broker: NatsBroker) -> None:
+    async with relaying(database, broker):
+        await say(database, 1)
+        await stored(broker, 1)
+        async with database.reading() as session:
+            await session.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        await say(database, 1, first=1)
+        assert await stored(broker, 1) == ["1"]
