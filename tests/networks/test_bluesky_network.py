@@ -20,6 +20,7 @@ from regie_publisher.connectors.connector import (
     Draft,
     FailureKind,
     Observation,
+    OutcomeUnknown,
     Picture,
     Refused,
     Remote,
@@ -119,6 +120,29 @@ async def test_six_parallel_attempts_make_one_post(
     draft = _draft(connector, account, "once, six times at once")
     remotes = await asyncio.gather(*(connector.publish(draft, 0) for _ in range(6)))
     assert len(set(remotes)) == 1
+    assert len(bluesky_network.records(account.remote_id)) == 1
+
+
+class LosesAnswers(httpx2.AsyncHTTPTransport):
+    """Brings every request to the network, and no answer to a write back."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await super().handle_async_request(request)
+        if not request.url.path.endswith("putRecord"):
+            return response
+        await response.aread()
+        raise httpx2.ReadTimeout("the answer was lost")
+
+
+async def test_a_post_whose_answer_was_lost_is_found_and_not_doubled(
+    bluesky_network: Any, connector: BlueskyConnector, account: Account
+) -> None:
+    draft = _draft(connector, account, "lost on the way back")
+    async with httpx2.AsyncClient(transport=LosesAnswers()) as client:
+        with pytest.raises(OutcomeUnknown):
+            await BlueskyConnector(client).publish(draft, 0)
+    found = await connector.find(draft, 0)
+    assert found == await connector.publish(draft, 0)
     assert len(bluesky_network.records(account.remote_id)) == 1
 
 
