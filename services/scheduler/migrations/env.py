@@ -1,0 +1,8 @@
+"""The environment of the scheduler's migrations."""
+
+from __future__ import annotations
+
+from regie_chassis.migrations import run_environment
+from regie_scheduler.tables import metadata
+
+run_environment(metadata)

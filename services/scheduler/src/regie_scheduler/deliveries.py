@@ -1,0 +1,272 @@
+"""What the publisher tells of its deliveries, and what becomes of a post by it.
+
+Handlers turn events into fates; `apply_fates` writes a batch of them under the locks of their posts, so that the last
+two deliveries of a post, told to two replicas at once, cannot both believe that the other is still out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from regie.publisher.events.v1.publisher_events_pb2 import (
+    DeliveryCancelled,
+    DeliveryFailed,
+    DeliveryMissed,
+    DeliveryProcessing,
+    DeliveryUnknown,
+    PostPublished,
+)
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished
+from regie_chassis import outbox
+from regie_chassis.ids import CHANNEL, POST, parse_id, show_id
+from regie_chassis.messaging import Event
+from regie_chassis.telemetry import trace_id_of
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_scheduler import telemetry
+from regie_scheduler.states import ROLLED_UP, PostState, VariantState, roll_up, supersedes
+from regie_scheduler.timeline import PUBLISHER, Change, storable, write_changes
+
+Told = TypeVar(
+    "Told", PostPublished, DeliveryProcessing, DeliveryFailed, DeliveryUnknown, DeliveryMissed, DeliveryCancelled
+)
+
+NEEDS_PERSON = "a person has to find out: "
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one delivery, as one event tells it."""
+
+    workspace_id: UUID
+    post_id: UUID
+    channel_id: UUID
+    revision: int
+    state: VariantState
+    time: datetime
+    traceparent: str
+    detail: str = ""
+    failure: str = ""
+    remote_id: str = ""
+    remote_url: str = ""
+
+
+async def on_post_published(session: AsyncSession, events: Sequence[Event[PostPublished]]) -> None:
+    """A delivery is out."""
+    await apply_fates(session, [_published(event) for event in events])
+
+
+async def on_delivery_processing(session: AsyncSession, events: Sequence[Event[DeliveryProcessing]]) -> None:
+    """A network took it and is still working."""
+    await apply_fates(session, [_fate(event, VariantState.PROCESSING) for event in events])
+
+
+async def on_delivery_failed(session: AsyncSession, events: Sequence[Event[DeliveryFailed]]) -> None:
+    """A delivery will not be out."""
+    await apply_fates(session, [_failed(event) for event in events])
+
+
+async def on_delivery_unknown(session: AsyncSession, events: Sequence[Event[DeliveryUnknown]]) -> None:
+    """A call left and no answer came back."""
+    await apply_fates(session, [_unknown(event) for event in events])
+
+
+async def on_delivery_missed(session: AsyncSession, events: Sequence[Event[DeliveryMissed]]) -> None:
+    """A delivery was too late to be sent."""
+    await apply_fates(session, [_missed(event) for event in events])
+
+
+async def on_delivery_cancelled(session: AsyncSession, events: Sequence[Event[DeliveryCancelled]]) -> None:
+    """A delivery was stopped before any call."""
+    await apply_fates(session, [_fate(event, VariantState.CANCELLED) for event in events])
+
+
+async def apply_fates(session: AsyncSession, fates: Sequence[Fate]) -> None:
+    """Writes what the fates change, and stages `PostFinished` for every post that they bring to an end.
+
+    Fates of other workspaces' posts, of other revisions and of nothing that is known are ignored, and so are those
+    that tell less than is known already.
+    """
+    posts = await _lock_posts(session, sorted({fate.post_id for fate in fates}))
+    known = await _variant_states(session, list(posts))
+    changes: list[Change] = []
+    applied: dict[tuple[UUID, UUID], Fate] = {}
+    for fate in fates:
+        if not _concerns(fate, posts.get(fate.post_id), known) or not supersedes(
+            fate.state, known[fate.post_id][fate.channel_id]
+        ):
+            continue
+        known[fate.post_id][fate.channel_id] = fate.state
+        applied[fate.post_id, fate.channel_id] = fate
+        changes.append(_variant_change(fate))
+    if not applied:
+        return
+    await _update_variants(session, list(applied.values()))
+    moved = _roll_up_posts(session, posts, known, list(applied.values()), changes)
+    await _update_posts(session, moved)
+    await write_changes(session, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Post:
+    id: UUID
+    workspace_id: UUID
+    state: PostState
+    revision: int
+    update_time: datetime
+
+
+def _published(event: Event[PostPublished]) -> Fate:
+    message = event.message
+    url = storable(message.remote_url)
+    fate = _fate(event, VariantState.PUBLISHED)
+    return replace(fate, detail=url, remote_id=storable(message.remote_id), remote_url=url)
+
+
+def _failed(event: Event[DeliveryFailed]) -> Fate:
+    message = event.message
+    words = storable(message.network_message) or message.kind
+    detail = storable(f"{message.kind} ({message.source}): {message.network_message}")
+    return replace(_fate(event, VariantState.FAILED), detail=detail, failure=words)
+
+
+def _unknown(event: Event[DeliveryUnknown]) -> Fate:
+    message = event.message
+    words = storable((NEEDS_PERSON if message.needs_person else "") + message.reason)
+    return replace(_fate(event, VariantState.UNKNOWN), detail=words, failure=words)
+
+
+def _missed(event: Event[DeliveryMissed]) -> Fate:
+    words = storable(event.message.reason)
+    return replace(_fate(event, VariantState.MISSED), detail=words, failure=words)
+
+
+def _fate(event: Event[Told], state: VariantState) -> Fate:
+    message = event.message
+    return Fate(
+        workspace_id=event.workspace_id,
+        post_id=parse_id(POST, message.post_id),
+        channel_id=parse_id(CHANNEL, message.channel_id),
+        revision=message.revision,
+        state=state,
+        time=event.time,
+        traceparent=event.traceparent,
+    )
+
+
+def _concerns(fate: Fate, post: _Post | None, known: dict[UUID, dict[UUID, VariantState]]) -> bool:
+    if post is None or post.workspace_id != fate.workspace_id or fate.channel_id not in known.get(fate.post_id, {}):
+        telemetry.event_ignored(fate.post_id, fate.channel_id, "no such post or channel")
+        return False
+    if fate.revision != post.revision or post.state not in ROLLED_UP | {PostState.DISPATCHED}:
+        telemetry.event_ignored(fate.post_id, fate.channel_id, "tells of another revision")
+        return False
+    return True
+
+
+def _roll_up_posts(
+    session: AsyncSession,
+    posts: dict[UUID, _Post],
+    known: dict[UUID, dict[UUID, VariantState]],
+    applied: Sequence[Fate],
+    changes: list[Change],
+) -> list[_Post]:
+    """Returns the posts that get another state or time, having noted and staged what that means."""
+    latest = {fate.post_id: fate for fate in sorted(applied, key=lambda fate: fate.time)}
+    moved: list[_Post] = []
+    for post_id, fate in latest.items():
+        post = posts[post_id]
+        state = roll_up(known[post_id].values())
+        moved.append(replace(post, state=state, update_time=max(fate.time, post.update_time)))
+        if state is post.state:
+            continue
+        trace_id = trace_id_of(fate.traceparent)
+        changes.append(Change(post_id, fate.time, state, PUBLISHER, trace_id=trace_id))
+        outbox.stage(
+            session,
+            PostFinished(post_id=show_id(POST, post_id), state=state),
+            workspace_id=post.workspace_id,
+            aggregate_id=show_id(POST, post_id),
+            time=fate.time,
+            traceparent=fate.traceparent,
+        )
+        telemetry.post_finished(state)
+    return moved
+
+
+def _variant_change(fate: Fate) -> Change:
+    return Change(
+        fate.post_id, fate.time, fate.state, PUBLISHER, fate.detail, fate.channel_id, trace_id_of(fate.traceparent)
+    )
+
+
+async def _lock_posts(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[UUID, _Post]:
+    # In the order of ids, so that two replicas with the same posts wait for one another instead of locking up.
+    rows = await session.execute(_LOCK, {"ids": list(post_ids)})
+    return {
+        row.id: _Post(row.id, row.workspace_id, PostState(row.state), row.revision, row.update_time) for row in rows
+    }
+
+
+async def _variant_states(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[UUID, dict[UUID, VariantState]]:
+    # A statement of its own: joined to the lock it would show the variants as they were before the wait for it.
+    states: dict[UUID, dict[UUID, VariantState]] = {}
+    for post_id, channel_id, state in await session.execute(_STATES, {"ids": list(post_ids)}):
+        states.setdefault(post_id, {})[channel_id] = VariantState(state)
+    return states
+
+
+async def _update_variants(session: AsyncSession, fates: Sequence[Fate]) -> None:
+    await session.execute(
+        _UPDATE_VARIANTS,
+        {
+            "post_ids": [fate.post_id for fate in fates],
+            "channel_ids": [fate.channel_id for fate in fates],
+            "states": [str(fate.state) for fate in fates],
+            "remote_ids": [fate.remote_id for fate in fates],
+            "remote_urls": [fate.remote_url for fate in fates],
+            "failures": [fate.failure for fate in fates],
+        },
+    )
+
+
+async def _update_posts(session: AsyncSession, posts: Sequence[_Post]) -> None:
+    await session.execute(
+        _UPDATE_POSTS,
+        {
+            "ids": [post.id for post in posts],
+            "states": [str(post.state) for post in posts],
+            "times": [post.update_time for post in posts],
+        },
+    )
+
+
+_LOCK = text(
+    "SELECT id, workspace_id, state, revision, update_time FROM post"
+    " WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE"
+)
+_STATES = text("SELECT post_id, channel_id, state FROM variant WHERE post_id = ANY(CAST(:ids AS uuid[]))")
+_UPDATE_VARIANTS = text(
+    """
+    UPDATE variant
+    SET state = told.state, remote_id = told.remote_id, remote_url = told.remote_url, failure = told.failure
+    FROM unnest(
+        CAST(:post_ids AS uuid[]), CAST(:channel_ids AS uuid[]), CAST(:states AS text[]),
+        CAST(:remote_ids AS text[]), CAST(:remote_urls AS text[]), CAST(:failures AS text[]))
+        AS told (post_id, channel_id, state, remote_id, remote_url, failure)
+    WHERE variant.post_id = told.post_id AND variant.channel_id = told.channel_id
+    """
+)
+_UPDATE_POSTS = text(
+    """
+    UPDATE post SET state = told.state, update_time = told.update_time
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:times AS timestamptz[]))
+         AS told (id, state, update_time)
+    WHERE post.id = told.id
+    """
+)

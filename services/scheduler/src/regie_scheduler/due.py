@@ -1,0 +1,219 @@
+"""Hands posts to the publisher when their time has come.
+
+A claim and all that follows from it is one transaction: the state, the timeline and the event. Rows that another
+replica, an edit or a cancellation holds are passed over (`SKIP LOCKED`), so that no post leaves twice and none waits
+for its neighbour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from opentelemetry.trace import Span, StatusCode
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
+from regie_chassis import outbox
+from regie_chassis.clock import Clock
+from regie_chassis.database import Database, is_outage
+from regie_chassis.ids import POST, show_id
+from regie_chassis.telemetry import trace_id_of, traceparent_of
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_scheduler import telemetry
+from regie_scheduler.alarm import Alarm, hand_on
+from regie_scheduler.policies import MISSED_AFTER
+from regie_scheduler.states import Action, PostState, after
+from regie_scheduler.timeline import DUE, Change, write_changes
+
+BATCH = 500
+OUTAGE_PAUSE = timedelta(seconds=1)
+LOCKED_PAUSE = timedelta(milliseconds=20)  # before another look at a due row that somebody holds
+
+log = structlog.get_logger()
+
+
+class DueLoop:
+    """Sleeps until the next post is due, claims, and goes on without a pause while whole batches come."""
+
+    name = "due loop"
+
+    def __init__(self, database: Database, alarm: Alarm, clock: Clock, *, batch: int = BATCH) -> None:
+        self._database = database
+        self._alarm = alarm
+        self._clock = clock
+        self._batch = batch
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Runs until told to stop; a batch in hand is finished first."""
+        watch = asyncio.create_task(hand_on(stopping, self._alarm.event), name="due loop: stopping")
+        try:
+            while not stopping.is_set():
+                try:
+                    await self._work(stopping)
+                except Exception as error:
+                    if not is_outage(error):
+                        raise
+                    log.warning("due.waits_for_database", error=type(error).__name__)
+                    await self._clock.wait(stopping, OUTAGE_PAUSE)
+        finally:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
+
+    async def _work(self, stopping: asyncio.Event) -> None:
+        self._alarm.disarm()
+        if await dispatch_due(self._database, now=self._clock.now(), limit=self._batch) == self._batch:
+            return
+        next_time = await next_due_time(self._database)
+        now = self._clock.now()
+        wake_time = now + self._alarm.longest_sleep
+        if next_time is not None and next_time < wake_time:
+            wake_time = next_time if next_time > now else now + LOCKED_PAUSE
+        self._alarm.arm(wake_time)
+        if not stopping.is_set():
+            await self._clock.wait(self._alarm.event, wake_time - now)
+
+
+async def dispatch_due(database: Database, *, now: datetime, limit: int = BATCH) -> int:
+    """Claims up to `limit` posts whose time has come and stages `PostDue` or `PostMissed` for each.
+
+    Returns how many were claimed; fewer than `limit` means that nothing else is due and free.
+    """
+    spans: list[Span] = []
+    try:
+        async with database.transaction() as session:
+            claimed = await _claim(session, now=now, limit=limit)
+            changes = [
+                _dispatch(session, one, now, spans) if one.state == PostState.DISPATCHED else _miss(session, one, now)
+                for one in claimed
+            ]
+            await write_changes(session, changes)
+    except BaseException as error:
+        for span in spans:
+            span.set_status(StatusCode.ERROR, type(error).__name__)
+        raise
+    finally:
+        for span in spans:
+            span.end()
+    _tell(claimed, now=now)
+    return len(claimed)
+
+
+async def next_due_time(database: Database) -> datetime | None:
+    """Returns when the next scheduled post leaves, None when there is none."""
+    async with database.reading() as session:
+        rows = await session.execute(_NEXT)
+        return rows.scalar_one_or_none()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A post that was due, with the state that the claim gave it and its contents in their stored form."""
+
+    id: UUID
+    workspace_id: UUID
+    state: str
+    revision: int
+    publish_time: datetime
+    missed_after: timedelta
+    traceparent: str
+    contents: Sequence[bytes]
+
+
+def _dispatch(session: AsyncSession, post: Claimed, now: datetime, spans: list[Span]) -> Change:
+    post_id = show_id(POST, post.id)
+    span = telemetry.start_due_span(post_id, post.traceparent)
+    spans.append(span)
+    traceparent = traceparent_of(span)
+    message = PostDue(post_id=post_id, revision=post.revision)
+    message.publish_time.FromDatetime(post.publish_time)
+    message.miss_time.FromDatetime(post.publish_time + post.missed_after)
+    for content in post.contents:
+        message.variants.add().ParseFromString(content)
+    outbox.stage(
+        session,
+        message,
+        workspace_id=post.workspace_id,
+        aggregate_id=post_id,
+        time=now,
+        traceparent=traceparent,
+    )
+    return Change(post.id, now, post.state, DUE, trace_id=trace_id_of(traceparent))
+
+
+def _miss(session: AsyncSession, post: Claimed, now: datetime) -> Change:
+    post_id = show_id(POST, post.id)
+    late = now - post.publish_time
+    reason = f"found {late.total_seconds():.0f} s late; this workspace sends up to {_seconds(post.missed_after)} s late"
+    message = PostMissed(post_id=post_id, reason=reason)
+    message.publish_time.FromDatetime(post.publish_time)
+    outbox.stage(
+        session,
+        message,
+        workspace_id=post.workspace_id,
+        aggregate_id=post_id,
+        time=now,
+        traceparent=post.traceparent,
+    )
+    return Change(post.id, now, post.state, DUE, detail=reason, trace_id=trace_id_of(post.traceparent))
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{span.total_seconds():.0f}"
+
+
+def _tell(claimed: Sequence[Claimed], *, now: datetime) -> None:
+    telemetry.posts_due((post.publish_time for post in claimed if post.state == PostState.DISPATCHED), now=now)
+    for post in claimed:
+        if post.state == PostState.MISSED:
+            telemetry.post_missed(post.id, post.publish_time, now=now)
+
+
+async def _claim(session: AsyncSession, *, now: datetime, limit: int) -> list[Claimed]:
+    rows = await session.execute(
+        _CLAIM,
+        {
+            "now": now,
+            "limit": limit,
+            "missed_after": MISSED_AFTER,
+            "dispatched": str(after(Action.DISPATCH, PostState.SCHEDULED)),
+            "missed": str(after(Action.MISS, PostState.SCHEDULED)),
+        },
+    )
+    return [Claimed(*row) for row in rows]
+
+
+_CLAIM = text(
+    """
+    WITH due AS MATERIALIZED (
+        SELECT id, workspace_id FROM post
+        WHERE state = 'scheduled' AND publish_time <= CAST(:now AS timestamptz)
+        ORDER BY publish_time, id
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ), judged AS (
+        SELECT due.id, coalesce(policy.missed_after, CAST(:missed_after AS interval)) AS missed_after
+        FROM due LEFT JOIN workspace_policy AS policy USING (workspace_id)
+    ), moved AS (
+        UPDATE post
+        SET state = CASE WHEN publish_time < CAST(:now AS timestamptz) - judged.missed_after
+                         THEN CAST(:missed AS text) ELSE CAST(:dispatched AS text) END,
+            update_time = CAST(:now AS timestamptz)
+        FROM judged
+        WHERE post.id = judged.id AND post.state = 'scheduled'
+        RETURNING post.id, post.workspace_id, post.state, post.revision, post.publish_time, judged.missed_after,
+                  post.traceparent
+    )
+    SELECT moved.*,
+           (SELECT array_agg(variant.content ORDER BY variant.position)
+            FROM variant WHERE variant.post_id = moved.id)
+    FROM moved ORDER BY publish_time, id
+    """
+)
+_NEXT = text("SELECT publish_time FROM post WHERE state = 'scheduled' ORDER BY publish_time, id LIMIT 1")

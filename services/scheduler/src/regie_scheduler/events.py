@@ -1,0 +1,34 @@
+"""The map of what the scheduler reacts to."""
+
+from __future__ import annotations
+
+from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
+from regie.publisher.events.v1.publisher_events_pb2 import (
+    DeliveryCancelled,
+    DeliveryFailed,
+    DeliveryMissed,
+    DeliveryProcessing,
+    DeliveryUnknown,
+    PostPublished,
+)
+from regie_chassis.consumer import Subscriptions
+
+from regie_scheduler.deliveries import (
+    on_delivery_cancelled,
+    on_delivery_failed,
+    on_delivery_missed,
+    on_delivery_processing,
+    on_delivery_unknown,
+    on_post_published,
+)
+from regie_scheduler.policies import on_workspace_updated
+
+SUBSCRIPTIONS: Subscriptions = {
+    PostPublished: on_post_published,
+    DeliveryProcessing: on_delivery_processing,
+    DeliveryFailed: on_delivery_failed,
+    DeliveryUnknown: on_delivery_unknown,
+    DeliveryMissed: on_delivery_missed,
+    DeliveryCancelled: on_delivery_cancelled,
+    WorkspaceUpdated: on_workspace_updated,
+}

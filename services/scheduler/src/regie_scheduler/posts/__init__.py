@@ -1,0 +1,1 @@
+"""Posts: `reading` them and `planning` what becomes of them."""

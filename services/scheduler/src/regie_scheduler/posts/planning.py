@@ -1,0 +1,203 @@
+"""What people do with posts before they are out: create, edit, schedule, cancel.
+
+Each use case locks the post's row, asks `states`, writes, and stages its event; the due loop's claim locks the very
+same row. All are repeatable under a request id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated, PostEdited, PostScheduled
+from regie_chassis import outbox
+from regie_chassis.errors import Conflict
+from regie_chassis.ids import CHANNEL, POST, show_id
+from regie_chassis.telemetry import current_traceparent, trace_id_of
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_scheduler import requests
+from regie_scheduler.alarm import Alarm, announce
+from regie_scheduler.content import Content, check_contents, check_title
+from regie_scheduler.posts import rows
+from regie_scheduler.posts.reading import Post, get_post, not_found
+from regie_scheduler.states import Action, PostState, after
+from regie_scheduler.timeline import API, Change, write_changes
+from regie_scheduler.times import PublishTime, resolve
+
+
+class RevisionConflict(Conflict):
+    """Somebody else has edited the post since the caller read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """On whose behalf, on which post, under which request id and when something is done."""
+
+    workspace_id: UUID
+    post_id: UUID
+    request_id: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WallTime:
+    """When a post is to leave, as a person says it."""
+
+    local_time: str
+    time_zone: str
+
+
+async def create_post(
+    session: AsyncSession,
+    command: Command,
+    *,
+    title: str,
+    contents: Sequence[Content],
+    wall_time: WallTime | None,
+    alarm: Alarm,
+) -> Post:
+    """Creates a post under the command's id, scheduled when a wall time is given, else as a draft.
+
+    Raises InvalidPost and what `times.resolve` raises. A repeated request returns the post of the first.
+    """
+    check_title(title)
+    stored = check_contents(contents)
+    if repeated := await _repeated(session, command, "CreatePost"):
+        return repeated
+    time = resolve(wall_time.local_time, wall_time.time_zone, now=command.now) if wall_time else None
+    state = after(Action.SCHEDULE, PostState.DRAFT) if time else PostState.DRAFT
+    traceparent = current_traceparent()
+    await rows.insert_post(
+        session,
+        workspace_id=command.workspace_id,
+        post_id=command.post_id,
+        title=title,
+        state=state,
+        time=time,
+        now=command.now,
+        traceparent=traceparent,
+        contents=stored,
+    )
+    _stage(session, command, PostCreated(post_id=show_id(POST, command.post_id), title=title))
+    await _note(session, command, state, detail=_at(time) if time else "")
+    if time:
+        await _scheduled(session, command, time, [one.channel_id for one in stored], alarm)
+    return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+
+
+async def edit_post(
+    session: AsyncSession, command: Command, *, revision: int, title: str | None, contents: Sequence[Content]
+) -> Post:
+    """Replaces the title unless it is None, and the variants unless there are none, of a post that has not left.
+
+    An approved post returns to review. Raises PostNotFound, InvalidPost, PostStateConflict or RevisionConflict;
+    `revision` 0 skips the last check.
+    """
+    if title is not None:
+        check_title(title)
+    stored = check_contents(contents) if contents else []
+    if repeated := await _repeated(session, command, "EditPost"):
+        return repeated
+    found = await _lock(session, command)
+    state = after(Action.EDIT, found.state)
+    if revision and revision != found.revision:
+        raise RevisionConflict(
+            f"the post is at revision {found.revision}, not {revision}; read it again and repeat the edit on that",
+            field="revision",
+        )
+    edited = replace(found, state=state, title=found.title if title is None else title, revision=found.revision + 1)
+    await rows.update_post(session, found, edited, now=command.now)
+    if stored:
+        await rows.replace_variants(session, command.post_id, stored)
+    _stage(session, command, PostEdited(post_id=show_id(POST, command.post_id), revision=edited.revision))
+    await _note(session, command, state, detail=f"edited, revision {edited.revision}")
+    return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+
+
+async def schedule_post(session: AsyncSession, command: Command, *, wall_time: WallTime, alarm: Alarm) -> Post:
+    """Sets or moves the time at which a post leaves.
+
+    Raises PostNotFound, PostStateConflict and what `times.resolve` raises.
+    """
+    if repeated := await _repeated(session, command, "SchedulePost"):
+        return repeated
+    found = await _lock(session, command)
+    state = after(Action.SCHEDULE, found.state)
+    time = resolve(wall_time.local_time, wall_time.time_zone, now=command.now)
+    planned = replace(found, state=state, time=time, traceparent=current_traceparent())
+    await rows.update_post(session, found, planned, now=command.now)
+    await _note(session, command, state, detail=_at(time))
+    post = await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+    await _scheduled(session, command, time, await rows.channels_of(session, command.post_id), alarm)
+    return post
+
+
+async def cancel_post(session: AsyncSession, command: Command) -> Post:
+    """Stops a post; of one that is dispatched, what no call has left for yet.
+
+    A dispatched post stays so, with the wish noted, until its deliveries tell what became of them. Raises
+    PostNotFound or PostStateConflict.
+    """
+    if repeated := await _repeated(session, command, "CancelPost"):
+        return repeated
+    found = await _lock(session, command)
+    state = after(Action.CANCEL, found.state)
+    if found.cancel_time is None:
+        await rows.update_post(session, found, replace(found, state=state, cancel_time=command.now), now=command.now)
+        _stage(session, command, PostCancelled(post_id=show_id(POST, command.post_id), revision=found.revision))
+        asked = "asked to stop; waits for the deliveries" if state is PostState.DISPATCHED else ""
+        await _note(session, command, state, detail=asked)
+    return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+
+
+async def _repeated(session: AsyncSession, command: Command, method: str) -> Post | None:
+    known = await requests.claim(
+        session,
+        workspace_id=command.workspace_id,
+        request_id=command.request_id,
+        method=method,
+        post_id=command.post_id,
+        now=command.now,
+    )
+    if known is None:
+        return None
+    return await get_post(session, workspace_id=command.workspace_id, post_id=known)
+
+
+async def _lock(session: AsyncSession, command: Command) -> rows.PostRow:
+    found = await rows.lock_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+    if found is None:
+        raise not_found(command.post_id)
+    return found
+
+
+async def _scheduled(
+    session: AsyncSession, command: Command, time: PublishTime, channel_ids: Sequence[UUID], alarm: Alarm
+) -> None:
+    message = PostScheduled(
+        post_id=show_id(POST, command.post_id),
+        publish_local_time=time.local_time,
+        time_zone=time.time_zone,
+        channel_ids=[show_id(CHANNEL, channel_id) for channel_id in channel_ids],
+    )
+    message.publish_time.FromDatetime(time.instant)
+    _stage(session, command, message)
+    await announce(session, alarm, time.instant, now=command.now)
+
+
+def _stage(
+    session: AsyncSession, command: Command, message: PostCreated | PostEdited | PostScheduled | PostCancelled
+) -> None:
+    outbox.stage(session, message, workspace_id=command.workspace_id, aggregate_id=message.post_id, time=command.now)
+
+
+async def _note(session: AsyncSession, command: Command, state: PostState, *, detail: str) -> None:
+    trace_id = trace_id_of(current_traceparent())
+    await write_changes(session, [Change(command.post_id, command.now, state, API, detail, trace_id=trace_id)])
+
+
+def _at(time: PublishTime) -> str:
+    return f"leaves at {time.local_time} in {time.time_zone}"

@@ -1,0 +1,173 @@
+"""Posts as they are read: one round trip for a post, keyset pages for many."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from regie_chassis.errors import Invalid, NotFound
+from regie_chassis.ids import POST, show_id
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_scheduler.states import PostState
+from regie_scheduler.timeline import Change, list_changes
+
+PAGE_SIZE = 50
+MOST_PAGE_SIZE = 200
+
+
+class PostNotFound(NotFound):
+    """The caller's workspace has no such post."""
+
+
+class InvalidPageToken(Invalid):
+    """A page token was not given out by this service."""
+
+
+class InvalidPageSize(Invalid):
+    """A page size is negative or too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What a post says on one channel (a serialized `DueVariant`), and what the publisher told about it."""
+
+    content: bytes
+    state: str
+    remote_id: str
+    remote_url: str
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A post with its variants in their order."""
+
+    id: UUID
+    title: str
+    state: PostState
+    publish_local_time: str
+    time_zone: str
+    publish_time: datetime | None
+    revision: int
+    create_time: datetime
+    update_time: datetime
+    cancel_time: datetime | None
+    variants: Sequence[Variant]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Posts, the newest first; the token is empty on the last page."""
+
+    posts: Sequence[Post]
+    next_page_token: str
+
+
+async def get_post(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> Post:
+    """Returns a post. Raises PostNotFound."""
+    rows = await session.execute(_SELECT_ONE, {"workspace_id": workspace_id, "post_id": post_id})
+    row = rows.one_or_none()
+    if row is None:
+        raise not_found(post_id)
+    return _post(row)
+
+
+async def list_posts(
+    session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str, state: PostState | None
+) -> Page:
+    """Returns a page of posts. Raises InvalidPageToken or InvalidPageSize.
+
+    Pages are cut by id, which grows with time of creation: a post made meanwhile appears on none of the later pages
+    and moves nothing on them.
+    """
+    if not 0 <= page_size <= MOST_PAGE_SIZE:
+        raise InvalidPageSize(f"page_size is 1 to {MOST_PAGE_SIZE}, or 0 for {PAGE_SIZE}", field="page_size")
+    size = page_size or PAGE_SIZE
+    parameters: dict[str, object] = {"workspace_id": workspace_id, "size": size + 1}
+    if state:
+        parameters["state"] = str(state)
+    if page_token:
+        parameters["before"] = _read_token(page_token)
+    rows = await session.execute(_SELECT_PAGE[bool(state), bool(page_token)], parameters)
+    posts = [_post(row) for row in rows]
+    more = len(posts) > size
+    return Page(posts[:size], _write_token(posts[size - 1].id) if more else "")
+
+
+async def get_timeline(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> list[Change]:
+    """Returns a post's changes, the oldest first. Raises PostNotFound."""
+    rows = await session.execute(_EXISTS, {"workspace_id": workspace_id, "post_id": post_id})
+    if rows.first() is None:
+        raise not_found(post_id)
+    return await list_changes(session, post_id)
+
+
+def not_found(post_id: UUID) -> PostNotFound:
+    """Returns the error for a post that this workspace does not have; it tells nothing of other workspaces."""
+    return PostNotFound(f"there is no post {show_id(POST, post_id)}; list the posts for their ids", field="post_id")
+
+
+def _write_token(post_id: UUID) -> str:
+    return base64.urlsafe_b64encode(post_id.bytes).decode().rstrip("=")
+
+
+def _read_token(token: str) -> UUID:
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        post_id = UUID(bytes=raw)
+    except (ValueError, binascii.Error) as error:
+        raise InvalidPageToken(
+            "this page token was not given out here; start without one", field="page_token"
+        ) from error
+    if _write_token(post_id) != token:
+        raise InvalidPageToken("this page token was not given out here; start without one", field="page_token")
+    return post_id
+
+
+def _post(row: Row[Any]) -> Post:
+    told = zip(row.contents, row.states, row.remote_ids, row.remote_urls, row.failures, strict=True)
+    return Post(
+        id=row.id,
+        title=row.title,
+        state=PostState(row.state),
+        publish_local_time=row.publish_local_time,
+        time_zone=row.time_zone,
+        publish_time=row.publish_time,
+        revision=row.revision,
+        create_time=row.create_time,
+        update_time=row.update_time,
+        cancel_time=row.cancel_time,
+        variants=[Variant(*one) for one in told],
+    )
+
+
+_SELECT = """
+    SELECT post.id, title, post.state, publish_local_time, time_zone, publish_time, revision, create_time,
+           update_time, cancel_time, said.contents, said.states, said.remote_ids, said.remote_urls, said.failures
+    FROM post CROSS JOIN LATERAL (
+        SELECT array_agg(content) AS contents, array_agg(state) AS states, array_agg(remote_id) AS remote_ids,
+               array_agg(remote_url) AS remote_urls, array_agg(failure) AS failures
+        FROM (SELECT * FROM variant WHERE post_id = post.id ORDER BY position) AS ordered
+    ) AS said
+    WHERE post.workspace_id = :workspace_id
+"""
+_SELECT_ONE = text(_SELECT + " AND post.id = :post_id")
+# One statement for each shape: a plan for "this state or any" could use no index.
+_SELECT_PAGE = {
+    (by_state, later): text(
+        _SELECT
+        + (" AND post.state = :state" if by_state else "")
+        + (" AND post.id < :before" if later else "")
+        + " ORDER BY post.id DESC LIMIT :size"
+    )
+    for by_state in (False, True)
+    for later in (False, True)
+}
+_EXISTS = text("SELECT 1 FROM post WHERE id = :post_id AND workspace_id = :workspace_id")

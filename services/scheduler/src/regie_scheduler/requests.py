@@ -1,0 +1,90 @@
+"""Which requests have been carried out: makes every mutation repeatable under the caller's request id."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+from regie_chassis.clock import Clock
+from regie_chassis.database import Database, is_outage
+from regie_chassis.errors import Conflict, Invalid
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+KEEP = timedelta(days=7)
+PURGE_EVERY = timedelta(hours=1)
+OUTAGE_PAUSE = timedelta(seconds=5)
+MOST_REQUEST_ID = 200  # characters
+
+log = structlog.get_logger()
+
+
+class InvalidRequestId(Invalid):
+    """A request id is too long or cannot be stored."""
+
+
+class RequestIdReused(Conflict):
+    """A request id has already stood for another call."""
+
+
+async def claim(
+    session: AsyncSession, *, workspace_id: UUID, request_id: str, method: str, post_id: UUID, now: datetime
+) -> UUID | None:
+    """Notes a request as carried out on a post, together with the session's work.
+
+    Returns None for a new request, and for a repeated one the post that it was carried out on. An empty id is always
+    new. A concurrent call with the same id waits until the first has committed. Raises RequestIdReused.
+    """
+    if not request_id:
+        return None
+    if len(request_id) > MOST_REQUEST_ID or "\x00" in request_id:
+        raise InvalidRequestId(f"a request id has at most {MOST_REQUEST_ID} characters", field="request_id")
+    key = {"workspace_id": workspace_id, "request_id": request_id}
+    fresh = await session.execute(_INSERT, {**key, "method": method, "post_id": post_id, "now": now})
+    if fresh.first() is not None:
+        return None
+    known = (await session.execute(_SELECT, key)).one()
+    if known.method != method or (method != "CreatePost" and known.post_id != post_id):
+        raise RequestIdReused("this request id stood for another call; make a new one", field="request_id")
+    return UUID(int=known.post_id.int)
+
+
+async def purge(session: AsyncSession, *, now: datetime) -> None:
+    """Forgets requests that nobody repeats any more."""
+    await session.execute(text("DELETE FROM request WHERE create_time < :limit"), {"limit": now - KEEP})
+
+
+class Purge:
+    """Forgets old requests, once an hour."""
+
+    name = "request purge"
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Runs until told to stop."""
+        while not stopping.is_set():
+            pause = PURGE_EVERY
+            try:
+                async with self._database.transaction() as session:
+                    await purge(session, now=self._clock.now())
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("purge.waits_for_database", error=type(error).__name__)
+                pause = OUTAGE_PAUSE
+            await self._clock.wait(stopping, pause)
+
+
+_INSERT = text(
+    """
+    INSERT INTO request (workspace_id, request_id, method, post_id, create_time)
+    VALUES (:workspace_id, :request_id, :method, :post_id, :now)
+    ON CONFLICT DO NOTHING RETURNING post_id
+    """
+)
+_SELECT = text("SELECT method, post_id FROM request WHERE workspace_id = :workspace_id AND request_id = :request_id")

@@ -1,0 +1,176 @@
+"""The gRPC edge: message → use case → message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from regie.scheduler.v1 import scheduler_service_pb2 as pb
+from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer
+from regie_chassis.clock import Clock
+from regie_chassis.database import Database
+from regie_chassis.errors import Invalid
+from regie_chassis.ids import CHANNEL, POST, new_id, parse_id, show_id
+from regie_chassis.rpc import Context, caller
+
+from regie_scheduler.alarm import Alarm
+from regie_scheduler.content import Attachment, Content, Segment
+from regie_scheduler.posts import planning, reading
+from regie_scheduler.posts.planning import Command, WallTime
+from regie_scheduler.states import PostState, VariantState, shown
+from regie_scheduler.timeline import Change
+
+POST_STATES = {state: pb.PostState.Value(f"POST_STATE_{state.name}") for state in PostState}
+STATE_FILTERS = {pb.POST_STATE_UNSPECIFIED: None, **{number: state for state, number in POST_STATES.items()}}
+VARIANT_STATES = {
+    state: pb.VARIANT_STATE_UNSPECIFIED
+    if state is VariantState.PLANNED
+    else pb.VariantState.Value(f"VARIANT_STATE_{state.name}")
+    for state in VariantState
+}
+
+
+class InvalidState(Invalid):
+    """A filter names a state that does not exist."""
+
+
+class SchedulerServicer(SchedulerServiceServicer):
+    """Answers for posts."""
+
+    def __init__(self, database: Database, alarm: Alarm, clock: Clock) -> None:
+        self._database = database
+        self._alarm = alarm
+        self._clock = clock
+
+    async def CreatePost(self, request: pb.CreatePostRequest, context: Context) -> pb.CreatePostResponse:
+        command = self._command(new_id(), request.request_id)
+        contents = [_content(variant) for variant in request.variants]
+        # A zone without a time is a mistake to point out, not a draft.
+        scheduled = request.publish_local_time or request.time_zone
+        wall_time = WallTime(request.publish_local_time, request.time_zone) if scheduled else None
+        async with self._database.transaction() as session:
+            post = await planning.create_post(
+                session, command, title=request.title, contents=contents, wall_time=wall_time, alarm=self._alarm
+            )
+        return pb.CreatePostResponse(post=show_post(post))
+
+    async def GetPost(self, request: pb.GetPostRequest, context: Context) -> pb.GetPostResponse:
+        async with self._database.reading() as session:
+            post = await reading.get_post(
+                session, workspace_id=caller().workspace_id, post_id=_post_id(request.post_id)
+            )
+        return pb.GetPostResponse(post=show_post(post))
+
+    async def ListPosts(self, request: pb.ListPostsRequest, context: Context) -> pb.ListPostsResponse:
+        if request.state not in STATE_FILTERS:
+            raise InvalidState("there is no such state; leave it out for all posts", field="state")
+        async with self._database.reading() as session:
+            page = await reading.list_posts(
+                session,
+                workspace_id=caller().workspace_id,
+                page_size=request.page_size,
+                page_token=request.page_token,
+                state=STATE_FILTERS[request.state],
+            )
+        return pb.ListPostsResponse(
+            posts=[show_post(post) for post in page.posts], next_page_token=page.next_page_token
+        )
+
+    async def EditPost(self, request: pb.EditPostRequest, context: Context) -> pb.EditPostResponse:
+        command = self._command(_post_id(request.post_id), request.request_id)
+        async with self._database.transaction() as session:
+            post = await planning.edit_post(
+                session,
+                command,
+                revision=request.revision,
+                title=request.title if request.HasField("title") else None,
+                contents=[_content(variant) for variant in request.variants],
+            )
+        return pb.EditPostResponse(post=show_post(post))
+
+    async def SchedulePost(self, request: pb.SchedulePostRequest, context: Context) -> pb.SchedulePostResponse:
+        command = self._command(_post_id(request.post_id), request.request_id)
+        wall_time = WallTime(request.publish_local_time, request.time_zone)
+        async with self._database.transaction() as session:
+            post = await planning.schedule_post(session, command, wall_time=wall_time, alarm=self._alarm)
+        return pb.SchedulePostResponse(post=show_post(post))
+
+    async def CancelPost(self, request: pb.CancelPostRequest, context: Context) -> pb.CancelPostResponse:
+        command = self._command(_post_id(request.post_id), request.request_id)
+        async with self._database.transaction() as session:
+            post = await planning.cancel_post(session, command)
+        return pb.CancelPostResponse(post=show_post(post))
+
+    async def GetPostTimeline(self, request: pb.GetPostTimelineRequest, context: Context) -> pb.GetPostTimelineResponse:
+        async with self._database.reading() as session:
+            changes = await reading.get_timeline(
+                session, workspace_id=caller().workspace_id, post_id=_post_id(request.post_id)
+            )
+        return pb.GetPostTimelineResponse(entries=[_entry(change) for change in changes])
+
+    def _command(self, post_id: UUID, request_id: str) -> Command:
+        return Command(caller().workspace_id, post_id, request_id, self._clock.now())
+
+
+def show_post(post: reading.Post) -> pb.Post:
+    """Returns a post as callers see it."""
+    message = pb.Post(
+        post_id=show_id(POST, post.id),
+        title=post.title,
+        state=POST_STATES[post.state],
+        variants=_variants(post),
+        publish_local_time=post.publish_local_time,
+        time_zone=post.time_zone,
+        revision=post.revision,
+        create_time=_timestamp(post.create_time),
+        update_time=_timestamp(post.update_time),
+    )
+    if post.publish_time:
+        message.publish_time.FromDatetime(post.publish_time)
+    return message
+
+
+def _variants(post: reading.Post) -> Iterable[pb.Variant]:
+    for variant in post.variants:
+        # The stored DueVariant has the tags of Variant's content (a test compares), so that it is read as one.
+        message = pb.Variant.FromString(variant.content)
+        message.state = VARIANT_STATES[shown(VariantState(variant.state), post.state)]
+        message.remote_id = variant.remote_id
+        message.remote_url = variant.remote_url
+        message.failure = variant.failure
+        yield message
+
+
+def _entry(change: Change) -> pb.TimelineEntry:
+    return pb.TimelineEntry(
+        time=_timestamp(change.time),
+        state=change.state,
+        cause=change.cause,
+        channel_id=show_id(CHANNEL, change.channel_id) if change.channel_id else "",
+        detail=change.detail,
+        trace_id=change.trace_id,
+    )
+
+
+def _content(variant: pb.Variant) -> Content:
+    return Content(
+        channel_id=variant.channel_id,
+        segments=[
+            Segment(segment.text, [Attachment(one.media_id, one.alt_text) for one in segment.attachments])
+            for segment in variant.segments
+        ],
+        visibility=variant.visibility,
+        language=variant.language,
+    )
+
+
+def _post_id(value: str) -> UUID:
+    return parse_id(POST, value, "post_id")
+
+
+def _timestamp(time: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(time)
+    return message

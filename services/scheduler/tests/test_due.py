@@ -1,0 +1,261 @@
+"""The due loop on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
+from regie_chassis.clock import SystemClock
+from regie_chassis.database import Database
+from regie_chassis.ids import POST, new_id, show_id
+from regie_chassis.messaging import Event
+from regie_chassis.runtime import Loop
+from regie_chassis.testing.clock import FakeClock
+from regie_chassis.testing.waiting import until
+from regie_scheduler.alarm import Alarm, Listener, announce
+from regie_scheduler.content import Content
+from regie_scheduler.due import DueLoop, dispatch_due
+from regie_scheduler.policies import MISSED_AFTER, on_workspace_updated
+from regie_scheduler.posts import planning, reading
+from regie_scheduler.posts.planning import Command
+from regie_scheduler.states import PostState
+from sqlalchemy import text
+
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+
+
+@asynccontextmanager
+async def running(stopping: asyncio.Event, *loops: Loop) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(loop.run(stopping)) for loop in loops]
+    try:
+        yield
+    finally:
+        stopping.set()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*tasks)
+
+
+async def state_of(database: Database, post: reading.Post) -> PostState:
+    async with database.reading() as session:
+        rows = await session.execute(text("SELECT state FROM post WHERE id = :id"), {"id": post.id})
+        return PostState(rows.scalar_one())
+
+
+async def test_a_due_post_leaves_with_all_that_is_needed_to_publish_it(
+    database: Database, clock: FakeClock, create: Any, staged: Any, content: Callable[..., Content]
+) -> None:
+    contents = [content("first"), content("second")]
+    post = await create(leaves=SECOND, contents=contents)
+    await clock.advance(SECOND)
+    assert await dispatch_due(database, now=clock.now()) == 1
+    (due,) = await staged(PostDue)
+    assert due.post_id == show_id(POST, post.id)
+    assert due.revision == 1
+    assert due.publish_time.ToDatetime(clock.now().tzinfo) == post.publish_time
+    assert due.miss_time.ToDatetime(clock.now().tzinfo) == post.publish_time + MISSED_AFTER
+    assert [(one.channel_id, one.segments[0].text) for one in due.variants] == [
+        (one.channel_id, one.segments[0].text) for one in contents
+    ]
+    assert await state_of(database, post) is PostState.DISPATCHED
+
+
+async def test_a_post_is_not_due_a_moment_before_its_time(database: Database, clock: FakeClock, create: Any) -> None:
+    await create(leaves=SECOND)
+    assert await dispatch_due(database, now=clock.now() + SECOND - timedelta(microseconds=1)) == 0
+
+
+async def test_drafts_never_leave(database: Database, clock: FakeClock, create: Any) -> None:
+    await create()
+    assert await dispatch_due(database, now=clock.now() + HOUR) == 0
+
+
+async def test_the_earliest_posts_of_a_backlog_leave_first(
+    database: Database, clock: FakeClock, create: Any, staged: Any
+) -> None:
+    posts = [await create(leaves=SECOND * late) for late in (3, 1, 2)]
+    await clock.advance(SECOND * 5)
+    assert await dispatch_due(database, now=clock.now(), limit=2) == 2
+    assert [due.post_id for due in await staged(PostDue)] == [show_id(POST, posts[1].id), show_id(POST, posts[2].id)]
+    assert await dispatch_due(database, now=clock.now(), limit=2) == 1
+    assert await dispatch_due(database, now=clock.now(), limit=2) == 0
+
+
+async def test_a_post_that_is_too_late_is_missed_and_says_why(
+    database: Database, clock: FakeClock, create: Any, staged: Any
+) -> None:
+    late = await create(leaves=SECOND)
+    just = await create(leaves=SECOND * 2)
+    now = clock.now() + SECOND * 2 + MISSED_AFTER
+    assert await dispatch_due(database, now=now) == 2
+    (missed,) = await staged(PostMissed)
+    assert missed.post_id == show_id(POST, late.id)
+    assert "601 s late" in missed.reason
+    assert (await state_of(database, late), await state_of(database, just)) == (
+        PostState.MISSED,
+        PostState.DISPATCHED,
+    )
+    assert [due.post_id for due in await staged(PostDue)] == [show_id(POST, just.id)]
+
+
+async def test_a_workspace_decides_how_late_its_posts_may_be(
+    database: Database, clock: FakeClock, create: Any, staged: Any, workspace_id: UUID
+) -> None:
+    await create(leaves=SECOND)
+    updated = WorkspaceUpdated(missed_after=Duration(seconds=5))
+    older = WorkspaceUpdated(missed_after=Duration(seconds=3600))
+    for message, time in ((updated, clock.now() + SECOND), (older, clock.now())):
+        async with database.transaction() as session:
+            await on_workspace_updated(session, [Event(new_id(), workspace_id, time, message)])
+    assert await dispatch_due(database, now=clock.now() + SECOND * 7) == 1
+    assert len(await staged(PostMissed)) == 1
+
+
+async def test_a_cancelled_post_is_never_claimed(
+    database: Database, clock: FakeClock, create: Any, workspace_id: UUID
+) -> None:
+    post = await create(leaves=SECOND)
+    async with database.transaction() as session:
+        await planning.cancel_post(session, Command(workspace_id, post.id, "", clock.now()))
+    assert await dispatch_due(database, now=clock.now() + SECOND * 2) == 0
+
+
+async def test_a_post_that_is_being_cancelled_is_passed_over_and_its_neighbour_leaves(
+    database: Database, clock: FakeClock, create: Any, workspace_id: UUID, staged: Any
+) -> None:
+    held, free = await create(leaves=SECOND), await create(leaves=SECOND)
+    async with database.transaction() as session:
+        await planning.cancel_post(session, Command(workspace_id, held.id, "", clock.now()))
+        assert await dispatch_due(database, now=clock.now() + SECOND) == 1
+    assert [due.post_id for due in await staged(PostDue)] == [show_id(POST, free.id)]
+    assert await state_of(database, held) is PostState.CANCELLED
+
+
+async def test_two_loops_at_once_hand_over_each_of_two_hundred_posts_once(
+    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event
+) -> None:
+    posts = {show_id(POST, (await create(leaves=SECOND)).id) for _ in range(200)}
+    await clock.advance(SECOND * 2)
+    loops = [DueLoop(database, Alarm(), clock, batch=7) for _ in range(2)]
+    async with running(stopping, *loops):
+
+        async def all_left() -> bool:
+            await clock.advance(timedelta(milliseconds=20))
+            return len(await staged(PostDue)) >= 200
+
+        await until(all_left)
+    assert Counter(due.post_id for due in await staged(PostDue)) == Counter(posts)
+
+
+async def test_the_loop_sleeps_until_the_next_post_and_not_a_moment_longer(
+    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event, alarm: Alarm
+) -> None:
+    alarm.listening = True
+    await create(leaves=SECOND * 30)
+    async with running(stopping, DueLoop(database, alarm, clock)):
+        await until(_armed(alarm))
+        await clock.advance(SECOND * 29)
+        assert await staged(PostDue) == []
+        await clock.advance(SECOND)
+        await until(lambda: staged(PostDue))
+
+
+async def test_an_earlier_post_scheduled_in_this_process_wakes_the_loop(
+    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event, alarm: Alarm
+) -> None:
+    alarm.listening = True
+    async with running(stopping, DueLoop(database, alarm, clock)):
+        await until(_armed(alarm))
+        await create(leaves=timedelta(0))
+        await until(lambda: staged(PostDue))
+
+
+async def test_a_notification_wakes_the_loop_of_another_replica(
+    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event
+) -> None:
+    elsewhere = Alarm()
+    async with running(stopping, Listener(database, elsewhere, clock), DueLoop(database, elsewhere, clock)):
+        await until(_listening(elsewhere))
+        await until(_armed(elsewhere))
+        await create(leaves=timedelta(0))
+        await until(lambda: staged(PostDue))
+
+
+async def test_a_far_post_sends_no_notification(database: Database, clock: FakeClock) -> None:
+    alarm = Alarm()
+    async with database.transaction() as session:
+        await announce(session, alarm, clock.now() + HOUR, now=clock.now())
+    assert not alarm.event.is_set()
+
+
+async def test_a_loop_whose_listener_was_cut_off_looks_every_second_and_listens_again(
+    database: Database, create: Any, staged: Any, stopping: asyncio.Event
+) -> None:
+    alarm, real = Alarm(), SystemClock()
+    async with running(stopping, Listener(database, alarm, real), DueLoop(database, alarm, real)):
+        await until(_listening(alarm))
+        await _terminate_others(database)
+        await create(leaves=timedelta(0))
+        await until(lambda: staged(PostMissed))
+        await until(_listening(alarm))
+
+
+async def test_without_a_listener_the_loop_polls(
+    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event, alarm: Alarm
+) -> None:
+    async with running(stopping, DueLoop(database, alarm, clock)):
+        await until(_armed(alarm))
+        async with database.transaction() as session:
+            post = await create()
+            await session.execute(
+                text("UPDATE post SET state = 'scheduled', publish_time = :now WHERE id = :id"),
+                {"now": clock.now(), "id": post.id},
+            )
+        await clock.advance(SECOND)
+        await until(lambda: staged(PostDue))
+
+
+@pytest.mark.parametrize("limit", [1, 500])
+async def test_a_claim_that_fails_leaves_its_posts_where_they_were(
+    database: Database, clock: FakeClock, create: Any, staged: Any, limit: int
+) -> None:
+    post = await create(leaves=SECOND)
+    async with database.transaction() as session:
+        await session.execute(text("ALTER TABLE outbox ADD CONSTRAINT refuses CHECK (type !~ 'PostDue') NOT VALID"))
+    with pytest.raises(Exception, match="refuses"):
+        await dispatch_due(database, now=clock.now() + SECOND, limit=limit)
+    assert await state_of(database, post) is PostState.SCHEDULED
+    assert await staged(PostDue) == []
+
+
+def _armed(alarm: Alarm) -> Callable[[], Any]:
+    async def look() -> bool:
+        return alarm._wake_time is not None
+
+    return look
+
+
+def _listening(alarm: Alarm) -> Callable[[], Any]:
+    async def look() -> bool:
+        return alarm.listening
+
+    return look
+
+
+async def _terminate_others(database: Database) -> None:
+    async with database.reading() as session:
+        await session.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
