@@ -21,7 +21,7 @@ from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.retry import RetryPolicy
 from regie_chassis.testing.clock import START
 from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import until
+from regie_chassis.testing.waiting import settle, until
 
 WORKSPACE = new_id()
 AT_ONCE = RetryPolicy(max_attempts=3, base=timedelta(milliseconds=1))
@@ -72,10 +72,7 @@ async def letters(database: Database) -> list[Any]:
 
 
 async def handled(broker: Broker, consumer: Consumer) -> None:
-    async def nothing_pending() -> bool:
-        return await broker.pending(consumer.spec) == 0
-
-    await until(nothing_pending, what="every message handled")
+    await settle([], [consumer], broker)
 
 
 async def test_events_are_handled_in_order_and_settled(database: Database, broker: NatsBroker) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from regie_chassis.embedded.children import Child, ChildFailed
 from regie_chassis.testing.waiting import until
 
@@ -23,13 +22,19 @@ time.sleep(600)
 """
 
 
-async def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE)
+def killed_parent_of_a_child(folder: Path) -> int:
+    """Starts a process that starts a child, kills the process, and returns the child's id."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(folder)], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     assert psutil.pid_exists(child)
     os.kill(parent.pid, signal.SIGKILL)
     parent.communicate()
+    return child
+
+
+async def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    child = killed_parent_of_a_child(tmp_path)
 
     async def gone() -> bool:
         return not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE

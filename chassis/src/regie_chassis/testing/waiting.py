@@ -12,6 +12,7 @@ from regie_chassis.messaging import Broker, NoSuchStream
 from regie_chassis.outbox import unsent_count
 
 LOOK_EVERY = 0.02  # seconds
+QUIET_LOOKS = 5
 Found = TypeVar("Found")
 
 
@@ -31,18 +32,21 @@ async def until(look: Callable[[], Awaitable[Found]], *, timeout: float = 20.0, 
 async def settle(
     databases: Iterable[Database], consumers: Iterable[Consumer], broker: Broker, *, timeout: float = 20.0
 ) -> None:
-    """Waits until every staged event is relayed and every relayed event is handled, seen twice in a row."""
+    """Waits until every staged event is relayed and every relayed event is handled.
+
+    Seen several times in a row, because a stream's own figures follow what it has just stored after a moment.
+    """
     databases, consumers = list(databases), list(consumers)
     quiet = 0
 
-    async def twice_quiet() -> bool:
+    async def lastingly_quiet() -> bool:
         nonlocal quiet
         staged = sum([await unsent_count(database) for database in databases])
         pending = sum([await _pending(broker, consumer) for consumer in consumers])
         quiet = quiet + 1 if staged == 0 and pending == 0 else 0
-        return quiet >= 2
+        return quiet >= QUIET_LOOKS
 
-    await until(twice_quiet, timeout=timeout, what="quiet")
+    await until(lastingly_quiet, timeout=timeout, what="quiet")
 
 
 async def _pending(broker: Broker, consumer: Consumer) -> int:

@@ -1,0 +1,149 @@
+"""The folder of one installation on one machine: its lock, secrets, addresses and first API key."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from regie_chassis.identity import new_key
+
+LOCK_WAIT = 15.0  # seconds; what a killed start leaves behind needs a moment to end
+LOOK_EVERY = 0.2  # seconds
+
+
+class AlreadyRunning(Exception):
+    """Another process runs this folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the parts of a running installation listen, as written to `addresses.json`."""
+
+    pid: int
+    gateway: str
+    sandbox: str
+    traces: str
+    otlp: str
+    nats: str
+    postgres_port: int
+    rpc: dict[str, list[str]]
+    """host:port of each replica, by service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What is made up at the first start and kept."""
+
+    passwords: dict[str, str]
+    identity_private_key: dict[str, Any]
+    identity_public_key: dict[str, Any]
+    publisher_master_key: str
+
+
+class Folder:
+    """One installation's files below `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.logs = self.path / "logs"
+        self._addresses = self.path / "addresses.json"
+        self._api_key = self.path / "api-key"
+        self._lock = self.path / "run.lock"
+
+    def lock(self) -> int:
+        """Takes the folder for this process and returns the file descriptor that holds it.
+
+        Waits while a start that was killed is still being cleaned up. Raises AlreadyRunning.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        held = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + LOCK_WAIT
+        while not _try_lock(held):
+            owner = os.read(held, 20).decode().strip()
+            os.lseek(held, 0, os.SEEK_SET)
+            if _alive(owner) or time.monotonic() > deadline:
+                os.close(held)
+                raise AlreadyRunning(f"{self.path} is in use by process {owner or '?'}; stop that one first")
+            time.sleep(LOOK_EVERY)
+        os.ftruncate(held, 0)
+        os.write(held, f"{os.getpid()}\n".encode())
+        return held
+
+    def secrets(self, services: Sequence[str]) -> Secrets:
+        """Returns what an earlier start made up, completed by what is missing."""
+        path = self.path / "secrets.json"
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        key = known.get("identity_private_key") or new_key().as_dict(private=True)
+        made = Secrets(
+            passwords={name: secrets.token_urlsafe(18) for name in services} | known.get("passwords", {}),
+            identity_private_key=key,
+            identity_public_key={name: value for name, value in key.items() if name != "d"},
+            publisher_master_key=known.get("publisher_master_key")
+            or base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        )
+        _write_private(path, json.dumps(asdict(made), indent=2))
+        return made
+
+    def write_addresses(self, addresses: Addresses) -> None:
+        """Tells other programs on this machine where everything listens."""
+        _write_private(self._addresses, json.dumps(asdict(addresses), indent=2))
+
+    def read_addresses(self) -> Addresses | None:
+        """Returns where everything listens; None when nothing runs."""
+        if not self._addresses.exists():
+            return None
+        found = Addresses(**json.loads(self._addresses.read_text()))
+        return found if _alive(str(found.pid)) else None
+
+    def forget_addresses(self) -> None:
+        """Says that nothing runs any more."""
+        self._addresses.unlink(missing_ok=True)
+
+    @property
+    def api_key_file(self) -> Path:
+        """Where the first API key is kept."""
+        return self._api_key
+
+    def read_api_key(self) -> str:
+        """Returns the first API key; empty before there is one."""
+        return self._api_key.read_text().strip() if self._api_key.exists() else ""
+
+    def write_api_key(self, key: str) -> None:
+        """Keeps the first API key, readable by its owner only."""
+        _write_private(self._api_key, key + "\n")
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _alive(pid: str) -> bool:
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    fresh.replace(path)
