@@ -1,1 +1,1 @@
-"""REST, server-sent events and keys of Régie."""
+"""REST to the outside, and the events of everything as one stream."""

@@ -1,0 +1,47 @@
+"""The gateway's command line: serve, migrate, redrive, bootstrap."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from regie_chassis.clock import SystemClock
+from regie_chassis.command_line import commands
+from regie_chassis.ids import WORKSPACE, show_id
+from regie_chassis.service import open_database
+from regie_chassis.telemetry import configure_logs
+
+from regie_gateway.app import NAME, build
+from regie_gateway.bootstrap import Bootstrapped, bootstrap
+from regie_gateway.settings import GatewaySettings
+
+app = commands(NAME, GatewaySettings, build, folder=Path(__file__).resolve().parents[2] / "migrations")
+
+
+@app.command("bootstrap")
+def bootstrap_command(
+    workspace: Annotated[str, typer.Option(help="The workspace's name.")],
+    show_new_key: Annotated[bool, typer.Option(help="Makes another key for a workspace that exists.")] = False,
+) -> None:
+    """Makes a workspace and prints its first API key, once."""
+    settings = GatewaySettings()  # type: ignore[call-arg]  # the environment gives the arguments
+    configure_logs(NAME, settings.log_level)
+
+    async def main() -> Bootstrapped:
+        database = open_database(settings, f"{NAME}-bootstrap")
+        try:
+            return await bootstrap(database, SystemClock(), name=workspace, new_key=show_new_key)
+        finally:
+            await database.close()
+
+    made = asyncio.run(main())
+    shown = show_id(WORKSPACE, made.workspace_id)
+    typer.echo(f"workspace {shown} {'created' if made.created else 'exists'}", err=True)
+    if made.api_key:
+        typer.echo(made.api_key)
+
+
+if __name__ == "__main__":
+    app()

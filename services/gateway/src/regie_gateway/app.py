@@ -1,0 +1,87 @@
+"""Puts the gateway together; the only file that knows every part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from joserfc.jwk import OKPKey
+from regie_chassis import outbox
+from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.consumer import consumers
+from regie_chassis.identity import Signer
+from regie_chassis.messaging import Broker, stream_spec
+from regie_chassis.runtime import App
+from regie_chassis.service import Closing, Service, open_broker, open_database
+
+from regie_gateway.authentication import Authenticator
+from regie_gateway.backends import open_backends
+from regie_gateway.events import subscriptions
+from regie_gateway.housekeeping import Housekeeping
+from regie_gateway.rate_limit import RateLimit
+from regie_gateway.rest.application import Application, build_application
+from regie_gateway.rest.edge import Edge, secret_of
+from regie_gateway.rest.server import HttpServer
+from regie_gateway.settings import GatewaySettings
+from regie_gateway.stream import Feed
+
+NAME = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway(Service):
+    """The gateway with its HTTP side, for tests and for those who ask for its port."""
+
+    http: HttpServer | None = None
+    application: Application | None = None
+
+
+def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Broker | None = None) -> Gateway:
+    """Returns the gateway, not started. Needs a running event loop, which gRPC's channels belong to."""
+    clock = clock or SystemClock()
+    database = open_database(settings, NAME)
+    broker = broker or open_broker(settings, NAME)
+    authenticator = Authenticator(database, clock)
+    feed = Feed(database, authenticator, clock, streams_per_key=settings.streams_per_key)
+    subscribed = subscriptions(feed.wake)
+    readers = consumers(NAME, subscribed, database=database, broker=broker, clock=clock)
+    backends = open_backends(
+        scheduler=settings.scheduler_target,
+        publisher=settings.publisher_target,
+        audience=settings.audience_target,
+        metrics=settings.metrics_target,
+    )
+    key = OKPKey.import_key(settings.identity_private_key.get_secret_value())
+    edge = Edge(
+        database=database,
+        clock=clock,
+        backends=backends,
+        authenticator=authenticator,
+        rate_limit=RateLimit(per_second=settings.rate_per_second, burst=settings.rate_burst),
+        signer=Signer(key),
+        feed=feed,
+        secret=secret_of(key),
+        ready=lambda: all(reader.healthy for reader in readers),
+    )
+    application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
+    http = HttpServer(application, host=settings.http_host, port=settings.http_port, drain=settings.drain)
+    relay = outbox.Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
+    app = App(
+        NAME,
+        parts=[
+            Closing("database", database.close),
+            Closing("broker", broker.close),
+            Closing("backends", backends.close),
+            http,
+        ],
+        loops=[*readers, feed, relay, Housekeeping(database, authenticator, clock)],
+        drain=settings.drain,
+    )
+    return Gateway(
+        app=app,
+        database=database,
+        broker=broker,
+        consumers=readers,
+        subscriptions=subscribed,
+        http=http,
+        application=application,
+    )

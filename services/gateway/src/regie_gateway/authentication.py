@@ -1,0 +1,91 @@
+"""Who calls from outside: reads `Authorization: Bearer`, and remembers keys for a few seconds."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from regie_chassis.clock import Clock
+from regie_chassis.database import Database
+from regie_chassis.errors import PermissionDenied, Unauthenticated
+
+from regie_gateway import api_keys
+from regie_gateway.api_keys import ApiKey
+
+FRESH = timedelta(seconds=3)
+LAST = timedelta(seconds=5)  # a revoked key may be honoured this long by a replica that did not revoke it
+REMEMBERED = 10_000
+
+
+class MissingApiKey(Unauthenticated):
+    """The request carries no key."""
+
+    challenge = 'Bearer realm="regie"'
+
+
+class InvalidApiKey(Unauthenticated):
+    """The request carries something that is no key, an unknown one, or one that was revoked."""
+
+    challenge = 'Bearer realm="regie", error="invalid_token"'
+
+
+class MissingScope(PermissionDenied):
+    """The key may not do this."""
+
+
+@dataclass(slots=True)
+class _Remembered:
+    key: ApiKey
+    load_time: datetime
+    refreshing: bool = False
+
+
+class Authenticator:
+    """Finds the key behind a request. One database read every few seconds for each key in use."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._known: dict[UUID, _Remembered] = {}
+        self._used: set[UUID] = set()
+
+    async def authenticate(self, authorization: str) -> ApiKey:
+        """Returns the key of an Authorization header. Raises MissingApiKey or InvalidApiKey."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise MissingApiKey("send your API key as `Authorization: Bearer regie_…`")
+        read = api_keys.read_token(token.strip())
+        key = await self.find(read[0]) if read else None
+        if read is None or key is None or not hmac.compare_digest(key.secret_hash, api_keys.hash_secret(read[1])):
+            raise InvalidApiKey("this API key is not valid or was revoked; make another one")
+        self._used.add(key.id)
+        return key
+
+    async def find(self, key_id: UUID) -> ApiKey | None:
+        """Returns a key that is neither unknown nor revoked."""
+        now = self._clock.now()
+        known = self._known.get(key_id)
+        if known and now - known.load_time < (LAST if known.refreshing else FRESH):
+            return known.key
+        if known:
+            known.refreshing = True  # the others go on with what is known, within LAST
+        async with self._database.reading() as session:
+            key = await api_keys.find_api_key(session, key_id=key_id)
+        if key is None or key.revoke_time is not None:
+            self.forget(key_id)
+            return None
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[key_id] = _Remembered(key, now)
+        return key
+
+    def forget(self, key_id: UUID) -> None:
+        """Makes the next request read the key again."""
+        self._known.pop(key_id, None)
+
+    def take_used(self) -> set[UUID]:
+        """Returns the keys that were used since the last call."""
+        used, self._used = self._used, set()
+        return used

@@ -1,0 +1,1 @@
+"""The outside face: HTTP in, messages to the services behind, JSON out."""

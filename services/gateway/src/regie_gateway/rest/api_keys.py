@@ -1,0 +1,152 @@
+"""The workspace's API keys."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from fastapi import Request, Response
+from pydantic import ConfigDict, Field
+from regie_chassis.errors import Invalid
+from regie_chassis.ids import API_KEY, new_id, parse_id, show_id
+
+from regie_gateway import api_keys
+from regie_gateway.api_keys import ApiKey
+from regie_gateway.rest.edge import ShownOnce, call_of, reply
+from regie_gateway.rest.fields import ApiKeyId, Body, Page, View
+from regie_gateway.rest.operations import Operations
+
+operations = Operations("api keys")
+
+Scope = Literal[
+    "posts:read",
+    "posts:write",
+    "channels:read",
+    "channels:write",
+    "media:write",
+    "metrics:read",
+    "profiles:read",
+    "profiles:write",
+    "segments:read",
+    "segments:write",
+    "events:read",
+    "keys:manage",
+    "workspace:manage",
+]
+
+
+class InvalidPageToken(Invalid):
+    """The page token did not come from this list."""
+
+
+class CreateApiKey(Body):
+    """A key to make; it can do at most what the calling key can."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "newsroom", "scopes": ["posts:read"]}]})
+
+    name: str = Field(min_length=1, max_length=200)
+    scopes: list[Scope] = Field(min_length=1, max_length=50)
+
+
+class ApiKeyView(View):
+    """A key without its secret."""
+
+    api_key_id: str
+    name: str
+    scopes: list[Scope]
+    create_time: datetime
+    revoke_time: datetime | None
+    last_used_time: datetime | None = Field(description="To the minute.")
+
+
+class NewApiKeyView(ApiKeyView):
+    """A new key. A replayed answer has null where the secret was: it is shown once and not stored."""
+
+    api_key: str | None = Field(description="Shown this once.")
+
+
+class ApiKeyPage(View):
+    """A page of keys, revoked ones included."""
+
+    api_keys: list[ApiKeyView]
+    next_page_token: str
+
+
+@operations.add(
+    "POST",
+    "/v1/api-keys",
+    scope="keys:manage",
+    summary="Make an API key",
+    answer=NewApiKeyView,
+    status=201,
+    body="json",
+)
+async def create_api_key(request: Request, body: CreateApiKey) -> Response:
+    call = call_of(request)
+    secret = api_keys.new_secret()
+    async with call.edge.database.transaction() as session:
+        key, new = await api_keys.create_api_key(
+            session,
+            key_id=new_id(),
+            request_id=UUID(call.request_id),
+            workspace_id=call.workspace_id,
+            name=body.name,
+            scopes=body.scopes,
+            held=call.key.scopes,
+            secret=secret,
+            now=call.edge.clock.now(),
+        )
+    kept = {**_show(key), "api_key": None}
+    shown = {**kept, "api_key": api_keys.show_token(key.id, secret)} if new else kept
+    return ShownOnce(shown, kept, status=201, location=f"/v1/api-keys/{kept['api_key_id']}")
+
+
+@operations.add("GET", "/v1/api-keys", scope="keys:manage", summary="List API keys", answer=ApiKeyPage)
+async def list_api_keys(request: Request, page: Page) -> Response:
+    call = call_of(request)
+    async with call.edge.database.reading() as session:
+        found = await api_keys.list_api_keys(
+            session, workspace_id=call.workspace_id, before=_read_token(page.page_token), limit=page.page_size + 1
+        )
+    keys, more = found[: page.page_size], len(found) > page.page_size
+    token = _page_token(keys[-1].id) if more else ""
+    return reply({"api_keys": [_show(key) for key in keys], "next_page_token": token})
+
+
+@operations.add("DELETE", "/v1/api-keys/{api_key_id}", scope="keys:manage", summary="Revoke an API key", status=204)
+async def revoke_api_key(request: Request, api_key_id: ApiKeyId) -> Response:
+    call = call_of(request)
+    key_id = parse_id(API_KEY, api_key_id)
+    async with call.edge.database.transaction() as session:
+        await api_keys.revoke_api_key(session, workspace_id=call.workspace_id, key_id=key_id, now=call.edge.clock.now())
+    call.edge.authenticator.forget(key_id)
+    return Response(status_code=204)
+
+
+def _show(key: ApiKey) -> dict[str, Any]:
+    return {
+        "api_key_id": show_id(API_KEY, key.id),
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "create_time": key.create_time,
+        "revoke_time": key.revoke_time,
+        "last_used_time": key.last_used_time,
+    }
+
+
+def _page_token(key_id: UUID) -> str:
+    return base64.urlsafe_b64encode(key_id.bytes).decode().rstrip("=")
+
+
+def _read_token(token: str) -> UUID | None:
+    if not token:
+        return None
+    try:
+        return UUID(bytes=base64.b64decode(token + "==", altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidPageToken(
+            "this page token did not come from here; begin with the first page", field="page_token"
+        ) from error

@@ -1,0 +1,127 @@
+"""The FastAPI application: every operation behind the same edge, and the OpenAPI document that describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from regie_chassis.database import is_outage
+from regie_chassis.http import BodyLimit, problem
+from starlette.routing import Route
+
+from regie_gateway.rest import api_keys, channels, events, media, post_metrics, posts, profiles, segments, workspace
+from regie_gateway.rest.edge import Edge, answer
+from regie_gateway.rest.operations import IDEMPOTENCY_KEY, Operation, Operations, possible_problems
+from regie_gateway.rest.problems import Problem, add_handlers, documented
+from regie_gateway.rest.tracing import Traced
+
+TITLE = "Régie"
+VERSION = "1.0.0"
+DESCRIPTION = (
+    "Plans posts, publishes them once and on time, and tells what they did. Every error is a problem document "
+    "(RFC 9457) whose `reason` is stable. Every POST takes an `Idempotency-Key`. Lists go on with `page_token`."
+)
+PARTS: Sequence[Operations] = (
+    channels.operations,
+    media.operations,
+    posts.operations,
+    post_metrics.operations,
+    profiles.operations,
+    segments.operations,
+    events.operations,
+    workspace.operations,
+    api_keys.operations,
+)
+
+
+class EdgeRoute(APIRoute):
+    """A route whose requests pass the edge before FastAPI sees them."""
+
+    def __init__(self, edge: Edge, operation: Operation) -> None:
+        self._edge = edge
+        self._operation = operation
+        extra: dict[str, Any] = dict(operation.extra)
+        if operation.method == "POST":
+            extra["parameters"] = [IDEMPOTENCY_KEY]
+        extra["security"] = [{"api_key": [operation.scope] if operation.scope else []}]
+        super().__init__(
+            operation.path,
+            operation.endpoint,
+            methods=[operation.method],
+            operation_id=operation.id,
+            summary=operation.summary,
+            tags=[operation.tag],
+            status_code=operation.status,
+            response_model=None,
+            responses=_responses(operation),
+            openapi_extra=extra,
+        )
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Puts the edge before FastAPI's own handler."""
+        return partial(answer, self._edge, self._operation, super().get_route_handler())
+
+
+def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
+    responses = documented(*possible_problems(operation))
+    if operation.answer is not None:
+        responses[operation.status] = {"model": operation.answer, "description": "As asked."}
+    return responses
+
+
+class Application(FastAPI):
+    """FastAPI with our document; swagger's own page is off, as it loads its scripts from elsewhere."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Returns the OpenAPI 3.1 document."""
+        if not self.openapi_schema:
+            document = get_openapi(
+                title=TITLE, version=VERSION, description=DESCRIPTION, routes=self.routes, openapi_version="3.1.0"
+            )
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+            components["securitySchemes"] = {
+                "api_key": {"type": "http", "scheme": "bearer", "description": "An API key, `regie_…`."}
+            }
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
+def build_application(edge: Edge, *, body_limit: int, media_limit: int) -> Application:
+    """Returns the ASGI application."""
+    app = Application(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    add_handlers(app)
+    for part in PARTS:
+        for operation in part.all:
+            app.router.routes.append(EdgeRoute(edge, operation))
+    _add_probes(app, edge)
+    app.add_middleware(BodyLimit, limit=body_limit, limits={"/v1/media": media_limit})
+    app.add_middleware(Traced)
+    return app
+
+
+def _add_probes(app: Application, edge: Edge) -> None:
+    async def healthz(_: Request) -> Response:
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    async def readyz(_: Request) -> Response:
+        try:
+            await edge.database.ping()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return problem(503, "NOT_READY", "the database does not answer", retry_after=1)
+        if not edge.ready():
+            return problem(503, "NOT_READY", "a consumer has stopped itself; see the log", retry_after=10)
+        return Response(b'{"status":"ok"}', media_type="application/json")
+
+    async def openapi(_: Request) -> Response:
+        return Response(orjson.dumps(app.openapi()), media_type="application/json")
+
+    for path, endpoint in (("/healthz", healthz), ("/readyz", readyz), ("/openapi.json", openapi)):
+        app.router.routes.append(Route(path, endpoint, methods=["GET"]))

@@ -1,0 +1,129 @@
+"""Channels: connected accounts on networks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Request, Response
+from pydantic import ConfigDict, Field
+from regie.publisher.v1 import publisher_service_pb2 as pb
+
+from regie_gateway.rest.edge import call_of, reply
+from regie_gateway.rest.fields import Body, ChannelId, Page, View, show_time
+from regie_gateway.rest.operations import Operations
+
+operations = Operations("channels")
+
+
+class ConnectChannel(Body):
+    """An account to connect. The credentials are checked with the network, sealed, and never shown again."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "network": "bluesky",
+                    "credentials": {"identifier": "press.example.org", "password": "an app password"},
+                }
+            ]
+        }
+    )
+
+    network: str = Field(min_length=1, max_length=40, description="bluesky, mastodon or sandbox.")
+    server_url: str = Field(default="", max_length=2048, description="Empty means the network's main server.")
+    credentials: dict[
+        Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(min_length=1, max_length=4096)]
+    ] = Field(min_length=1, max_length=10, description="bluesky: identifier, password; others: access_token.")
+
+
+class ChannelView(View):
+    """A connected account."""
+
+    channel_id: str
+    network: str
+    server_url: str
+    remote_id: str
+    handle: str
+    display_name: str
+    state: Literal["active", "needs_attention", "disconnected"]
+    attention: str = Field(description="What a person has to do; empty when active.")
+    create_time: datetime | None
+
+
+class ChannelPage(View):
+    """A page of channels."""
+
+    channels: list[ChannelView]
+    next_page_token: str
+
+
+@operations.add(
+    "POST",
+    "/v1/channels",
+    scope="channels:write",
+    summary="Connect a channel",
+    answer=ChannelView,
+    status=201,
+    body="json",
+    problems=(502,),
+)
+async def connect_channel(request: Request, body: ConnectChannel) -> Response:
+    call = call_of(request)
+    answered = await call.ask(
+        call.edge.backends.publisher.ConnectChannel,
+        pb.ConnectChannelRequest(
+            request_id=call.request_id,
+            network=body.network,
+            server_url=body.server_url,
+            credentials=body.credentials,
+        ),
+    )
+    shown = show_channel(answered.channel)
+    return reply(shown, status=201, location=f"/v1/channels/{shown['channel_id']}")
+
+
+@operations.add("GET", "/v1/channels", scope="channels:read", summary="List channels", answer=ChannelPage)
+async def list_channels(request: Request, page: Page) -> Response:
+    call = call_of(request)
+    asked = pb.ListChannelsRequest(page_size=page.page_size, page_token=page.page_token)
+    answered = await call.ask(call.edge.backends.publisher.ListChannels, asked)
+    channels = [show_channel(channel) for channel in answered.channels]
+    return reply({"channels": channels, "next_page_token": answered.next_page_token})
+
+
+@operations.add("GET", "/v1/channels/{channel_id}", scope="channels:read", summary="Get a channel", answer=ChannelView)
+async def get_channel(request: Request, channel_id: ChannelId) -> Response:
+    call = call_of(request)
+    answered = await call.ask(call.edge.backends.publisher.GetChannel, pb.GetChannelRequest(channel_id=channel_id))
+    return reply(show_channel(answered.channel))
+
+
+@operations.add(
+    "DELETE",
+    "/v1/channels/{channel_id}",
+    scope="channels:write",
+    summary="Disconnect a channel",
+    answer=ChannelView,
+    problems=(409,),
+)
+async def disconnect_channel(request: Request, channel_id: ChannelId) -> Response:
+    call = call_of(request)
+    asked = pb.DisconnectChannelRequest(request_id=call.request_id, channel_id=channel_id)
+    answered = await call.ask(call.edge.backends.publisher.DisconnectChannel, asked)
+    return reply(show_channel(answered.channel))
+
+
+def show_channel(channel: pb.Channel) -> dict[str, Any]:
+    """Returns a channel as JSON."""
+    return {
+        "channel_id": channel.channel_id,
+        "network": channel.network,
+        "server_url": channel.server_url,
+        "remote_id": channel.remote_id,
+        "handle": channel.handle,
+        "display_name": channel.display_name,
+        "state": channel.state,
+        "attention": channel.attention,
+        "create_time": show_time(channel.create_time),
+    }

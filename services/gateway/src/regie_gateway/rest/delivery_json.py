@@ -1,0 +1,70 @@
+"""Deliveries between JSON and messages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+from regie.publisher.v1 import publisher_service_pb2 as pb
+
+from regie_gateway.rest.fields import Body, View, show_time
+
+
+class ResolveDelivery(Body):
+    """What a person found on the network."""
+
+    published: bool = Field(description="True when it is there, false when it is not and may be sent again.")
+    remote_url: str = Field(default="", max_length=2048)
+
+
+class DeliveryChangeView(View):
+    """One change of a delivery's state."""
+
+    time: datetime | None
+    state: str
+    cause: str
+    attempt: int
+    network_message: str
+    trace_id: str
+
+
+class DeliveryView(View):
+    """One post on its way to one channel."""
+
+    delivery_id: str
+    post_id: str
+    channel_id: str
+    revision: int
+    state: str
+    remote_id: str
+    remote_url: str
+    failure_kind: str
+    network_message: str
+    changes: list[DeliveryChangeView]
+
+
+def show_delivery(delivery: pb.Delivery) -> dict[str, Any]:
+    """Returns a delivery as JSON."""
+    return {
+        "delivery_id": delivery.delivery_id,
+        "post_id": delivery.post_id,
+        "channel_id": delivery.channel_id,
+        "revision": delivery.revision,
+        "state": delivery.state,
+        "remote_id": delivery.remote_id,
+        "remote_url": delivery.remote_url,
+        "failure_kind": delivery.failure_kind,
+        "network_message": delivery.network_message,
+        "changes": [
+            {
+                "time": show_time(change.time),
+                "state": change.state,
+                "cause": change.cause,
+                "attempt": change.attempt,
+                "network_message": change.network_message,
+                "trace_id": change.trace_id,
+            }
+            for change in delivery.changes
+        ],
+    }

@@ -1,0 +1,127 @@
+"""GET /v1/events: everything that happens in the workspace, as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from regie_chassis.errors import Invalid
+from starlette.types import Receive, Scope, Send
+
+from regie_gateway.events import TYPES
+from regie_gateway.rest.edge import call_of
+from regie_gateway.rest.operations import Operations
+from regie_gateway.stream import Feed, Reader
+
+operations = Operations("events")
+
+SEND_TIMEOUT = 60.0  # seconds; a reader that takes nothing for so long is let go
+STREAM = {
+    "text/event-stream": {
+        "schema": {"type": "string"},
+        "example": (
+            "id: 0190a1b2-0000-7000-8000-000000000001\nevent: regie.scheduler.events.v1.PostCreated\n"
+            'data: {"specversion":"1.0","id":"0190a1b2-0000-7000-8000-000000000001","source":"/regie/scheduler",…}\n\n'
+        ),
+    }
+}
+
+
+class InvalidEventId(Invalid):
+    """Last-Event-ID is not an event's id."""
+
+
+class UnknownEventType(Invalid):
+    """A type in the filter does not exist."""
+
+
+class EventsQuery(BaseModel):
+    """From where, and which."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    types: str = Field(
+        default="",
+        max_length=4096,
+        description="Only these types, separated by commas; all when absent.",
+        examples=["regie.publisher.events.v1.PostPublished"],
+    )
+    last_event_id: str = Field(
+        default="", max_length=64, description="As the Last-Event-ID header, for clients that cannot send it."
+    )
+
+
+class EventStream(Response):
+    """A stream that ends when the other side hangs up, its key is revoked, or the service drains."""
+
+    def __init__(self, feed: Feed, reader: Reader) -> None:
+        super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store"})
+        del self.headers["content-length"]
+        self.headers["x-accel-buffering"] = "no"
+        self._feed = feed
+        self._reader = reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Sends chunks as they come, at the reader's own pace."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        hang_up = asyncio.create_task(_hang_up(receive))
+        hang_up.add_done_callback(lambda _: self._reader.leave())
+        chunks = self._feed.read(self._reader)
+        try:
+            async for chunk in chunks:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            hang_up.cancel()
+            await chunks.aclose()
+
+
+async def _hang_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@operations.add(
+    "GET",
+    "/v1/events",
+    scope="events:read",
+    summary="Follow events as they happen",
+    problems=(410,),
+    extra={
+        "description": (
+            "Server-sent events; `data` is a CloudEvent in JSON, `id` its id, `event` its type. With `Last-Event-ID` "
+            "the stream goes on right after that event, without a gap, for up to seven days; without it the stream "
+            "starts now. Events may come again after a reconnection: tell them apart by their id."
+        ),
+        "responses": {"200": {"description": "A stream that does not end by itself.", "content": STREAM}},
+    },
+)
+async def stream_events(
+    request: Request,
+    query: Annotated[EventsQuery, Query()],
+    last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=64)] = "",
+) -> Response:
+    call = call_of(request)
+    types = {name.strip() for name in query.types.split(",") if name.strip()}
+    unknown = sorted(types - TYPES)
+    if unknown:
+        raise UnknownEventType(f"there is no event type {unknown[0][:100]!r}; see the documentation", field="types")
+    reader = await call.edge.feed.open_reader(
+        call.key, types=types, last_event_id=_event_id(last_event_id or query.last_event_id)
+    )
+    return EventStream(call.edge.feed, reader)
+
+
+def _event_id(text: str) -> UUID | None:
+    if not text:
+        return None
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise InvalidEventId(
+            "this is not an event's id; give the id of an event you got", field="Last-Event-ID"
+        ) from error

@@ -1,0 +1,90 @@
+"""What an endpoint declares about itself: path, scope, body, and how OpenAPI describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from fastapi import Response
+from pydantic import BaseModel
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Response]])
+Body = Literal["none", "json", "image"]
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Makes the request repeatable for 24 hours: sent again, it gets the first answer again.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "example": "0b6f1a52-7d7b-4a57-9a3c-2f2f6f0f6e55",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One endpoint. `scope` None stands for any valid key."""
+
+    method: str
+    path: str
+    endpoint: Callable[..., Awaitable[Response]]
+    scope: str | None
+    summary: str
+    tag: str
+    answer: type[BaseModel] | None
+    status: int
+    body: Body
+    problems: tuple[int, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The operation id: the endpoint's own name."""
+        return self.endpoint.__name__
+
+
+class Operations:
+    """The endpoints of one tag, in the order of their declaration."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.all: list[Operation] = []
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str | None,
+        summary: str,
+        answer: type[BaseModel] | None = None,
+        status: int = 200,
+        body: Body = "none",
+        problems: tuple[int, ...] = (),
+        extra: dict[str, Any] | None = None,
+    ) -> Callable[[Endpoint], Endpoint]:
+        """Declares the decorated function as an endpoint; `problems` are statuses beside those that follow from the
+        form of the operation."""
+
+        def declare(endpoint: Endpoint) -> Endpoint:
+            self.all.append(
+                Operation(
+                    method, path, endpoint, scope, summary, self.tag, answer, status, body, problems, dict(extra or {})
+                )
+            )
+            return endpoint
+
+        return declare
+
+
+def possible_problems(operation: Operation) -> tuple[int, ...]:
+    """Returns the statuses of all problems that the operation can answer with."""
+    found = {400, 401, 403, 422, 429, 500, 503, 504, *operation.problems}
+    if "{" in operation.path:
+        found.add(404)
+    if operation.body != "none":
+        found |= {413, 415}
+    if operation.method == "POST":
+        found |= {409, 413}
+    return tuple(sorted(found))

@@ -1,0 +1,120 @@
+"""What a post did: totals and series."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import Query, Request, Response
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from regie.metrics.v1 import metrics_service_pb2 as pb
+
+from regie_gateway.rest.edge import call_of, reply
+from regie_gateway.rest.fields import PostId, View, proto_time, show_time
+from regie_gateway.rest.operations import Operations
+
+operations = Operations("metrics")
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _sensible(time: datetime) -> datetime:
+    if not EARLIEST <= time <= LATEST:
+        raise ValueError("give a time between 2000 and 2200")
+    return time
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_sensible)]
+
+
+class SeriesQuery(BaseModel):
+    """Which number over which time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: Literal["likes", "replies", "reposts", "quotes", "impressions"]
+    granularity: Literal["hour", "day"] = "hour"
+    start: Instant | None = Field(default=None, description="30 days before the end when absent.")
+    end: Instant | None = Field(default=None, description="Now when absent; itself not included.")
+
+
+class ChannelTotalsView(View):
+    """The newest totals on one channel."""
+
+    channel_id: str
+    network: str
+    values: dict[str, int]
+    observe_time: datetime | None
+
+
+class PostMetricsView(View):
+    """A post's totals since publication."""
+
+    post_id: str
+    totals: dict[str, int]
+    channels: list[ChannelTotalsView]
+
+
+class SeriesPointView(View):
+    """One hour or day."""
+
+    start_time: datetime | None
+    total: int = Field(description="At the end of it, summed over channels.")
+    gained: int = Field(description="During it; negative when the network took some back.")
+
+
+class PostSeriesView(View):
+    """One number over time, the oldest first; spans without observations are left out."""
+
+    post_id: str
+    metric: str
+    granularity: Literal["hour", "day"]
+    points: list[SeriesPointView]
+
+
+@operations.add(
+    "GET",
+    "/v1/posts/{post_id}/metrics",
+    scope="metrics:read",
+    summary="Get a post's totals",
+    answer=PostMetricsView,
+)
+async def get_post_metrics(request: Request, post_id: PostId) -> Response:
+    call = call_of(request)
+    answered = await call.ask(call.edge.backends.metrics.GetPostMetrics, pb.GetPostMetricsRequest(post_id=post_id))
+    channels = [
+        {
+            "channel_id": channel.channel_id,
+            "network": channel.network,
+            "values": dict(channel.values),
+            "observe_time": show_time(channel.observe_time),
+        }
+        for channel in answered.channels
+    ]
+    return reply({"post_id": post_id, "totals": dict(answered.totals), "channels": channels})
+
+
+@operations.add(
+    "GET",
+    "/v1/posts/{post_id}/metrics/series",
+    scope="metrics:read",
+    summary="Get one number of a post over time",
+    answer=PostSeriesView,
+)
+async def get_post_series(request: Request, post_id: PostId, query: Annotated[SeriesQuery, Query()]) -> Response:
+    call = call_of(request)
+    asked = pb.GetPostSeriesRequest(
+        post_id=post_id,
+        metric=query.metric,
+        granularity=query.granularity,
+        start_time=proto_time(query.start),
+        end_time=proto_time(query.end),
+    )
+    answered = await call.ask(call.edge.backends.metrics.GetPostSeries, asked)
+    points = [
+        {"start_time": show_time(point.start_time), "total": point.total, "gained": point.gained}
+        for point in answered.points
+    ]
+    shown = {"post_id": post_id, "metric": query.metric, "granularity": query.granularity, "points": points}
+    return reply(shown)

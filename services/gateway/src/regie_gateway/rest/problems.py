@@ -1,0 +1,78 @@
+"""Errors as problem+json with the headers that belong to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from regie_chassis.errors import Invalid, RegieError
+from regie_chassis.http import PROBLEM, add_problem_handlers, problem, problem_of
+
+
+class UnsupportedMediaType(Invalid):
+    """The body is of another type than the endpoint takes."""
+
+    http_status = 415
+
+
+class Problem(BaseModel):
+    """What went wrong and what to do about it (RFC 9457)."""
+
+    type: str = Field(examples=["urn:regie:problem:post-not-found"])
+    title: str = Field(description="The status in words.", examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(description="What to do next.", examples=["there is no such post in this workspace"])
+    reason: str = Field(description="Stable, for programs.", examples=["POST_NOT_FOUND"])
+    field: str | None = Field(default=None, description="What is to blame in the request.", examples=["post_id"])
+    trace_id: str | None = Field(default=None, description="To be quoted to support.")
+
+
+MEANINGS = {
+    400: "The request can never succeed as it is.",
+    401: "No valid API key came with the request.",
+    403: "The API key lacks the scope.",
+    404: "No such thing in the workspace.",
+    405: "The path takes other methods.",
+    409: "The thing's state does not allow it now, or the first request with this key is still at work.",
+    410: "The event to go on from is not kept any more.",
+    413: "The body is too large.",
+    415: "The body is of another type than the endpoint takes.",
+    422: "The body or a parameter is not as described here, or the idempotency key came with another request.",
+    429: "Too many requests; Retry-After says when.",
+    500: "Something failed on our side.",
+    502: "A network could not be reached.",
+    503: "Something behind does not answer; try again.",
+    504: "Something behind took too long; try again with the same idempotency key.",
+}
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns the OpenAPI responses for problems with these statuses."""
+    content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": MEANINGS[status], "content": content} for status in statuses}
+
+
+def answer_of(error: RegieError) -> JSONResponse:
+    """Returns the problem answer of an error, with its Retry-After, its challenge and what else it says in headers."""
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is None:
+        answer = problem_of(error)
+    else:
+        answer = problem(error.http_status, error.reason, error.message, field=error.field, retry_after=retry_after)
+    if challenge := getattr(error, "challenge", None):
+        answer.headers["WWW-Authenticate"] = challenge
+    answer.headers.update(getattr(error, "headers", {}))
+    return answer
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Makes every error of the app a problem answer."""
+
+    async def on_regie_error(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RegieError)
+        return answer_of(error)
+
+    add_problem_handlers(app)
+    app.add_exception_handler(RegieError, on_regie_error)

@@ -1,0 +1,139 @@
+"""Profiles: the people whom posts are for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Request, Response
+from google.protobuf.struct_pb2 import Struct, Value
+from pydantic import AfterValidator, ConfigDict, Field
+from regie.audience.v1 import audience_service_pb2 as pb
+
+from regie_gateway.rest.edge import call_of, reply
+from regie_gateway.rest.fields import Body, Page, ProfileId, View, show_time
+from regie_gateway.rest.operations import Operations
+
+operations = Operations("profiles")
+
+LARGEST = 2**53  # beyond, a double does not tell neighbours apart
+
+
+def _exact(number: int) -> int:
+    if abs(number) > LARGEST:
+        raise ValueError("give whole numbers up to 2^53, or a text")
+    return number
+
+
+Text = Annotated[str, Field(max_length=10_000)]
+Number = Annotated[int, AfterValidator(_exact)] | float
+Fact = Text | bool | Number | Annotated[list[Text], Field(max_length=100)] | None
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class ProfileBody(Body):
+    """A person to create or to merge into what is known."""
+
+    external_id: str = Field(min_length=1, max_length=256, description="Your own id of the person.")
+    attributes: dict[Name, Fact] = Field(
+        default={}, max_length=200, description="Attributes to set; null removes one, others stay."
+    )
+
+
+class UpsertProfiles(Body):
+    """Up to 1,000 people; an external id may appear once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"profiles": [{"external_id": "crm-17", "attributes": {"city": "Lyon", "age": 34}}]}]
+        }
+    )
+
+    profiles: list[ProfileBody] = Field(min_length=1, max_length=1000)
+
+
+class ProfileView(View):
+    """A person, as far as the workspace knows."""
+
+    profile_id: str
+    external_id: str
+    attributes: dict[str, Any]
+    create_time: datetime | None
+    update_time: datetime | None
+
+
+class UpsertedProfiles(View):
+    """The profiles after the merge, in the order of the request."""
+
+    profiles: list[ProfileView]
+
+
+class ProfilePage(View):
+    """A page of profiles."""
+
+    profiles: list[ProfileView]
+    next_page_token: str
+
+
+@operations.add(
+    "POST",
+    "/v1/profiles",
+    scope="profiles:write",
+    summary="Create or merge profiles",
+    answer=UpsertedProfiles,
+    body="json",
+)
+async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
+    call = call_of(request)
+    profiles = [
+        pb.ProfileInput(external_id=one.external_id, attributes=_struct(one.attributes)) for one in body.profiles
+    ]
+    asked = pb.UpsertProfilesRequest(request_id=call.request_id, profiles=profiles)
+    answered = await call.ask(call.edge.backends.audience.UpsertProfiles, asked)
+    return reply({"profiles": [show_profile(profile) for profile in answered.profiles]})
+
+
+@operations.add("GET", "/v1/profiles", scope="profiles:read", summary="List profiles", answer=ProfilePage)
+async def list_profiles(request: Request, page: Page) -> Response:
+    call = call_of(request)
+    asked = pb.ListProfilesRequest(page_size=page.page_size, page_token=page.page_token)
+    answered = await call.ask(call.edge.backends.audience.ListProfiles, asked)
+    profiles = [show_profile(profile) for profile in answered.profiles]
+    return reply({"profiles": profiles, "next_page_token": answered.next_page_token})
+
+
+@operations.add("GET", "/v1/profiles/{profile_id}", scope="profiles:read", summary="Get a profile", answer=ProfileView)
+async def get_profile(request: Request, profile_id: ProfileId) -> Response:
+    call = call_of(request)
+    answered = await call.ask(call.edge.backends.audience.GetProfile, pb.GetProfileRequest(profile_id=profile_id))
+    return reply(show_profile(answered.profile))
+
+
+def show_profile(profile: pb.Profile) -> dict[str, Any]:
+    """Returns a profile as JSON."""
+    return {
+        "profile_id": profile.profile_id,
+        "external_id": profile.external_id,
+        "attributes": {name: show_value(value) for name, value in profile.attributes.fields.items()},
+        "create_time": show_time(profile.create_time),
+        "update_time": show_time(profile.update_time),
+    }
+
+
+def show_value(value: Value) -> Any:
+    """Returns a value as JSON; whole numbers as integers."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() and abs(number) <= LARGEST else number
+    if kind == "list_value":
+        return [show_value(item) for item in value.list_value.values]
+    if kind == "struct_value":
+        return {name: show_value(item) for name, item in value.struct_value.fields.items()}
+    return None if kind in {None, "null_value"} else getattr(value, kind)
+
+
+def _struct(attributes: dict[str, Any]) -> Struct:
+    struct = Struct()
+    struct.update(attributes)
+    return struct

@@ -1,0 +1,118 @@
+"""Segment rules between JSON and messages; their size is checked before anything walks into them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from google.protobuf.struct_pb2 import Value
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from regie.audience.v1 import audience_service_pb2 as pb
+
+from regie_gateway.rest.fields import Body
+from regie_gateway.rest.profiles import Number, Text, show_value
+
+DEEPEST = 10
+MOST_NODES = 100
+Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "present", "absent"]
+
+
+class ComparisonRule(Body):
+    """One attribute compared with one value."""
+
+    attribute: str = Field(min_length=1, max_length=128)
+    operator: Operator
+    value: Text | bool | Number | None = Field(default=None, description="Unused by present and absent.")
+
+
+class AllRule(Body):
+    """All of these hold."""
+
+    all: list[Rule] = Field(min_length=1, max_length=50)
+
+
+class AnyRule(Body):
+    """At least one of these holds."""
+
+    any: list[Rule] = Field(min_length=1, max_length=50)
+
+
+class NotRule(Body):
+    """This does not hold."""
+
+    not_: Rule = Field(alias="not")
+
+
+def _form(value: Any) -> str:
+    names = value if isinstance(value, dict) else {}
+    return next((form for form in ("all", "any", "not") if form in names), "comparison")
+
+
+Rule = Annotated[
+    Annotated[ComparisonRule, Tag("comparison")]
+    | Annotated[AllRule, Tag("all")]
+    | Annotated[AnyRule, Tag("any")]
+    | Annotated[NotRule, Tag("not")],
+    Discriminator(_form),
+]
+
+
+def _bounded(value: Any) -> Any:
+    level, nodes = [value], 0
+    for _ in range(DEEPEST):
+        nodes += len(level)
+        if nodes > MOST_NODES:
+            raise ValueError(f"a rule takes at most {MOST_NODES} conditions")
+        level = [inner for rule in level for inner in _inner(rule)]
+        if not level:
+            return value
+    raise ValueError(f"a rule is nested at most {DEEPEST} levels deep")
+
+
+def _inner(rule: Any) -> list[Any]:
+    if not isinstance(rule, dict):
+        return []
+    found: list[Any] = []
+    for form in ("all", "any"):
+        inner = rule.get(form)
+        found += inner if isinstance(inner, list) else []
+    return [*found, rule["not"]] if "not" in rule else found
+
+
+BoundedRule = Annotated[Rule, BeforeValidator(_bounded)]
+
+
+def rule_message(rule: ComparisonRule | AllRule | AnyRule | NotRule) -> pb.Rule:
+    """Returns a bounded rule as a message."""
+    if isinstance(rule, AllRule):
+        return pb.Rule(all=pb.RuleList(rules=[rule_message(inner) for inner in rule.all]))
+    if isinstance(rule, AnyRule):
+        return pb.Rule(any=pb.RuleList(rules=[rule_message(inner) for inner in rule.any]))
+    if isinstance(rule, NotRule):
+        message = pb.Rule()
+        getattr(message, "not").CopyFrom(rule_message(rule.not_))
+        return message
+    comparison = pb.Comparison(attribute=rule.attribute, operator=rule.operator, value=_value(rule.value))
+    return pb.Rule(comparison=comparison)
+
+
+def _value(value: str | bool | float | None) -> Value | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return Value(bool_value=value)
+    return Value(string_value=value) if isinstance(value, str) else Value(number_value=value)
+
+
+def show_rule(rule: pb.Rule) -> dict[str, Any]:
+    """Returns a stored rule as JSON."""
+    form = rule.WhichOneof("form")
+    if form == "all":
+        return {"all": [show_rule(inner) for inner in rule.all.rules]}
+    if form == "any":
+        return {"any": [show_rule(inner) for inner in rule.any.rules]}
+    if form == "not":
+        return {"not": show_rule(getattr(rule, "not"))}
+    shown = {"attribute": rule.comparison.attribute, "operator": rule.comparison.operator}
+    if rule.comparison.HasField("value"):
+        return {**shown, "value": show_value(rule.comparison.value)}
+    return shown

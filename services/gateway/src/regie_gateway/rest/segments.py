@@ -1,0 +1,136 @@
+"""Segments: named rules and whom they match."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import Request, Response
+from pydantic import ConfigDict, Field
+from regie.audience.v1 import audience_service_pb2 as pb
+
+from regie_gateway.rest.edge import call_of, reply
+from regie_gateway.rest.fields import Body, Page, SegmentId, View, show_time
+from regie_gateway.rest.operations import Operations
+from regie_gateway.rest.profiles import ProfilePage, ProfileView, show_profile
+from regie_gateway.rest.rules import BoundedRule, Rule, rule_message, show_rule
+
+operations = Operations("segments")
+
+EXAMPLE_RULE: dict[str, Any] = {"all": [{"attribute": "city", "operator": "eq", "value": "Lyon"}]}
+
+
+class CreateSegment(Body):
+    """A named rule."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "Lyon", "rule": EXAMPLE_RULE}]})
+
+    name: str = Field(min_length=1, max_length=200)
+    rule: BoundedRule
+
+
+class PreviewSegment(Body):
+    """A rule to try."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"rule": EXAMPLE_RULE, "sample_size": 3}]})
+
+    rule: BoundedRule
+    sample_size: int = Field(default=10, ge=1, le=50)
+
+
+class SegmentView(View):
+    """A segment with its size."""
+
+    segment_id: str
+    name: str
+    rule: Rule
+    member_count: int
+    create_time: datetime | None
+
+
+class SegmentPage(View):
+    """A page of segments."""
+
+    segments: list[SegmentView]
+    next_page_token: str
+
+
+class PreviewView(View):
+    """Whom a rule would match."""
+
+    count: int
+    sample: list[ProfileView]
+
+
+@operations.add(
+    "POST",
+    "/v1/segments",
+    scope="segments:write",
+    summary="Create a segment",
+    answer=SegmentView,
+    status=201,
+    body="json",
+)
+async def create_segment(request: Request, body: CreateSegment) -> Response:
+    call = call_of(request)
+    asked = pb.CreateSegmentRequest(request_id=call.request_id, name=body.name, rule=rule_message(body.rule))
+    answered = await call.ask(call.edge.backends.audience.CreateSegment, asked)
+    shown = show_segment(answered.segment)
+    return reply(shown, status=201, location=f"/v1/segments/{shown['segment_id']}")
+
+
+@operations.add("GET", "/v1/segments", scope="segments:read", summary="List segments", answer=SegmentPage)
+async def list_segments(request: Request, page: Page) -> Response:
+    call = call_of(request)
+    asked = pb.ListSegmentsRequest(page_size=page.page_size, page_token=page.page_token)
+    answered = await call.ask(call.edge.backends.audience.ListSegments, asked)
+    segments = [show_segment(segment) for segment in answered.segments]
+    return reply({"segments": segments, "next_page_token": answered.next_page_token})
+
+
+@operations.add(
+    "POST",
+    "/v1/segments/preview",
+    scope="segments:read",
+    summary="Count and sample whom a rule would match",
+    answer=PreviewView,
+    body="json",
+)
+async def preview_segment(request: Request, body: PreviewSegment) -> Response:
+    call = call_of(request)
+    asked = pb.PreviewSegmentRequest(rule=rule_message(body.rule), sample_size=body.sample_size)
+    answered = await call.ask(call.edge.backends.audience.PreviewSegment, asked)
+    return reply({"count": answered.count, "sample": [show_profile(profile) for profile in answered.sample]})
+
+
+@operations.add("GET", "/v1/segments/{segment_id}", scope="segments:read", summary="Get a segment", answer=SegmentView)
+async def get_segment(request: Request, segment_id: SegmentId) -> Response:
+    call = call_of(request)
+    answered = await call.ask(call.edge.backends.audience.GetSegment, pb.GetSegmentRequest(segment_id=segment_id))
+    return reply(show_segment(answered.segment))
+
+
+@operations.add(
+    "GET",
+    "/v1/segments/{segment_id}/members",
+    scope="profiles:read",
+    summary="List the profiles in a segment",
+    answer=ProfilePage,
+)
+async def list_segment_members(request: Request, segment_id: SegmentId, page: Page) -> Response:
+    call = call_of(request)
+    asked = pb.ListSegmentMembersRequest(segment_id=segment_id, page_size=page.page_size, page_token=page.page_token)
+    answered = await call.ask(call.edge.backends.audience.ListSegmentMembers, asked)
+    profiles = [show_profile(profile) for profile in answered.profiles]
+    return reply({"profiles": profiles, "next_page_token": answered.next_page_token})
+
+
+def show_segment(segment: pb.Segment) -> dict[str, Any]:
+    """Returns a segment as JSON."""
+    return {
+        "segment_id": segment.segment_id,
+        "name": segment.name,
+        "rule": show_rule(segment.rule),
+        "member_count": segment.member_count,
+        "create_time": show_time(segment.create_time),
+    }

@@ -1,0 +1,104 @@
+"""A post's timeline, put together from what the scheduler and the publisher each know."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
+from regie.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
+from regie_chassis.errors import RegieError, TimedOut, Unavailable
+
+from regie_gateway.rest.edge import Call
+from regie_gateway.rest.fields import View, show_time
+
+Timed = tuple[tuple[int, int], dict[str, Any]]
+
+
+class TimelineEntryView(View):
+    """One change of the post's or of a delivery's state."""
+
+    time: datetime | None
+    subject: Literal["post", "delivery"]
+    channel_id: str = Field(description="Empty when it is the whole post.")
+    delivery_id: str
+    state: str
+    cause: str
+    attempt: int
+    detail: str
+    network_message: str
+    trace_id: str
+
+
+class TimelineView(View):
+    """Every change, the oldest first."""
+
+    post_id: str
+    complete: bool = Field(description="False when a part did not answer.")
+    missing: list[Literal["deliveries"]]
+    entries: list[TimelineEntryView]
+
+
+async def compose_timeline(call: Call, post_id: str) -> dict[str, Any]:
+    """Returns the timeline; without the deliveries when the publisher does not answer."""
+    backends = call.edge.backends
+    post, deliveries = await asyncio.gather(
+        call.ask(backends.scheduler.GetPostTimeline, scheduler_pb.GetPostTimelineRequest(post_id=post_id)),
+        _deliveries(call, post_id),
+    )
+    told = {delivery.channel_id for delivery in deliveries or ()}
+    entries = [_of_post(entry) for entry in post.entries if entry.channel_id not in told]
+    entries += [_of_delivery(delivery, change) for delivery in deliveries or () for change in delivery.changes]
+    entries.sort(key=lambda entry: entry[0])
+    return {
+        "post_id": post_id,
+        "complete": deliveries is not None,
+        "missing": [] if deliveries is not None else ["deliveries"],
+        "entries": [entry for _, entry in entries],
+    }
+
+
+async def _deliveries(call: Call, post_id: str) -> list[publisher_pb.Delivery] | None:
+    asked = publisher_pb.ListDeliveriesRequest(post_id=post_id)
+    try:
+        return list((await call.ask(call.edge.backends.publisher.ListDeliveries, asked)).deliveries)
+    except (Unavailable, TimedOut):
+        return None
+    except RegieError as error:
+        if error.retryable or error.http_status >= 500:
+            return None
+        raise
+
+
+def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
+    shown = {
+        "time": show_time(entry.time),
+        "subject": "delivery" if entry.channel_id else "post",
+        "channel_id": entry.channel_id,
+        "delivery_id": "",
+        "state": entry.state,
+        "cause": entry.cause,
+        "attempt": 0,
+        "detail": entry.detail,
+        "network_message": "",
+        "trace_id": entry.trace_id,
+    }
+    return (entry.time.seconds, entry.time.nanos), shown
+
+
+def _of_delivery(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryChange) -> Timed:
+    shown = {
+        "time": show_time(change.time),
+        "subject": "delivery",
+        "channel_id": delivery.channel_id,
+        "delivery_id": delivery.delivery_id,
+        "state": change.state,
+        "cause": change.cause,
+        "attempt": change.attempt,
+        "detail": "",
+        "network_message": change.network_message,
+        "trace_id": change.trace_id,
+    }
+    return (change.time.seconds, change.time.nanos), shown

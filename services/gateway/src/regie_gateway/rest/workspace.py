@@ -1,0 +1,81 @@
+"""The caller's workspace."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import Request, Response
+from pydantic import ConfigDict, Field
+from regie_chassis.ids import WORKSPACE, show_id
+
+from regie_gateway import workspaces
+from regie_gateway.rest.edge import call_of, reply
+from regie_gateway.rest.fields import Body, View
+from regie_gateway.rest.operations import Operations
+from regie_gateway.workspaces import Workspace
+
+operations = Operations("workspace")
+
+LONGEST_MISSED_AFTER = 7 * 24 * 3600  # seconds
+
+
+class UpdateWorkspace(Body):
+    """What is to change; what is absent stays."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"missed_after_seconds": 900}]})
+
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    missed_after_seconds: int | None = Field(
+        default=None, ge=1, le=LONGEST_MISSED_AFTER, description="A post later than this is missed, not sent."
+    )
+
+
+class WorkspaceView(View):
+    """A workspace."""
+
+    workspace_id: str
+    name: str
+    missed_after_seconds: int
+    create_time: datetime
+    update_time: datetime
+
+
+@operations.add("GET", "/v1/workspace", scope=None, summary="Get the key's workspace", answer=WorkspaceView)
+async def get_workspace(request: Request) -> Response:
+    call = call_of(request)
+    async with call.edge.database.reading() as session:
+        found = await workspaces.get_workspace(session, workspace_id=call.workspace_id)
+    return reply(_show(found))
+
+
+@operations.add(
+    "PATCH",
+    "/v1/workspace",
+    scope="workspace:manage",
+    summary="Change the workspace",
+    answer=WorkspaceView,
+    body="json",
+    problems=(409,),
+)
+async def update_workspace(request: Request, body: UpdateWorkspace) -> Response:
+    call = call_of(request)
+    async with call.edge.database.transaction() as session:
+        changed = await workspaces.update_workspace(
+            session,
+            workspace_id=call.workspace_id,
+            name=body.name,
+            missed_after_seconds=body.missed_after_seconds,
+            now=call.edge.clock.now(),
+        )
+    return reply(_show(changed))
+
+
+def _show(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "workspace_id": show_id(WORKSPACE, workspace.id),
+        "name": workspace.name,
+        "missed_after_seconds": workspace.missed_after_seconds,
+        "create_time": workspace.create_time,
+        "update_time": workspace.update_time,
+    }

@@ -1,0 +1,71 @@
+"""JSON from outside, read strictly: what two readers could understand differently is refused (RFC 7493)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from regie_chassis.errors import Invalid
+
+DEEPEST = 64
+LARGEST = 2**63 - 1
+_FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
+
+
+class MalformedJson(Invalid):
+    """The body is not JSON as RFC 7493 wants it."""
+
+
+def parse(body: bytes) -> Any:
+    """Returns the value. Raises MalformedJson for broken text, repeated names, NUL, lone surrogates, NaN,
+    numbers beyond 64 bits and more than DEEPEST levels."""
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer)
+    except RecursionError as error:
+        raise MalformedJson(f"the body is nested deeper than {DEEPEST} levels") from error
+    except UnicodeDecodeError as error:
+        raise MalformedJson("the body is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise MalformedJson(f"the body is not JSON: {error.msg} at character {error.pos}") from error
+    _check(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise MalformedJson("an object in the body has the same name twice")
+    return found
+
+
+def _constant(name: str) -> Any:
+    raise MalformedJson(f"{name} is not a JSON number")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or not -LARGEST - 1 <= int(digits) <= LARGEST:
+        raise MalformedJson("a number in the body does not fit into 64 bits")
+    return int(digits)
+
+
+def _check(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [inner for item in level for inner in _inner(item)]
+        if not level:
+            return
+    raise MalformedJson(f"the body is nested deeper than {DEEPEST} levels")
+
+
+def _inner(item: Any) -> Iterable[Any]:
+    """Checks one value and returns those inside of it; names count as values."""
+    if isinstance(item, str) and _FORBIDDEN.search(item):
+        raise MalformedJson("a text in the body holds NUL or half of a surrogate pair")
+    if isinstance(item, float) and math.isinf(item):
+        raise MalformedJson("a number in the body is too large")
+    if isinstance(item, dict):
+        return [*item, *item.values()]
+    return item if isinstance(item, list) else ()

@@ -1,0 +1,107 @@
+"""Workspaces: the tenants. Their policies are told to the other services as events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
+from regie_chassis import outbox
+from regie_chassis.errors import Conflict, NotFound
+from regie_chassis.ids import WORKSPACE, show_id
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+MISSED_AFTER = timedelta(minutes=10)
+
+
+class WorkspaceNotFound(NotFound):
+    """No such workspace."""
+
+
+class WorkspaceNameTaken(Conflict):
+    """Another workspace has this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A tenant; a post later than `missed_after_seconds` is missed, not sent."""
+
+    id: UUID
+    name: str
+    missed_after_seconds: int
+    create_time: datetime
+    update_time: datetime
+
+
+async def create_workspace(session: AsyncSession, *, workspace_id: UUID, name: str, now: datetime) -> Workspace:
+    """Makes a workspace and says so. Raises WorkspaceNameTaken."""
+    rows = await session.execute(
+        text(
+            "INSERT INTO workspace (id, name, missed_after_seconds, create_time, update_time)"
+            " VALUES (:id, :name, :missed_after_seconds, :now, :now) ON CONFLICT (name) DO NOTHING"
+            f" RETURNING {COLUMNS}"
+        ),
+        {"id": workspace_id, "name": name, "missed_after_seconds": int(MISSED_AFTER.total_seconds()), "now": now},
+    )
+    row = rows.one_or_none()
+    if row is None:
+        raise WorkspaceNameTaken(f"a workspace named {name!r} exists; choose another name", field="name")
+    return _say(session, _workspace(row), now)
+
+
+async def find_workspace(session: AsyncSession, *, name: str) -> Workspace | None:
+    """Returns the workspace of that name."""
+    rows = await session.execute(text(f"SELECT {COLUMNS} FROM workspace WHERE name = :name"), {"name": name})
+    row = rows.one_or_none()
+    return _workspace(row) if row else None
+
+
+async def get_workspace(session: AsyncSession, *, workspace_id: UUID) -> Workspace:
+    """Returns a workspace. Raises WorkspaceNotFound."""
+    rows = await session.execute(text(f"SELECT {COLUMNS} FROM workspace WHERE id = :id"), {"id": workspace_id})
+    row = rows.one_or_none()
+    if row is None:
+        raise WorkspaceNotFound("this workspace does not exist any more")
+    return _workspace(row)
+
+
+async def update_workspace(
+    session: AsyncSession, *, workspace_id: UUID, name: str | None, missed_after_seconds: int | None, now: datetime
+) -> Workspace:
+    """Changes what is given and says so. Raises WorkspaceNotFound or WorkspaceNameTaken."""
+    try:
+        rows = await session.execute(
+            text(
+                "UPDATE workspace SET name = coalesce(CAST(:name AS text), name),"
+                " missed_after_seconds = coalesce(CAST(:missed_after_seconds AS integer), missed_after_seconds),"
+                f" update_time = :now WHERE id = :id RETURNING {COLUMNS}"
+            ),
+            {"id": workspace_id, "name": name, "missed_after_seconds": missed_after_seconds, "now": now},
+        )
+    except IntegrityError as error:
+        raise WorkspaceNameTaken(f"a workspace named {name!r} exists; choose another name", field="name") from error
+    row = rows.one_or_none()
+    if row is None:
+        raise WorkspaceNotFound("this workspace does not exist any more")
+    return _say(session, _workspace(row), now)
+
+
+COLUMNS = "id, name, missed_after_seconds, create_time, update_time"
+
+
+def _workspace(row: Any) -> Workspace:
+    return Workspace(row.id, row.name, row.missed_after_seconds, row.create_time, row.update_time)
+
+
+def _say(session: AsyncSession, workspace: Workspace, now: datetime) -> Workspace:
+    shown = show_id(WORKSPACE, workspace.id)
+    said = WorkspaceUpdated(
+        workspace_id=shown, name=workspace.name, missed_after=Duration(seconds=workspace.missed_after_seconds)
+    )
+    outbox.stage(session, said, workspace_id=workspace.id, aggregate_id=shown, time=now)
+    return workspace
