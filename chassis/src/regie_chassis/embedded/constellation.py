@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,16 +24,18 @@ from regie_chassis.embedded.readiness import http_answers, rpc_serves
 from regie_chassis.embedded.watchdog import Watchdog
 
 READY_TIMEOUT = 60.0  # seconds
-MIGRATE_TIMEOUT = 120.0  # seconds
+COMMAND_TIMEOUT = 120.0  # seconds
 WORKSPACE = "demo"
-Told = Callable[[str], None]
+SANDBOX = "sandbox"
+TRACES = "traces"
 
 
 class Constellation:
     """Starts, breaks and stops an installation whose data lie in `folder`; a later start finds them again.
 
-    `replicas` says how many of a service run (1 when it is not named; the gateway is always one), `env` adds settings
-    by service. All methods block; inside an event loop call them through `asyncio.to_thread`.
+    `replicas` says how many of a service run (one when it is not named; of the gateway there is always one) and `env`
+    adds settings by service. `told` hears a line about each step. All methods block; inside an event loop call them
+    through `asyncio.to_thread`.
     """
 
     def __init__(
@@ -44,20 +47,19 @@ class Constellation:
         env: Mapping[str, Mapping[str, str]] | None = None,
         ports: Ports | None = None,
         fsync: bool = True,
-        told: Told = lambda _: None,
+        told: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.folder = Folder(folder)
-        self._services = tuple(services)
-        self._replicas = dict(replicas or {})
+        self.services = tuple(services)
+        self.processes: dict[str, Child] = {}
+        """Services, sandbox and trace store by name; the second scheduler is `scheduler-2`."""
+        self._replicas = {name: (replicas or {}).get(name, 1) for name in self.services}
         self._env = dict(env or {})
         self._ports = ports or Ports()
         self._fsync = fsync
         self._told = told
-        self._wiring: Wiring | None = None
+        self._lock: int | None = None
         self._watchdog: Watchdog | None = None
-        self._lock = -1
-        self.processes: dict[str, Child] = {}
-        """Services, sandbox and trace store by name; a replica beyond the first is `scheduler-2`, `scheduler-3` …"""
 
     def __enter__(self) -> Constellation:
         self.start()
@@ -68,78 +70,172 @@ class Constellation:
     ) -> None:
         self.stop()
 
-    # --- life ---
-
     def start(self) -> None:
         """Starts everything and returns once all of it is ready. Raises AlreadyRunning, PortTaken or ChildFailed."""
         self._lock = self.folder.lock()
         try:
             self._watchdog = Watchdog(keep=[self._lock])
-            self._start_all(self._ports.settle())
+            self._wire(self._ports.settle())
+            self._start_servers()
+            self._start_services()
+            self.folder.write_addresses(self.addresses)
         except BaseException:
             self.stop()
             raise
 
-    def _start_all(self, ports: Ports) -> None:
-        self.postgres = EmbeddedPostgres(self.folder.path / "postgres", fsync=self._fsync, watchdog=self._watchdog)
-        self.nats = EmbeddedNats(self.folder.path / "nats", watchdog=self._watchdog)
-        self._otlp_port, self._traces_port = free_port(), free_port()
-        secrets = self.folder.secrets(self._services)
-        rpc_ports = {
-            name: [free_port() for _ in range(self._replicas.get(name, 1))]
-            for name in self._services
-            if name != GATEWAY
-        }
-        otlp = f"127.0.0.1:{self._otlp_port}"
-        self._wiring = Wiring(self.folder, secrets, ports, rpc_ports, {}, self.nats.url, otlp)
-        self._launch_traces()
-        self._launch("sandbox", self._wiring.of_sandbox())
-        self.nats.start()
-        self.postgres.start()
-        self._told("PostgreSQL and NATS run")
-        # In a thread of its own, since the caller's may have an event loop already.
-        with ThreadPoolExecutor(max_workers=len(self._services) + 1) as together:
-            together.submit(asyncio.run, self._create_databases()).result()
-            for done in [together.submit(self._bring_up, name) for name in self._services]:
-                done.result()
-        self._wait_ready("sandbox", lambda: http_answers(ports.sandbox, "/healthz"))
-        self._wait_ready("traces", lambda: answers(self._otlp_port) and http_answers(self._traces_port, "/healthz"))
-        self.folder.write_addresses(self.addresses)
-
-    async def _create_databases(self) -> None:
-        for name in self._services:
-            password = self.wiring.secrets.passwords[name]
-            url = await self.postgres.create_database(name, owner=name, password=password)
-            self.wiring.database_urls[name] = url
-
-    def _bring_up(self, service: str) -> None:
-        self._run_once(service, "migrate")
-        if service == GATEWAY and not self.folder.read_api_key():
-            said = self._run_once(service, "bootstrap", "--workspace", WORKSPACE)
-            self.folder.write_api_key(said.split()[-1])
-        for replica in range(self._replicas.get(service, 1)):
-            self._launch_service(service, replica)
-        for replica in range(self._replicas.get(service, 1)):
-            self.wait_service(service, replica)
-        self._told(f"{service} is ready")
-
     def stop(self) -> None:
         """Stops everything, what people reach first and the servers last; the data stay."""
         self.folder.forget_addresses()
-        for name in reversed([*self._services, "sandbox"]):
-            for child in self._replicas_of(name):
-                child.signal(_TERM)
-        for name in reversed([*self._services, "sandbox"]):
-            for child in self._replicas_of(name):
-                child.stop()
-        for stop in self._server_stops():
+        children = [child for name, child in self.processes.items() if name != TRACES]
+        for child in children:
+            child.signal(signal.SIGTERM)
+        for child in children:
+            child.stop()
+        if self._watchdog is None:
+            return
+        for stop in (self.nats.stop, self.postgres.stop, *(child.stop for child in self.processes.values())):
             stop()
-        if self._watchdog:
-            self._watchdog.close()
-            self._watchdog = None
-        if self._lock >= 0:
+        self._watchdog.close()
+        self._watchdog = None
+        if self._lock is not None:
             os.close(self._lock)
-            self._lock = -1
 
-    # --- what tests break ---
+    @property
+    def addresses(self) -> Addresses:
+        """Where everything listens."""
+        return Addresses(
+            pid=os.getpid(),
+            gateway=f"http://127.0.0.1:{self._wiring.ports.gateway}",
+            sandbox=f"http://127.0.0.1:{self._wiring.ports.sandbox}",
+            traces=f"http://127.0.0.1:{self._traces_port}",
+            otlp=self._wiring.otlp,
+            nats=self.nats.url,
+            postgres_port=self.postgres.port,
+            rpc={name: [f"127.0.0.1:{port}" for port in ports] for name, ports in self._wiring.rpc_ports.items()},
+        )
 
+    @property
+    def api_key(self) -> str:
+        """The key of the workspace that the first start made."""
+        return self.folder.read_api_key()
+
+    def database_url(self, service: str) -> str:
+        """The SQLAlchemy URL of a service's database, with its password."""
+        return self._wiring.database_urls[service]
+
+    def process(self, service: str, replica: int = 0) -> Child:
+        """Returns a replica's process, counted from 0."""
+        return self.processes[_name(service, replica)]
+
+    def log_tail(self, service: str, replica: int = 0, lines: int = 20) -> str:
+        """Returns the end of a replica's log."""
+        return self.process(service, replica).log_tail(lines)
+
+    def kill(self, service: str, replica: int = 0) -> None:
+        """Ends a replica as a crash would."""
+        self.process(service, replica).kill()
+
+    def restart(self, service: str, replica: int = 0) -> None:
+        """Starts a replica again, stopping it first where it still runs, and waits until it is ready."""
+        self.process(service, replica).stop()
+        self.process(service, replica).start()
+        self.wait_ready(service, replica)
+
+    def restart_nats(self, *, kill: bool = False) -> None:
+        """Restarts NATS on the same port and streams; `kill` ends it as a crash would."""
+        (self.nats.kill if kill else self.nats.stop)()
+        self.nats.start()
+
+    def restart_postgres(self, *, kill: bool = False) -> None:
+        """Restarts PostgreSQL on the same port and data; `kill` ends it as a crash would."""
+        (self.postgres.kill if kill else self.postgres.stop)()
+        self.postgres.start()
+
+    def is_ready(self, service: str, replica: int = 0) -> bool:
+        """True while a replica reports that it is ready for work."""
+        if service == GATEWAY:
+            port = self._wiring.ports.gateway
+            return answers(port) and http_answers(port, "/readyz")
+        port = self._wiring.rpc_ports[service][replica]
+        return answers(port) and rpc_serves(port)
+
+    def wait_ready(self, service: str, replica: int = 0, *, timeout: float = READY_TIMEOUT) -> None:
+        """Waits until a replica is ready. Raises ChildFailed with the end of its log."""
+        self.process(service, replica).wait_until(lambda: self.is_ready(service, replica), timeout=timeout)
+
+    def _wire(self, ports: Ports) -> None:
+        self.postgres = EmbeddedPostgres(self.folder.path / "postgres", fsync=self._fsync, watchdog=self._watchdog)
+        self.nats = EmbeddedNats(self.folder.path / "nats", watchdog=self._watchdog)
+        self._otlp_port, self._traces_port = free_port(), free_port()
+        self._wiring = Wiring(
+            folder=self.folder,
+            secrets=self.folder.secrets(self.services),
+            ports=ports,
+            rpc_ports={name: _free_ports(self._replicas[name]) for name in self.services if name != GATEWAY},
+            database_urls={},
+            nats_url=self.nats.url,
+            otlp=f"127.0.0.1:{self._otlp_port}",
+        )
+
+    def _start_servers(self) -> None:
+        listen = ["--port", str(self._otlp_port), "--http-port", str(self._traces_port)]
+        self._launch(TRACES, ["regie_chassis.embedded.traces", *listen], {})
+        self._launch(SANDBOX, ["regie_sandbox", "serve"], self._wiring.of_sandbox())
+        self.nats.start()
+        self.postgres.start()
+        self._told("PostgreSQL and NATS run")
+        # In a thread, since the caller's may have an event loop already.
+        with ThreadPoolExecutor(max_workers=1) as aside:
+            aside.submit(asyncio.run, self._create_databases()).result()
+
+    async def _create_databases(self) -> None:
+        for name in self.services:
+            password = self._wiring.secrets.passwords[name]
+            self._wiring.database_urls[name] = await self.postgres.create_database(name, owner=name, password=password)
+
+    def _start_services(self) -> None:
+        with ThreadPoolExecutor(max_workers=len(self.services)) as together:
+            for done in [together.submit(self._start_service, name) for name in self.services]:
+                done.result()
+        sandbox = self._wiring.ports.sandbox
+        self.processes[SANDBOX].wait_until(
+            lambda: answers(sandbox) and http_answers(sandbox, "/healthz"), timeout=READY_TIMEOUT
+        )
+        self.processes[TRACES].wait_until(
+            lambda: answers(self._otlp_port) and http_answers(self._traces_port, "/healthz"), timeout=READY_TIMEOUT
+        )
+
+    def _start_service(self, service: str) -> None:
+        self._command(service, "migrate")
+        replicas = range(self._replicas[service])
+        for replica in replicas:
+            env = self._wiring.of_service(service, replica) | self._env.get(service, {})
+            self._launch(_name(service, replica), [f"regie_{service}", "serve"], env)
+        if service == GATEWAY and not self.api_key:
+            self.folder.write_api_key(self._command(service, "bootstrap", "--workspace", WORKSPACE).split()[-1])
+        for replica in replicas:
+            self.wait_ready(service, replica)
+        self._told(f"{service} is ready")
+
+    def _launch(self, name: str, module: Sequence[str], env: Mapping[str, str]) -> None:
+        log = self.folder.path / "logs" / f"{name}.log"
+        child = Child(name, [sys.executable, "-m", *module], log=log, env=env, watchdog=self._watchdog)
+        self.processes[name] = child
+        child.start()
+
+    def _command(self, service: str, *arguments: str) -> str:
+        """Runs one command of a service to its end and returns what it said."""
+        env = os.environ | self._wiring.of_service(service, 0) | self._env.get(service, {})
+        command = [sys.executable, "-m", f"regie_{service}", *arguments]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False)
+        if done.returncode:
+            raise ChildFailed(f"{service} {arguments[0]} failed:\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+
+def _name(service: str, replica: int) -> str:
+    return service if replica == 0 else f"{service}-{replica + 1}"
+
+
+def _free_ports(count: int) -> list[int]:
+    return [free_port() for _ in range(count)]

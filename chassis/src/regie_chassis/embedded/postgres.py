@@ -91,9 +91,7 @@ class EmbeddedPostgres:
         except psutil.NoSuchProcess:
             running = False
         if running:
-            raise ChildFailed(
-                f"PostgreSQL runs on {self._data} already; end it first: kill -INT {pid}"
-            )
+            raise ChildFailed(f"PostgreSQL runs on {self._data} already; end it first: kill -INT {pid}")
         stale.unlink()
 
     def _initialise(self) -> None:
