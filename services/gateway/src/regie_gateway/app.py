@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from joserfc.jwk import OKPKey
@@ -50,7 +51,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         audience=settings.audience_target,
         metrics=settings.metrics_target,
     )
-    key = OKPKey.import_key(settings.identity_private_key.get_secret_value())
+    key = OKPKey.import_key(json.loads(settings.identity_private_key.get_secret_value()))
     edge = Edge(
         database=database,
         clock=clock,
