@@ -1,0 +1,8 @@
+"""Alembic's entry."""
+
+from __future__ import annotations
+
+from regie_audience.tables import metadata
+from regie_chassis.migrations import run_environment
+
+run_environment(metadata)

@@ -1,0 +1,39 @@
+"""Puts the audience service together; the only module that knows all its parts."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from regie.audience.v1.audience_service_pb2_grpc import add_AudienceServiceServicer_to_server
+from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.consumer import consumers
+from regie_chassis.messaging import Broker, stream_spec
+from regie_chassis.outbox import Relay
+from regie_chassis.runtime import App
+from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
+
+from regie_audience.announcements import Announcements
+from regie_audience.events import subscriptions
+from regie_audience.rpc import AudienceRpc
+from regie_audience.settings import AudienceSettings
+
+NAME = "audience"
+
+
+def build(settings: AudienceSettings, *, clock: Clock | None = None, broker: Broker | None = None) -> Service:
+    """Returns the service, not started. Tests give their own clock and broker."""
+    clock = clock or SystemClock()
+    broker = broker or open_broker(settings, NAME)
+    database = open_database(settings, NAME)
+    handlers = subscriptions(clock)
+    readers = consumers(NAME, handlers, database=database, broker=broker, clock=clock)
+    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
+    register = partial(add_AudienceServiceServicer_to_server, AudienceRpc(database, clock))
+    rpc = open_rpc(settings, clock=clock, register=register, consumers=readers)
+    app = App(
+        NAME,
+        parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
+        loops=[relay, Announcements(database, clock), *readers],
+        drain=settings.drain,
+    )
+    return Service(app, database, broker, readers, handlers, rpc)

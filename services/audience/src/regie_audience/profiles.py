@@ -1,0 +1,228 @@
+"""People, as far as a workspace knows: created or merged in bulk by external id, read one by one and in pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
+from regie_chassis.errors import NotFound
+from regie_chassis.ids import PROFILE, show_id
+from regie_chassis.outbox import stage
+from regie_chassis.telemetry import current_traceparent
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_audience import memberships, telemetry
+from regie_audience.attributes import (
+    Attributes,
+    InvalidProfile,
+    Value,
+    changed_names,
+    check_external_id,
+    check_patch,
+    merged,
+)
+from regie_audience.paging import Page, read_token, show_token
+
+MOST_AT_ONCE = 1_000
+LIST = "profiles"
+
+
+class ProfileNotFound(NotFound):
+    """There is no such profile in the caller's workspace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A person."""
+
+    id: UUID
+    external_id: str
+    attributes: Attributes
+    create_time: datetime
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileInput:
+    """A person to create under `id`, or to merge into whoever has the external id. Null removes an attribute."""
+
+    id: UUID
+    external_id: str
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of the attributes of a person, who is created under `id` where there is none."""
+
+    id: UUID
+    external_id: str
+    apply: Callable[[Attributes], Mapping[str, Value]]
+
+
+async def upsert_profiles(
+    session: AsyncSession, *, workspace_id: UUID, inputs: Sequence[ProfileInput], now: datetime
+) -> list[Profile]:
+    """Creates or merges profiles and returns them in the order given. Repeatable. Raises InvalidProfile."""
+    if not 1 <= len(inputs) <= MOST_AT_ONCE:
+        raise InvalidProfile(f"give 1 to {MOST_AT_ONCE:,} profiles at a time", field="profiles")
+    seen: dict[str, int] = {}
+    for index, one in enumerate(inputs):
+        check_external_id(one.external_id, f"profiles[{index}].external_id")
+        check_patch(one.attributes, f"profiles[{index}].attributes")
+        if (first := seen.setdefault(one.external_id, index)) != index:
+            raise InvalidProfile(
+                f"profiles[{first}] has the same external id; give each once", field=f"profiles[{index}].external_id"
+            )
+    changes = [Change(one.id, one.external_id, _merge(one, index)) for index, one in enumerate(inputs)]
+    return await change_profiles(session, workspace_id=workspace_id, changes=changes, now=now)
+
+
+async def change_profiles(
+    session: AsyncSession, *, workspace_id: UUID, changes: Sequence[Change], now: datetime
+) -> list[Profile]:
+    """Applies changes, each external id once, and returns the profiles in the order given.
+
+    Segments follow in the same transaction, and what really changed is said.
+    """
+    await memberships.lock_for_change(session, workspace_id)
+    created = await _create(session, workspace_id, changes, now=now)
+    found = await _hold(session, workspace_id, [change.external_id for change in changes])
+    after: list[Profile] = []
+    names: dict[UUID, list[str]] = {}
+    for change in changes:
+        before = found[change.external_id]
+        new = dict(before.attributes) if before.id in created else dict(change.apply(before.attributes))
+        changed = sorted(new) if before.id in created else changed_names(before.attributes, new)
+        if changed or before.id in created:
+            names[before.id] = changed
+        update_time = now if changed else before.update_time
+        after.append(Profile(before.id, before.external_id, new, before.create_time, update_time))
+    await _save(session, [one for one in after if one.id in names and one.id not in created])
+    touched = [one for one in after if one.id in names]
+    _say(session, touched, names, created, workspace_id=workspace_id, now=now)
+    changed_profiles = [memberships.ChangedProfile(one.id, one.attributes, one.id in created) for one in touched]
+    await memberships.reevaluate(session, workspace_id=workspace_id, changed=changed_profiles, now=now)
+    telemetry.profiles_changed(len(touched))
+    return after
+
+
+async def get_profile(session: AsyncSession, *, workspace_id: UUID, profile_id: UUID) -> Profile:
+    """Returns one profile. Raises ProfileNotFound."""
+    rows = await session.execute(
+        text(f"SELECT {COLUMNS} FROM profile WHERE id = :id AND workspace_id = :workspace_id"),
+        {"id": profile_id, "workspace_id": workspace_id},
+    )
+    row = rows.one_or_none()
+    if row is None:
+        raise ProfileNotFound("there is no such profile; check the id", field="profile_id")
+    return Profile(*row)
+
+
+async def list_profiles(session: AsyncSession, *, workspace_id: UUID, size: int, token: str) -> Page[Profile]:
+    """Returns a page of profiles, the newest first. Raises InvalidPageToken."""
+    rows = await session.execute(
+        text(
+            f"SELECT {COLUMNS} FROM profile WHERE workspace_id = :workspace_id AND id < :before"
+            " ORDER BY id DESC LIMIT :limit"
+        ),
+        {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
+    )
+    return page_of([Profile(*row) for row in rows], size, LIST)
+
+
+def page_of(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
+    """Returns a page of up to `size` of the profiles found; one more than `size` stands for a next page."""
+    items = found[:size]
+    return Page(items, show_token(list_name, items[-1].id) if len(found) > size else "")
+
+
+COLUMNS = "profile.id, profile.external_id, profile.attributes, profile.create_time, profile.update_time"
+
+
+def _merge(one: ProfileInput, index: int) -> Callable[[Attributes], Mapping[str, Value]]:
+    return lambda old: merged(old, one.attributes, f"profiles[{index}].attributes")
+
+
+def _say(
+    session: AsyncSession,
+    touched: Sequence[Profile],
+    names: Mapping[UUID, list[str]],
+    created: set[UUID],
+    *,
+    workspace_id: UUID,
+    now: datetime,
+) -> None:
+    traceparent = current_traceparent()
+    for one in touched:
+        shown = show_id(PROFILE, one.id)
+        message = ProfileUpdated(
+            profile_id=shown,
+            external_id=one.external_id,
+            changed_attributes=names[one.id],
+            created=one.id in created,
+        )
+        stage(session, message, workspace_id=workspace_id, aggregate_id=shown, time=now, traceparent=traceparent)
+
+
+async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[Change], *, now: datetime) -> set[UUID]:
+    """Creates those who are not there yet and returns their ids.
+
+    Creating comes before any lock, and both in the order of external ids: callers at once wait for one another's
+    new rows in that order, then for the old ones in that order, and never in a circle.
+    """
+    rows = await session.execute(
+        text(
+            """
+            INSERT INTO profile (id, workspace_id, external_id, attributes, create_time, update_time)
+            SELECT id, :workspace_id, external_id, CAST(attributes AS jsonb), :now, :now
+            FROM unnest(CAST(:ids AS uuid[]), CAST(:external_ids AS text[]), CAST(:attributes AS text[]))
+                AS given (id, external_id, attributes)
+            ORDER BY external_id COLLATE "C"
+            ON CONFLICT (workspace_id, external_id) DO NOTHING
+            RETURNING id
+            """
+        ),
+        {
+            "workspace_id": workspace_id,
+            "now": now,
+            "ids": [change.id for change in changes],
+            "external_ids": [change.external_id for change in changes],
+            "attributes": [json.dumps(change.apply({})) for change in changes],
+        },
+    )
+    return set(rows.scalars())
+
+
+async def _hold(session: AsyncSession, workspace_id: UUID, external_ids: Sequence[str]) -> dict[str, Profile]:
+    rows = await session.execute(
+        text(
+            f"SELECT {COLUMNS} FROM profile"
+            " WHERE workspace_id = :workspace_id AND external_id = ANY(CAST(:external_ids AS text[]))"
+            " ORDER BY external_id FOR NO KEY UPDATE"
+        ),
+        {"workspace_id": workspace_id, "external_ids": list(external_ids)},
+    )
+    return {row.external_id: Profile(*row) for row in rows}
+
+
+async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
+    if profiles:
+        await session.execute(
+            text(
+                "UPDATE profile SET attributes = CAST(given.attributes AS jsonb), update_time = given.update_time"
+                " FROM unnest(CAST(:ids AS uuid[]), CAST(:attributes AS text[]), CAST(:times AS timestamptz[]))"
+                " AS given (id, attributes, update_time) WHERE profile.id = given.id"
+            ),
+            {
+                "ids": [one.id for one in profiles],
+                "attributes": [json.dumps(one.attributes) for one in profiles],
+                "times": [one.update_time for one in profiles],
+            },
+        )

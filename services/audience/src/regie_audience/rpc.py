@@ -1,0 +1,101 @@
+"""AudienceService: message → use case → message."""
+
+from __future__ import annotations
+
+from regie.audience.v1 import audience_service_pb2 as pb
+from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceServicer
+from regie_chassis.clock import Clock
+from regie_chassis.database import Database
+from regie_chassis.ids import PROFILE, SEGMENT, new_id, parse_id
+from regie_chassis.rpc import Context, caller
+
+from regie_audience import profiles, rules, segments
+from regie_audience.paging import size_of
+from regie_audience.wire import attributes_data, profile_message, rule_data, segment_message
+
+SAMPLE, LARGEST_SAMPLE = 10, 50
+
+
+class AudienceRpc(AudienceServiceServicer):
+    """Answers for the caller's workspace alone."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def UpsertProfiles(self, request: pb.UpsertProfilesRequest, context: Context) -> pb.UpsertProfilesResponse:
+        inputs = [
+            profiles.ProfileInput(new_id(), one.external_id, attributes_data(one.attributes))
+            for one in request.profiles
+        ]
+        async with self._database.transaction() as session:
+            done = await profiles.upsert_profiles(
+                session, workspace_id=caller().workspace_id, inputs=inputs, now=self._clock.now()
+            )
+        return pb.UpsertProfilesResponse(profiles=map(profile_message, done))
+
+    async def GetProfile(self, request: pb.GetProfileRequest, context: Context) -> pb.GetProfileResponse:
+        profile_id = parse_id(PROFILE, request.profile_id, "profile_id")
+        async with self._database.reading() as session:
+            found = await profiles.get_profile(session, workspace_id=caller().workspace_id, profile_id=profile_id)
+        return pb.GetProfileResponse(profile=profile_message(found))
+
+    async def ListProfiles(self, request: pb.ListProfilesRequest, context: Context) -> pb.ListProfilesResponse:
+        size = size_of(request.page_size)
+        async with self._database.reading() as session:
+            page = await profiles.list_profiles(
+                session, workspace_id=caller().workspace_id, size=size, token=request.page_token
+            )
+        return pb.ListProfilesResponse(profiles=map(profile_message, page.items), next_page_token=page.next_page_token)
+
+    async def CreateSegment(self, request: pb.CreateSegmentRequest, context: Context) -> pb.CreateSegmentResponse:
+        rule = rules.read(rule_data(request.rule))
+        async with self._database.transaction() as session:
+            made = await segments.create_segment(
+                session,
+                segment_id=new_id(),
+                workspace_id=caller().workspace_id,
+                request_id=request.request_id,
+                name=request.name,
+                rule=rule,
+                now=self._clock.now(),
+            )
+        return pb.CreateSegmentResponse(segment=segment_message(made))
+
+    async def GetSegment(self, request: pb.GetSegmentRequest, context: Context) -> pb.GetSegmentResponse:
+        segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
+        async with self._database.reading() as session:
+            found = await segments.get_segment(session, workspace_id=caller().workspace_id, segment_id=segment_id)
+        return pb.GetSegmentResponse(segment=segment_message(found))
+
+    async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
+        size = size_of(request.page_size)
+        async with self._database.reading() as session:
+            page = await segments.list_segments(
+                session, workspace_id=caller().workspace_id, size=size, token=request.page_token
+            )
+        return pb.ListSegmentsResponse(segments=map(segment_message, page.items), next_page_token=page.next_page_token)
+
+    async def PreviewSegment(self, request: pb.PreviewSegmentRequest, context: Context) -> pb.PreviewSegmentResponse:
+        rule = rules.read(rule_data(request.rule))
+        size = size_of(request.sample_size, default=SAMPLE, most=LARGEST_SAMPLE, field="sample_size")
+        async with self._database.reading() as session:
+            found = await segments.preview_segment(session, workspace_id=caller().workspace_id, rule=rule, size=size)
+        return pb.PreviewSegmentResponse(count=found.count, sample=map(profile_message, found.sample))
+
+    async def ListSegmentMembers(
+        self, request: pb.ListSegmentMembersRequest, context: Context
+    ) -> pb.ListSegmentMembersResponse:
+        segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
+        size = size_of(request.page_size)
+        async with self._database.reading() as session:
+            page = await segments.list_segment_members(
+                session,
+                workspace_id=caller().workspace_id,
+                segment_id=segment_id,
+                size=size,
+                token=request.page_token,
+            )
+        return pb.ListSegmentMembersResponse(
+            profiles=map(profile_message, page.items), next_page_token=page.next_page_token
+        )

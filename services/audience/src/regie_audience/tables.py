@@ -1,0 +1,59 @@
+"""The tables of the audience. No foreign keys from memberships: see the first migration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+metadata = sa.MetaData()
+CODE_POINTS = sa.Text(collation="C")
+
+
+def _time(name: str, *, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
+
+
+profile = sa.Table(
+    "profile",
+    metadata,
+    sa.Column("id", postgresql.UUID, primary_key=True),
+    sa.Column("workspace_id", postgresql.UUID, nullable=False),
+    sa.Column("external_id", CODE_POINTS, nullable=False),
+    sa.Column("attributes", postgresql.JSONB, nullable=False),
+    _time("create_time"),
+    _time("update_time"),
+    sa.UniqueConstraint("workspace_id", "external_id", name="profile_external_id"),
+    sa.Index("profile_newest", "workspace_id", "id"),
+)
+
+segment = sa.Table(
+    "segment",
+    metadata,
+    sa.Column("id", postgresql.UUID, primary_key=True),
+    sa.Column("workspace_id", postgresql.UUID, nullable=False),
+    sa.Column("name", CODE_POINTS, nullable=False),
+    sa.Column("request_id", CODE_POINTS),
+    sa.Column("rule", postgresql.JSONB, nullable=False),
+    sa.Column("member_count", sa.BigInteger, nullable=False),
+    sa.Column("traceparent", sa.Text, nullable=False),
+    _time("create_time"),
+    sa.UniqueConstraint("workspace_id", "name", name="segment_name"),
+    sa.UniqueConstraint("workspace_id", "request_id", name="segment_request"),
+    sa.Index("segment_newest", "workspace_id", "id"),
+)
+
+membership = sa.Table(
+    "membership",
+    metadata,
+    sa.Column("segment_id", postgresql.UUID, nullable=False),
+    sa.Column("profile_id", postgresql.UUID, nullable=False),
+    _time("enter_time"),
+    _time("leave_time", nullable=True),
+    sa.Column("announced", sa.Boolean, nullable=False),
+    sa.PrimaryKeyConstraint("segment_id", "profile_id"),
+    sa.Index("membership_current", "segment_id", "profile_id", postgresql_where=sa.text("leave_time IS NULL")),
+    sa.Index("membership_of_profile", "profile_id", postgresql_where=sa.text("leave_time IS NULL")),
+    sa.Index("membership_unannounced", "profile_id", postgresql_where=sa.text("NOT announced")),
+)
