@@ -1,0 +1,8 @@
+"""Runs the publisher's migrations."""
+
+from __future__ import annotations
+
+from regie_chassis.migrations import run_environment
+from regie_publisher.tables import metadata
+
+run_environment(metadata)

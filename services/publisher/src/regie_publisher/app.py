@@ -1,0 +1,160 @@
+"""Puts the publisher together: the only module that knows every part."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import httpx2
+from obstore.store import LocalStore, ObjectStore, from_url
+from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
+from regie.publisher.v1.publisher_service_pb2_grpc import add_PublisherServiceServicer_to_server
+from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.consumer import consumers
+from regie_chassis.database import Database
+from regie_chassis.egress import guarded_client
+from regie_chassis.ids import new_id
+from regie_chassis.messaging import Broker, stream_spec
+from regie_chassis.outbox import Relay
+from regie_chassis.runtime import App, Loop, Part
+from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
+
+from regie_publisher.accounts import Accounts
+from regie_publisher.channels import rewrap_some
+from regie_publisher.connectors.bluesky.connector import BlueskyConnector
+from regie_publisher.connectors.connector import Connector
+from regie_publisher.connectors.mastodon.connector import MastodonConnector
+from regie_publisher.connectors.sandbox import SandboxConnector
+from regie_publisher.deliveries.attempts import Attempts
+from regie_publisher.deliveries.ledger import Ledger
+from regie_publisher.deliveries.pursuit import Pursuit
+from regie_publisher.deliveries.sweeping import count_unknown, sweep
+from regie_publisher.deliveries.worker import Worker
+from regie_publisher.events import subscriptions
+from regie_publisher.media import Library
+from regie_publisher.observations import Observer
+from regie_publisher.polling import Polling
+from regie_publisher.rpc import PublisherServicer
+from regie_publisher.sealing import Keyring
+from regie_publisher.settings import PublisherSettings
+
+NAME = "publisher"
+CHECK_IDLE = timedelta(milliseconds=500)
+SWEEP_IDLE = timedelta(seconds=1)
+OBSERVE_IDLE = timedelta(seconds=1)
+REWRAP_IDLE = timedelta(minutes=10)
+
+
+def build(
+    settings: PublisherSettings,
+    *,
+    clock: Clock | None = None,
+    broker: Broker | None = None,
+    connectors: Mapping[str, Connector] | None = None,
+) -> Service:
+    """Returns the service; nothing connects before its first use."""
+    clock = clock or SystemClock()
+    # Every loop holds a connection only while it reads or writes, never across a call.
+    database = open_database(settings, NAME)
+    broker = broker or open_broker(settings, NAME)
+    client = _client(settings)
+    networks = _networks(settings, client) if connectors is None else connectors
+    keyring = _keyring(settings)
+    library = Library(database, _store(settings.media_url))
+    name = f"{socket.gethostname()}/{os.getpid()}/{new_id().hex[-8:]}"
+    accounts = Accounts(database, keyring, clock, worker=name)
+    ledger = Ledger(database, clock)
+    attempts = Attempts(connectors=networks, accounts=accounts, library=library, ledger=ledger, clock=clock)
+    worker = Worker(
+        database,
+        attempts,
+        accounts,
+        clock,
+        worker=name,
+        in_flight=settings.in_flight,
+        channel_in_flight=settings.channel_in_flight,
+    )
+    pursuit = Pursuit(
+        database,
+        connectors=networks,
+        accounts=accounts,
+        library=library,
+        ledger=ledger,
+        clock=clock,
+        worker=name,
+        wake=worker.wake.set,
+    )
+    observer = Observer(database, connectors=networks, accounts=accounts, clock=clock)
+    reactions = subscriptions(networks, clock=clock, wake=worker.wake.set)
+    readers = consumers(NAME, reactions, database=database, broker=broker, clock=clock)
+    servicer = PublisherServicer(
+        database,
+        connectors=networks,
+        keyring=keyring,
+        library=library,
+        allowed_hosts=settings.allowed_hosts,
+        clock=clock,
+    )
+    rpc = open_rpc(
+        settings,
+        clock=clock,
+        register=partial(add_PublisherServiceServicer_to_server, servicer),
+        consumers=readers,
+    )
+    loops: list[Loop] = [
+        *readers,
+        worker,
+        Polling("processing deliveries", pursuit.check_processing, idle=CHECK_IDLE, clock=clock),
+        Polling("unknown deliveries", pursuit.find_unknown, idle=CHECK_IDLE, clock=clock),
+        Polling("expired leases", partial(_sweep, database, clock), idle=SWEEP_IDLE, clock=clock),
+        Polling("observations", observer.observe_due, idle=OBSERVE_IDLE, clock=clock),
+        Polling("master key rotation", partial(rewrap_some, database, keyring), idle=REWRAP_IDLE, clock=clock),
+        Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock),
+    ]
+    parts: list[Part] = [
+        Closing("database", database.close),
+        Closing("broker", broker.close),
+        Closing("http client", client.aclose),
+        rpc,
+    ]
+    app = App(NAME, parts=parts, loops=loops, drain=settings.drain)
+    return Service(app, database, broker, readers, reactions, rpc)
+
+
+async def _sweep(database: Database, clock: Clock) -> int:
+    async with database.transaction() as session:
+        swept = await sweep(session, now=clock.now())
+    async with database.reading() as session:
+        await count_unknown(session)
+    return swept
+
+
+def _client(settings: PublisherSettings) -> httpx2.AsyncClient:
+    client = guarded_client(allowed_hosts=settings.allowed_hosts)
+    HTTPX2ClientInstrumentor.instrument_client(client)
+    return client
+
+
+def _networks(settings: PublisherSettings, client: httpx2.AsyncClient) -> dict[str, Connector]:
+    networks: dict[str, Connector] = {"bluesky": BlueskyConnector(client), "mastodon": MastodonConnector(client)}
+    if settings.sandbox_enabled:
+        networks["sandbox"] = SandboxConnector(client)
+    return networks
+
+
+def _keyring(settings: PublisherSettings) -> Keyring:
+    return Keyring(settings.master_key.get_secret_value(), [old.get_secret_value() for old in settings.old_master_keys])
+
+
+def _store(url: str) -> ObjectStore:
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        return from_url(url)
+    folder = Path(unquote(parts.path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return LocalStore(folder)

@@ -1,0 +1,307 @@
+"""Connected accounts: connecting, renewing and forgetting them, and what networks make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from regie.publisher.events.v1.publisher_events_pb2 import (
+    ChannelConnected,
+    ChannelDisconnected,
+    ChannelNeedsAttention,
+)
+from regie_chassis.database import Database
+from regie_chassis.errors import Invalid, NotFound, TooManyRequests, Unavailable, Unprocessable
+from regie_chassis.ids import CHANNEL, new_id, show_id
+from regie_chassis.outbox import stage
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_publisher.addresses import check_server_url
+from regie_publisher.connectors.connector import Connection, Connector, ConnectorError, FailureKind, Refused
+from regie_publisher.paging import read_token, write_token
+from regie_publisher.sealing import Keyring, Place, Sealed
+
+PAGE = 50
+LONGEST_PAGE = 200
+
+
+class UnknownNetwork(Invalid):
+    """There is no connector for that network here."""
+
+
+class InvalidCredentials(Unprocessable):
+    """The network does not accept the credentials."""
+
+
+class NetworkUnreachable(Unavailable):
+    """The network gave no usable answer."""
+
+
+class NetworkBusy(TooManyRequests):
+    """The network asks to wait."""
+
+
+class ChannelNotFound(NotFound):
+    """There is no such channel in the workspace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel without its secrets."""
+
+    id: UUID
+    network: str
+    server_url: str
+    remote_id: str
+    handle: str
+    display_name: str
+    state: str
+    attention: str
+    create_time: datetime
+
+
+async def connect_channel(
+    database: Database,
+    connectors: Mapping[str, Connector],
+    keyring: Keyring,
+    *,
+    workspace_id: UUID,
+    network: str,
+    server_url: str,
+    credentials: Mapping[str, str],
+    allowed_hosts: Collection[str],
+    now: datetime,
+) -> Channel:
+    """Proves the credentials and keeps them sealed. The same account again is renewed, so a repeat does no harm.
+
+    Raises UnknownNetwork, AddressRefused, InvalidCredentials, NetworkBusy or NetworkUnreachable.
+    """
+    connector = connectors.get(network)
+    if connector is None:
+        known = ", ".join(sorted(connectors))
+        raise UnknownNetwork(f"{network[:40]!r} is not a network here; give one of {known}", field="network")
+    if server_url:
+        server_url = await check_server_url(server_url, allowed_hosts)
+    connection = await _prove(connector, server_url, credentials)
+    # The network may send us elsewhere (Bluesky names the account's own server); the same rule holds there.
+    await check_server_url(connection.server_url, allowed_hosts)
+    async with database.transaction() as session:
+        row = await _keep(session, keyring, connection, network=network, workspace_id=workspace_id, now=now)
+        message = ChannelConnected(channel_id=show_id(CHANNEL, row.id), network=network, handle=row.handle)
+        stage(session, message, workspace_id=workspace_id, aggregate_id=str(row.id), time=now)
+        return _channel(row)
+
+
+async def get_channel(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID) -> Channel:
+    """Returns a channel. Raises ChannelNotFound."""
+    rows = await session.execute(
+        text("SELECT * FROM channel WHERE id = :id AND workspace_id = :workspace_id"),
+        {"id": channel_id, "workspace_id": workspace_id},
+    )
+    return _channel(_found(rows.one_or_none()))
+
+
+async def list_channels(
+    session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str
+) -> tuple[Sequence[Channel], str]:
+    """Returns a page, the newest first, and the token of the next. Raises InvalidPageToken."""
+    size = min(page_size if page_size > 0 else PAGE, LONGEST_PAGE)
+    before = read_token(page_token)
+    rows = await session.execute(
+        text(
+            "SELECT * FROM channel WHERE workspace_id = :workspace_id"
+            " AND (CAST(:time AS timestamptz) IS NULL OR (create_time, id) < (:time, CAST(:id AS uuid)))"
+            " ORDER BY create_time DESC, id DESC LIMIT :limit"
+        ),
+        {
+            "workspace_id": workspace_id,
+            "time": before[0] if before else None,
+            "id": before[1] if before else None,
+            "limit": size + 1,
+        },
+    )
+    found = [_channel(row) for row in rows]
+    page = found[:size]
+    return page, write_token(page[-1].create_time, page[-1].id) if len(found) > size else ""
+
+
+async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID, now: datetime) -> Channel:
+    """Forgets the credentials; nothing is sent any more. Repeatable. Raises ChannelNotFound.
+
+    Deliveries that wait for the channel fail at their next claim, in the words of `accounts`.
+    """
+    rows = await session.execute(
+        text("SELECT state FROM channel WHERE id = :id AND workspace_id = :workspace_id FOR UPDATE"),
+        {"id": channel_id, "workspace_id": workspace_id},
+    )
+    was = _found(rows.one_or_none()).state
+    rows = await session.execute(
+        text(
+            "UPDATE channel SET state = 'disconnected', attention = '', key_id = '', data_key = '', secrets = '',"
+            " version = version + 1, refresh_worker = NULL, refresh_expire_time = NULL, block_time = NULL"
+            " WHERE id = :id RETURNING *"
+        ),
+        {"id": channel_id},
+    )
+    row = rows.one()
+    if was != "disconnected":
+        await session.execute(
+            text("UPDATE delivery SET act_time = :now WHERE channel_id = :id AND state = 'pending'"),
+            {"id": channel_id, "now": now},
+        )
+        message = ChannelDisconnected(channel_id=show_id(CHANNEL, channel_id))
+        stage(session, message, workspace_id=workspace_id, aggregate_id=str(channel_id), time=now)
+    return _channel(row)
+
+
+async def block(session: AsyncSession, *, channel_id: UUID, until: datetime) -> None:
+    """Sends nothing to the channel before `until`, because the network said so.
+
+    What waits is moved there, but never past its miss time: it is to be missed in time and not in silence.
+    """
+    parameters = {"id": channel_id, "until": until}
+    await session.execute(
+        text("UPDATE channel SET block_time = greatest(coalesce(block_time, :until), :until) WHERE id = :id"),
+        parameters,
+    )
+    await session.execute(
+        text(
+            "UPDATE delivery SET act_time = least(CAST(:until AS timestamptz), miss_time)"
+            " WHERE id IN (SELECT id FROM delivery WHERE channel_id = :id AND state = 'pending'"
+            "   AND act_time < least(CAST(:until AS timestamptz), miss_time) FOR UPDATE SKIP LOCKED)"
+        ),
+        parameters,
+    )
+
+
+async def need_attention(
+    session: AsyncSession, *, channel_id: UUID, version: int, reason: str, now: datetime, traceparent: str
+) -> None:
+    """Says once that a person has to act, unless the credentials were renewed since."""
+    rows = await session.execute(
+        text(
+            "UPDATE channel SET state = 'needs_attention', attention = :reason"
+            " WHERE id = :id AND version = :version AND state = 'active' RETURNING *"
+        ),
+        {"id": channel_id, "version": version, "reason": reason},
+    )
+    row = rows.one_or_none()
+    if row is None:
+        return
+    message = ChannelNeedsAttention(channel_id=show_id(CHANNEL, row.id), network=row.network, reason=reason)
+    stage(
+        session,
+        message,
+        workspace_id=row.workspace_id,
+        aggregate_id=str(row.id),
+        time=now,
+        traceparent=traceparent,
+    )
+
+
+async def rewrap_some(database: Database, keyring: Keyring, *, limit: int = 100) -> int:
+    """Wraps the data keys of some channels under the current master key. Returns how many; zero when all are."""
+    async with database.transaction() as session:
+        rows = await session.execute(
+            text(
+                "SELECT * FROM channel WHERE key_id <> :current AND key_id <> ''"
+                " ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED"
+            ),
+            {"current": keyring.current_id, "limit": limit},
+        )
+        found = rows.all()
+        for row in found:
+            sealed = keyring.rewrap(sealed_of(row), Place(row.workspace_id, row.id, row.version))
+            await session.execute(
+                text("UPDATE channel SET key_id = :key_id, data_key = :data_key WHERE id = :id"),
+                {"id": row.id, "key_id": sealed.key_id, "data_key": sealed.data_key},
+            )
+    return len(found)
+
+
+def sealed_of(row: Any) -> Sealed:
+    """Returns the sealed secrets of a row of `channel`."""
+    return Sealed(row.key_id, row.data_key, row.secrets)
+
+
+async def _prove(connector: Connector, server_url: str, credentials: Mapping[str, str]) -> Connection:
+    try:
+        return await connector.connect(server_url, credentials)
+    except Refused as error:
+        if error.kind is FailureKind.RATE_LIMITED:
+            raise NetworkBusy(f"the network asks to wait: {error.message}") from error
+        if error.kind is FailureKind.PLATFORM_ERROR:
+            raise NetworkUnreachable(f"the network cannot say: {error.message}; try again later") from error
+        message = f"the network does not accept these credentials: {error.message}"
+        raise InvalidCredentials(message, field="credentials") from error
+    except ConnectorError as error:
+        raise NetworkUnreachable(f"the network gave no usable answer: {error}; try again later") from error
+
+
+async def _keep(
+    session: AsyncSession,
+    keyring: Keyring,
+    connection: Connection,
+    *,
+    network: str,
+    workspace_id: UUID,
+    now: datetime,
+) -> Any:
+    account = {
+        "workspace_id": workspace_id,
+        "network": network,
+        "server_url": connection.server_url,
+        "remote_id": connection.remote_id,
+        "handle": connection.handle,
+        "display_name": connection.display_name,
+        "now": now,
+    }
+    # First the row and its lock, then the secrets: they are bound to the id and version that the row has.
+    rows = await session.execute(
+        text(
+            """
+            INSERT INTO channel (id, workspace_id, network, server_url, remote_id, handle, display_name, state,
+                create_time, key_id, data_key, secrets, version)
+            VALUES (:id, :workspace_id, :network, :server_url, :remote_id, :handle, :display_name, 'active', :now,
+                '', '', '', 1)
+            ON CONFLICT ON CONSTRAINT channel_once DO UPDATE SET version = channel.version + 1, state = 'active',
+                attention = '', handle = excluded.handle, display_name = excluded.display_name,
+                refresh_worker = NULL, refresh_expire_time = NULL
+            RETURNING id, version
+            """
+        ),
+        {"id": new_id(), **account},
+    )
+    row = rows.one()
+    sealed = keyring.seal(connection.secrets, Place(workspace_id, row.id, row.version))
+    rows = await session.execute(
+        text(
+            "UPDATE channel SET key_id = :key_id, data_key = :data_key, secrets = :secrets WHERE id = :id RETURNING *"
+        ),
+        {"id": row.id, "key_id": sealed.key_id, "data_key": sealed.data_key, "secrets": sealed.secrets},
+    )
+    return rows.one()
+
+
+def _found(row: Any) -> Any:
+    if row is None:
+        raise ChannelNotFound("there is no such channel in this workspace")
+    return row
+
+
+def _channel(row: Any) -> Channel:
+    return Channel(
+        row.id,
+        row.network,
+        row.server_url,
+        row.remote_id,
+        row.handle,
+        row.display_name,
+        row.state,
+        row.attention,
+        row.create_time,
+    )

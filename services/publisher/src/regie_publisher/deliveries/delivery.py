@@ -1,0 +1,98 @@
+"""A delivery as the loops hold it, and the spans of time that the protocol rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from regie_publisher.connectors.connector import FailureKind, Remote
+
+LEASE = timedelta(seconds=30)
+NETWORK_TIMEOUT = timedelta(seconds=20)
+"""A publish is cut off after this, whatever its connector does."""
+MARGIN = timedelta(seconds=5)
+"""For clocks that differ. LEASE - NETWORK_TIMEOUT - MARGIN is how long after its mark a call may still begin."""
+PREPARE_TIMEOUT = timedelta(minutes=10)
+"""Uploads; every saved handle renews the lease, so that it outlives them."""
+FIND_DELAY = timedelta(seconds=2)
+"""Before the first find: what was in flight may still land."""
+THREAD_GRACE = timedelta(hours=1)
+"""A thread that has begun is finished up to this long after its miss time: half a thread is worse than a late one."""
+
+
+class State(StrEnum):
+    """Where a delivery stands (docs/architecture.md)."""
+
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    PUBLISHING = "publishing"
+    PROCESSING = "processing"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    MISSED = "missed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A delivery in the hands of one worker: its fence is the highest, until the lease ends."""
+
+    id: UUID
+    workspace_id: UUID
+    post_id: UUID
+    channel_id: UUID
+    revision: int
+    network: str
+    state: State
+    content: bytes
+    segment_keys: tuple[str, ...]
+    compose_time: datetime
+    due_time: datetime
+    miss_time: datetime
+    traceparent: str
+    fence: int
+    attempt: int
+    tries: int
+    finds: int
+    handles: Mapping[str, str]
+    remotes: tuple[Remote, ...]
+    processing_handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is to become of a held delivery.
+
+    `act_time` is when a loop has to look again, None at the end of the way. `remote` is a segment that is out now.
+    `tries` of None leaves the count as it is; a segment that is out sets it to zero. `announce` is False where the
+    world already knows.
+    `expired_version` is the version of the credentials that the network called expired for good.
+    """
+
+    state: State
+    cause: str
+    act_time: datetime | None = None
+    message: str = ""
+    failure_kind: FailureKind | None = None
+    remote: Remote | None = None
+    processing_handle: str = ""
+    tries: int | None = None
+    finds: int = 0
+    needs_person: bool = False
+    announce: bool = True
+    block_until: datetime | None = None
+    expired_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """An outcome on its way to the database, with the delivery it belongs to and the trace it happened in."""
+
+    held: Held
+    outcome: Outcome
+    traceparent: str
+    expected: tuple[State, ...] = field(default=(State.CLAIMED, State.PUBLISHING))

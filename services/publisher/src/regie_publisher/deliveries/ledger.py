@@ -1,0 +1,86 @@
+"""The worker's pen: marks and outcomes of many deliveries that arrive together share one transaction.
+
+A hundred attempts that wait for their mark cost one commit, and a lone one waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+from opentelemetry import trace
+from regie_chassis.batching import Batcher
+from regie_chassis.clock import Clock
+from regie_chassis.database import Database, is_outage
+from regie_chassis.ids import DELIVERY, show_id
+
+from regie_publisher.deliveries import outcomes
+from regie_publisher.deliveries.delivery import LEASE, Held, Note
+
+BATCH = 200
+OUTAGE_PAUSE = timedelta(milliseconds=300)
+
+log = structlog.get_logger()
+
+
+class LeaseLost(Exception):
+    """The delivery is no longer ours: its lease has ended, or a person stopped it. Nothing may be sent."""
+
+
+class Ledger:
+    """Writes for all attempts of a process."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._marks: Batcher[Held, bool] = Batcher(self._write_marks, limit=BATCH)
+        self._notes: Batcher[Note, bool] = Batcher(self._write_notes, limit=BATCH)
+
+    async def mark(self, held: Held) -> None:
+        """Notes that a call may leave. Raises LeaseLost, or the database's error: then no call may leave."""
+        if not await self._marks.submit(held):
+            raise LeaseLost
+
+    async def save_handle(self, held: Held, name: str, value: str) -> None:
+        """Keeps what `prepare` got, committed before it returns. Raises LeaseLost."""
+        async with self._database.transaction() as session:
+            if not await outcomes.save_handle(session, held, name, value, now=self._clock.now()):
+                raise LeaseLost
+
+    async def advance(self, note: Note) -> None:
+        """Records a step within an attempt that goes on. Raises LeaseLost, or the database's error."""
+        if not await self._notes.submit(note):
+            raise LeaseLost
+
+    async def record(self, note: Note) -> bool:
+        """Records how an attempt ended; through an outage of the database it tries for as long as a lease lasts.
+
+        Returns False when it could not: the delivery was taken by others, or what is known here is lost and the
+        sweeper will call the delivery unknown. Neither causes a second publish.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LEASE.total_seconds()
+        while True:
+            try:
+                return await self._notes.submit(note)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                if loop.time() >= deadline:
+                    log.error("delivery.outcome_lost", delivery=show_id(DELIVERY, note.held.id))
+                    return False
+                log.warning("delivery.outcome_waits_for_database", delivery=show_id(DELIVERY, note.held.id))
+                await asyncio.sleep(OUTAGE_PAUSE.total_seconds())
+
+    async def _write_marks(self, held: Sequence[Held]) -> Sequence[bool]:
+        # A batch belongs to no single trace, least of all to that of whoever came first.
+        with trace.use_span(trace.INVALID_SPAN):
+            async with self._database.transaction() as session:
+                return await outcomes.mark_publishing(session, held, now=self._clock.now())
+
+    async def _write_notes(self, notes: Sequence[Note]) -> Sequence[bool]:
+        with trace.use_span(trace.INVALID_SPAN):
+            async with self._database.transaction() as session:
+                return await outcomes.record(session, notes, now=self._clock.now())

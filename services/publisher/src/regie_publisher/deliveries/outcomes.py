@@ -1,0 +1,213 @@
+"""Writes down what became of deliveries: state, attempt, history and event in one statement and one transaction.
+
+Every write carries the fence under which its delivery was taken. One that no longer holds changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from regie.publisher.events.v1.publisher_events_pb2 import (
+    DeliveryFailed,
+    DeliveryProcessing,
+    DeliveryUnknown,
+    PostPublished,
+)
+from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
+from regie_chassis.outbox import stage
+from regie_chassis.telemetry import trace_id_of
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_publisher import channels
+from regie_publisher.deliveries.delivery import LEASE, Held, Note, Outcome, State
+from regie_publisher.deliveries.judging import source_of
+from regie_publisher.observations import plan
+from regie_publisher.telemetry import count_outcomes
+
+log = structlog.get_logger()
+
+
+async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime) -> list[bool]:
+    """Writes outcomes down and says them. Returns for each whether its delivery was still held."""
+    rows = await session.execute(_RECORD, _columns(notes, now))
+    written: set[UUID] = set(rows.scalars())
+    kept = [note for note in notes if note.held.id in written]
+    for note in notes:
+        if note.held.id not in written:
+            log.warning("delivery.fenced_off", delivery=show_id(DELIVERY, note.held.id), fence=note.held.fence)
+    for note in kept:
+        message = _event_of(note.held, note.outcome, now)
+        if message is not None:
+            stage(
+                session,
+                message,
+                workspace_id=note.held.workspace_id,
+                aggregate_id=str(note.held.post_id),
+                time=now,
+                traceparent=note.traceparent,
+            )
+    await plan(session, [note for note in kept if note.outcome.state is State.PUBLISHED], now=now)
+    await _act_on_channels(session, kept, now)
+    count_outcomes(session, kept)
+    return [note.held.id in written for note in notes]
+
+
+async def mark_publishing(session: AsyncSession, held: Sequence[Held], *, now: datetime) -> list[bool]:
+    """Notes that a call may leave from now on, and renews the lease. Returns for each whether it may."""
+    rows = await session.execute(
+        _MARK,
+        {
+            "ids": [one.id for one in held],
+            "fences": [one.fence for one in held],
+            "now": now,
+            "lease": now + LEASE,
+        },
+    )
+    marked: set[UUID] = set(rows.scalars())
+    return [one.id in marked for one in held]
+
+
+async def save_handle(session: AsyncSession, held: Held, name: str, value: str, *, now: datetime) -> bool:
+    """Keeps what `prepare` got from the network, and renews the lease. Returns False when it is no longer held."""
+    rows = await session.execute(
+        text(
+            "UPDATE delivery SET handles = handles || jsonb_build_object(CAST(:name AS text), CAST(:value AS text)),"
+            " act_time = :lease WHERE id = :id AND fence = :fence AND state = 'claimed' RETURNING id"
+        ),
+        {"id": held.id, "fence": held.fence, "name": name, "value": value, "lease": now + LEASE},
+    )
+    return rows.scalar_one_or_none() is not None
+
+
+async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: datetime) -> None:
+    for note in notes:
+        outcome = note.outcome
+        if outcome.block_until is not None:
+            await channels.block(session, channel_id=note.held.channel_id, until=outcome.block_until)
+        if outcome.expired_version is not None:
+            await channels.need_attention(
+                session,
+                channel_id=note.held.channel_id,
+                version=outcome.expired_version,
+                reason=outcome.message,
+                now=now,
+                traceparent=note.traceparent,
+            )
+
+
+def _event_of(held: Held, outcome: Outcome, now: datetime) -> Message | None:
+    if not outcome.announce:
+        return None
+    ids = {
+        "delivery_id": show_id(DELIVERY, held.id),
+        "post_id": show_id(POST, held.post_id),
+        "channel_id": show_id(CHANNEL, held.channel_id),
+    }
+    match outcome.state:
+        case State.PUBLISHED:
+            first = held.remotes[0] if held.remotes else outcome.remote
+            publish_time = Timestamp()
+            publish_time.FromDatetime(now)
+            return PostPublished(
+                **ids,
+                revision=held.revision,
+                network=held.network,
+                remote_id=first.id if first else "",
+                remote_url=first.url if first else "",
+                publish_time=publish_time,
+                attempt=held.attempt,
+            )
+        case State.FAILED:
+            assert outcome.failure_kind is not None
+            return DeliveryFailed(
+                **ids,
+                revision=held.revision,
+                kind=outcome.failure_kind,
+                source=source_of(outcome.failure_kind),
+                network_message=outcome.message,
+                attempt=held.attempt,
+            )
+        case State.UNKNOWN:
+            return DeliveryUnknown(
+                **ids, revision=held.revision, reason=outcome.message, needs_person=outcome.needs_person
+            )
+        case State.PROCESSING:
+            return DeliveryProcessing(**ids, revision=held.revision)
+        case _:
+            return None
+
+
+def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
+    outcomes = [note.outcome for note in notes]
+    return {
+        "now": now,
+        "ids": [note.held.id for note in notes],
+        "fences": [note.held.fence for note in notes],
+        "expected": [",".join(note.expected) for note in notes],
+        "states": [outcome.state.value for outcome in outcomes],
+        "causes": [outcome.cause for outcome in outcomes],
+        "act_times": [outcome.act_time for outcome in outcomes],
+        "messages": [outcome.message.replace("\x00", "") for outcome in outcomes],
+        "kinds": [outcome.failure_kind.value if outcome.failure_kind else "" for outcome in outcomes],
+        "remote_ids": [outcome.remote.id if outcome.remote else None for outcome in outcomes],
+        "remote_urls": [outcome.remote.url if outcome.remote else None for outcome in outcomes],
+        "handles": [outcome.processing_handle for outcome in outcomes],
+        "tries": [outcome.tries for outcome in outcomes],
+        "finds": [outcome.finds for outcome in outcomes],
+        "persons": [outcome.needs_person for outcome in outcomes],
+        "trace_ids": [trace_id_of(note.traceparent) for note in notes],
+    }
+
+
+_MARK = text(
+    """
+    WITH marked AS (
+        UPDATE delivery AS d SET state = 'publishing', act_time = :lease
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS h (id, fence)
+        WHERE d.id = h.id AND d.fence = h.fence AND d.state IN ('claimed', 'publishing')
+        RETURNING d.id, d.attempt, d.traceparent
+    ), noted AS (
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id)
+        SELECT id, :now, 'publishing', 'worker', attempt, split_part(traceparent, '-', 2) FROM marked
+    )
+    SELECT id FROM marked
+    """
+)
+
+_RECORD = text(
+    """
+    WITH wanted AS (
+        SELECT * FROM unnest(
+            CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:expected AS text[]), CAST(:states AS text[]),
+            CAST(:causes AS text[]), CAST(:act_times AS timestamptz[]), CAST(:messages AS text[]),
+            CAST(:kinds AS text[]), CAST(:remote_ids AS text[]), CAST(:remote_urls AS text[]),
+            CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]), CAST(:persons AS bool[]),
+            CAST(:trace_ids AS text[])
+        ) AS w (id, fence, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
+            finds, person, trace_id)
+    ), moved AS (
+        UPDATE delivery AS d SET
+            state = w.state, act_time = w.act_time, network_message = w.message, failure_kind = w.kind,
+            remote_ids = CASE WHEN w.remote_id IS NULL THEN d.remote_ids ELSE d.remote_ids || w.remote_id END,
+            remote_urls = CASE WHEN w.remote_id IS NULL THEN d.remote_urls ELSE d.remote_urls || w.remote_url END,
+            processing_handle = w.handle, finds = w.finds, needs_person = w.person,
+            tries = CASE WHEN w.remote_id IS NULL THEN coalesce(w.tries, d.tries) ELSE 0 END
+        FROM wanted AS w
+        WHERE d.id = w.id AND d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
+        RETURNING d.id, d.attempt, w.state, w.cause, w.message, w.trace_id
+    ), ended AS (
+        UPDATE attempt AS a SET end_time = :now, outcome = moved.state, network_message = moved.message
+        FROM moved WHERE a.delivery_id = moved.id AND a.number = moved.attempt AND moved.state <> 'publishing'
+    ), noted AS (
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
+        SELECT id, :now, state, cause, attempt, message, trace_id FROM moved
+    )
+    SELECT id FROM moved
+    """
+)

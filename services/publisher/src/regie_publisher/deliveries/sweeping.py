@@ -1,0 +1,87 @@
+"""Takes back what a dead worker held: nothing was called yet → pending; a call may have left → unknown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown
+from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
+from regie_chassis.outbox import stage
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_publisher.deliveries.delivery import MARGIN
+from regie_publisher.telemetry import set_unknown
+
+LIMIT = 500
+WHY_UNKNOWN = "the worker ended while the call was on its way; it is being looked for"
+
+
+async def sweep(session: AsyncSession, *, now: datetime) -> int:
+    """Takes back expired leases, set-based. Returns how many. Safe with any number of replicas.
+
+    An unknown one is first looked for a while later: leases outlive calls, but what a network has taken in may
+    still be on its way to being visible.
+    """
+    rows = await session.execute(_SWEEP, {"now": now, "find_time": now + MARGIN, "limit": LIMIT, "why": WHY_UNKNOWN})
+    swept = rows.all()
+    for row in swept:
+        if row.state == "unknown":
+            _say_unknown(session, row, now)
+    return len(swept)
+
+
+async def count_unknown(session: AsyncSession) -> None:
+    """Publishes how many deliveries are unknown now."""
+    rows = await session.execute(
+        text("SELECT needs_person, count(*) FROM delivery WHERE state = 'unknown' GROUP BY needs_person")
+    )
+    counts = {bool(person): int(count) for person, count in rows}
+    set_unknown(searching=counts.get(False, 0), needs_person=counts.get(True, 0))
+
+
+def _say_unknown(session: AsyncSession, row: Any, now: datetime) -> None:
+    message = DeliveryUnknown(
+        delivery_id=show_id(DELIVERY, row.id),
+        post_id=show_id(POST, row.post_id),
+        channel_id=show_id(CHANNEL, row.channel_id),
+        revision=row.revision,
+        reason=WHY_UNKNOWN,
+    )
+    stage(
+        session,
+        message,
+        workspace_id=row.workspace_id,
+        aggregate_id=str(row.post_id),
+        time=now,
+        traceparent=row.traceparent,
+    )
+
+
+_SWEEP = text(
+    """
+    WITH swept AS (
+        UPDATE delivery AS d SET
+            fence = d.fence + 1,
+            state = CASE d.state WHEN 'claimed' THEN 'pending' ELSE 'unknown' END,
+            act_time = CASE d.state WHEN 'claimed' THEN CAST(:now AS timestamptz)
+                ELSE CAST(:find_time AS timestamptz) END,
+            network_message = CASE d.state WHEN 'claimed' THEN '' ELSE :why END,
+            finds = 0
+        FROM (
+            SELECT id FROM delivery WHERE state IN ('claimed', 'publishing') AND act_time <= :now
+            ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED
+        ) AS expired
+        WHERE d.id = expired.id
+        RETURNING d.*
+    ), ended AS (
+        UPDATE attempt AS a SET end_time = :now, outcome = 'lease_expired' FROM swept
+        WHERE a.delivery_id = swept.id AND a.number = swept.attempt
+    ), noted AS (
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
+        SELECT id, :now, state, 'lease_expired', attempt, network_message, split_part(traceparent, '-', 2) FROM swept
+    )
+    SELECT * FROM swept
+    """
+)

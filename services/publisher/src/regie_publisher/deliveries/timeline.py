@@ -1,0 +1,147 @@
+"""Tells what happened to a post's deliveries, and lets a person settle one that only a person can know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from regie_chassis.errors import Conflict, NotFound
+from regie_chassis.telemetry import current_traceparent
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_publisher.connectors.connector import Remote
+from regie_publisher.deliveries import outcomes
+from regie_publisher.deliveries.claims import held_of
+from regie_publisher.deliveries.delivery import Note, Outcome, State
+
+MOST = 500
+
+
+class DeliveryNotFound(NotFound):
+    """There is no such delivery in the workspace."""
+
+
+class DeliveryStateConflict(Conflict):
+    """The delivery is not in the state that the call is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a delivery's state."""
+
+    time: datetime
+    state: str
+    cause: str
+    attempt: int
+    network_message: str
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery as people see it; the changes are the oldest first."""
+
+    id: UUID
+    post_id: UUID
+    channel_id: UUID
+    revision: int
+    state: str
+    remote: Remote | None
+    failure_kind: str
+    network_message: str
+    changes: Sequence[Change]
+
+
+async def list_deliveries(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> list[Delivery]:
+    """Returns the deliveries of a post, the oldest first; none for a post that is not known here."""
+    rows = await session.execute(
+        text(
+            "SELECT * FROM delivery WHERE post_id = :post_id AND workspace_id = :workspace_id ORDER BY id LIMIT :most"
+        ),
+        {"post_id": post_id, "workspace_id": workspace_id, "most": MOST},
+    )
+    return await _with_changes(session, rows.all())
+
+
+async def resolve_delivery(
+    session: AsyncSession,
+    *,
+    workspace_id: UUID,
+    delivery_id: UUID,
+    request_id: str,
+    published: bool,
+    remote_url: str,
+    now: datetime,
+) -> Delivery:
+    """Settles an unknown delivery by a person's word: published, or to be sent again with the same keys.
+
+    Repeatable with the same `request_id`. Raises DeliveryNotFound or DeliveryStateConflict.
+    """
+    key = {"id": delivery_id, "workspace_id": workspace_id}
+    rows = await session.execute(
+        text(
+            "SELECT *, CAST(handles AS text) AS handles_text FROM delivery"
+            " WHERE id = :id AND workspace_id = :workspace_id FOR UPDATE"
+        ),
+        key,
+    )
+    row = rows.one_or_none()
+    if row is None:
+        raise DeliveryNotFound("there is no such delivery in this workspace")
+    if not (request_id and row.resolve_request_id == request_id):
+        if row.state != State.UNKNOWN:
+            raise DeliveryStateConflict(f"the delivery is {row.state}; only an unknown one can be settled")
+        await _settle(session, row, request_id=request_id, published=published, remote_url=remote_url, now=now)
+    rows = await session.execute(text("SELECT * FROM delivery WHERE id = :id AND workspace_id = :workspace_id"), key)
+    return (await _with_changes(session, rows.all()))[0]
+
+
+async def _settle(
+    session: AsyncSession, row: Any, *, request_id: str, published: bool, remote_url: str, now: datetime
+) -> None:
+    if published:
+        # For a thread, too: without the part's id on the network nothing can be hung on it.
+        outcome = Outcome(State.PUBLISHED, "person", remote=Remote("", remote_url))
+    else:
+        outcome = Outcome(State.PENDING, "person", act_time=now, tries=0)
+    # The fence is raised first, so that a find on its way writes nothing after the person has spoken.
+    rows = await session.execute(
+        text(
+            "UPDATE delivery SET fence = fence + 1, resolve_request_id = :request_id"
+            " WHERE id = :id RETURNING *, CAST(handles AS text) AS handles_text"
+        ),
+        {"id": row.id, "request_id": request_id},
+    )
+    note = Note(held_of(rows.one()), outcome, current_traceparent() or row.traceparent, expected=(State.UNKNOWN,))
+    await outcomes.record(session, [note], now=now)
+
+
+async def _with_changes(session: AsyncSession, rows: Sequence[Any]) -> list[Delivery]:
+    found = await session.execute(
+        text("SELECT * FROM delivery_change WHERE delivery_id = ANY(CAST(:ids AS uuid[])) ORDER BY id"),
+        {"ids": [row.id for row in rows]},
+    )
+    changes: dict[UUID, list[Change]] = {}
+    for row in found:
+        change = Change(row.time, row.state, row.cause, row.attempt, row.network_message, row.trace_id)
+        changes.setdefault(row.delivery_id, []).append(change)
+    return [_delivery(row, changes.get(row.id, [])) for row in rows]
+
+
+def _delivery(row: Any, changes: Sequence[Change]) -> Delivery:
+    remote = Remote(row.remote_ids[0], row.remote_urls[0]) if row.remote_ids else None
+    return Delivery(
+        row.id,
+        row.post_id,
+        row.channel_id,
+        row.revision,
+        row.state,
+        remote,
+        row.failure_kind,
+        row.network_message,
+        changes,
+    )

@@ -1,0 +1,21 @@
+"""What the publisher reacts to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostDue
+from regie_chassis.clock import Clock
+from regie_chassis.consumer import Subscriptions
+
+from regie_publisher.connectors.connector import Connector
+from regie_publisher.deliveries.intake import on_post_cancelled, on_post_due
+
+
+def subscriptions(connectors: Mapping[str, Connector], *, clock: Clock, wake: Callable[[], None]) -> Subscriptions:
+    """Returns the handler of each event. `wake` is called when deliveries may be claimed."""
+    return {
+        PostDue: partial(on_post_due, connectors=connectors, clock=clock, wake=wake),
+        PostCancelled: partial(on_post_cancelled, clock=clock),
+    }

@@ -1,0 +1,179 @@
+"""A network in memory that plays a script of outcomes and remembers everything; ships for tests and benchmarks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import uuid4
+
+from regie_publisher.connectors.connector import (
+    Account,
+    CannotTell,
+    Connection,
+    Draft,
+    FailureKind,
+    NotSent,
+    Observation,
+    OutcomeUnknown,
+    Processing,
+    Refused,
+    Remote,
+    SaveHandle,
+)
+
+
+class Play(StrEnum):
+    """What the network does with one publish."""
+
+    OK = "ok"
+    NOT_SENT = "not sent"
+    LOST_BEFORE = "no effect, no answer"
+    LOST_AFTER = "an effect, no answer"
+    CRASH_BEFORE = "no effect, an error of ours"
+    CRASH_AFTER = "an effect, an error of ours"
+    REFUSE = "refused"
+    LIMIT = "rate limited"
+    EXPIRE = "token expired for good"
+    PROCESS = "taken, and still working on it"
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A visible post."""
+
+    id: str
+    key: str
+    text: str
+    account: str
+    reply_to: str
+
+
+@dataclass(slots=True)
+class FakeConnector:
+    """Plays `script`, one entry for each publish, then only OK. `posts` is what people see; nothing is idempotent."""
+
+    network: str = "fake"
+    script: deque[Play] = field(default_factory=deque)
+    posts: list[Post] = field(default_factory=list)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    """Every call as (verb, key of the segment)."""
+    finds: deque[Exception] = field(default_factory=deque)
+    """Raised by the next finds, one each; then `find` tells the truth."""
+    checks: int = 1
+    """So many checks still say that it is processing."""
+    retry_after: timedelta = timedelta(seconds=30)
+    prepares: bool = False
+    prepare_errors: deque[Exception] = field(default_factory=deque)
+    before_publish: Callable[[Draft, int], Awaitable[None]] | None = None
+    """Runs at the beginning of each publish, before any effect."""
+    after_publish: Callable[[Draft, int], Awaitable[None]] | None = None
+    """Runs once the effect is there and before the answer is given."""
+    review_error: Refused | None = None
+    seen: list[Observation] = field(default_factory=list)
+    observe_errors: deque[Exception] = field(default_factory=deque)
+    _processing: dict[str, list[object]] = field(default_factory=dict)
+
+    def new_key(self, now: datetime) -> str:  # noqa: ARG002
+        return uuid4().hex
+
+    def review(self, draft: Draft) -> None:  # noqa: ARG002
+        if self.review_error:
+            raise self.review_error
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        token = credentials.get("access_token", "")
+        if not token.startswith("fake-"):
+            raise Refused(FailureKind.AUTH_EXPIRED, "unknown token")
+        handle = token.removeprefix("fake-")
+        return Connection(server_url or "https://fake.example", handle, handle, handle.title(), dict(credentials))
+
+    def needs_preparation(self, draft: Draft) -> bool:
+        return (self.prepares and "first" not in draft.handles) or (self.prepares and "second" not in draft.handles)
+
+    async def prepare(self, draft: Draft, save_handle: SaveHandle) -> None:
+        for name in ("first", "second"):
+            if name in draft.handles:
+                continue
+            self.calls.append((f"prepare {name}", draft.segments[0].key))
+            if self.prepare_errors:
+                raise self.prepare_errors.popleft()
+            await save_handle(name, f"handle of {name}")
+            draft.handles[name] = f"handle of {name}"
+
+    async def publish(self, draft: Draft, index: int) -> Remote | Processing:
+        key = draft.segments[index].key
+        self.calls.append(("publish", key))
+        if self.before_publish:
+            await self.before_publish(draft, index)
+        play = self.script.popleft() if self.script else Play.OK
+        self._refuse(play)
+        if play is Play.PROCESS:
+            self._processing[key] = [self.checks, draft, index]
+            return Processing(key, timedelta(seconds=1))
+        remote = self._show(draft, index)
+        if self.after_publish:
+            await self.after_publish(draft, index)
+        if play is Play.LOST_AFTER:
+            raise OutcomeUnknown("the connection was dropped")
+        if play is Play.CRASH_AFTER:
+            raise RuntimeError("our own error")
+        return remote
+
+    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
+        self.calls.append(("check", handle))
+        entry = self._processing[handle]
+        left = entry[0]
+        assert isinstance(left, int)
+        if left > 0:
+            entry[0] = left - 1
+            return Processing(handle, timedelta(seconds=1))
+        del self._processing[handle]
+        return self._show(draft, index)
+
+    async def find(self, draft: Draft, index: int) -> Remote | None:
+        key = draft.segments[index].key
+        self.calls.append(("find", key))
+        if self.finds:
+            raise self.finds.popleft()
+        if key in self._processing:
+            raise CannotTell("still working on it")
+        found = next((post for post in self.posts if post.key == key), None)
+        return Remote(found.id, f"https://fake.example/{found.id}") if found else None
+
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002
+        self.calls.append(("observe", ",".join(remote.id for remote in remotes)))
+        if self.observe_errors:
+            raise self.observe_errors.popleft()
+        wanted = {remote.id for remote in remotes}
+        return [one for one in self.seen if one.remote_id in wanted]
+
+    def published(self, verb: str = "publish") -> list[str]:
+        """The keys of all calls of a verb, in order."""
+        return [key for called, key in self.calls if called == verb]
+
+    def _refuse(self, play: Play) -> None:
+        match play:
+            case Play.NOT_SENT:
+                raise NotSent("no connection")
+            case Play.LOST_BEFORE:
+                raise OutcomeUnknown("the connection was dropped")
+            case Play.CRASH_BEFORE:
+                raise RuntimeError("our own error")
+            case Play.REFUSE:
+                raise Refused(FailureKind.CONTENT_REJECTED, "not with us")
+            case Play.LIMIT:
+                raise Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=self.retry_after)
+            case Play.EXPIRE:
+                raise Refused(FailureKind.AUTH_EXPIRED, "token revoked")
+            case _:
+                return
+
+    def _show(self, draft: Draft, index: int) -> Remote:
+        segment = draft.segments[index]
+        post_id = str(len(self.posts) + 1)
+        reply_to = draft.remotes[index - 1].id if index else ""
+        self.posts.append(Post(post_id, segment.key, segment.text, draft.account.remote_id, reply_to))
+        return Remote(post_id, f"https://fake.example/{post_id}")

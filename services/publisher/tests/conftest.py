@@ -1,0 +1,67 @@
+"""The publisher on real PostgreSQL, with a network in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from regie_chassis.clock import Clock
+from regie_chassis.database import Database
+from regie_chassis.ids import new_id
+from regie_chassis.testing.clock import FakeClock
+from regie_chassis.testing.fixtures import NewDatabase
+from regie_publisher.sealing import Keyring, new_master_key
+from regie_publisher.testing.desk import Desk, NewDesk, open_desk
+from regie_publisher.testing.network import FakeConnector
+
+MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
+
+
+@pytest.fixture
+async def database(new_database: NewDatabase) -> Database:
+    """The publisher's database, migrated."""
+    return await new_database(MIGRATIONS)
+
+
+@pytest.fixture
+def connector() -> FakeConnector:
+    """A network in memory."""
+    return FakeConnector()
+
+
+@pytest.fixture
+async def new_desk(database: Database, connector: FakeConnector, clock: FakeClock) -> AsyncIterator[NewDesk]:
+    """Makes desks: several on one database are several replicas."""
+    keyring = Keyring(new_master_key())
+    workspace_id = new_id()
+    made: list[Desk] = []
+
+    def make(
+        *, own_clock: Clock | None = None, in_flight: int = 50, channel_in_flight: int = 50, own: Any = None
+    ) -> Desk:
+        desk = open_desk(
+            database,
+            own or connector,
+            own_clock or clock,
+            keyring=keyring,
+            workspace_id=workspace_id,
+            name=f"worker {len(made)}",
+            in_flight=in_flight,
+            channel_in_flight=channel_in_flight,
+        )
+        made.append(desk)
+        return desk
+
+    yield make
+    for desk in made:
+        async with asyncio.timeout(20):
+            await desk.worker.finish()
+
+
+@pytest.fixture
+def desk(new_desk: NewDesk) -> Desk:
+    """One replica."""
+    return new_desk()
