@@ -34,6 +34,8 @@ class Gateway(Service):
 
     http: HttpServer | None = None
     application: Application | None = None
+    closings: tuple[Closing, ...] = ()
+    """What is open even where the app was never started."""
 
 
 def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Broker | None = None) -> Gateway:
@@ -66,14 +68,10 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
     application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
     http = HttpServer(application, host=settings.http_host, port=settings.http_port, drain=settings.drain)
     relay = outbox.Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
+    closings = (Closing("database", database.close), Closing("backends", backends.close))
     app = App(
         NAME,
-        parts=[
-            Closing("database", database.close),
-            Closing("broker", broker.close),
-            Closing("backends", backends.close),
-            http,
-        ],
+        parts=[*closings, Closing("broker", broker.close), http],
         loops=[*readers, feed, relay, Housekeeping(database, authenticator, clock)],
         drain=settings.drain,
     )
@@ -85,4 +83,5 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         subscriptions=subscribed,
         http=http,
         application=application,
+        closings=closings,
     )

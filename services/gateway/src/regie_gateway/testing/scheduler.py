@@ -1,0 +1,110 @@
+"""A scheduler with memory."""
+
+# ruff: noqa: N802, ARG002  # the names and parameters are those of the generated servicer
+
+from __future__ import annotations
+
+from typing import Any
+
+from regie.scheduler.v1 import scheduler_service_pb2 as pb
+from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer
+from regie_chassis.errors import Conflict, Invalid, NotFound
+from regie_chassis.ids import POST, new_id, show_id
+
+from regie_gateway.testing.memory import Memory, timestamp
+
+
+class PostNotFound(NotFound):
+    """No such post."""
+
+
+class PostStateConflict(Conflict):
+    """The post's state does not allow it."""
+
+
+class InvalidZone(Invalid):
+    """No such zone."""
+
+
+class FakeScheduler(SchedulerServiceServicer):
+    """Creates, edits, schedules and cancels in memory."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self.timelines: dict[str, list[pb.TimelineEntry]] = {}
+
+    async def CreatePost(self, request: pb.CreatePostRequest, context: Any) -> pb.CreatePostResponse:
+        def act() -> pb.CreatePostResponse:
+            post = pb.Post(
+                post_id=show_id(POST, new_id()),
+                title=request.title,
+                variants=request.variants,
+                state=pb.POST_STATE_DRAFT,
+                revision=1,
+                create_time=timestamp(),
+                update_time=timestamp(),
+            )
+            if request.publish_local_time:
+                _schedule(post, request)
+            self.memory.put(post.post_id, post)
+            return pb.CreatePostResponse(post=post)
+
+        return await self.memory.once(request, act)
+
+    async def GetPost(self, request: pb.GetPostRequest, context: Any) -> pb.GetPostResponse:
+        self.memory.see(request)
+        return pb.GetPostResponse(post=self._find(request.post_id))
+
+    async def ListPosts(self, request: pb.ListPostsRequest, context: Any) -> pb.ListPostsResponse:
+        self.memory.see(request)
+        posts = [post for post in self.memory.all(pb.Post) if request.state in {0, post.state}]
+        return pb.ListPostsResponse(posts=posts[: request.page_size])
+
+    async def EditPost(self, request: pb.EditPostRequest, context: Any) -> pb.EditPostResponse:
+        def act() -> pb.EditPostResponse:
+            post = self._find(request.post_id)
+            if request.HasField("title"):
+                post.title = request.title
+            post.revision += 1
+            return pb.EditPostResponse(post=post)
+
+        return await self.memory.once(request, act)
+
+    async def SchedulePost(self, request: pb.SchedulePostRequest, context: Any) -> pb.SchedulePostResponse:
+        def act() -> pb.SchedulePostResponse:
+            post = self._find(request.post_id)
+            _schedule(post, request)
+            return pb.SchedulePostResponse(post=post)
+
+        return await self.memory.once(request, act)
+
+    async def CancelPost(self, request: pb.CancelPostRequest, context: Any) -> pb.CancelPostResponse:
+        def act() -> pb.CancelPostResponse:
+            post = self._find(request.post_id)
+            if post.state == pb.POST_STATE_CANCELLED:
+                raise PostStateConflict("the post is cancelled already", field="post_id")
+            post.state = pb.POST_STATE_CANCELLED
+            return pb.CancelPostResponse(post=post)
+
+        return await self.memory.once(request, act)
+
+    async def GetPostTimeline(self, request: pb.GetPostTimelineRequest, context: Any) -> pb.GetPostTimelineResponse:
+        self.memory.see(request)
+        self._find(request.post_id)
+        return pb.GetPostTimelineResponse(entries=self.timelines.get(request.post_id, []))
+
+    def _find(self, post_id: str) -> pb.Post:
+        post = self.memory.get(post_id)
+        if post is None:
+            raise PostNotFound("there is no such post in this workspace", field="post_id")
+        assert isinstance(post, pb.Post)
+        return post
+
+
+def _schedule(post: pb.Post, request: pb.CreatePostRequest | pb.SchedulePostRequest) -> None:
+    if "/" not in request.time_zone:
+        raise InvalidZone("name an IANA zone, as in Europe/Paris", field="time_zone")
+    post.publish_local_time = request.publish_local_time
+    post.time_zone = request.time_zone
+    post.publish_time.CopyFrom(timestamp())
+    post.state = pb.POST_STATE_SCHEDULED

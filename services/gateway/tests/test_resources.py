@@ -1,0 +1,213 @@
+"""Every resource, from JSON to message and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regie.audience.v1 import audience_service_pb2 as audience_pb
+from regie.metrics.v1 import metrics_service_pb2 as metrics_pb
+from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
+from regie.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
+from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
+
+CHANNEL_ID = show_id(CHANNEL, new_id())
+POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
+
+
+async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any) -> None:
+    async with world.client() as client:
+        created = await client.post("/v1/posts", json=POST)
+        assert created.status_code == 201, created.text
+        post = created.json()
+        assert post["state"] == "draft"
+        assert post["publish_at"] is None
+        assert post["variants"][0]["segments"] == [{"text": "Doors open at eight.", "attachments": []}]
+        path = created.headers["location"]
+        assert (await client.get(path)).json() == post
+        edited = await client.patch(path, json={"title": "Closing", "revision": 1})
+        assert (edited.json()["title"], edited.json()["revision"]) == ("Closing", 2)
+        at = {"local_time": "2030-06-01T09:30:00", "time_zone": "Europe/Paris"}
+        scheduled = await client.post(f"{path}/schedule", json={"publish_at": at})
+        assert scheduled.json()["publish_at"] == {**at, "time": "2026-03-02T09:00:00Z"}
+        assert (await client.get("/v1/posts?state=scheduled")).json()["posts"] == [scheduled.json()]
+        assert (await client.get("/v1/posts?state=missed")).json() == {"posts": [], "next_page_token": ""}
+        assert (await client.post(f"{path}/cancel")).json()["state"] == "cancelled"
+        again = await client.post(f"{path}/cancel")
+        assert (again.status_code, again.json()["reason"]) == (409, "POST_STATE_CONFLICT")
+
+
+async def test_a_thread_with_pictures_arrives_whole(world: Any) -> None:
+    media_id = show_id(MEDIA, new_id())
+    segments = [
+        {"text": "one", "attachments": [{"media_id": media_id, "alt_text": "a door"}]},
+        {"text": "two", "attachments": []},
+    ]
+    variant = {"channel_id": CHANNEL_ID, "segments": segments, "visibility": "unlisted", "language": "fr"}
+    async with world.client() as client:
+        created = await client.post("/v1/posts", json={"title": "t", "variants": [variant]})
+    shown = created.json()["variants"][0]
+    assert shown["segments"] == segments
+    assert (shown["visibility"], shown["language"], shown["state"]) == ("unlisted", "fr", "waiting")
+
+
+async def test_an_error_behind_keeps_its_reason_field_and_status(world: Any) -> None:
+    at = {"local_time": "2030-06-01T09:30:00", "time_zone": "Mars"}
+    async with world.client() as client:
+        answer = await client.post("/v1/posts", json={**POST, "publish_at": at})
+    problem = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, problem["reason"], problem["field"]) == (400, "INVALID_ZONE", "time_zone")
+
+
+async def test_a_channel_is_connected_listed_and_disconnected(world: Any) -> None:
+    async with world.client() as client:
+        body = {"network": "sandbox", "credentials": {"access_token": "x"}}
+        connected = await client.post("/v1/channels", json=body)
+        assert connected.status_code == 201
+        path = connected.headers["location"]
+        assert (await client.get(path)).json() == connected.json()
+        assert (await client.get("/v1/channels")).json()["channels"] == [connected.json()]
+        assert (await client.delete(path)).json()["state"] == "disconnected"
+    sent = world.behind.publisher.memory.received[0]
+    assert isinstance(sent, publisher_pb.ConnectChannelRequest)
+    assert dict(sent.credentials) == {"access_token": "x"}
+
+
+async def test_a_picture_is_uploaded_as_its_bytes(world: Any) -> None:
+    async with world.client() as client:
+        answer = await client.post("/v1/media", content=b"\x89PNG", headers={"Content-Type": "image/png"})
+    assert (answer.status_code, answer.json()["size"]) == (201, 4)
+
+
+async def test_profiles_keep_their_attributes(world: Any) -> None:
+    attributes = {"city": "Lyon", "age": 34, "score": 0.5, "vip": True, "tags": ["a", "b"], "gone": None}
+    async with world.client() as client:
+        answer = await client.post(
+            "/v1/profiles", json={"profiles": [{"external_id": "crm-17", "attributes": attributes}]}
+        )
+        assert answer.status_code == 200, answer.text
+        profile = answer.json()["profiles"][0]
+        assert profile["attributes"] == attributes
+        assert (await client.get(f"/v1/profiles/{profile['profile_id']}")).json() == profile
+        assert (await client.get("/v1/profiles")).json()["profiles"] == [profile]
+
+
+async def test_a_segment_keeps_its_rule(world: Any) -> None:
+    rule = {
+        "all": [
+            {"attribute": "city", "operator": "eq", "value": "Lyon"},
+            {"not": {"any": [{"attribute": "age", "operator": "lt", "value": 18}]}},
+            {"attribute": "vip", "operator": "present"},
+        ]
+    }
+    async with world.client() as client:
+        created = await client.post("/v1/segments", json={"name": "Lyon", "rule": rule})
+        assert created.status_code == 201, created.text
+        segment = created.json()
+        assert segment["rule"] == rule
+        path = created.headers["location"]
+        assert (await client.get(path)).json() == segment
+        assert (await client.get("/v1/segments")).json()["segments"] == [segment]
+        assert (await client.get(f"{path}/members")).json() == {"profiles": [], "next_page_token": ""}
+        preview = await client.post("/v1/segments/preview", json={"rule": rule, "sample_size": 2})
+        assert preview.json() == {"count": 0, "sample": []}
+    asked = world.behind.audience.memory.received[-1]
+    assert isinstance(asked, audience_pb.PreviewSegmentRequest)
+    assert asked.sample_size == 2
+
+
+async def test_the_numbers_of_a_post_are_told(world: Any) -> None:
+    async with world.client() as client:
+        path = (await client.post("/v1/posts", json=POST)).headers["location"]
+        assert (await client.get(f"{path}/metrics")).json()["totals"] == {"likes": 3}
+        query = {"metric": "likes", "granularity": "day", "start": "2026-03-01T00:00:00+01:00"}
+        series = await client.get(f"{path}/metrics/series", params=query)
+    assert series.json()["points"] == [{"start_time": "2026-03-02T09:00:00Z", "total": 3, "gained": 3}]
+    asked = world.behind.metrics.memory.received[-1]
+    assert isinstance(asked, metrics_pb.GetPostSeriesRequest)
+    assert asked.start_time.ToJsonString() == "2026-02-28T23:00:00Z"
+    assert not asked.HasField("end_time")
+
+
+async def test_the_timeline_puts_both_accounts_in_the_order_of_time(world: Any) -> None:
+    async with world.client() as client:
+        path = (await client.post("/v1/posts", json=POST)).headers["location"]
+        post_id = path.rsplit("/", 1)[1]
+        _put_timeline(world, post_id)
+        timeline = (await client.get(f"{path}/timeline")).json()
+        assert [(entry["subject"], entry["state"]) for entry in timeline["entries"]] == [
+            ("post", "scheduled"),
+            ("delivery", "claimed"),
+            ("delivery", "published"),
+            ("post", "published"),
+        ]
+        assert timeline["complete"]
+        assert timeline["entries"][2]["network_message"] == "ok"
+        world.behind.publisher.memory.down = True
+        partial = (await client.get(f"{path}/timeline")).json()
+    assert (partial["complete"], partial["missing"]) == (False, ["deliveries"])
+    assert [(entry["subject"], entry["state"]) for entry in partial["entries"]] == [
+        ("post", "scheduled"),
+        ("delivery", "published"),
+        ("post", "published"),
+    ]
+
+
+def _put_timeline(world: Any, post_id: str) -> None:
+    def at(second: int) -> dict[str, int]:
+        return {"seconds": 1_770_000_000 + second}
+
+    world.behind.scheduler.timelines[post_id] = [
+        scheduler_pb.TimelineEntry(time=at(1), state="scheduled", cause="api"),
+        scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher", channel_id=CHANNEL_ID),
+        scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher"),
+    ]
+    changes = [
+        publisher_pb.DeliveryChange(time=at(2), state="claimed", cause="worker", attempt=1),
+        publisher_pb.DeliveryChange(time=at(4), state="published", cause="worker", attempt=1, network_message="ok"),
+    ]
+    delivery = publisher_pb.Delivery(
+        delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
+    )
+    world.behind.publisher.deliveries[post_id] = [delivery]
+
+
+async def test_a_person_resolves_an_unknown_delivery(world: Any) -> None:
+    delivery_id = show_id(DELIVERY, new_id())
+    world.behind.publisher.deliveries["x"] = [publisher_pb.Delivery(delivery_id=delivery_id, state="unknown")]
+    async with world.client() as client:
+        answer = await client.post(f"/v1/deliveries/{delivery_id}/resolve", json={"published": True})
+    assert answer.json()["state"] == "published"
+
+
+async def test_the_workspace_is_shown_and_changed(world: Any) -> None:
+    async with world.client() as client:
+        assert (await client.get("/v1/workspace")).json()["missed_after_seconds"] == 600
+        changed = await client.patch("/v1/workspace", json={"missed_after_seconds": 900})
+        assert (changed.json()["name"], changed.json()["missed_after_seconds"]) == ("first", 900)
+        await world.workspace("second")
+        taken = await client.patch("/v1/workspace", json={"name": "second"})
+        assert (taken.status_code, taken.json()["reason"]) == (409, "WORKSPACE_NAME_TAKEN")
+
+
+async def test_another_workspace_sees_nothing_of_it(world: Any) -> None:
+    async with world.client() as client:
+        path = (await client.post("/v1/posts", json=POST)).headers["location"]
+    async with world.client(await world.workspace("second")) as stranger:
+        answer = await stranger.get(path)
+        assert (answer.status_code, answer.json()["reason"]) == (404, "POST_NOT_FOUND")
+        assert (await stranger.get("/v1/posts")).json()["posts"] == []
+
+
+async def test_a_service_that_does_not_answer_is_a_problem_to_try_again(world: Any) -> None:
+    world.behind.scheduler.memory.down = True
+    async with world.client() as client:
+        answer = await client.get("/v1/posts")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "SERVICE_UNAVAILABLE")
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_the_probes_answer_without_a_key(world: Any) -> None:
+    async with world.client("") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
