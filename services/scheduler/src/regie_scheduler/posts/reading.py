@@ -70,13 +70,36 @@ class Page:
     next_page_token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A post that a caller of a workspace asks for."""
+
+    workspace_id: UUID
+    post_id: UUID
+
+
+async def get_posts(session: AsyncSession, wanted: Sequence[Wanted]) -> list[Post | None]:
+    """Returns the posts in the order in which they are wanted, None for what the workspace does not have.
+
+    One round trip; callers that arrive together share it.
+    """
+    rows = await session.execute(
+        _SELECT_WANTED,
+        {
+            "workspace_ids": [one.workspace_id for one in wanted],
+            "post_ids": [one.post_id for one in wanted],
+        },
+    )
+    found = {(row.workspace_id, row.id): _post(row) for row in rows}
+    return [found.get((one.workspace_id, one.post_id)) for one in wanted]
+
+
 async def get_post(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> Post:
     """Returns a post. Raises PostNotFound."""
-    rows = await session.execute(_SELECT_ONE, {"workspace_id": workspace_id, "post_id": post_id})
-    row = rows.one_or_none()
-    if row is None:
+    (post,) = await get_posts(session, [Wanted(workspace_id, post_id)])
+    if post is None:
         raise not_found(post_id)
-    return _post(row)
+    return post
 
 
 async def list_posts(
@@ -148,17 +171,27 @@ def _post(row: Row[Any]) -> Post:
     )
 
 
-_SELECT = """
-    SELECT post.id, title, post.state, publish_local_time, time_zone, publish_time, revision, create_time,
-           update_time, cancel_time, said.contents, said.states, said.remote_ids, said.remote_urls, said.failures
-    FROM post CROSS JOIN LATERAL (
+_COLUMNS = """
+    SELECT post.id, post.workspace_id, title, post.state, publish_local_time, time_zone, publish_time, revision,
+           create_time, update_time, cancel_time, said.contents, said.states, said.remote_ids, said.remote_urls,
+           said.failures
+"""
+_SAID = """
+    CROSS JOIN LATERAL (
         SELECT array_agg(content) AS contents, array_agg(state) AS states, array_agg(remote_id) AS remote_ids,
                array_agg(remote_url) AS remote_urls, array_agg(failure) AS failures
         FROM (SELECT * FROM variant WHERE post_id = post.id ORDER BY position) AS ordered
     ) AS said
-    WHERE post.workspace_id = :workspace_id
 """
-_SELECT_ONE = text(_SELECT + " AND post.id = :post_id")
+_SELECT_WANTED = text(
+    _COLUMNS
+    + """
+    FROM unnest(CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[])) AS wanted (workspace_id, post_id)
+    JOIN post ON post.id = wanted.post_id AND post.workspace_id = wanted.workspace_id
+    """
+    + _SAID
+)
+_SELECT = _COLUMNS + " FROM post " + _SAID + " WHERE post.workspace_id = :workspace_id"
 # One statement for each shape: a plan for "this state or any" could use no index.
 _SELECT_PAGE = {
     (by_state, later): text(

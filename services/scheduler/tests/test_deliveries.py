@@ -1,0 +1,227 @@
+"""What the publisher's events do to a post."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from google.protobuf.message import Message
+from regie.publisher.events.v1.publisher_events_pb2 import (
+    DeliveryCancelled,
+    DeliveryFailed,
+    DeliveryMissed,
+    DeliveryProcessing,
+    DeliveryUnknown,
+    PostPublished,
+)
+from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostFinished
+from regie_chassis import inbox
+from regie_chassis.database import Database
+from regie_chassis.ids import CHANNEL, POST, InvalidId, new_id, show_id
+from regie_chassis.messaging import Event
+from regie_chassis.testing.clock import FakeClock
+from regie_scheduler.due import dispatch_due
+from regie_scheduler.events import SUBSCRIPTIONS
+from regie_scheduler.posts import planning, reading
+from regie_scheduler.posts.planning import Command
+from regie_scheduler.states import PostState
+from regie_scheduler.timeline import Change
+
+SECOND = timedelta(seconds=1)
+
+
+def channels(post: reading.Post) -> list[str]:
+    return [DueVariant.FromString(variant.content).channel_id for variant in post.variants]
+
+
+class Publisher:
+    """Tells the scheduler what became of deliveries, as the consumer would."""
+
+    def __init__(self, database: Database, workspace_id: UUID, clock: FakeClock) -> None:
+        self.database = database
+        self.workspace_id = workspace_id
+        self.clock = clock
+
+    def event(self, message: Message) -> Event[Any]:
+        return Event(new_id(), self.workspace_id, self.clock.now(), message, f"00-{'a' * 32}-{'b' * 16}-01")
+
+    async def tell(self, *messages: Message) -> None:
+        await self.deliver([self.event(message) for message in messages])
+
+    async def deliver(self, events: Sequence[Event[Any]]) -> None:
+        async with self.database.transaction() as session:
+            fresh = await inbox.claim(session, [event.id for event in events])
+            for event in events:
+                if event.id in fresh:
+                    await SUBSCRIPTIONS[type(event.message)](session, [event])
+
+    async def tell_together(self, *messages: Message) -> None:
+        async with self.database.transaction() as session:
+            await SUBSCRIPTIONS[type(messages[0])](session, [self.event(message) for message in messages])
+
+    async def post(self, post: reading.Post) -> reading.Post:
+        async with self.database.reading() as session:
+            return await reading.get_post(session, workspace_id=self.workspace_id, post_id=post.id)
+
+    async def timeline(self, post: reading.Post) -> list[Change]:
+        async with self.database.reading() as session:
+            return await reading.get_timeline(session, workspace_id=self.workspace_id, post_id=post.id)
+
+
+@pytest.fixture
+def publisher(database: Database, workspace_id: UUID, clock: FakeClock) -> Publisher:
+    return Publisher(database, workspace_id, clock)
+
+
+@pytest.fixture
+async def dispatched(database: Database, create: Any, clock: FakeClock) -> reading.Post:
+    """A post on three channels that has left."""
+    post: reading.Post = await create(leaves=SECOND, channels=3)
+    await clock.advance(SECOND)
+    assert await dispatch_due(database, now=clock.now()) == 1
+    return post
+
+
+def ids(post: reading.Post, number: int, *, revision: int = 1) -> dict[str, Any]:
+    return {"post_id": show_id(POST, post.id), "channel_id": channels(post)[number], "revision": revision}
+
+
+def published(post: reading.Post, number: int, **changes: Any) -> PostPublished:
+    return PostPublished(
+        **ids(post, number, **changes), remote_id=f"id{number}", remote_url=f"https://n.example/{number}"
+    )
+
+
+def failed(post: reading.Post, number: int, **changes: Any) -> DeliveryFailed:
+    return DeliveryFailed(
+        **ids(post, number, **changes), kind="content_rejected", source="user", network_message="too\0 long"
+    )
+
+
+async def test_a_post_is_published_when_its_last_delivery_is(
+    publisher: Publisher, dispatched: reading.Post, staged: Any
+) -> None:
+    await publisher.tell(published(dispatched, 0), published(dispatched, 1))
+    assert (await publisher.post(dispatched)).state is PostState.DISPATCHED
+    assert await staged(PostFinished) == []
+    await publisher.tell(published(dispatched, 2))
+    post = await publisher.post(dispatched)
+    assert post.state is PostState.PUBLISHED
+    assert [(one.state, one.remote_id) for one in post.variants] == [("published", f"id{n}") for n in range(3)]
+    (finished,) = await staged(PostFinished)
+    assert (finished.post_id, finished.state) == (show_id(POST, post.id), "published")
+
+
+async def test_a_batch_of_news_is_written_together(publisher: Publisher, dispatched: reading.Post, staged: Any) -> None:
+    await publisher.tell_together(*[published(dispatched, number) for number in (2, 0, 1, 0)])
+    assert (await publisher.post(dispatched)).state is PostState.PUBLISHED
+    assert len(await staged(PostFinished)) == 1
+    assert [c.state for c in await publisher.timeline(dispatched)].count("published") == 4
+
+
+async def test_what_failed_is_told_in_the_networks_own_words(publisher: Publisher, dispatched: reading.Post) -> None:
+    await publisher.tell(published(dispatched, 0), published(dispatched, 1), failed(dispatched, 2))
+    post = await publisher.post(dispatched)
+    assert post.state is PostState.PARTIALLY_PUBLISHED
+    assert (post.variants[2].state, post.variants[2].failure) == ("failed", "too\ufffd long")
+    told = [change for change in await publisher.timeline(dispatched) if change.channel_id]
+    assert told[2].detail == "content_rejected (user): too\ufffd long"
+    assert show_id(CHANNEL, told[2].channel_id) == channels(dispatched)[2]
+    assert (told[2].cause, told[2].trace_id) == ("publisher", "a" * 32)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "state"),
+    [
+        ((DeliveryCancelled, DeliveryCancelled, DeliveryCancelled), PostState.CANCELLED),
+        ((DeliveryMissed, DeliveryMissed, DeliveryMissed), PostState.MISSED),
+        ((DeliveryFailed, DeliveryCancelled, DeliveryMissed), PostState.FAILED),
+        ((PostPublished, DeliveryCancelled, DeliveryCancelled), PostState.PARTIALLY_PUBLISHED),
+        ((PostPublished, DeliveryUnknown, DeliveryProcessing), PostState.DISPATCHED),
+    ],
+)
+async def test_the_deliveries_add_up_to_the_post(
+    publisher: Publisher, dispatched: reading.Post, kinds: tuple[Any, ...], state: PostState, staged: Any
+) -> None:
+    await publisher.tell(*[kind(**ids(dispatched, number)) for number, kind in enumerate(kinds)])
+    assert (await publisher.post(dispatched)).state is state
+    assert [one.state for one in await staged(PostFinished)] == ([] if state is PostState.DISPATCHED else [state])
+
+
+async def test_a_cancelled_post_that_was_partly_out_says_so(
+    publisher: Publisher, dispatched: reading.Post, database: Database, clock: FakeClock, workspace_id: UUID
+) -> None:
+    await publisher.tell(published(dispatched, 0))
+    async with database.transaction() as session:
+        await planning.cancel_post(session, Command(workspace_id, dispatched.id, "", clock.now()))
+    assert (await publisher.post(dispatched)).state is PostState.DISPATCHED
+    await publisher.tell(*[DeliveryCancelled(**ids(dispatched, number)) for number in (1, 2)])
+    assert (await publisher.post(dispatched)).state is PostState.PARTIALLY_PUBLISHED
+
+
+async def test_a_failure_that_turns_out_published_finishes_the_post_anew(
+    publisher: Publisher, dispatched: reading.Post, staged: Any
+) -> None:
+    await publisher.tell(*[failed(dispatched, number) for number in range(3)])
+    await publisher.tell(published(dispatched, 1))
+    assert [one.state for one in await staged(PostFinished)] == ["failed", "partially_published"]
+    assert (await publisher.post(dispatched)).variants[1].failure == ""
+
+
+async def test_late_news_never_leads_back(publisher: Publisher, dispatched: reading.Post, staged: Any) -> None:
+    await publisher.tell(*[published(dispatched, number) for number in range(3)])
+    before = await publisher.post(dispatched)
+    await publisher.tell(
+        failed(dispatched, 0),
+        DeliveryUnknown(**ids(dispatched, 1)),
+        DeliveryProcessing(**ids(dispatched, 2)),
+        DeliveryCancelled(**ids(dispatched, 2)),
+    )
+    assert await publisher.post(dispatched) == before
+    assert len(await staged(PostFinished)) == 1
+
+
+async def test_an_event_delivered_again_changes_nothing(
+    publisher: Publisher, dispatched: reading.Post, staged: Any
+) -> None:
+    events = [publisher.event(published(dispatched, number)) for number in range(3)]
+    for _ in range(10):
+        await publisher.deliver(events)
+    assert len(await staged(PostFinished)) == 1
+    assert len([change for change in await publisher.timeline(dispatched) if change.channel_id]) == 3
+
+
+async def test_news_of_another_revision_workspace_post_or_channel_is_ignored(
+    publisher: Publisher, dispatched: reading.Post, create: Any, database: Database, clock: FakeClock
+) -> None:
+    before = await publisher.post(dispatched)
+    elsewhere = PostPublished(**{**ids(dispatched, 0), "channel_id": show_id(CHANNEL, new_id())})
+    nowhere = PostPublished(**{**ids(dispatched, 0), "post_id": show_id(POST, new_id())})
+    await publisher.tell(published(dispatched, 0, revision=2), elsewhere, nowhere)
+    await Publisher(database, new_id(), clock).tell(published(dispatched, 0))
+    assert await publisher.post(dispatched) == before
+    planned = await create(leaves=SECOND)
+    await publisher.tell(published(planned, 0))
+    assert (await publisher.post(planned)).state is PostState.SCHEDULED
+
+
+async def test_an_event_with_a_broken_id_is_refused_for_the_dead_letters(publisher: Publisher) -> None:
+    with pytest.raises(InvalidId):
+        await publisher.tell(PostPublished(post_id="42", channel_id="43"))
+
+
+async def test_the_last_two_deliveries_told_to_two_replicas_at_once_finish_the_post_once(
+    publisher: Publisher, create: Any, database: Database, clock: FakeClock, staged: Any
+) -> None:
+    posts = [await create(leaves=SECOND, channels=4) for _ in range(10)]
+    await clock.advance(SECOND)
+    await dispatch_due(database, now=clock.now())
+    await asyncio.gather(
+        *[publisher.tell_together(*[published(post, number) for post in posts]) for number in range(4)]
+    )
+    assert {(await publisher.post(post)).state for post in posts} == {PostState.PUBLISHED}
+    assert sorted(one.post_id for one in await staged(PostFinished)) == sorted(show_id(POST, post.id) for post in posts)
