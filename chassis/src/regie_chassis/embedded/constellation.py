@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,12 +31,17 @@ SANDBOX = "sandbox"
 TRACES = "traces"
 
 
+class StartAborted(Exception):
+    """Somebody asked to stop before everything was ready."""
+
+
 class Constellation:
     """Starts, breaks and stops an installation whose data lie in `folder`; a later start finds them again.
 
-    `replicas` says how many of a service run (one when it is not named; of the gateway there is always one) and `env`
-    adds settings by service. `told` hears a line about each step. All methods block; inside an event loop call them
-    through `asyncio.to_thread`.
+    `replicas` says how many of a service run (one when it is not named; of the gateway there is always one), `env`
+    adds settings by service, and `programs` serves one by other arguments to Python than `-m regie_<service> serve`.
+    `told` hears a line about each step; `stopping` ends a start early. All methods block: inside an event loop call
+    them through `asyncio.to_thread`.
     """
 
     def __init__(
@@ -45,19 +51,23 @@ class Constellation:
         services: Sequence[str] = SERVICES,
         replicas: Mapping[str, int] | None = None,
         env: Mapping[str, Mapping[str, str]] | None = None,
+        programs: Mapping[str, Sequence[str]] | None = None,
         ports: Ports | None = None,
         fsync: bool = True,
         told: Callable[[str], None] = lambda _: None,
+        stopping: threading.Event | None = None,
     ) -> None:
         self.folder = Folder(folder)
         self.services = tuple(services)
         self.processes: dict[str, Child] = {}
         """Services, sandbox and trace store by name; the second scheduler is `scheduler-2`."""
         self._replicas = {name: (replicas or {}).get(name, 1) for name in self.services}
-        self._env = dict(env or {})
+        self._env = {name: dict(settings) for name, settings in (env or {}).items()}
+        self._programs = dict(programs or {})
         self._ports = ports or Ports()
         self._fsync = fsync
         self._told = told
+        self._stopping = stopping or threading.Event()
         self._lock: int | None = None
         self._watchdog: Watchdog | None = None
 
@@ -71,7 +81,8 @@ class Constellation:
         self.stop()
 
     def start(self) -> None:
-        """Starts everything and returns once all of it is ready. Raises AlreadyRunning, PortTaken or ChildFailed."""
+        """Starts everything and returns once all of it is ready. Raises AlreadyRunning, PortTaken, ChildFailed
+        or StartAborted."""
         self._lock = self.folder.lock()
         try:
             self._watchdog = Watchdog(keep=[self._lock])
@@ -161,7 +172,15 @@ class Constellation:
 
     def wait_ready(self, service: str, replica: int = 0, *, timeout: float = READY_TIMEOUT) -> None:
         """Waits until a replica is ready. Raises ChildFailed with the end of its log."""
-        self.process(service, replica).wait_until(lambda: self.is_ready(service, replica), timeout=timeout)
+        self._wait(_name(service, replica), lambda: self.is_ready(service, replica), timeout)
+
+    def _wait(self, name: str, ready: Callable[[], bool], timeout: float = READY_TIMEOUT) -> None:
+        def look() -> bool:
+            if self._stopping.is_set():
+                raise StartAborted("stopped before everything was ready")
+            return ready()
+
+        self.processes[name].wait_until(look, timeout=timeout)
 
     def _wire(self, ports: Ports) -> None:
         self.postgres = EmbeddedPostgres(self.folder.path / "postgres", fsync=self._fsync, watchdog=self._watchdog)
@@ -179,8 +198,8 @@ class Constellation:
 
     def _start_servers(self) -> None:
         listen = ["--port", str(self._otlp_port), "--http-port", str(self._traces_port)]
-        self._launch(TRACES, ["regie_chassis.embedded.traces", *listen], {})
-        self._launch(SANDBOX, ["regie_sandbox", "serve"], self._wiring.of_sandbox())
+        self._launch(TRACES, ["-m", "regie_chassis.embedded.traces", *listen], {})
+        self._launch(SANDBOX, ["-m", "regie_sandbox", "serve"], self._wiring.of_sandbox())
         self.nats.start()
         self.postgres.start()
         self._told("PostgreSQL and NATS run")
@@ -198,28 +217,24 @@ class Constellation:
             for done in [together.submit(self._start_service, name) for name in self.services]:
                 done.result()
         sandbox = self._wiring.ports.sandbox
-        self.processes[SANDBOX].wait_until(
-            lambda: answers(sandbox) and http_answers(sandbox, "/healthz"), timeout=READY_TIMEOUT
-        )
-        self.processes[TRACES].wait_until(
-            lambda: answers(self._otlp_port) and http_answers(self._traces_port, "/healthz"), timeout=READY_TIMEOUT
-        )
+        self._wait(SANDBOX, lambda: answers(sandbox) and http_answers(sandbox, "/healthz"))
+        self._wait(TRACES, lambda: answers(self._otlp_port) and http_answers(self._traces_port, "/healthz"))
 
     def _start_service(self, service: str) -> None:
         self._command(service, "migrate")
         replicas = range(self._replicas[service])
         for replica in replicas:
             env = self._wiring.of_service(service, replica) | self._env.get(service, {})
-            self._launch(_name(service, replica), [f"regie_{service}", "serve"], env)
+            self._launch(_name(service, replica), self._programs.get(service, ["-m", f"regie_{service}", "serve"]), env)
         if service == GATEWAY and not self.api_key:
-            self.folder.write_api_key(self._command(service, "bootstrap", "--workspace", WORKSPACE).split()[-1])
+            self.folder.write_api_key(self._command(service, "bootstrap", "--workspace", WORKSPACE, "--show-new-key").split()[-1])
         for replica in replicas:
             self.wait_ready(service, replica)
         self._told(f"{service} is ready")
 
-    def _launch(self, name: str, module: Sequence[str], env: Mapping[str, str]) -> None:
+    def _launch(self, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
         log = self.folder.path / "logs" / f"{name}.log"
-        child = Child(name, [sys.executable, "-m", *module], log=log, env=env, watchdog=self._watchdog)
+        child = Child(name, [sys.executable, *arguments], log=log, env=env, watchdog=self._watchdog)
         self.processes[name] = child
         child.start()
 

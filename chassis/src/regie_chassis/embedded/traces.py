@@ -160,7 +160,7 @@ class TraceServer:
 
 def _pages(store: TraceStore) -> type[BaseHTTPRequestHandler]:
     class Pages(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the standard library's name
+        def do_GET(self) -> None:  # the standard library's name
             status, body = _answer(store, self.path)
             data = json.dumps(body).encode()
             self.send_response(status)

@@ -1,0 +1,92 @@
+# The only entry points. `make help` tells what there is; everything else sets itself up at the first call.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Any Python of 3.11 or later makes the environment: make PYTHON=python3.13 setup
+PYTHON ?= python3
+BUF_VERSION := 1.75.0
+
+BIN := .venv/bin
+STAMP := .venv/.regie-installed
+UV = $$(command -v uv || echo .tools/bin/uv)
+SERVICES := $(notdir $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)))
+PROJECTS := contracts chassis $(addprefix services/,$(SERVICES))
+CODE := chassis services tests tools bench conftest.py
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+# The project's own interpreter, whatever environment the caller is in.
+unexport VIRTUAL_ENV
+
+.PHONY: help setup run demo test test-networks check lint format protos lock bench clean proto-check deploy-check
+
+help: ## Tell what there is
+	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv (done by the other targets on their own)
+
+run: $(STAMP) ## Start everything on this machine until Ctrl-C; REGIE_PORT=8000 REGIE_SANDBOX_PORT=8090
+	@exec $(BIN)/python tools/run.py
+
+demo: $(STAMP) ## Take one post from the REST call to its numbers, and show its trace
+	@exec $(BIN)/python tools/demo.py
+
+test: $(STAMP) ## Run the tests
+	@$(BIN)/python -m pytest -m "not networks" $(ARGS)
+
+test-networks: $(STAMP) ## Install real servers of networks and run the tests against them
+	@$(BIN)/python -m pytest tests/networks -m networks $(ARGS)
+
+check: lint proto-check deploy-check ## Check everything that needs no running service
+	@$(BIN)/python tools/locks.py check
+
+lint: $(STAMP) ## Check form, types and imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(wildcard tools bench) chassis/src $(wildcard services/*/src)
+	@if [ -f .importlinter ]; then $(BIN)/lint-imports; fi
+
+format: $(STAMP) ## Put the code into form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+protos: $(STAMP) ## Generate contracts/ from proto/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
+
+proto-check: $(STAMP) .tools/node_modules/.bin/buf
+	@$(BIN)/python tools/buf.py
+
+deploy-check: $(STAMP)
+	@$(BIN)/python tools/deployment.py
+	@for script in .ci/run $(wildcard deploy/*.sh); do bash -n "$$script"; done
+
+lock: $(STAMP) ## Resolve the dependencies anew and write all requirements.lock
+	@$(BIN)/python tools/locks.py write
+
+.env: $(STAMP) ## Make up the secrets that docker-compose.yml asks for
+	@$(BIN)/python tools/secrets_of_compose.py
+
+bench: $(STAMP) ## Measure, beside a reference in the same run, and write bench/RESULTS.md
+	@$(BIN)/python bench/run.py
+
+clean: ## Remove what was installed and cached; the data of `make run` stay
+	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+
+.tools/bin/uv:
+	@$(PYTHON) -c 'import pip' 2>/dev/null || { echo "pip is missing for $(PYTHON); on Debian: apt-get install python3-pip" >&2; exit 1; }
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv
+
+.tools/node_modules/.bin/buf:
+	@command -v npm >/dev/null || { echo "npm is missing; it installs buf, which checks proto/: https://nodejs.org" >&2; exit 1; }
+	@npm install --silent --no-save --no-package-lock --no-fund --no-audit --prefix .tools @bufbuild/buf@$(BUF_VERSION)
+
+$(STAMP): requirements.lock $(addsuffix /pyproject.toml,$(PROJECTS))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Régie needs Python 3.11 or later; choose one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@command -v uv >/dev/null || $(MAKE) .tools/bin/uv
+	@[ -x $(BIN)/python ] || $(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+	@echo "Installing the dependencies into .venv"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ./,$(PROJECTS))
+	@touch $@

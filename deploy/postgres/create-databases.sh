@@ -1,0 +1,13 @@
+#!/bin/sh
+# Run once by the postgres image on an empty volume: one database and one role for each service.
+set -eu
+
+for service in scheduler publisher audience metrics gateway; do
+  variable=$(echo "$service" | tr '[:lower:]' '[:upper:]')_DATABASE_PASSWORD
+  eval "password=\${$variable:?}"
+  psql -v ON_ERROR_STOP=1 -v name="$service" -v password="$password" --username "$POSTGRES_USER" --dbname postgres <<'SQL'
+CREATE ROLE :"name" LOGIN PASSWORD :'password';
+CREATE DATABASE :"name" OWNER :"name";
+REVOKE CONNECT ON DATABASE :"name" FROM PUBLIC;
+SQL
+done
