@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from google.protobuf.message import Message
 from joserfc.jwk import OKPKey
+from regie.audience.events.v1 import audience_events_pb2
 from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
 from regie_audience.app import build
+from regie_audience.profiles import Profile, ProfileInput, upsert_profiles
+from regie_audience.rules import read
+from regie_audience.segments import Segment, create_segment
 from regie_audience.settings import AudienceSettings
 from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
 from regie_chassis.ids import new_id
-from regie_chassis.messaging import stream_spec
+from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.rpc import open_channel
 from regie_chassis.service import Service
 from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.fixtures import NewDatabase
 from regie_chassis.testing.memory_broker import MemoryBroker
+from sqlalchemy import text
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
@@ -78,3 +84,67 @@ async def stub(service: Service) -> AsyncIterator[AudienceServiceStub]:
     assert service.rpc is not None
     async with open_channel(service.rpc.target) as channel:
         yield AudienceServiceStub(channel)
+
+
+@pytest.fixture
+def say(clock: FakeClock, workspace_id: UUID) -> Callable[..., Envelope]:
+    """Makes the message that carries an event."""
+
+    def make(message: Message, *, workspace: UUID | None = None) -> Envelope:
+        name, owner, event_id = message.DESCRIPTOR.full_name, workspace or workspace_id, new_id()
+        headers = headers_of(name, event_id=event_id, workspace_id=owner, time=clock.now(), traceparent="")
+        return Envelope(subject_of(name, owner), str(event_id), message.SerializeToString(), headers)
+
+    return make
+
+
+@pytest.fixture
+def upsert(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable[..., Awaitable[list[Profile]]]:
+    """Upserts profiles given as external id = attributes."""
+
+    async def run(people: dict[str, dict[str, object]], *, workspace: UUID | None = None) -> list[Profile]:
+        inputs = [ProfileInput(new_id(), external_id, given) for external_id, given in people.items()]
+        async with database.transaction() as session:
+            return await upsert_profiles(
+                session, workspace_id=workspace or workspace_id, inputs=inputs, now=clock.now()
+            )
+
+    return run
+
+
+@pytest.fixture
+def create(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable[..., Awaitable[Segment]]:
+    """Creates a segment of a rule given as data."""
+
+    async def run(name: str, rule: dict[str, object], *, request_id: str = "") -> Segment:
+        async with database.transaction() as session:
+            return await create_segment(
+                session,
+                segment_id=new_id(),
+                workspace_id=workspace_id,
+                request_id=request_id,
+                name=name,
+                rule=read(rule),
+                now=clock.now(),
+            )
+
+    return run
+
+
+@pytest.fixture
+def said(database: Database) -> Callable[[], Awaitable[list[Message]]]:
+    """Returns the events that were staged since the last look, in their order."""
+    seen = 0
+
+    async def look() -> list[Message]:
+        nonlocal seen
+        async with database.reading() as session:
+            rows = (
+                await session.execute(
+                    text("SELECT id, type, payload FROM outbox WHERE id > :seen ORDER BY id"), {"seen": seen}
+                )
+            ).all()
+        seen = rows[-1].id if rows else seen
+        return [getattr(audience_events_pb2, row.type.rsplit(".", 1)[-1]).FromString(row.payload) for row in rows]
+
+    return look
