@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import httpcore2
@@ -18,6 +18,11 @@ import httpx2
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0, pool=5.0)
 LIMITS = httpx2.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=30)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291; the rest holds site-local and other wrapped forms
+_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")  # RFC 9637; older Pythons do not know it
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""All addresses of a host, in the order in which they should be tried."""
 
 
 def is_public(address: str) -> bool:
@@ -29,15 +34,20 @@ def is_public(address: str) -> bool:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
             return wrapped.is_global and not wrapped.is_multicast
+        if ip not in _GLOBAL_UNICAST or ip in _DOCUMENTATION:
+            return False
     return ip.is_global and not ip.is_multicast
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Judges every address before a connection is made to it."""
 
-    def __init__(self, allowed_hosts: frozenset[str]) -> None:
-        self._inner = httpcore2.AnyIOBackend()
+    def __init__(
+        self, allowed_hosts: frozenset[str], *, resolve: Resolve, inner: httpcore2.AsyncNetworkBackend
+    ) -> None:
+        self._inner = inner
         self._allowed = allowed_hosts
+        self._resolve_all = resolve
 
     async def connect_tcp(
         self,
@@ -58,15 +68,17 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     async def _resolve(self, host: str, port: int, timeout: float | None) -> list[str]:
         try:
             async with asyncio.timeout(timeout):
-                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                return await self._resolve_all(host, port)
+        except TimeoutError as error:  # before OSError, whose child it is
+            raise httpcore2.ConnectTimeout(f"{host} was not resolved in time") from error
         except (OSError, UnicodeError) as error:
             raise httpcore2.ConnectError(f"{host} cannot be resolved") from error
-        except TimeoutError as error:
-            raise httpcore2.ConnectTimeout(f"{host} was not resolved in time") from error
-        return [str(entry[4][0]) for entry in found]
 
     async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         raise httpcore2.ConnectError("unix sockets are not connected to")
 
@@ -74,9 +86,26 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-def guarded_client(*, allowed_hosts: Iterable[str] = (), verify: bool = True) -> httpx2.AsyncClient:
-    """Returns a client that connects to public addresses only, plus the named hosts (for a laptop's own sandbox)."""
+async def resolve_by_system(host: str, port: int) -> list[str]:
+    """Resolves as the system does. Raises OSError, or UnicodeError for what can be no name."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+def guarded_client(
+    *,
+    allowed_hosts: Iterable[str] = (),
+    verify: bool = True,
+    resolve: Resolve = resolve_by_system,
+    network: httpcore2.AsyncNetworkBackend | None = None,
+) -> httpx2.AsyncClient:
+    """Returns a client that connects to public addresses only, plus the named hosts (for a laptop's own sandbox).
+
+    `resolve` and `network`, which opens the judged connections, are for tests.
+    """
     transport = httpx2.AsyncHTTPTransport(limits=LIMITS, verify=verify, trust_env=False)
     pool = transport._pool  # noqa: SLF001  # httpx2 offers no argument for the network backend
-    pool._network_backend = _GuardedBackend(frozenset(allowed_hosts))  # noqa: SLF001
+    pool._network_backend = _GuardedBackend(  # noqa: SLF001
+        frozenset(allowed_hosts), resolve=resolve, inner=network or httpcore2.AnyIOBackend()
+    )
     return httpx2.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
