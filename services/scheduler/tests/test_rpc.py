@@ -1,0 +1,257 @@
+"""The scheduler as its callers see it: over gRPC, with an identity, as `build` puts it together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostFinished
+from regie.scheduler.v1 import scheduler_service_pb2 as pb
+from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from regie_chassis.clock import SystemClock
+from regie_chassis.database import Database
+from regie_chassis.identity import Caller, Signer, new_key
+from regie_chassis.ids import API_KEY, CHANNEL, POST, new_id, show_id
+from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
+from regie_chassis.rpc import RemoteError, call, open_channel
+from regie_chassis.service import Service
+from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_chassis.testing.waiting import until
+from regie_scheduler.app import build
+from regie_scheduler.settings import SchedulerSettings
+from sqlalchemy import text
+
+KEY = new_key()
+Call = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def memory_broker() -> MemoryBroker:
+    return MemoryBroker()
+
+
+@pytest.fixture
+async def service(database: Database, memory_broker: MemoryBroker) -> AsyncIterator[Service]:
+    settings = SchedulerSettings(
+        database_url=database.url, identity_public_key=json.dumps(KEY.as_dict(private=False)), drain_seconds=10
+    )
+    service = build(settings, broker=memory_broker)
+    async with service.app:
+        yield service
+
+
+@pytest.fixture
+async def ask(service: Service, workspace_id: UUID) -> AsyncIterator[Call]:
+    """Calls a method by name as a member of the test's workspace, or of another."""
+    assert service.rpc
+    signer = Signer(KEY)
+
+    async def run(method: str, request: Message, *, workspace: UUID | None = None, identity: str | None = None) -> Any:
+        caller = Caller(workspace or workspace_id, show_id(API_KEY, new_id()))
+        token = signer.sign(caller, now=SystemClock().now()) if identity is None else identity
+        return await call(getattr(stub, method), request, identity=token)
+
+    async with open_channel(service.rpc.target) as channel:
+        stub: Any = SchedulerServiceStub(channel)
+        yield run
+
+
+def variant(words: str = "hello", **changes: Any) -> pb.Variant:
+    return pb.Variant(
+        **{"channel_id": show_id(CHANNEL, new_id()), "segments": [pb.Segment(text=words)], "language": "en", **changes}
+    )
+
+
+def soon(span: timedelta) -> dict[str, str]:
+    return {
+        "publish_local_time": (SystemClock().now() + span).replace(tzinfo=None).isoformat(),
+        "time_zone": "Etc/UTC",
+    }
+
+
+async def test_a_post_goes_its_whole_way(ask: Call, workspace_id: UUID, memory_broker: MemoryBroker) -> None:
+    await memory_broker.ensure_stream(stream_spec("publisher"))
+    said = variant()
+    request = pb.CreatePostRequest(request_id="r1", title="spring", variants=[said])
+    post = (await ask("CreatePost", request)).post
+    assert (post.state, post.revision, post.variants[0].segments[0].text) == (pb.POST_STATE_DRAFT, 1, "hello")
+    assert (await ask("CreatePost", request)).post == post
+    post = (await ask("EditPost", pb.EditPostRequest(post_id=post.post_id, title="summer", revision=1))).post
+    assert (post.title, post.revision) == ("summer", 2)
+    time = soon(timedelta(milliseconds=150))
+    post = (await ask("SchedulePost", pb.SchedulePostRequest(post_id=post.post_id, **time))).post
+    assert (post.state, post.publish_local_time) == (pb.POST_STATE_SCHEDULED, time["publish_local_time"])
+
+    async def due() -> Any:
+        return next((one for one in sent(memory_broker, PostDue)), None)
+
+    message = await until(due)
+    assert (message.post_id, message.revision, message.variants[0].channel_id) == (post.post_id, 2, said.channel_id)
+    await memory_broker.publish([told(workspace_id, PostPublished(
+        post_id=post.post_id, channel_id=said.channel_id, revision=2, remote_id="r", remote_url="https://n.example/r"
+    ))])  # fmt: skip
+
+    async def finished() -> bool:
+        return bool(sent(memory_broker, PostFinished))
+
+    await until(finished)
+    post = (await ask("GetPost", pb.GetPostRequest(post_id=post.post_id))).post
+    assert (post.state, post.variants[0].state) == (pb.POST_STATE_PUBLISHED, pb.VARIANT_STATE_PUBLISHED)
+    assert post.variants[0].remote_url == "https://n.example/r"
+    timeline = await ask("GetPostTimeline", pb.GetPostTimelineRequest(post_id=post.post_id))
+    assert [(one.state, one.cause) for one in timeline.entries] == [
+        ("draft", "api"),
+        ("draft", "api"),
+        ("scheduled", "api"),
+        ("dispatched", "due"),
+        ("published", "publisher"),
+        ("published", "publisher"),
+    ]
+    assert timeline.entries[4].channel_id == said.channel_id
+
+
+async def test_posts_are_listed_and_cancelled(ask: Call) -> None:
+    posts = [
+        (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()], **soon(timedelta(hours=1))))).post
+        for _ in range(3)
+    ]
+    cancelled = (await ask("CancelPost", pb.CancelPostRequest(post_id=posts[0].post_id))).post
+    assert (cancelled.state, cancelled.variants[0].state) == (
+        pb.POST_STATE_CANCELLED,
+        pb.VARIANT_STATE_CANCELLED,
+    )
+    page = await ask("ListPosts", pb.ListPostsRequest(page_size=1, state=pb.POST_STATE_SCHEDULED))
+    assert [post.post_id for post in page.posts] == [posts[2].post_id]
+    page = await ask(
+        "ListPosts",
+        pb.ListPostsRequest(page_size=1, state=pb.POST_STATE_SCHEDULED, page_token=page.next_page_token),
+    )
+    assert ([post.post_id for post in page.posts], page.next_page_token) == ([posts[1].post_id], "")
+
+
+GONE = show_id(POST, new_id())
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "reason", "status", "field"),
+    [
+        ("CreatePost", pb.CreatePostRequest(), "INVALID_POST", 400, "variants"),
+        (
+            "CreatePost",
+            pb.CreatePostRequest(variants=[variant("")]),
+            "INVALID_POST",
+            400,
+            "variants[0].segments[0].text",
+        ),
+        (
+            "CreatePost",
+            pb.CreatePostRequest(variants=[variant()], publish_local_time="2030-01-01T10:00", time_zone="Mars"),
+            "INVALID_ZONE",
+            400,
+            "time_zone",
+        ),
+        (
+            "CreatePost",
+            pb.CreatePostRequest(variants=[variant()], publish_local_time="2020-01-01T10:00", time_zone="UTC"),
+            "TIME_IN_PAST",
+            422,
+            "publish_local_time",
+        ),
+        (
+            "CreatePost",
+            pb.CreatePostRequest(variants=[variant()], publish_local_time="2029-03-25T02:30", time_zone="Europe/Paris"),
+            "NONEXISTENT_TIME",
+            422,
+            "publish_local_time",
+        ),
+        (
+            "CreatePost",
+            pb.CreatePostRequest(variants=[variant()], time_zone="UTC"),
+            "INVALID_TIME",
+            400,
+            "publish_local_time",
+        ),
+        ("GetPost", pb.GetPostRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
+        ("GetPost", pb.GetPostRequest(post_id="42"), "INVALID_ID", 400, "post_id"),
+        ("EditPost", pb.EditPostRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
+        ("CancelPost", pb.CancelPostRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
+        ("GetPostTimeline", pb.GetPostTimelineRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
+        ("ListPosts", pb.ListPostsRequest(page_token="forged"), "INVALID_PAGE_TOKEN", 400, "page_token"),
+        ("ListPosts", pb.ListPostsRequest(page_size=-1), "INVALID_PAGE_SIZE", 400, "page_size"),
+        ("ListPosts", pb.ListPostsRequest(state=99), "INVALID_STATE", 400, "state"),  # type: ignore[arg-type]
+    ],
+)
+async def test_what_cannot_be_done_is_answered_with_its_reason(
+    ask: Call, method: str, request_: Message, reason: str, status: int, field: str
+) -> None:
+    with pytest.raises(RemoteError) as caught:
+        await ask(method, request_)
+    assert (caught.value.reason, caught.value.http_status, caught.value.field) == (reason, status, field)
+
+
+async def test_conflicts_say_what_the_post_is(ask: Call) -> None:
+    post = (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]))).post
+    with pytest.raises(RemoteError) as caught:
+        await ask("EditPost", pb.EditPostRequest(post_id=post.post_id, revision=7, title="x"))
+    assert (caught.value.reason, caught.value.grpc_code) == ("REVISION_CONFLICT", grpc.StatusCode.FAILED_PRECONDITION)
+    await ask("CancelPost", pb.CancelPostRequest(post_id=post.post_id))
+    with pytest.raises(RemoteError, match="cancelled") as caught:
+        await ask("SchedulePost", pb.SchedulePostRequest(post_id=post.post_id, **soon(timedelta(hours=1))))
+    assert (caught.value.reason, caught.value.http_status) == ("POST_STATE_CONFLICT", 409)
+
+
+async def test_another_workspaces_post_looks_like_none(ask: Call) -> None:
+    post = (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]))).post
+    with pytest.raises(RemoteError) as caught:
+        await ask("GetPost", pb.GetPostRequest(post_id=post.post_id), workspace=new_id())
+    assert caught.value.reason == "POST_NOT_FOUND"
+
+
+async def test_nobody_is_answered_without_an_identity(ask: Call) -> None:
+    with pytest.raises(RemoteError) as caught:
+        await ask("ListPosts", pb.ListPostsRequest(), identity="forged")
+    assert caught.value.http_status == 401
+
+
+async def test_the_service_answers_again_after_its_connections_were_cut(ask: Call, database: Database) -> None:
+    post = (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]))).post
+    async with database.reading() as session:
+        await session.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+    async def answered() -> bool:
+        try:
+            return bool(await ask("GetPost", pb.GetPostRequest(post_id=post.post_id)))
+        except RemoteError as error:
+            if error.retryable:
+                return False
+            raise
+
+    await until(answered)
+
+
+def sent(broker: MemoryBroker, kind: type[Message]) -> list[Any]:
+    name = kind.DESCRIPTOR.full_name
+    return [
+        kind.FromString(envelope.payload)
+        for stream in broker._streams.values()
+        for envelope in stream.messages
+        if envelope.headers["ce-type"] == name
+    ]
+
+
+def told(workspace_id: UUID, message: Message) -> Envelope:
+    event_id, name = new_id(), message.DESCRIPTOR.full_name
+    headers = headers_of(name, event_id=event_id, workspace_id=workspace_id, time=SystemClock().now(), traceparent="")
+    return Envelope(subject_of(name, workspace_id), str(event_id), message.SerializeToString(), headers)
