@@ -39,6 +39,8 @@ class Batcher(Generic[Item, Result]):
             batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
             try:
                 results = await self._write([item for item, _ in batch])
+                if len(results) != len(batch):
+                    raise ValueError(f"{len(batch)} items and {len(results)} results")
             except Exception as error:  # noqa: BLE001  # broad: handed on to every waiter
                 for _, future in batch:
                     if not future.done():
