@@ -25,6 +25,7 @@ help: ## Tell what there is
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv (done by the other targets on their own)
+	@:
 
 run: $(STAMP) ## Start everything on this machine until Ctrl-C; REGIE_PORT=8000 REGIE_SANDBOX_PORT=8090
 	@exec $(BIN)/python tools/run.py
@@ -75,7 +76,7 @@ clean: ## Remove what was installed and cached; the data of `make run` stay
 
 .tools/bin/uv:
 	@$(PYTHON) -c 'import pip' 2>/dev/null || { echo "pip is missing for $(PYTHON); on Debian: apt-get install python3-pip" >&2; exit 1; }
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools --root-user-action=ignore uv
 
 .tools/node_modules/.bin/buf:
 	@command -v npm >/dev/null || { echo "npm is missing; it installs buf, which checks proto/: https://nodejs.org" >&2; exit 1; }

@@ -18,21 +18,6 @@ from regie_chassis.embedded.environment import Ports, PortTaken
 from regie_chassis.embedded.folder import AlreadyRunning
 from regie_chassis.embedded.supervisor import Supervisor
 
-ROOT = Path(__file__).resolve().parent.parent
-GATEWAY_PORT = 8000
-SANDBOX_PORT = 8090
-
-
-def folder() -> Path:
-    """Returns where the data lie."""
-    return Path(os.environ.get("REGIE_FOLDER", ROOT / ".regie"))
-
-
-def ports() -> Ports:
-    """Returns the ports that people know."""
-    gateway, sandbox = os.environ.get("REGIE_PORT"), os.environ.get("REGIE_SANDBOX_PORT")
-    return Ports(int(gateway or GATEWAY_PORT), int(sandbox or SANDBOX_PORT))
-
 
 def _say(line: str) -> None:
     print(line, flush=True)
@@ -73,8 +58,11 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
+    folder = Path(os.environ.get("REGIE_FOLDER", ".regie"))
     began = time.monotonic()
-    constellation = Constellation(folder(), ports=ports(), told=lambda line: _say(f"  {line}"), stopping=stopping)
+    constellation = Constellation(
+        folder, ports=Ports.from_environment(), told=lambda line: _say(f"  {line}"), stopping=stopping
+    )
     first = not constellation.api_key
     _say("Starting Régie")
     try:

@@ -227,7 +227,9 @@ class Constellation:
             env = self._wiring.of_service(service, replica) | self._env.get(service, {})
             self._launch(_name(service, replica), self._programs.get(service, ["-m", f"regie_{service}", "serve"]), env)
         if service == GATEWAY and not self.api_key:
-            self.folder.write_api_key(self._command(service, "bootstrap", "--workspace", WORKSPACE, "--show-new-key").split()[-1])
+            self.folder.write_api_key(
+                self._command(service, "bootstrap", "--workspace", WORKSPACE, "--show-new-key").split()[-1]
+            )
         for replica in replicas:
             self.wait_ready(service, replica)
         self._told(f"{service} is ready")

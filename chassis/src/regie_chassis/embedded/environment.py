@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from regie_chassis.embedded.children import answers, free_port
 from regie_chassis.embedded.folder import Folder, Secrets
 
+GATEWAY_PORT = 8000
+SANDBOX_PORT = 8090
 GATEWAY = "gateway"
 BEHIND = ("scheduler", "publisher", "audience", "metrics")
 SERVICES = (*BEHIND, GATEWAY)
@@ -24,6 +27,12 @@ class Ports:
 
     gateway: int = 0
     sandbox: int = 0
+
+    @classmethod
+    def from_environment(cls) -> Ports:
+        """Returns REGIE_PORT and REGIE_SANDBOX_PORT, or 8000 and 8090."""
+        gateway, sandbox = os.environ.get("REGIE_PORT"), os.environ.get("REGIE_SANDBOX_PORT")
+        return cls(int(gateway or GATEWAY_PORT), int(sandbox or SANDBOX_PORT))
 
     def settle(self) -> Ports:
         """Returns ports that are free now. Raises PortTaken for a fixed one that is not."""
