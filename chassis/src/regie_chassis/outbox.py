@@ -159,7 +159,10 @@ class Relay:
                 log.warning("relay.waits_for_broker", error=str(error))
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
             except Exception as error:
-                if not is_outage(error) and not isinstance(error, asyncpg.PostgresConnectionError):
+                # InterfaceError: the lock's own connection was found closed before it was used.
+                if not is_outage(error) and not isinstance(
+                    error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError
+                ):
                     raise
                 log.warning("relay.waits_for_database", error=type(error).__name__)
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
