@@ -67,7 +67,7 @@ def test_the_stored_form_reads_as_the_variant_of_the_api() -> None:
         (said(channel_id=""), "channel_id"),
         (said(channel_id=show_id(POST, new_id())), "channel_id"),
         (said(segments=[]), "segments"),
-        (said(segments=FINE.segments * 26), "segments"),
+        (said(segments=[*FINE.segments] * 26), "segments"),
         (said(segments=[Segment("", [])]), "segments[0].text"),
         (said(segments=[*FINE.segments, Segment(" \n", [])]), "segments[1].text"),
         (said(segments=[Segment("a" * (MOST_TEXT + 1), [])]), "segments[0].text"),

@@ -11,6 +11,7 @@ from uuid import UUID
 import grpc
 import pytest
 from google.protobuf.message import Message
+from pydantic import SecretStr
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostFinished
 from regie.scheduler.v1 import scheduler_service_pb2 as pb
@@ -40,7 +41,9 @@ def memory_broker() -> MemoryBroker:
 @pytest.fixture
 async def service(database: Database, memory_broker: MemoryBroker) -> AsyncIterator[Service]:
     settings = SchedulerSettings(
-        database_url=database.url, identity_public_key=json.dumps(KEY.as_dict(private=False)), drain_seconds=10
+        database_url=SecretStr(database.url),
+        identity_public_key=SecretStr(json.dumps(KEY.as_dict(private=False))),
+        drain_seconds=10,
     )
     service = build(settings, broker=memory_broker)
     async with service.app:
