@@ -34,6 +34,7 @@ class Gateway(Service):
 
     http: HttpServer | None = None
     application: Application | None = None
+    authenticator: Authenticator | None = None
     closings: tuple[Closing, ...] = ()
     """What is open even where the app was never started."""
 
@@ -83,5 +84,6 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         subscriptions=subscribed,
         http=http,
         application=application,
+        authenticator=authenticator,
         closings=closings,
     )

@@ -78,7 +78,7 @@ def fingerprint(secret: bytes, *parts: bytes) -> bytes:
 def request_id(workspace_id: UUID, key: str, mark: bytes) -> UUID:
     """Returns the id under which the services behind know the request; the same for every try of it."""
     digest = hashlib.sha256(workspace_id.bytes + mark + key.encode()).digest()
-    return UUID(bytes=digest[:16], version=8)
+    return UUID(bytes=digest[:16], version=5)
 
 
 async def claim(

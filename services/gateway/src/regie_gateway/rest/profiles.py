@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Request, Response
 from google.protobuf.struct_pb2 import Struct, Value
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from regie.audience.v1 import audience_service_pb2 as pb
 
 from regie_gateway.rest.edge import call_of, reply
@@ -19,14 +19,14 @@ operations = Operations("profiles")
 LARGEST = 2**53  # beyond, a double does not tell neighbours apart
 
 
-def _exact(number: int) -> int:
-    if abs(number) > LARGEST:
+def _exact(number: Any) -> Any:
+    if isinstance(number, int) and abs(number) > LARGEST:
         raise ValueError("give whole numbers up to 2^53, or a text")
     return number
 
 
 Text = Annotated[str, Field(max_length=10_000)]
-Number = Annotated[int, AfterValidator(_exact)] | float
+Number = Annotated[int | float, BeforeValidator(_exact)]
 Fact = Text | bool | Number | Annotated[list[Text], Field(max_length=100)] | None
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 

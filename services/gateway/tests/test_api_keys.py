@@ -1,0 +1,149 @@
+"""Keys: what they open, what they do not, and how they end."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+from typing import Any, get_args
+
+import pytest
+from regie.gateway.events.v1.gateway_events_pb2 import ApiKeyCreated, ApiKeyRevoked
+from regie_chassis.ids import new_id
+from regie_gateway import api_keys, authentication
+from regie_gateway.bootstrap import bootstrap
+from regie_gateway.housekeeping import Housekeeping
+from regie_gateway.rest import api_keys as rest_api_keys
+from regie_gateway.rest.application import PARTS
+from sqlalchemy import text
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Basic eDp5", "regie_x_y"])
+async def test_without_a_key_there_is_a_challenge(world: Any, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    async with world.client("") as client:
+        answer = await client.get("/v1/posts", headers=headers)
+    assert (answer.status_code, answer.json()["reason"]) == (401, "MISSING_API_KEY")
+    assert answer.headers["www-authenticate"] == 'Bearer realm="regie"'
+
+
+def wrong_tokens(token: str) -> list[str]:
+    mark, key, secret = token.split("_")
+    stranger = api_keys.show_token(new_id(), secret)
+    wrong_secret = "0" * 64 if secret[0] != "0" else "1" * 64
+    return ["x", "regie__", f"{mark}_{key}_", f"{mark}_{key}_{wrong_secret}", stranger, f"{token}_", "x" * 5000]
+
+
+async def test_a_wrong_key_opens_nothing(world: Any) -> None:
+    async with world.client() as client:
+        for token in wrong_tokens(world.token):
+            answer = await client.get("/v1/workspace", headers={"Authorization": f"Bearer {token}"})
+            assert (answer.status_code, answer.json()["reason"]) == (401, "INVALID_API_KEY"), token
+            assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+
+
+async def test_a_missing_scope_is_named(world: Any) -> None:
+    async with world.client(await world.key("posts:read")) as client:
+        assert (await client.get("/v1/posts")).status_code == 200
+        answer = await client.post("/v1/posts", json={})
+    assert (answer.status_code, answer.json()["reason"]) == (403, "MISSING_SCOPE")
+    assert "posts:write" in answer.json()["detail"]
+
+
+async def test_every_operation_asks_for_a_scope_that_exists(world: Any) -> None:
+    everything = [operation for part in PARTS for operation in part.all]
+    without = {operation.id for operation in everything if operation.scope is None}
+    assert without == {"get_workspace"}
+    assert {operation.scope for operation in everything} - {None} == set(api_keys.SCOPES)
+    assert get_args(rest_api_keys.Scope) == api_keys.SCOPES
+    assert all(inspect.iscoroutinefunction(operation.endpoint) for operation in everything)
+
+
+async def test_a_key_hands_out_no_more_than_it_holds(world: Any) -> None:
+    async with world.client(await world.key("keys:manage", "posts:read")) as client:
+        more = await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read", "posts:write"]})
+        assert (more.status_code, more.json()["reason"]) == (403, "SCOPE_NOT_HELD")
+        less = await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read"]})
+    async with world.client(less.json()["api_key"]) as made:
+        assert (await made.get("/v1/posts")).status_code == 200
+
+
+async def test_a_revoked_key_opens_nothing_and_both_facts_are_said(world: Any) -> None:
+    async with world.client() as client:
+        made = (await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read"]})).json()
+        async with world.client(made["api_key"]) as other:
+            assert (await other.get("/v1/posts")).status_code == 200
+            assert (await client.delete(f"/v1/api-keys/{made['api_key_id']}")).status_code == 204
+            assert (await client.delete(f"/v1/api-keys/{made['api_key_id']}")).status_code == 204
+            assert (await other.get("/v1/posts")).status_code == 401
+    async with world.database.reading() as session:
+        rows = await session.execute(text("SELECT type, payload FROM outbox ORDER BY id"))
+        said = [(row.type.rsplit(".", 1)[1], row.payload) for row in rows]
+    assert [name for name, _ in said] == ["WorkspaceUpdated", "ApiKeyCreated", "ApiKeyCreated", "ApiKeyRevoked"]
+    assert ApiKeyCreated.FromString(said[2][1]).scopes == ["posts:read"]
+    assert ApiKeyRevoked.FromString(said[3][1]).api_key_id == made["api_key_id"]
+
+
+async def test_a_key_revoked_by_another_replica_is_honoured_for_five_seconds_at_most(world: Any) -> None:
+    async with world.client() as client:
+        assert (await client.get("/v1/workspace")).status_code == 200
+        async with world.database.transaction() as session:
+            await session.execute(text("UPDATE api_key SET revoke_time = now()"))
+        await world.clock.advance(authentication.LAST)
+        assert (await client.get("/v1/workspace")).status_code == 401
+    assert timedelta(seconds=5) >= authentication.LAST
+
+
+async def test_another_workspaces_key_cannot_be_revoked(world: Any) -> None:
+    async with world.client() as client, world.client(await world.workspace("second")) as other:
+        key = (await client.get("/v1/api-keys")).json()["api_keys"][0]
+        answer = await other.delete(f"/v1/api-keys/{key['api_key_id']}")
+        assert (answer.status_code, answer.json()["reason"]) == (404, "API_KEY_NOT_FOUND")
+        assert (await client.get("/v1/workspace")).status_code == 200
+
+
+async def test_keys_are_listed_page_by_page_without_secrets(world: Any) -> None:
+    async with world.client() as client:
+        for _ in range(4):
+            await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read"]})
+        seen: list[str] = []
+        token = ""
+        while True:
+            page = (await client.get("/v1/api-keys", params={"page_size": 2, "page_token": token})).json()
+            seen += [key["api_key_id"] for key in page["api_keys"]]
+            assert all("api_key" not in key and "secret_hash" not in key for key in page["api_keys"])
+            token = page["next_page_token"]
+            if not token:
+                break
+    assert len(seen) == len(set(seen)) == 5
+    assert seen == sorted(seen, reverse=True)
+
+
+async def test_the_use_of_a_key_is_noted(world: Any) -> None:
+    async with world.client() as client:
+        assert (await client.get("/v1/api-keys")).json()["api_keys"][0]["last_used_time"] is None
+        authenticator = world.gateway.authenticator
+        await Housekeeping(world.database, authenticator, world.clock).keep_house()
+        assert (await client.get("/v1/api-keys")).json()["api_keys"][0]["last_used_time"] is not None
+
+
+async def test_bootstrap_makes_a_workspace_once(world: Any) -> None:
+    again = await bootstrap(world.database, world.clock, name="first", new_key=False)
+    assert (again.created, again.api_key) == (False, None)
+    more = await bootstrap(world.database, world.clock, name="first", new_key=True)
+    assert not more.created
+    assert more.api_key not in {None, world.token}
+    async with world.client(more.api_key) as client:
+        assert (await client.get("/v1/workspace")).json()["name"] == "first"
+
+
+async def test_a_key_that_calls_too_often_is_told_when_to_come_back(make_world: Any, clock: Any) -> None:
+    world = await make_world(clock, rate_per_second=2, rate_burst=3)
+    async with world.client() as client:
+        answers = [await client.get("/v1/workspace") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        refused = answers[-1]
+        assert refused.json()["reason"] == "RATE_LIMITED"
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["ratelimit"] == '"key";r=0;t=1'
+        await clock.advance(timedelta(seconds=1))
+        assert [(await client.get("/v1/workspace")).status_code for _ in range(3)] == [200, 200, 429]
