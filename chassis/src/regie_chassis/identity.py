@@ -84,7 +84,7 @@ class Verifier:
             issued = datetime.fromtimestamp(int(claims["iat"]), tz=now.tzinfo) - LEEWAY
             caller = Caller(parse_id(WORKSPACE, claims["ws"]), str(claims["sub"]))
             genuine = claims["iss"] == ISSUER and claims["aud"] == AUDIENCE
-        except (JoseError, KeyError, TypeError, ValueError, RegieError) as error:
+        except (JoseError, KeyError, TypeError, ValueError, OverflowError, RegieError) as error:
             raise InvalidIdentity("the call's identity cannot be verified; call through the gateway") from error
         if not genuine or not issued <= now < expires:
             raise InvalidIdentity("the call's identity has expired or is meant for another system")
