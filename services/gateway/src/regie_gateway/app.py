@@ -35,6 +35,7 @@ class Gateway(Service):
     http: HttpServer | None = None
     application: Application | None = None
     authenticator: Authenticator | None = None
+    feed: Feed | None = None
     closings: tuple[Closing, ...] = ()
     """What is open even where the app was never started."""
 
@@ -85,5 +86,6 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         http=http,
         application=application,
         authenticator=authenticator,
+        feed=feed,
         closings=closings,
     )
