@@ -99,31 +99,46 @@ class BodyLimit:
             return
         limit = self._limits.get(scope["path"], self._limit)
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not declared.isdigit() or int(declared) > limit:
+        # Ten digits are more than any limit, and int() refuses thousands of them.
+        if not declared.isdigit() or len(declared) > 10 or int(declared) > limit:
             await _refuse(limit, scope, receive, send)
             return
-        seen = 0
-        started = False
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise RequestTooLarge(f"the body is larger than {limit} bytes; send less")
-            return message
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        body = _Counted(limit, receive, send)
         try:
-            await self._app(scope, counted, watched)
+            await self._app(scope, body.receive, body.send)
         except RequestTooLarge:
-            if started:
+            if body.answered:
                 raise
+        if body.too_large and not body.answered:
             await _refuse(limit, scope, receive, send)
+
+
+class _Counted:
+    """A request's body while it is read; an answer to a body that was cut is held back, since ours follows."""
+
+    def __init__(self, limit: int, receive: Receive, send: Send) -> None:
+        self._limit = limit
+        self._receive = receive
+        self._send = send
+        self._seen = 0
+        self.answered = False
+
+    @property
+    def too_large(self) -> bool:
+        return self._seen > self._limit
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self.too_large:
+            raise RequestTooLarge(f"the body is larger than {self._limit} bytes; send less")
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.too_large and not self.answered:
+            return  # a framework calls the torn body malformed
+        self.answered = True
+        await self._send(message)
 
 
 async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
