@@ -21,6 +21,7 @@ from regie_chassis.telemetry import tracer
 CONNECT_TIMEOUT = 5.0  # seconds
 COMMAND_TIMEOUT = 15.0  # seconds; without it a black hole hangs a query for ever
 POOL_TIMEOUT = 10.0  # seconds
+QUERY_CANCELED = "57014"
 
 BeforeCommit = Callable[[AsyncSession], Awaitable[None]]
 AfterCommit = Callable[[], None]
@@ -38,6 +39,7 @@ class Database:
             pool_timeout=POOL_TIMEOUT,
             pool_pre_ping=False,
             pool_recycle=1800,
+            hide_parameters=True,  # errors are logged and kept with dead letters; content and secrets are not
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": COMMAND_TIMEOUT,
@@ -90,11 +92,15 @@ def after_commit(session: AsyncSession, act: AfterCommit) -> None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """True when the database could not be reached or went away, as opposed to refusing a statement."""
+    """True when the database could not be reached or went away, as opposed to refusing a statement.
+
+    A statement that the server cancelled (57014: its own timeout, or an operator) was refused: were it an outage, an
+    event whose handling always takes too long would be tried for ever and hold up all others.
+    """
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     if isinstance(error, InterfaceError | OperationalError | PoolTimeoutError | OSError | TimeoutError):
         return True
     # asyncpg's own words for a server that is starting, stopping or out of connections (class 57 and 53).
     state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
-    return state[:2] in {"57", "53", "08"}
+    return state[:2] in {"57", "53", "08"} and state != QUERY_CANCELED
