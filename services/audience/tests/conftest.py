@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -21,11 +22,13 @@ from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
+from regie_chassis.outbox import IDLE
 from regie_chassis.rpc import open_channel
 from regie_chassis.service import Service
 from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.fixtures import NewDatabase
 from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_chassis.testing.waiting import LOOK_EVERY
 from sqlalchemy import text
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
@@ -76,6 +79,15 @@ async def service(
     service = build(settings, clock=clock, broker=memory_broker)
     async with service.app:
         yield service
+        ticking = asyncio.create_task(_tick(clock))
+    ticking.cancel()
+
+
+async def _tick(clock: FakeClock) -> None:
+    """Lets time go on while the service drains: its relay looks up from a wait of its own only when that ends."""
+    while True:
+        await clock.advance(IDLE)
+        await asyncio.sleep(LOOK_EVERY)
 
 
 @pytest.fixture

@@ -1,0 +1,212 @@
+"""A person who reacts to a post is a profile, counted once for each reaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated, SegmentEntered
+from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
+from regie_audience.events import subscriptions
+from regie_audience.profiles import Profile, list_profiles
+from regie_chassis.consumer import Consumer
+from regie_chassis.database import Database
+from regie_chassis.ids import CHANNEL, POST, new_id, show_id
+from regie_chassis.messaging import Envelope
+from regie_chassis.retry import RetryPolicy
+from regie_chassis.service import Service
+from regie_chassis.testing.clock import FakeClock
+from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_chassis.testing.waiting import until
+from sqlalchemy import text
+
+FAN = {"comparison": {"attribute": "engagement_count", "operator": "ge", "value": 3}}
+
+
+@pytest.fixture
+def consumer(database: Database, memory_broker: MemoryBroker, clock: FakeClock) -> Consumer:
+    """A consumer without patience, which the test moves by hand."""
+    return Consumer(
+        "audience",
+        "publisher",
+        subscriptions(clock),
+        database=database,
+        broker=memory_broker,
+        clock=clock,
+        policy=RetryPolicy(max_attempts=1),
+    )
+
+
+@pytest.fixture
+def seen(clock: FakeClock) -> Callable[..., EngagementObserved]:
+    """Makes an engagement; whatever is left out is plain."""
+
+    def make(**fields: object) -> EngagementObserved:
+        given = {
+            "post_id": show_id(POST, new_id()),
+            "channel_id": show_id(CHANNEL, new_id()),
+            "network": "sandbox",
+            "actor_id": "7",
+            "actor_handle": "ada",
+            "kind": "like",
+            "observe_time": clock.now(),
+            **fields,
+        }
+        return EngagementObserved(**given)
+
+    return make
+
+
+@pytest.fixture
+def deliver(consumer: Consumer, memory_broker: MemoryBroker) -> Callable:
+    """Publishes messages and lets the consumer handle one batch."""
+
+    async def run(*envelopes: Envelope) -> None:
+        await memory_broker.publish(envelopes)
+        await consumer.handle(await memory_broker.fetch(consumer.spec, 100, timedelta(0)))
+
+    return run
+
+
+async def _profiles(database: Database, workspace_id: UUID) -> dict[str, Profile]:
+    async with database.reading() as session:
+        page = await list_profiles(session, workspace_id=workspace_id, size=200, token="")
+    return {one.external_id: one for one in page.items}
+
+
+async def test_a_reaction_makes_a_profile(
+    deliver: Callable, seen: Callable, say: Callable, database: Database, workspace_id: UUID
+) -> None:
+    await deliver(say(seen()))
+
+    (found,) = (await _profiles(database, workspace_id)).values()
+    assert found.external_id == "sandbox:7"
+    assert found.attributes == {
+        "network": "sandbox",
+        "handle": "ada",
+        "last_engagement_kind": "like",
+        "last_engagement_time": "2026-03-02T09:00:00.000000+00:00",
+        "engagement_count": 1,
+    }
+
+
+async def test_reactions_add_up_within_a_batch_and_across_batches(
+    deliver: Callable, seen: Callable, say: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+) -> None:
+    await deliver(say(seen()), say(seen(actor_id="8")), say(seen(kind="reply")))
+    await clock.advance(timedelta(minutes=1))
+    await deliver(say(seen(kind="quote", actor_handle="ada.new")))
+
+    found = await _profiles(database, workspace_id)
+    assert {name: one.attributes["engagement_count"] for name, one in found.items()} == {
+        "sandbox:7": 3,
+        "sandbox:8": 1,
+    }
+    assert found["sandbox:7"].attributes["last_engagement_kind"] == "quote"
+    assert found["sandbox:7"].attributes["handle"] == "ada.new"
+
+
+async def test_a_late_reaction_counts_and_is_not_taken_for_the_last(
+    deliver: Callable, seen: Callable, say: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+) -> None:
+    await deliver(say(seen(kind="reply")))
+    await deliver(say(seen(kind="like", observe_time=clock.now() - timedelta(seconds=1), actor_handle="old")))
+
+    found = (await _profiles(database, workspace_id))["sandbox:7"].attributes
+    assert (found["engagement_count"], found["last_engagement_kind"], found["handle"]) == (2, "reply", "ada")
+
+
+async def test_a_reaction_delivered_ten_times_counts_once(
+    deliver: Callable,
+    seen: Callable,
+    say: Callable,
+    said: Callable,
+    database: Database,
+    workspace_id: UUID,
+    consumer: Consumer,
+    memory_broker: MemoryBroker,
+) -> None:
+    await memory_broker.publish([say(seen())])
+    received = await memory_broker.fetch(consumer.spec, 100, timedelta(0))
+
+    for _ in range(10):
+        await consumer.handle(received)
+
+    assert (await _profiles(database, workspace_id))["sandbox:7"].attributes["engagement_count"] == 1
+    assert [type(event) for event in await said()] == [ProfileUpdated]
+
+
+async def test_segments_follow_reactions(
+    deliver: Callable, seen: Callable, say: Callable, said: Callable, create: Callable
+) -> None:
+    await create("fans", FAN)
+    await deliver(say(seen()), say(seen()))
+    assert [type(event) for event in await said()] == [ProfileUpdated]
+
+    await deliver(say(seen()))
+
+    assert [type(event) for event in await said()] == [ProfileUpdated, SegmentEntered]
+
+
+async def test_reactions_in_two_workspaces_stay_apart(
+    deliver: Callable, seen: Callable, say: Callable, database: Database, workspace_id: UUID
+) -> None:
+    other = new_id()
+    await deliver(say(seen()), say(seen(), workspace=other), say(seen(), workspace=other))
+
+    counts = [
+        (await _profiles(database, one))["sandbox:7"].attributes["engagement_count"] for one in (workspace_id, other)
+    ]
+    assert counts == [1, 2]
+
+
+async def test_what_people_wrote_themselves_does_not_break_the_count(
+    deliver: Callable, seen: Callable, say: Callable, upsert: Callable, database: Database, workspace_id: UUID
+) -> None:
+    await upsert({"sandbox:7": {"engagement_count": "many", "last_engagement_time": 5.0, "vip": True}})
+
+    await deliver(say(seen()))
+
+    found = (await _profiles(database, workspace_id))["sandbox:7"].attributes
+    assert (found["engagement_count"], found["vip"]) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"network": ""},
+        {"actor_id": ""},
+        {"actor_id": "a\nb"},
+        {"actor_id": "a" * 600},
+        {"kind": "poke"},
+        {"observe_time": Timestamp(seconds=10**17)},
+    ],
+)
+async def test_a_reaction_that_cannot_be_read_is_set_aside_and_its_neighbours_go_on(
+    deliver: Callable,
+    seen: Callable,
+    say: Callable,
+    database: Database,
+    workspace_id: UUID,
+    wrong: dict[str, object],
+) -> None:
+    await deliver(say(seen(actor_id="1")), say(seen(**wrong)), say(seen(actor_id="2")))
+
+    assert set(await _profiles(database, workspace_id)) == {"sandbox:1", "sandbox:2"}
+    async with database.reading() as session:
+        assert (await session.execute(text("SELECT count(*) FROM dead_letter"))).scalar_one() == 1
+
+
+async def test_the_running_service_reads_reactions_and_tells_the_world(
+    service: Service, memory_broker: MemoryBroker, seen: Callable, say: Callable, workspace_id: UUID
+) -> None:
+    await memory_broker.publish([say(seen())])
+
+    async def told() -> int:
+        return (await memory_broker.stream_state("regie_audience")).last_seq
+
+    await until(lambda: _profiles(service.database, workspace_id))
+    assert await until(told) == 1

@@ -1,0 +1,253 @@
+"""The edge: who may ask, what comes back, and what bad input is told, for every RPC."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct, Value
+from regie.audience.v1 import audience_service_pb2 as pb
+from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
+from regie_audience.paging import show_token
+from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
+from regie_chassis.rpc import RemoteError, call
+
+Ask = Callable[..., Any]
+
+ADULT = pb.Rule(comparison=pb.Comparison(attribute="age", operator="ge", value=Value(number_value=18)))
+
+
+def _struct(**attributes: object) -> Struct:
+    struct = Struct()
+    struct.update(attributes)
+    return struct
+
+
+def _input(external_id: str, **attributes: object) -> pb.ProfileInput:
+    return pb.ProfileInput(external_id=external_id, attributes=_struct(**attributes))
+
+
+@pytest.fixture
+def ask(stub: AudienceServiceStub, sign: Callable[[UUID], str], workspace_id: UUID) -> Ask:
+    """Calls an RPC by its request's name, as somebody of the test's workspace unless told otherwise."""
+
+    async def run(request: Message, *, workspace: UUID | None = None) -> Any:
+        method = getattr(stub, request.DESCRIPTOR.name.removesuffix("Request"))
+        return await call(method, request, identity=sign(workspace or workspace_id))
+
+    return run
+
+
+async def test_profiles_go_in_and_come_out_as_they_were(ask: Ask) -> None:
+    inputs = [_input("b", city="Lyon", age=31, vip=True, tags=["x", "y"]), _input("a")]
+
+    made = (await ask(pb.UpsertProfilesRequest(request_id="r", profiles=inputs))).profiles
+
+    assert [one.external_id for one in made] == ["b", "a"]
+    assert made[0].attributes == inputs[0].attributes
+    assert made[0].create_time == made[0].update_time
+    assert (await ask(pb.GetProfileRequest(profile_id=made[0].profile_id))).profile == made[0]
+    assert list((await ask(pb.ListProfilesRequest(page_size=5))).profiles) == sorted(
+        made, key=lambda one: one.profile_id, reverse=True
+    )
+
+
+async def test_null_removes_an_attribute(ask: Ask) -> None:
+    await ask(pb.UpsertProfilesRequest(profiles=[_input("a", city="Lyon", age=3)]))
+
+    (after,) = (await ask(pb.UpsertProfilesRequest(profiles=[_input("a", city=None)]))).profiles
+
+    assert after.attributes == _struct(age=3)
+
+
+async def test_a_segment_is_made_read_listed_previewed_and_its_members_shown(ask: Ask) -> None:
+    people = [_input("old", age=40), _input("young", age=3)]
+    made = (await ask(pb.UpsertProfilesRequest(profiles=people))).profiles
+    rule = pb.Rule(
+        all=pb.RuleList(
+            rules=[
+                ADULT,
+                pb.Rule(
+                    **{
+                        "not": pb.Rule(
+                            any=pb.RuleList(
+                                rules=[
+                                    pb.Rule(comparison=pb.Comparison(attribute="city", operator="present")),
+                                    pb.Rule(
+                                        comparison=pb.Comparison(
+                                            attribute="vip", operator="eq", value=Value(bool_value=True)
+                                        )
+                                    ),
+                                ]
+                            )
+                        )
+                    }
+                ),
+            ]
+        )
+    )
+
+    preview = await ask(pb.PreviewSegmentRequest(rule=rule))
+    segment = (await ask(pb.CreateSegmentRequest(request_id="r", name="adults", rule=rule))).segment
+
+    assert (preview.count, list(preview.sample)) == (1, [made[0]])
+    assert (segment.name, segment.member_count, segment.rule) == ("adults", 1, rule)
+    assert (await ask(pb.GetSegmentRequest(segment_id=segment.segment_id))).segment == segment
+    assert list((await ask(pb.ListSegmentsRequest())).segments) == [segment]
+    members = await ask(pb.ListSegmentMembersRequest(segment_id=segment.segment_id))
+    assert (list(members.profiles), members.next_page_token) == ([made[0]], "")
+    assert (await ask(pb.CreateSegmentRequest(request_id="r", name="adults", rule=rule))).segment == segment
+
+
+async def test_pages_follow_their_tokens(ask: Ask) -> None:
+    for n in range(3):
+        await ask(pb.CreateSegmentRequest(name=f"s{n}", rule=ADULT))
+
+    first = await ask(pb.ListSegmentsRequest(page_size=2))
+    second = await ask(pb.ListSegmentsRequest(page_size=2, page_token=first.next_page_token))
+
+    assert [one.name for one in first.segments] == ["s2", "s1"]
+    assert ([one.name for one in second.segments], second.next_page_token) == (["s0"], "")
+
+
+async def test_another_workspace_sees_and_touches_nothing(ask: Ask) -> None:
+    other = new_id()
+    (mine,) = (await ask(pb.UpsertProfilesRequest(profiles=[_input("a", age=40)]))).profiles
+    segment = (await ask(pb.CreateSegmentRequest(request_id="r", name="adults", rule=ADULT))).segment
+
+    for request, reason in (
+        (pb.GetProfileRequest(profile_id=mine.profile_id), "PROFILE_NOT_FOUND"),
+        (pb.GetSegmentRequest(segment_id=segment.segment_id), "SEGMENT_NOT_FOUND"),
+        (pb.ListSegmentMembersRequest(segment_id=segment.segment_id), "SEGMENT_NOT_FOUND"),
+    ):
+        with pytest.raises(RemoteError) as refused:
+            await ask(request, workspace=other)
+        assert (refused.value.reason, refused.value.http_status) == (reason, 404)
+    assert await ask(pb.ListProfilesRequest(), workspace=other) == pb.ListProfilesResponse()
+    assert await ask(pb.ListSegmentsRequest(), workspace=other) == pb.ListSegmentsResponse()
+    assert await ask(pb.PreviewSegmentRequest(rule=ADULT), workspace=other) == pb.PreviewSegmentResponse()
+    (theirs,) = (await ask(pb.UpsertProfilesRequest(profiles=[_input("a", age=50)]), workspace=other)).profiles
+    assert theirs.profile_id != mine.profile_id
+    made = (await ask(pb.CreateSegmentRequest(request_id="r", name="adults", rule=ADULT), workspace=other)).segment
+    assert (made.segment_id != segment.segment_id, made.member_count) == (True, 1)
+    assert (await ask(pb.GetSegmentRequest(segment_id=segment.segment_id))).segment.member_count == 1
+
+
+def _token(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x",
+        "%%%%",
+        "ü",
+        _token(b"profiles:"),
+        _token(b"profiles:" + b"\x00" * 15),
+        show_token("other", new_id()),
+    ],
+)
+@pytest.mark.parametrize("kind", [pb.ListProfilesRequest, pb.ListSegmentsRequest, pb.ListSegmentMembersRequest])
+async def test_a_forged_page_token_is_refused(ask: Ask, kind: type[Any], token: str) -> None:
+    request = kind(page_token=token)
+    if kind is pb.ListSegmentMembersRequest:
+        request.segment_id = show_id(SEGMENT, new_id())
+
+    with pytest.raises(RemoteError) as refused:
+        await ask(request)
+
+    assert (refused.value.reason, refused.value.field) == ("INVALID_PAGE_TOKEN", "page_token")
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "field"),
+    [
+        (pb.UpsertProfilesRequest(), "INVALID_PROFILE", "profiles"),
+        (pb.UpsertProfilesRequest(profiles=[_input(str(n)) for n in range(1001)]), "INVALID_PROFILE", "profiles"),
+        (pb.UpsertProfilesRequest(profiles=[_input("a"), _input("a")]), "INVALID_PROFILE", "profiles[1].external_id"),
+        (pb.UpsertProfilesRequest(profiles=[_input("")]), "INVALID_PROFILE", "profiles[0].external_id"),
+        (pb.UpsertProfilesRequest(profiles=[_input("a", b={"c": 1})]), "INVALID_PROFILE", "profiles[0].attributes.b"),
+        (pb.UpsertProfilesRequest(profiles=[_input("a", b=[1])]), "INVALID_PROFILE", "profiles[0].attributes.b"),
+        (
+            pb.UpsertProfilesRequest(profiles=[_input("a", b=float("nan"))]),
+            "INVALID_PROFILE",
+            "profiles[0].attributes.b",
+        ),
+        (pb.GetProfileRequest(), "INVALID_ID", "profile_id"),
+        (pb.GetProfileRequest(profile_id=show_id(SEGMENT, new_id())), "INVALID_ID", "profile_id"),
+        (pb.GetProfileRequest(profile_id=show_id(PROFILE, new_id())), "PROFILE_NOT_FOUND", "profile_id"),
+        (pb.ListProfilesRequest(page_size=-1), "INVALID_PAGE_SIZE", "page_size"),
+        (pb.ListProfilesRequest(page_size=201), "INVALID_PAGE_SIZE", "page_size"),
+        (pb.CreateSegmentRequest(name="a"), "INVALID_RULE", "rule"),
+        (pb.CreateSegmentRequest(rule=ADULT), "INVALID_SEGMENT", "name"),
+        (pb.CreateSegmentRequest(name="a", rule=ADULT, request_id="r" * 201), "INVALID_SEGMENT", "request_id"),
+        (pb.GetSegmentRequest(segment_id="seg_"), "INVALID_ID", "segment_id"),
+        (pb.GetSegmentRequest(segment_id=show_id(SEGMENT, new_id())), "SEGMENT_NOT_FOUND", "segment_id"),
+        (pb.ListSegmentsRequest(page_size=1000), "INVALID_PAGE_SIZE", "page_size"),
+        (pb.PreviewSegmentRequest(), "INVALID_RULE", "rule"),
+        (pb.PreviewSegmentRequest(rule=ADULT, sample_size=51), "INVALID_PAGE_SIZE", "sample_size"),
+        (pb.ListSegmentMembersRequest(segment_id="a"), "INVALID_ID", "segment_id"),
+        (
+            pb.ListSegmentMembersRequest(segment_id=show_id(SEGMENT, new_id()), page_size=-5),
+            "INVALID_PAGE_SIZE",
+            "page_size",
+        ),
+    ],
+)
+async def test_bad_input_is_told_what_is_wrong_with_it(ask: Ask, request_: Message, reason: str, field: str) -> None:
+    with pytest.raises(RemoteError) as refused:
+        await ask(request_)
+
+    assert (refused.value.reason, refused.value.field) == (reason, field)
+    assert refused.value.http_status in {400, 404}
+
+
+async def test_a_rule_far_too_deep_is_refused(ask: Ask) -> None:
+    rule = pb.Rule()
+    rule.CopyFrom(ADULT)
+    for _ in range(40):
+        outer = pb.Rule()
+        getattr(outer, "not").CopyFrom(rule)
+        rule = outer
+
+    with pytest.raises(RemoteError) as refused:
+        await ask(pb.PreviewSegmentRequest(rule=rule))
+
+    assert (refused.value.reason, refused.value.field) == ("INVALID_RULE", "rule" + ".not" * 10)
+
+
+async def test_a_taken_name_is_a_conflict(ask: Ask) -> None:
+    await ask(pb.CreateSegmentRequest(name="adults", rule=ADULT))
+
+    with pytest.raises(RemoteError) as refused:
+        await ask(pb.CreateSegmentRequest(name="adults", rule=ADULT))
+
+    assert (refused.value.reason, refused.value.http_status) == ("SEGMENT_NAME_TAKEN", 409)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pb.UpsertProfilesRequest(),
+        pb.GetProfileRequest(),
+        pb.ListProfilesRequest(),
+        pb.CreateSegmentRequest(),
+        pb.GetSegmentRequest(),
+        pb.ListSegmentsRequest(),
+        pb.PreviewSegmentRequest(),
+        pb.ListSegmentMembersRequest(),
+    ],
+    ids=lambda request: request.DESCRIPTOR.name,
+)
+async def test_a_call_without_identity_is_refused(stub: AudienceServiceStub, request_: Message) -> None:
+    method = getattr(stub, request_.DESCRIPTOR.name.removesuffix("Request"))
+
+    with pytest.raises(RemoteError) as refused:
+        await call(method, request_, identity="")
+
+    assert refused.value.reason == "INVALID_IDENTITY"
