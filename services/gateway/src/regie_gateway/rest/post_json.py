@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 from regie.scheduler.v1 import scheduler_service_pb2 as pb
 
 from regie_gateway.rest.fields import Body, ChannelRef, MediaRef, View, show_time
@@ -30,6 +30,10 @@ VARIANT_STATES: dict[int, str] = {
     number: name.removeprefix("VARIANT_STATE_").lower() for name, number in pb.VariantState.items()
 }
 VARIANT_STATES[0] = "waiting"
+ONE_FORM: list[JsonValue] = [
+    {"required": ["text"], "properties": {"text": {"type": "string"}, "segments": {"type": "null"}}},
+    {"required": ["segments"], "properties": {"segments": {"type": "array"}, "text": {"type": "null"}}},
+]
 
 
 class AttachmentBody(Body):
@@ -48,6 +52,8 @@ class PartBody(Body):
 
 class VariantBody(Body):
     """What is said on one channel: `segments`, or `text` for a plain post."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": ONE_FORM})
 
     channel_id: ChannelRef
     text: str | None = Field(default=None, max_length=20_000)
@@ -68,7 +74,9 @@ class PublishAt(Body):
     local_time: str = Field(
         pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?$", examples=["2030-06-01T09:30:00"]
     )
-    time_zone: str = Field(min_length=1, max_length=64, examples=["Europe/Paris"])
+    time_zone: str = Field(
+        max_length=64, pattern="^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$", examples=["Europe/Paris"]
+    )
 
 
 class CreatePost(Body):
