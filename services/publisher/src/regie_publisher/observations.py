@@ -82,10 +82,9 @@ class _Next:
     failures: int
 
 
-async def plan(session: AsyncSession, notes: Sequence[Note], *, now: datetime) -> None:
-    """Plans the readings of posts that are being recorded as published. Repeatable."""
-    firsts = [(note, note.held.remotes[0] if note.held.remotes else note.outcome.remote) for note in notes]
-    known = [(note, first) for note, first in firsts if first is not None and first.id]
+async def plan(session: AsyncSession, published: Sequence[tuple[Note, Remote | None]], *, now: datetime) -> None:
+    """Plans the readings of posts that are being recorded, each with its first segment. Repeatable."""
+    known = [(note, first) for note, first in published if first is not None and first.id]
     if not known:
         return
     await session.execute(

@@ -25,6 +25,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher import channels
+from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import LEASE, Held, Note, Outcome, State
 from regie_publisher.deliveries.judging import source_of
 from regie_publisher.observations import plan
@@ -36,13 +37,13 @@ log = structlog.get_logger()
 async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime) -> list[bool]:
     """Writes outcomes down and says them. Returns for each whether its delivery was still held."""
     rows = await session.execute(_RECORD, _columns(notes, now))
-    written: set[UUID] = set(rows.scalars())
+    written = {row.id: Remote(row.first_id, row.first_url) if row.first_id is not None else None for row in rows}
     kept = [note for note in notes if note.held.id in written]
     for note in notes:
         if note.held.id not in written:
             log.warning("delivery.fenced_off", delivery=show_id(DELIVERY, note.held.id), fence=note.held.fence)
     for note in kept:
-        message = _event_of(note.held, note.outcome, now)
+        message = _event_of(note.held, note.outcome, written[note.held.id], now)
         if message is not None:
             stage(
                 session,
@@ -52,7 +53,8 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
                 time=now,
                 traceparent=note.traceparent,
             )
-    await plan(session, [note for note in kept if note.outcome.state is State.PUBLISHED], now=now)
+    published = [note for note in kept if note.outcome.state is State.PUBLISHED]
+    await plan(session, [(note, written[note.held.id]) for note in published], now=now)
     await _act_on_channels(session, kept, now)
     count_outcomes(session, kept)
     return [note.held.id in written for note in notes]
@@ -101,7 +103,7 @@ async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: da
             )
 
 
-def _event_of(held: Held, outcome: Outcome, now: datetime) -> Message | None:
+def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime) -> Message | None:
     if not outcome.announce:
         return None
     ids = {
@@ -111,7 +113,6 @@ def _event_of(held: Held, outcome: Outcome, now: datetime) -> Message | None:
     }
     match outcome.state:
         case State.PUBLISHED:
-            first = held.remotes[0] if held.remotes else outcome.remote
             publish_time = Timestamp()
             publish_time.FromDatetime(now)
             return PostPublished(
@@ -200,7 +201,8 @@ _RECORD = text(
             tries = CASE WHEN w.remote_id IS NULL THEN coalesce(w.tries, d.tries) ELSE 0 END
         FROM wanted AS w
         WHERE d.id = w.id AND d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
-        RETURNING d.id, d.attempt, w.state, w.cause, w.message, w.trace_id
+        RETURNING d.id, d.attempt, d.remote_ids[1] AS first_id, d.remote_urls[1] AS first_url, w.state, w.cause,
+            w.message, w.trace_id
     ), ended AS (
         UPDATE attempt AS a SET end_time = :now, outcome = moved.state, network_message = moved.message
         FROM moved WHERE a.delivery_id = moved.id AND a.number = moved.attempt AND moved.state <> 'publishing'
@@ -208,6 +210,6 @@ _RECORD = text(
         INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
         SELECT id, :now, state, cause, attempt, message, trace_id FROM moved
     )
-    SELECT id FROM moved
+    SELECT id, first_id, first_url FROM moved
     """
 )

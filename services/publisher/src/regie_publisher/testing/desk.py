@@ -24,10 +24,14 @@ from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.messaging import Event
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.channels import connect_channel
 from regie_publisher.deliveries.attempts import Attempts
+from regie_publisher.deliveries.claims import Capacity, claim_pending
+from regie_publisher.deliveries.delivery import Held
+from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.intake import on_post_cancelled, on_post_due
 from regie_publisher.deliveries.ledger import Ledger
 from regie_publisher.deliveries.pursuit import Pursuit
@@ -52,6 +56,7 @@ class Desk:
     worker: Worker
     pursuit: Pursuit
     observer: Observer
+    attempts: Attempts
     accounts: Accounts
     ledger: Ledger
     library: Library
@@ -120,9 +125,27 @@ class Desk:
 
     async def work(self) -> None:
         """Claims what is due and finishes it."""
-        while await self.worker.claim():
-            pass
-        await self.worker.finish()
+        while True:
+            if await self.worker.claim():
+                continue
+            await self.worker.finish()
+            if not await self.worker.claim():
+                return
+
+    async def claim_only(self, session: AsyncSession) -> list[Held]:
+        """Claims in the session and begins nothing, as a worker that ends at once."""
+        return await claim_pending(session, worker="dead", capacity=Capacity(50, 50, {}), now=self.clock.now())
+
+    async def attempt(self, held: Held) -> None:
+        """Makes an attempt at a delivery that was claimed."""
+        await self.accounts.open([held.channel_id])
+        await self.attempts.make(held)
+
+    async def publish_only(self, held: Held) -> None:
+        """Makes the call and forgets the answer."""
+        await self.accounts.open([held.channel_id])
+        draft = await draft_of(held, accounts=self.accounts, library=self.library)
+        await self.connector.publish(draft, len(held.remotes))
 
     async def sweep(self) -> int:
         """Takes back expired leases."""
@@ -183,4 +206,17 @@ def open_desk(
         wake=worker.wake.set,
     )
     observer = Observer(database, connectors=connectors, accounts=accounts, clock=clock)
-    return Desk(database, connector, clock, keyring, worker, pursuit, observer, accounts, ledger, library, workspace_id)
+    return Desk(
+        database,
+        connector,
+        clock,
+        keyring,
+        worker,
+        pursuit,
+        observer,
+        attempts,
+        accounts,
+        ledger,
+        library,
+        workspace_id,
+    )

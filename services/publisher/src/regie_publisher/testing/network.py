@@ -66,7 +66,7 @@ class FakeConnector:
     """So many checks still say that it is processing."""
     retry_after: timedelta = timedelta(seconds=30)
     prepares: bool = False
-    prepare_errors: deque[Exception] = field(default_factory=deque)
+    prepare_errors: dict[str, Exception] = field(default_factory=dict)
     before_publish: Callable[[Draft, int], Awaitable[None]] | None = None
     """Runs at the beginning of each publish, before any effect."""
     after_publish: Callable[[Draft, int], Awaitable[None]] | None = None
@@ -98,8 +98,8 @@ class FakeConnector:
             if name in draft.handles:
                 continue
             self.calls.append((f"prepare {name}", draft.segments[0].key))
-            if self.prepare_errors:
-                raise self.prepare_errors.popleft()
+            if name in self.prepare_errors:
+                raise self.prepare_errors.pop(name)
             await save_handle(name, f"handle of {name}")
             draft.handles[name] = f"handle of {name}"
 
