@@ -45,7 +45,8 @@ def run_environment(metadata: MetaData) -> None:
     connection: Connection = context.config.attributes["connection"]
     context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
     with context.begin_transaction():
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        # For the session, not LOCAL: each migration is a transaction of its own.
+        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
         context.run_migrations()
 
 

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from regie_chassis import inbox
+from regie_chassis.database import Database
+from regie_chassis.ids import new_id
+from regie_chassis.messaging import stream_spec
+from regie_chassis.testing.clock import START
+from sqlalchemy import text
+
+
+async def test_an_event_is_new_once_even_when_it_is_claimed_twice_in_one_call(database: Database) -> None:
+    first, second = new_id(), new_id()
+    async with database.transaction() as session:
+        assert await inbox.claim(session, [first, first]) == {first}
+        assert await inbox.claim(session, []) == set()
+    async with database.transaction() as session:
+        assert await inbox.claim(session, [first, second]) == {second}
+
+
+async def test_a_claim_is_forgotten_with_its_transaction(database: Database) -> None:
+    event = new_id()
+    async with database.transaction() as session:
+        await inbox.claim(session, [event])
+        await session.rollback()
+    async with database.transaction() as session:
+        assert await inbox.claim(session, [event]) == {event}
+
+
+async def test_only_events_older_than_any_stream_are_forgotten(database: Database) -> None:
+    old, kept, limit = new_id(), new_id(), START - inbox.KEEP
+    async with database.transaction() as session:
+        await session.execute(
+            text("INSERT INTO inbox VALUES (:old, :long_ago), (:kept, :limit)"),
+            {
+                "old": old,
+                "long_ago": START - inbox.KEEP - timedelta(seconds=1),
+                "kept": kept,
+                "limit": START - inbox.KEEP,
+            },
+        )
+        await inbox.purge(session, now=START)
+        assert await inbox.claim(session, [old, kept]) == {old}
+
+
+def test_the_inbox_remembers_longer_than_a_stream_keeps_its_messages() -> None:
+    assert stream_spec("scheduler").max_age < inbox.KEEP
