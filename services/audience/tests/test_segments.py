@@ -12,11 +12,13 @@ from google.protobuf.message import Message
 from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated, SegmentEntered, SegmentLeft
 from regie_audience.announcements import Announcements
 from regie_audience.memberships import announce_entries
+from regie_audience.profiles import ProfileInput, upsert_profiles
 from regie_audience.rules import read
 from regie_audience.segments import (
     InvalidSegment,
     RequestIdReused,
     SegmentNameTaken,
+    create_segment,
     get_segment,
     list_segment_members,
     list_segments,
@@ -161,6 +163,45 @@ async def test_the_loop_says_what_a_filling_left(
     assert isinstance(event, SegmentEntered)
     stopping.set()
     await loop
+
+
+async def _someone_waits_for_a_lock(database: Database) -> bool:
+    async with database.reading() as session:
+        rows = await session.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        return bool(rows.scalar_one())
+
+
+async def test_a_filling_waits_for_a_change_under_way_and_does_not_miss_it(
+    upsert: Callable, create: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+) -> None:
+    async with database.transaction() as session:
+        inputs = [ProfileInput(new_id(), "u", {"age": 20.0})]
+        await upsert_profiles(session, workspace_id=workspace_id, inputs=inputs, now=clock.now())
+        making = asyncio.create_task(create("adults", ADULT))
+        await until(lambda: _someone_waits_for_a_lock(database), timeout=5)
+
+    segment = await making
+    assert (segment.member_count, await _members(database, workspace_id, segment.id)) == (1, {"u"})
+
+
+async def test_a_change_waits_for_a_filling_under_way_and_finds_its_segment(
+    upsert: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+) -> None:
+    async with database.transaction() as session:
+        segment = await create_segment(
+            session,
+            segment_id=new_id(),
+            workspace_id=workspace_id,
+            request_id="",
+            name="adults",
+            rule=read(ADULT),
+            now=clock.now(),
+        )
+        changing = asyncio.create_task(upsert({"u": {"age": 20.0}}))
+        await until(lambda: _someone_waits_for_a_lock(database), timeout=5)
+
+    await changing
+    assert await _members(database, workspace_id, segment.id) == {"u"}
 
 
 async def test_segments_made_while_profiles_change_miss_and_double_nobody(
