@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from regie_chassis.clock import Clock
@@ -40,11 +39,11 @@ async def new_desk(database: Database, connector: FakeConnector, clock: FakeCloc
     made: list[Desk] = []
 
     def make(
-        *, own_clock: Clock | None = None, in_flight: int = 50, channel_in_flight: int = 50, own: Any = None
+        *, own_clock: Clock | None = None, in_flight: int = 50, channel_in_flight: int = 50, on: Database | None = None
     ) -> Desk:
         desk = open_desk(
-            database,
-            own or connector,
+            on or database,
+            connector,
             own_clock or clock,
             keyring=keyring,
             workspace_id=workspace_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.channels import connect_channel
+from regie_publisher.connectors.connector import ConnectorError
 from regie_publisher.deliveries.attempts import Attempts
 from regie_publisher.deliveries.claims import Capacity, claim_pending
 from regie_publisher.deliveries.delivery import Held
@@ -146,6 +148,19 @@ class Desk:
         await self.accounts.open([held.channel_id])
         draft = await draft_of(held, accounts=self.accounts, library=self.library)
         await self.connector.publish(draft, len(held.remotes))
+
+    async def publish_only_quietly(self, held: Held) -> None:
+        """Makes the call and forgets whatever came of it."""
+        with suppress(ConnectorError, RuntimeError):
+            await self.publish_only(held)
+
+    async def forget(self) -> None:
+        """Begins anew: no deliveries, an empty network."""
+        async with self.database.transaction() as session:
+            await session.execute(
+                text("TRUNCATE delivery, attempt, delivery_change, cancellation, poll, outbox, channel")
+            )
+        self.connector.reset()
 
     async def sweep(self) -> int:
         """Takes back expired leases."""

@@ -150,6 +150,11 @@ class FakeConnector:
         wanted = {remote.id for remote in remotes}
         return [one for one in self.seen if one.remote_id in wanted]
 
+    def reset(self) -> None:
+        """Forgets everything."""
+        for memory in (self.script, self.posts, self.calls, self.finds, self._processing):
+            memory.clear()
+
     def published(self, verb: str = "publish") -> list[str]:
         """The keys of all calls of a verb, in order."""
         return [key for called, key in self.calls if called == verb]

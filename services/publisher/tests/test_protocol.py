@@ -1,0 +1,173 @@
+"""The protocol against random misfortune: whatever the network and the workers do, no post is visible twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
+from regie_chassis.database import Database
+from regie_chassis.testing.clock import FakeClock
+from regie_publisher.connectors.connector import CannotTell, Draft
+from regie_publisher.testing.desk import Desk, NewDesk
+from regie_publisher.testing.network import Play
+from sqlalchemy.ext.asyncio import AsyncSession
+
+END = {"published", "failed", "missed", "cancelled"}
+PLAYS = st.lists(st.sampled_from(list(Play)), max_size=12)
+NAMES = ["work", "work both", "sweep", "find", "check", "advance", "lease", "die", "mark and die", "cancel", "blind"]
+STEPS = st.lists(st.sampled_from(NAMES), max_size=25)
+
+
+class Story:
+    """Two replicas, one post of one to three parts, and what befalls them."""
+
+    def __init__(self, first: Desk, second: Desk, clock: FakeClock) -> None:
+        self.desks = (first, second)
+        self.clock = clock
+        self.cancelled = False
+
+    async def begin(self, script: list[Play], parts: int) -> None:
+        desk = self.desks[0]
+        desk.connector.script = deque(script)
+        self.event = desk.due(await desk.channel(), texts=("one", "two", "three")[:parts])
+        await desk.receive(self.event, self.event)
+
+    async def step(self, name: str) -> None:
+        first, second = self.desks
+        acts: dict[str, Callable[[], Awaitable[object]]] = {
+            "work": first.work,
+            "work both": lambda: asyncio.gather(first.work(), second.work()),
+            "sweep": lambda: asyncio.gather(first.sweep(), second.sweep()),
+            "find": lambda: asyncio.gather(first.pursuit.find_unknown(), second.pursuit.find_unknown()),
+            "check": lambda: asyncio.gather(first.pursuit.check_processing(), second.pursuit.check_processing()),
+            "advance": lambda: self.clock.advance(timedelta(seconds=7)),
+            "lease": lambda: self.clock.advance(timedelta(seconds=31)),
+            "blind": self._blind,
+            "cancel": lambda: first.cancel(self.event),
+            "die": lambda: self._die(marked=False),
+            "mark and die": lambda: self._die(marked=True),
+        }
+        await acts[name]()
+
+    async def _blind(self) -> None:
+        self.desks[0].connector.finds.append(CannotTell("the index lags"))
+
+    async def _die(self, *, marked: bool) -> None:
+        first, _ = self.desks
+        async with first.database.transaction() as session:
+            held = await first.claim_only(session)
+        if marked and held:
+            await first.ledger.mark(held[0])
+            await first.publish_only_quietly(held[0])
+
+    async def end(self) -> str:
+        for round_ in range(60):
+            for name in ("sweep", "find", "check", "work", "lease"):
+                await self.step(name)
+            await self.clock.advance(timedelta(minutes=10) if round_ > 30 else timedelta(0))
+            [row] = await self.desks[0].rows()
+            if row.state in END or row.needs_person:
+                break
+        return str(row.state)
+
+
+@pytest.mark.parametrize("round_", range(4))
+async def test_a_post_is_visible_once_or_its_end_is_explicit(new_desk: NewDesk, clock: FakeClock, round_: int) -> None:
+    first, second = new_desk(), new_desk()
+    loop = asyncio.get_running_loop()
+
+    @settings(
+        max_examples=12,
+        deadline=None,
+        derandomize=False,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(script=PLAYS, steps=STEPS, parts=st.integers(1, 3))
+    def tell(script: list[Play], steps: list[str], parts: int) -> None:
+        asyncio.run_coroutine_threadsafe(one_story(script, steps, parts), loop).result(60)
+
+    async def one_story(script: list[Play], steps: list[str], parts: int) -> None:
+        await first.forget()
+        story = Story(first, second, clock)
+        await story.begin(script, parts)
+        for name in steps:
+            await story.step(name)
+        state = await story.end()
+        visible = Counter(post.key for post in first.connector.posts)
+        assert all(count == 1 for count in visible.values()), f"visible twice: {visible}"
+        if state == "published":
+            assert [post.text for post in first.connector.posts] == ["one", "two", "three"][:parts]
+        if state in ("missed", "cancelled"):
+            assert not first.connector.posts
+        assert state in END or (await first.rows())[0].needs_person
+
+    await asyncio.to_thread(tell)
+
+
+class FlakyDatabase(Database):
+    """A database that can be cut off."""
+
+    down = False
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        if self.down:
+            raise ConnectionRefusedError("the database is down in this test")
+        async with super().transaction() as session:
+            yield session
+
+
+async def test_a_database_that_is_gone_when_the_answer_comes_costs_no_second_post(
+    new_desk: NewDesk, database: Database, clock: FakeClock
+) -> None:
+    flaky = FlakyDatabase(database.url)
+    cut_off, living = new_desk(on=flaky), new_desk()
+    await cut_off.receive(cut_off.due(await cut_off.channel()))
+    answered = asyncio.Event()
+
+    async def outage(_draft: Draft, _index: int) -> None:
+        flaky.down = True
+        answered.set()
+
+    cut_off.connector.after_publish = outage
+    await cut_off.worker.claim()
+    await answered.wait()
+    await clock.advance(timedelta(seconds=31))
+    await living.sweep()
+    assert await living.states() == ["unknown"]
+    await clock.advance(timedelta(seconds=31))
+    await living.pursuit.find_unknown()
+    assert await living.states() == ["published"]
+    flaky.down = False
+    await cut_off.worker.finish()
+    assert await living.states() == ["published"]
+    assert len(living.connector.published()) == 1
+    assert len(await living.said(PostPublished)) == 1
+    await flaky.close()
+
+
+async def test_an_answer_waits_out_a_short_outage_of_the_database(new_desk: NewDesk, database: Database) -> None:
+    flaky = FlakyDatabase(database.url)
+    desk = new_desk(on=flaky)
+    await desk.receive(desk.due(await desk.channel()))
+    answered = asyncio.Event()
+
+    async def outage(_draft: Draft, _index: int) -> None:
+        flaky.down = True
+        answered.set()
+
+    desk.connector.after_publish = outage
+    await desk.worker.claim()
+    await answered.wait()
+    flaky.down = False
+    await desk.worker.finish()
+    assert await desk.states() == ["published"]
+    await flaky.close()
