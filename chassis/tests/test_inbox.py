@@ -35,9 +35,9 @@ async def test_only_events_older_than_any_stream_are_forgotten(database: Databas
             text("INSERT INTO inbox VALUES (:old, :long_ago), (:kept, :limit)"),
             {
                 "old": old,
-                "long_ago": START - inbox.KEEP - timedelta(seconds=1),
+                "long_ago": limit - timedelta(seconds=1),
                 "kept": kept,
-                "limit": START - inbox.KEEP,
+                "limit": limit,
             },
         )
         await inbox.purge(session, now=START)

@@ -41,6 +41,11 @@ KEEPALIVE = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
 ]
+RETRYABLE = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+}
 SERVER_OPTIONS = [*KEEPALIVE, ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000), ("grpc.so_reuseport", 0)]
 
 log = structlog.get_logger()
@@ -65,7 +70,7 @@ class RemoteError(RegieError):
         super().__init__(message, field=field)
         self.grpc_code = code
         self.http_status = http_status
-        self.retryable = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        self.retryable = code in RETRYABLE
         self._reason = reason
 
     @property
@@ -98,13 +103,14 @@ class _Interceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None or details.method.startswith("/grpc.health."):
             return handler
         token = dict(details.invocation_metadata or ()).get(IDENTITY, "")
-        behavior = handler.unary_unary
+        behavior: Any = handler.unary_unary  # the stubs know only the blocking context here
 
         async def call(request: Any, context: Context) -> Any:
             try:
                 _caller.set(self._verifier.verify(str(token), now=self._clock.now()))
                 remaining = context.time_remaining()
-                async with asyncio.timeout(min(remaining or DEFAULT_DEADLINE, LONGEST_DEADLINE)):
+                limit = DEFAULT_DEADLINE if remaining is None else min(remaining, LONGEST_DEADLINE)
+                async with asyncio.timeout(limit):
                     return await behavior(request, context)
             except RegieError as error:
                 await _abort(context, error)
@@ -118,7 +124,7 @@ class _Interceptor(grpc.aio.ServerInterceptor):
                 await _abort(context, _Internal("something failed on our side; it is logged under this trace"))
 
         return grpc.unary_unary_rpc_method_handler(
-            call,  # type: ignore[arg-type]  # the stubs know only the blocking context here
+            call,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -191,7 +197,11 @@ class RpcServer:
 
     async def _watch_checks(self) -> None:
         while True:
-            serving = all(check() for check in self._checks)
+            try:
+                serving = all(check() for check in self._checks)
+            except Exception as error:  # broad: a check that cannot tell must not leave an old answer standing
+                log.error("rpc.check_failed", exc_info=error)
+                serving = False
             status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
             await self._health.set("", status)
             await asyncio.sleep(HEALTH_EVERY)

@@ -1,0 +1,351 @@
+"""A real server and a real client over the loopback: identity, deadlines, errors, health."""
+
+# gRPC's method names
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from regie.metrics.v1.metrics_service_pb2 import (
+    GetPostMetricsRequest,
+    GetPostMetricsResponse,
+    GetPostSeriesRequest,
+    GetPostSeriesResponse,
+)
+from regie.metrics.v1.metrics_service_pb2_grpc import (
+    MetricsServiceServicer,
+    MetricsServiceStub,
+    add_MetricsServiceServicer_to_server,
+)
+from regie_chassis import errors
+from regie_chassis.errors import RegieError
+from regie_chassis.identity import LEEWAY, LIFETIME, Caller, InvalidIdentity, Signer, Verifier, new_key
+from regie_chassis.ids import new_id
+from regie_chassis.rpc import (
+    IDENTITY,
+    Context,
+    DeadlinePassed,
+    RemoteError,
+    RpcServer,
+    ServiceUnavailable,
+    call,
+    caller,
+    open_channel,
+)
+from regie_chassis.testing.clock import START, FakeClock
+from regie_chassis.testing.waiting import until
+
+KEY = new_key()
+CALLER = Caller(new_id(), "key_1")
+ASK = GetPostMetricsRequest(post_id="post_1")
+SECRET = "s3cret-words"
+Answer = Callable[[], Awaitable[None]]
+
+
+class PostNotFound(errors.NotFound):
+    pass
+
+
+class Metrics(MetricsServiceServicer):
+    """Does what the test sets, and keeps who called."""
+
+    def __init__(self) -> None:
+        self.callers: list[Caller] = []
+        self.act: Answer | None = None
+        self.cancelled = False
+
+    async def GetPostMetrics(self, request: GetPostMetricsRequest, context: Context) -> GetPostMetricsResponse:
+        self.callers.append(caller())
+        try:
+            if self.act:
+                await self.act()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return GetPostMetricsResponse(totals={"likes": 1})
+
+    async def GetPostSeries(self, request: GetPostSeriesRequest, context: Context) -> GetPostSeriesResponse:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@asynccontextmanager
+async def serving(metrics: Metrics, **options: Any) -> AsyncIterator[RpcServer]:
+    server = RpcServer(
+        host="127.0.0.1",
+        port=0,
+        verifier=Verifier(KEY),
+        clock=options.pop("clock", FakeClock()),
+        register=[lambda server: add_MetricsServiceServicer_to_server(metrics, server)],
+        **options,
+    )
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def server(metrics: Metrics, clock: FakeClock) -> AsyncIterator[RpcServer]:
+    async with serving(metrics, clock=clock) as server:
+        yield server
+
+
+@pytest.fixture
+async def stub(server: RpcServer) -> AsyncIterator[MetricsServiceStub]:
+    async with open_channel(server.target) as channel:
+        yield MetricsServiceStub(channel)
+
+
+def token(key: Any = KEY) -> str:
+    return Signer(key).sign(CALLER, now=START)
+
+
+async def ask(stub: MetricsServiceStub, **options: Any) -> GetPostMetricsResponse:
+    return await call(stub.GetPostMetrics, ASK, **{"identity": token(), **options})
+
+
+async def refusal(stub: MetricsServiceStub, **options: Any) -> RegieError:
+    with pytest.raises(RegieError) as refused:
+        await ask(stub, **options)
+    return refused.value
+
+
+def raises(error: Exception) -> Answer:
+    async def act() -> None:
+        raise error
+
+    return act
+
+
+async def for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_servicer_knows_the_verified_caller(stub: MetricsServiceStub, metrics: Metrics) -> None:
+    assert (await ask(stub)).totals == {"likes": 1}
+    assert metrics.callers == [CALLER]
+
+
+@pytest.mark.parametrize(
+    "identity", ["", "x", token()[:-4], token(new_key())], ids=["none", "garbage", "cut", "another key"]
+)
+async def test_a_call_without_a_genuine_identity_is_refused_and_does_nothing(
+    stub: MetricsServiceStub, metrics: Metrics, identity: str
+) -> None:
+    error = await refusal(stub, identity=identity)
+    assert (error.grpc_code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_IDENTITY")
+    assert error.http_status == 401
+    assert metrics.callers == []
+
+
+async def test_a_call_with_no_identity_header_at_all_is_refused(stub: MetricsServiceStub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.GetPostMetrics(ASK, timeout=5)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_an_expired_identity_is_refused(stub: MetricsServiceStub, clock: FakeClock) -> None:
+    old = token()
+    await ask(stub, identity=old)
+    await clock.advance(LIFETIME + LEEWAY)
+    assert (await refusal(stub, identity=old)).reason == "INVALID_IDENTITY"
+
+
+def test_outside_of_a_call_there_is_no_caller() -> None:
+    with pytest.raises(InvalidIdentity):
+        caller()
+
+
+async def test_callers_at_once_are_not_mixed_up(stub: MetricsServiceStub, metrics: Metrics) -> None:
+    callers = [Caller(new_id(), f"key_{number}") for number in range(20)]
+    signer = Signer(KEY)
+    await asyncio.gather(*(ask(stub, identity=signer.sign(one, now=START)) for one in callers))
+    assert sorted(metrics.callers, key=str) == sorted(callers, key=str)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PostNotFound("give another id", field="post_id"),
+        errors.Invalid("no", field="x"),
+        errors.Unprocessable("no"),
+        errors.Conflict("no"),
+        errors.TooLarge("no"),
+        errors.PermissionDenied("no"),
+        errors.TooManyRequests("no"),
+        errors.Unavailable("no"),
+        errors.TimedOut("no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_an_error_crosses_with_its_reason_field_status_and_message(
+    stub: MetricsServiceStub, metrics: Metrics, error: RegieError
+) -> None:
+    metrics.act = raises(error)
+    crossed = await refusal(stub)
+    assert isinstance(crossed, RemoteError)
+    assert crossed.reason == error.reason
+    assert crossed.field == error.field
+    assert crossed.message == error.message
+    assert crossed.grpc_code == error.grpc_code
+    assert crossed.http_status == error.http_status
+    assert crossed.retryable == error.retryable
+
+
+async def test_an_unforeseen_error_does_not_tell_its_text(stub: MetricsServiceStub, metrics: Metrics) -> None:
+    metrics.act = raises(RuntimeError(SECRET))
+    error = await refusal(stub)
+    assert (error.grpc_code, error.http_status, error.reason) == (grpc.StatusCode.INTERNAL, 500, "INTERNAL")
+    assert SECRET not in f"{error.message} {error.__cause__!r}"
+
+
+async def test_an_outage_of_the_database_is_unavailable(stub: MetricsServiceStub, metrics: Metrics) -> None:
+    metrics.act = raises(ConnectionRefusedError(SECRET))
+    error = await refusal(stub)
+    assert (error.reason, error.http_status, error.retryable) == ("SERVICE_UNAVAILABLE", 503, True)
+    assert SECRET not in error.message
+
+
+async def test_a_deadline_that_passes_ends_the_call_on_both_sides(stub: MetricsServiceStub, metrics: Metrics) -> None:
+    metrics.act = for_ever
+    error = await refusal(stub, timeout=0.2)
+    assert error.reason == "DEADLINE_PASSED"
+    assert error.grpc_code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (error.http_status, error.retryable) == (504, True)
+
+    async def cancelled() -> bool:
+        return metrics.cancelled
+
+    await until(cancelled, timeout=5, what="the end of the work on the server")
+
+
+async def test_a_servicers_own_timeout_is_a_deadline_that_passed(stub: MetricsServiceStub, metrics: Metrics) -> None:
+    metrics.act = raises(TimeoutError())
+    assert (await refusal(stub)).reason == "DEADLINE_PASSED"
+
+
+async def test_a_service_that_is_not_there_is_unavailable_long_before_the_deadline() -> None:
+    with socket.socket() as unheard:  # bound and not listening: refuses
+        unheard.bind(("127.0.0.1", 0))
+        async with open_channel(f"127.0.0.1:{unheard.getsockname()[1]}") as channel:
+            begin = time.monotonic()
+            error = await refusal(MetricsServiceStub(channel), timeout=8)
+    assert isinstance(error, ServiceUnavailable)
+    assert time.monotonic() - begin < 5
+
+
+async def test_a_server_that_takes_connections_and_says_nothing_is_bounded_by_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with open_channel(f"127.0.0.1:{silent.getsockname()[1]}") as channel:
+            begin = time.monotonic()
+            error = await refusal(MetricsServiceStub(channel), timeout=0.5)
+    assert isinstance(error, DeadlinePassed | ServiceUnavailable)
+    assert time.monotonic() - begin < 3
+
+
+async def test_a_client_finds_a_server_that_came_back_on_its_port(metrics: Metrics) -> None:
+    async with serving(metrics) as first:
+        target, port = first.target, first.port
+        channel = open_channel(target)
+        stub: MetricsServiceStub = MetricsServiceStub(channel)
+        await ask(stub)
+    assert isinstance(await refusal(stub), ServiceUnavailable)
+    again = RpcServer(
+        host="127.0.0.1",
+        port=port,
+        verifier=Verifier(KEY),
+        clock=FakeClock(),
+        register=[lambda server: add_MetricsServiceServicer_to_server(metrics, server)],
+    )
+    await again.start()
+
+    async def answers() -> bool:
+        try:
+            await ask(stub)
+        except ServiceUnavailable:
+            return False
+        return True
+
+    await until(answers, what="the answer after the restart")
+    await channel.close()
+    await again.stop()
+
+
+async def test_a_call_in_flight_is_answered_while_the_server_stops(metrics: Metrics) -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def act() -> None:
+        entered.set()
+        await leave.wait()
+
+    metrics.act = act
+    async with serving(metrics) as server, open_channel(server.target) as channel:
+        asking = asyncio.create_task(ask(MetricsServiceStub(channel)))
+        await entered.wait()
+        stopping = asyncio.create_task(server.stop())
+        leave.set()
+        assert (await asking).totals == {"likes": 1}
+        await stopping
+
+
+async def health_of(server: RpcServer) -> int:
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+    return int(answer.status)
+
+
+async def test_health_needs_no_identity_and_follows_the_checks(metrics: Metrics) -> None:
+    healthy = True
+    async with serving(metrics, checks=[lambda: True, lambda: healthy]) as server:
+
+        async def shows(status: int) -> bool:
+            return await health_of(server) == status
+
+        await until(lambda: shows(health_pb2.HealthCheckResponse.SERVING), timeout=5)
+        healthy = False
+        await until(lambda: shows(health_pb2.HealthCheckResponse.NOT_SERVING), timeout=5)
+        healthy = True
+        await until(lambda: shows(health_pb2.HealthCheckResponse.SERVING), timeout=5)
+
+
+async def test_a_check_that_fails_is_not_serving(metrics: Metrics) -> None:
+    broken = False
+
+    def check() -> bool:
+        if broken:
+            raise RuntimeError("cannot tell")
+        return True
+
+    async with serving(metrics, checks=[check]) as server:
+
+        async def shows(status: int) -> bool:
+            return await health_of(server) == status
+
+        await until(lambda: shows(health_pb2.HealthCheckResponse.SERVING), timeout=5)
+        broken = True
+        await until(lambda: shows(health_pb2.HealthCheckResponse.NOT_SERVING), timeout=5)
+
+
+async def test_a_message_past_the_size_limit_is_an_error_and_not_a_hang(stub: MetricsServiceStub) -> None:
+    with pytest.raises(RegieError):
+        await call(
+            stub.GetPostMetrics, GetPostMetricsRequest(post_id="x" * (17 * 1024 * 1024)), identity=token(), timeout=5
+        )
+
+
+async def test_a_call_without_a_deadline_is_answered_and_has_the_servers_own(stub: MetricsServiceStub) -> None:
+    answer = await stub.GetPostMetrics(ASK, metadata=((IDENTITY, token()),))
+    assert answer.totals == {"likes": 1}
