@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
-from regie_chassis.telemetry import context_of, tracer
+from regie_chassis import telemetry
+from regie_chassis.telemetry import context_of
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNTRACED = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/events"})  # probes, and what lasts for hours
@@ -13,8 +14,9 @@ UNTRACED = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/events"})  # 
 class Traced:
     """ASGI middleware: continues the caller's trace or starts one; named `GET /v1/posts/{post_id}`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tracer: trace.Tracer | None = None) -> None:
         self._app = app
+        self._tracer = tracer or telemetry.tracer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in UNTRACED:
@@ -22,7 +24,7 @@ class Traced:
             return
         parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
         method = scope["method"]
-        with tracer().start_as_current_span(
+        with self._tracer.start_as_current_span(
             method, context=context_of(parent), kind=SpanKind.SERVER, attributes={"http.request.method": method}
         ) as span:
             context = span.get_span_context()
