@@ -10,12 +10,13 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated, SegmentEntered
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
+from regie_audience.engagements import on_engagement_observed
 from regie_audience.events import subscriptions
 from regie_audience.profiles import Profile, list_profiles
 from regie_chassis.consumer import Consumer
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
-from regie_chassis.messaging import Envelope
+from regie_chassis.messaging import Envelope, Event
 from regie_chassis.retry import RetryPolicy
 from regie_chassis.service import Service
 from regie_chassis.testing.clock import FakeClock
@@ -149,6 +150,27 @@ async def test_segments_follow_reactions(
     await deliver(say(seen()))
 
     assert [type(event) for event in await said()] == [ProfileUpdated, SegmentEntered]
+
+
+async def test_what_is_said_belongs_to_the_trace_of_the_reaction_also_in_a_batch(
+    database: Database, seen: Callable, create: Callable, workspace_id: UUID, clock: FakeClock
+) -> None:
+    await create("likers", {"comparison": {"attribute": "engagement_count", "operator": "ge", "value": 1}})
+    traces = {name: f"00-{number:032x}-{number:016x}-01" for number, name in enumerate(("1", "2"), start=1)}
+    events = [
+        Event(new_id(), workspace_id, clock.now(), seen(actor_id=name), traceparent)
+        for name, traceparent in traces.items()
+    ]
+
+    async with database.transaction() as session:
+        await on_engagement_observed(session, events, new_id=new_id, now=clock.now())
+
+    async with database.reading() as session:
+        rows = await session.execute(text("SELECT type, traceparent FROM outbox ORDER BY traceparent, id"))
+        found = [(row.type.rsplit(".", 1)[-1], row.traceparent) for row in rows]
+    assert found == [
+        (kind, traceparent) for traceparent in traces.values() for kind in ("ProfileUpdated", "SegmentEntered")
+    ]
 
 
 async def test_reactions_in_two_workspaces_stay_apart(

@@ -31,14 +31,14 @@ async def on_engagement_observed(
     session: AsyncSession, events: Sequence[Event[EngagementObserved]], *, new_id: NewId, now: datetime
 ) -> None:
     """Creates or updates the profiles of those who reacted; each engagement counts once."""
-    by_workspace: dict[UUID, dict[str, list[EngagementObserved]]] = {}
+    by_workspace: dict[UUID, dict[str, list[Event[EngagementObserved]]]] = {}
     for event in events:
         people = by_workspace.setdefault(event.workspace_id, {})
-        people.setdefault(_external_id(event.message), []).append(event.message)
+        people.setdefault(_external_id(event.message), []).append(event)
     # In order, since two batches may hold the same workspaces.
     for workspace_id in sorted(by_workspace):
         people = by_workspace[workspace_id]
-        changes = [Change(new_id(), external_id, _engage(seen)) for external_id, seen in people.items()]
+        changes = [_change(new_id(), external_id, seen) for external_id, seen in people.items()]
         await change_profiles(session, workspace_id=workspace_id, changes=changes, now=now)
 
 
@@ -50,6 +50,11 @@ def _external_id(message: EngagementObserved) -> str:
     external_id = f"{message.network}:{message.actor_id}"
     check_external_id(external_id, "actor_id")
     return external_id
+
+
+def _change(profile_id: UUID, external_id: str, seen: Sequence[Event[EngagementObserved]]) -> Change:
+    apply = _engage([event.message for event in seen])
+    return Change(profile_id, external_id, apply, traceparent=seen[-1].traceparent)
 
 
 def _engage(seen: Sequence[EngagementObserved]) -> Callable[[Attributes], Mapping[str, Value]]:

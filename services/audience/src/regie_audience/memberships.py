@@ -14,7 +14,6 @@ from uuid import UUID
 from regie.audience.events.v1.audience_events_pb2 import SegmentEntered, SegmentLeft
 from regie_chassis.ids import PROFILE, SEGMENT, show_id
 from regie_chassis.outbox import stage
-from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -29,11 +28,15 @@ Pair = tuple[UUID, UUID]
 
 @dataclass(frozen=True, slots=True)
 class ChangedProfile:
-    """A profile as it is after a change, its row locked; a created one is in no segment yet."""
+    """A profile as it is after a change, its row locked, and the trace of what changed it.
+
+    A created one is in no segment yet.
+    """
 
     profile_id: UUID
     attributes: Attributes
     created: bool
+    traceparent: str
 
 
 async def lock_for_change(session: AsyncSession, workspace_id: UUID) -> None:
@@ -65,7 +68,9 @@ async def reevaluate(
     await _leave(session, left, now=now)
     await _count(session, entered, left)
     # Who left before the entry was said leaves in silence, since nobody was told of it.
-    _say(session, entered, [pair for pair in left if current[pair]], workspace_id=workspace_id, now=now)
+    traces = {one.profile_id: one.traceparent for one in changed}
+    told = [pair for pair in left if current[pair]]
+    _say(session, entered, told, traces, workspace_id=workspace_id, now=now)
     telemetry.memberships_changed(entered=len(entered), left=len(left))
 
 
@@ -125,9 +130,14 @@ async def announce_entries(session: AsyncSession) -> int:
 
 
 def _say(
-    session: AsyncSession, entered: Iterable[Pair], left: Iterable[Pair], *, workspace_id: UUID, now: datetime
+    session: AsyncSession,
+    entered: Iterable[Pair],
+    left: Iterable[Pair],
+    traces: Mapping[UUID, str],
+    *,
+    workspace_id: UUID,
+    now: datetime,
 ) -> None:
-    traceparent = current_traceparent()
     for kind, pairs in ((SegmentEntered, entered), (SegmentLeft, left)):
         for segment_id, profile_id in pairs:
             shown = show_id(PROFILE, profile_id)
@@ -137,7 +147,7 @@ def _say(
                 workspace_id=workspace_id,
                 aggregate_id=shown,
                 time=now,
-                traceparent=traceparent,
+                traceparent=traces[profile_id],
             )
 
 

@@ -59,11 +59,15 @@ class ProfileInput:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of the attributes of a person, who is created under `id` where there is none."""
+    """What becomes of the attributes of a person, who is created under `id` where there is none.
+
+    `traceparent` is that of the cause, None for the current span: a batch of events has no span of its own.
+    """
 
     id: UUID
     external_id: str
     apply: Callable[[Attributes], Mapping[str, Value]]
+    traceparent: str | None = None
 
 
 async def upsert_profiles(
@@ -96,8 +100,11 @@ async def change_profiles(
     found = await _hold(session, workspace_id, [change.external_id for change in changes])
     after: list[Profile] = []
     names: dict[UUID, list[str]] = {}
+    traces: dict[UUID, str] = {}
+    current = current_traceparent()
     for change in changes:
         before = found[change.external_id]
+        traces[before.id] = current if change.traceparent is None else change.traceparent
         new = dict(before.attributes) if before.id in created else dict(change.apply(before.attributes))
         changed = sorted(new) if before.id in created else changed_names(before.attributes, new)
         if changed or before.id in created:
@@ -106,8 +113,10 @@ async def change_profiles(
         after.append(Profile(before.id, before.external_id, new, before.create_time, update_time))
     await _save(session, [one for one in after if one.id in names and one.id not in created])
     touched = [one for one in after if one.id in names]
-    _say(session, touched, names, created, workspace_id=workspace_id, now=now)
-    changed_profiles = [memberships.ChangedProfile(one.id, one.attributes, one.id in created) for one in touched]
+    _say(session, touched, names, created, traces, workspace_id=workspace_id, now=now)
+    changed_profiles = [
+        memberships.ChangedProfile(one.id, one.attributes, one.id in created, traces[one.id]) for one in touched
+    ]
     await memberships.reevaluate(session, workspace_id=workspace_id, changed=changed_profiles, now=now)
     telemetry.profiles_changed(len(touched))
     return after
@@ -155,11 +164,11 @@ def _say(
     touched: Sequence[Profile],
     names: Mapping[UUID, list[str]],
     created: set[UUID],
+    traces: Mapping[UUID, str],
     *,
     workspace_id: UUID,
     now: datetime,
 ) -> None:
-    traceparent = current_traceparent()
     for one in touched:
         shown = show_id(PROFILE, one.id)
         message = ProfileUpdated(
@@ -168,7 +177,7 @@ def _say(
             changed_attributes=names[one.id],
             created=one.id in created,
         )
-        stage(session, message, workspace_id=workspace_id, aggregate_id=shown, time=now, traceparent=traceparent)
+        stage(session, message, workspace_id=workspace_id, aggregate_id=shown, time=now, traceparent=traces[one.id])
 
 
 async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[Change], *, now: datetime) -> set[UUID]:
