@@ -2,6 +2,8 @@
 
 # gRPC's method names
 
+# ruff: noqa: ARG002  # servicers take what gRPC gives them
+
 from __future__ import annotations
 
 import asyncio

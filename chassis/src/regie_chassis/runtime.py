@@ -81,6 +81,8 @@ class App:
                     await part.stop()
             except TimeoutError:
                 log.error("runtime.drain_deadline_passed", part=part.name)
+            except Exception as error:  # broad: the parts before it still have to be stopped
+                log.error("runtime.part_failed_to_stop", part=part.name, exc_info=error)
         self._started.clear()
 
     async def wait(self, until: asyncio.Event) -> None:
