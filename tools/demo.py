@@ -33,6 +33,7 @@ AHEAD = timedelta(seconds=2)
 ACCOUNT = "sandbox-demo"
 LOOK_EVERY = 0.1  # seconds
 PATIENCE = 60.0  # seconds for a step
+QUIET = 1.2  # seconds without a new span; services send theirs twice a second
 STEPS = 7
 Found = TypeVar("Found")
 Json = dict[str, Any]
@@ -205,19 +206,8 @@ def _meet(demo: Demo) -> None:
 
 def _trace(demo: Demo) -> None:
     demo.step("Collecting the trace")
-    store = httpx2.Client(base_url=demo.at.traces, timeout=5)
-
-    def collected() -> list[list[Json]] | None:
-        asked = store.get(f"/traces/{demo.trace_id}").json()["spans"]
-        linked = [store.get(f"/traces/{one}").json()["spans"] for one in _linked(store, demo.trace_id)]
-        return [asked, *linked] if not _missing(asked, [span for spans in linked for span in spans]) else None
-
-    try:
-        traces = _until(collected, "the whole trace", patience=15)
-    except NotSeen as error:
-        asked = store.get(f"/traces/{demo.trace_id}").json()["spans"]
-        linked = [span for one in _linked(store, demo.trace_id) for span in store.get(f"/traces/{one}").json()["spans"]]
-        raise NotSeen(f"{error}; missing: {', '.join(_missing(asked, linked))}") from error
+    with httpx2.Client(base_url=demo.at.traces, timeout=5) as store:
+        traces = _collect(store, demo.trace_id)
     demo.say(f"7  trace {demo.trace_id}: the request")
     for number, spans in enumerate(traces):
         if number:
@@ -226,36 +216,53 @@ def _trace(demo: Demo) -> None:
             demo.say(f"     {line}")
 
 
-def _linked(store: httpx2.Client, trace_id: str) -> list[str]:
-    return list(store.get("/traces", params={"link": trace_id}).json()["traces"])
+def _collect(store: httpx2.Client, trace_id: str) -> list[list[Json]]:
+    """Returns the request's trace and those that link to it, once they are whole and nothing more arrives."""
+    newest: tuple[int, float] = (0, 0.0)
+    missing: list[str] = []
+
+    def whole() -> list[list[Json]] | None:
+        nonlocal newest
+        ids = [trace_id, *store.get("/traces", params={"link": trace_id}).json()["traces"]]
+        traces = [store.get(f"/traces/{one}").json()["spans"] for one in ids]
+        missing[:] = _missing(traces)
+        count = sum(map(len, traces))
+        if count != newest[0]:
+            newest = (count, time.monotonic())
+        quiet = time.monotonic() - newest[1] > QUIET
+        return traces if quiet and not missing else None
+
+    try:
+        return _until(whole, "the whole trace")
+    except NotSeen as error:
+        raise NotSeen(f"{error}; it does not show {', '.join(missing) or 'an end'}") from error
 
 
-def _missing(asked: list[Json], linked: list[Json]) -> list[str]:
-    """Returns what the trace does not show yet."""
+def _missing(traces: list[list[Json]]) -> list[str]:
+    """Returns what the request's trace and the linked ones do not show yet."""
+    asked, linked = traces[0], [span for spans in traces[1:] for span in spans]
+    seen = {(span["service"], span["kind"], span["name"]) for span in linked}
     wanted = {
-        "the REST call": any(s["service"] == "gateway" and s["kind"] == "server" for s in asked),
-        "the scheduler's answer": any(s["service"] == "scheduler" and s["kind"] == "server" for s in asked),
-        "the due post": any(s["service"] == "scheduler" and s["links"] for s in linked),
-        "the delivery's event taken by the publisher": any(
-            s["service"] == "publisher" and s["kind"] == "consumer" for s in linked
-        ),
-        "the publishing": any(s["service"] == "publisher" and s["name"] == "publish" for s in linked),
-        "the call to the network": any(
-            s["service"] == "publisher" and s["kind"] == "client" and s["name"] != "publish" for s in linked
-        ),
-        "the news taken by the scheduler": any(s["service"] == "scheduler" and s["kind"] == "consumer" for s in linked),
+        "the REST call": any(span["service"] == "gateway" and span["kind"] == "server" for span in asked),
+        "the call to the scheduler": any(span["service"] == "scheduler" and span["kind"] == "server" for span in asked),
+        "the due post": any(span["service"] == "scheduler" and span["links"] for span in linked),
+        "the network's part": ("publisher", "client", "publish") in seen and ("publisher", "client", "POST") in seen,
     }
-    return [what for what, seen in wanted.items() if not seen]
+    taken = {"publisher": "PostDue", "scheduler": "PostPublished", "metrics": "PostMetricsObserved"}
+    taken["audience"] = "EngagementObserved"
+    for service, event in taken.items():
+        wanted[f"{event} in {service}"] = (service, "consumer", f"process {event}") in seen
+    return [what for what, shown in wanted.items() if not shown]
 
 
-def _until(look: Callable[[], Found | None], what: str, *, patience: float = PATIENCE) -> Found:
-    deadline = time.monotonic() + patience
+def _until(look: Callable[[], Found | None], what: str) -> Found:
+    deadline = time.monotonic() + PATIENCE
     while True:
         found = look()
         if found is not None:
             return found
         if time.monotonic() > deadline:
-            raise NotSeen(f"waited {patience:.0f} s for {what}")
+            raise NotSeen(f"waited {PATIENCE:.0f} s for {what}")
         time.sleep(LOOK_EVERY)
 
 

@@ -69,6 +69,7 @@ class Constellation:
         self._told = told
         self._stopping = stopping or threading.Event()
         self._lock: int | None = None
+        self._server_stops: list[Callable[[], None]] = []
         self._watchdog: Watchdog | None = None
 
     def __enter__(self) -> Constellation:
@@ -102,14 +103,14 @@ class Constellation:
             child.signal(signal.SIGTERM)
         for child in children:
             child.stop()
-        if self._watchdog is None:
-            return
-        for stop in (self.nats.stop, self.postgres.stop, *(child.stop for child in self.processes.values())):
+        for stop in (*self._server_stops, *(child.stop for child in self.processes.values())):
             stop()
-        self._watchdog.close()
-        self._watchdog = None
+        if self._watchdog:
+            self._watchdog.close()
+            self._watchdog = None
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
 
     @property
     def addresses(self) -> Addresses:
@@ -185,6 +186,7 @@ class Constellation:
     def _wire(self, ports: Ports) -> None:
         self.postgres = EmbeddedPostgres(self.folder.path / "postgres", fsync=self._fsync, watchdog=self._watchdog)
         self.nats = EmbeddedNats(self.folder.path / "nats", watchdog=self._watchdog)
+        self._server_stops = [self.nats.stop, self.postgres.stop]
         self._otlp_port, self._traces_port = free_port(), free_port()
         self._wiring = Wiring(
             folder=self.folder,

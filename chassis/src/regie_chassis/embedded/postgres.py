@@ -18,6 +18,7 @@ from regie_chassis.embedded.children import Child, ChildFailed, free_port, witho
 from regie_chassis.embedded.watchdog import Watchdog
 
 START_TIMEOUT = 60.0  # seconds, with the recovery of a crash in it
+STOP_TIMEOUT = 10.0  # seconds
 ADMIN = "regie"
 TUNING = {
     "listen_addresses": "127.0.0.1",
@@ -114,8 +115,11 @@ class EmbeddedPostgres:
 
     def kill(self) -> None:
         """Ends the server as a crash would; what it had written is recovered by the next start."""
-        if self.child:
+        if self.child and self.child.running:
+            # Its own children see that it is gone and end, and no other server may start before that.
+            backends = psutil.Process(self.child.pid).children()
             self.child.kill()
+            psutil.wait_procs(backends, timeout=STOP_TIMEOUT)
 
     async def create_database(self, name: str, *, owner: str, password: str) -> str:
         """Makes a role and a database that it owns, unless they are there, and returns the URL for that role."""

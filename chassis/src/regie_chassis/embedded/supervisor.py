@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from regie_chassis.embedded.children import Child
+from regie_chassis.embedded.children import Child, ChildFailed
 from regie_chassis.embedded.constellation import Constellation
 
 LOOK_EVERY = 0.5  # seconds
@@ -56,4 +56,7 @@ class Supervisor:
             record.pause = min(record.pause * 2, LONGEST_PAUSE)
         elif now >= record.restart_time:
             record.restart_time, record.start_time = None, now
-            start()
+            try:
+                start()
+            except ChildFailed as error:
+                self._told(str(error))

@@ -1,0 +1,97 @@
+"""The installation of `make run`, as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from regie_chassis.embedded.constellation import Constellation
+from regie_chassis.embedded.folder import AlreadyRunning
+from regie_chassis.embedded.supervisor import Supervisor
+from regie_chassis.testing.waiting import until
+
+pytestmark = pytest.mark.processes
+REPLICAS = {"scheduler": 2}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("constellation")
+
+
+@pytest.fixture(scope="module")
+def constellation(place: Path) -> Iterator[Constellation]:
+    with Constellation(place, replicas=REPLICAS, fsync=False) as running:
+        yield running
+
+
+def status_of(constellation: Constellation, key: str) -> int:
+    connection = http.client.HTTPConnection(urlsplit(constellation.addresses.gateway).netloc, timeout=10)
+    try:
+        connection.request("GET", "/v1/posts", headers={"Authorization": f"Bearer {key}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_first_key_opens_the_gateway(constellation: Constellation) -> None:
+    assert status_of(constellation, constellation.api_key) == 200
+    assert status_of(constellation, constellation.api_key[:-1] + "!") == 401
+
+
+def test_the_folder_is_in_use_for_everybody_else(constellation: Constellation, place: Path) -> None:
+    with pytest.raises(AlreadyRunning):
+        Constellation(place).start()
+    assert constellation.is_ready("gateway")
+
+
+def test_calls_go_to_the_second_scheduler_when_the_first_is_killed(constellation: Constellation) -> None:
+    constellation.kill("scheduler")
+    assert not constellation.is_ready("scheduler")
+    assert status_of(constellation, constellation.api_key) == 200
+    constellation.restart("scheduler")
+    assert constellation.is_ready("scheduler")
+
+
+def test_the_servers_come_back_on_their_ports_after_a_crash(constellation: Constellation) -> None:
+    constellation.restart_nats(kill=True)
+    constellation.restart_postgres(kill=True)
+    constellation.wait_ready("scheduler")
+    assert status_of(constellation, constellation.api_key) == 200
+
+
+async def test_a_crashed_process_is_started_again_and_told_about(constellation: Constellation) -> None:
+    told: list[str] = []
+    stopping = threading.Event()
+    metrics = constellation.process("metrics")
+    killed = metrics.pid
+    psutil.Process(killed).kill()
+    watching = threading.Thread(target=Supervisor(constellation, told=told.append).run, args=[stopping])
+    watching.start()
+    try:
+
+        async def another() -> bool:
+            return metrics.running and metrics.pid != killed
+
+        await until(another, what="another process")
+        await asyncio.to_thread(constellation.wait_ready, "metrics")
+    finally:
+        stopping.set()
+        watching.join()
+    assert "metrics ended (-9)" in told[0]
+
+
+def test_nothing_is_left_and_the_data_are_found_again(place: Path, constellation: Constellation) -> None:
+    key = constellation.api_key
+    children = psutil.Process().children(recursive=True)
+    constellation.stop()
+    assert not [child for child in children if child.is_running() and str(place) in " ".join(child.cmdline())]
+    with Constellation(place, fsync=False) as again:
+        assert again.api_key == key
+        assert status_of(again, key) == 200
