@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -98,28 +98,16 @@ async def change_profiles(
     await memberships.lock_for_change(session, workspace_id)
     created = await _create(session, workspace_id, changes, now=now)
     found = await _hold(session, workspace_id, [change.external_id for change in changes])
-    after: list[Profile] = []
-    names: dict[UUID, list[str]] = {}
-    traces: dict[UUID, str] = {}
-    current = current_traceparent()
-    for change in changes:
-        before = found[change.external_id]
-        traces[before.id] = current if change.traceparent is None else change.traceparent
-        new = dict(before.attributes) if before.id in created else dict(change.apply(before.attributes))
-        changed = sorted(new) if before.id in created else changed_names(before.attributes, new)
-        if changed or before.id in created:
-            names[before.id] = changed
-        update_time = now if changed else before.update_time
-        after.append(Profile(before.id, before.external_id, new, before.create_time, update_time))
-    await _save(session, [one for one in after if one.id in names and one.id not in created])
-    touched = [one for one in after if one.id in names]
-    _say(session, touched, names, created, traces, workspace_id=workspace_id, now=now)
-    changed_profiles = [
-        memberships.ChangedProfile(one.id, one.attributes, one.id in created, traces[one.id]) for one in touched
+    outcomes = [_outcome(change, found[change.external_id], created, now=now) for change in changes]
+    real = [one for one in outcomes if one.created or one.changed]
+    await _save(session, [one.profile for one in real if not one.created])
+    _say(session, real, workspace_id=workspace_id, now=now)
+    changed = [
+        memberships.ChangedProfile(one.profile.id, one.profile.attributes, one.created, one.traceparent) for one in real
     ]
-    await memberships.reevaluate(session, workspace_id=workspace_id, changed=changed_profiles, now=now)
-    telemetry.profiles_changed(len(touched))
-    return after
+    await memberships.reevaluate(session, workspace_id=workspace_id, changed=changed, now=now)
+    telemetry.profiles_changed(len(real))
+    return [one.profile for one in outcomes]
 
 
 async def get_profile(session: AsyncSession, *, workspace_id: UUID, profile_id: UUID) -> Profile:
@@ -159,25 +147,43 @@ def _merge(one: ProfileInput, index: int) -> Callable[[Attributes], Mapping[str,
     return lambda old: merged(old, one.attributes, f"profiles[{index}].attributes")
 
 
-def _say(
-    session: AsyncSession,
-    touched: Sequence[Profile],
-    names: Mapping[UUID, list[str]],
-    created: set[UUID],
-    traces: Mapping[UUID, str],
-    *,
-    workspace_id: UUID,
-    now: datetime,
-) -> None:
-    for one in touched:
-        shown = show_id(PROFILE, one.id)
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A profile after its change, and the names of the attributes that are different now."""
+
+    profile: Profile
+    changed: Sequence[str]
+    created: bool
+    traceparent: str
+
+
+def _outcome(change: Change, before: Profile, created: set[UUID], *, now: datetime) -> _Outcome:
+    traceparent = current_traceparent() if change.traceparent is None else change.traceparent
+    if before.id in created:
+        return _Outcome(before, sorted(before.attributes), True, traceparent)
+    attributes = change.apply(before.attributes)
+    changed = changed_names(before.attributes, attributes)
+    after = replace(before, attributes=attributes, update_time=now) if changed else before
+    return _Outcome(after, changed, False, traceparent)
+
+
+def _say(session: AsyncSession, outcomes: Sequence[_Outcome], *, workspace_id: UUID, now: datetime) -> None:
+    for one in outcomes:
+        shown = show_id(PROFILE, one.profile.id)
         message = ProfileUpdated(
             profile_id=shown,
-            external_id=one.external_id,
-            changed_attributes=names[one.id],
-            created=one.id in created,
+            external_id=one.profile.external_id,
+            changed_attributes=one.changed,
+            created=one.created,
         )
-        stage(session, message, workspace_id=workspace_id, aggregate_id=shown, time=now, traceparent=traces[one.id])
+        stage(
+            session,
+            message,
+            workspace_id=workspace_id,
+            aggregate_id=shown,
+            time=now,
+            traceparent=one.traceparent,
+        )
 
 
 async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[Change], *, now: datetime) -> set[UUID]:
