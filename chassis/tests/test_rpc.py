@@ -1,7 +1,5 @@
 """A real server and a real client over the loopback: identity, deadlines, errors, health."""
 
-# gRPC's method names
-
 # ruff: noqa: ARG002  # servicers take what gRPC gives them
 
 from __future__ import annotations

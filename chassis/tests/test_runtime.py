@@ -1,3 +1,5 @@
+# ruff: noqa: ARG002, PT012  # what is expected happens at the end of the block
+
 from __future__ import annotations
 
 import asyncio

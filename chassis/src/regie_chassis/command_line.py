@@ -78,5 +78,6 @@ def _load(load: type[Settings]) -> Settings:
         prefix = str(load.model_config.get("env_prefix", ""))
         for problem in error.errors():
             name = ".".join(map(str, problem["loc"]))
-            typer.echo(f"setting {prefix + name if name in load.model_fields else name}: {problem['msg']}", err=True)
+            shown = (prefix + name).upper() if name in load.model_fields else name
+            typer.echo(f"setting {shown}: {problem['msg']}", err=True)
         raise typer.Exit(2) from None

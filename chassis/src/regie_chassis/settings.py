@@ -35,7 +35,9 @@ class ServiceSettings(BaseSettings):
     otlp_endpoint: str = Field(default="", validation_alias="REGIE_OTLP_ENDPOINT")
     """host:port of an OTLP/gRPC receiver; empty sends nothing."""
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1, validation_alias="REGIE_TRACE_SAMPLE_RATIO")
-    log_level: str = Field(default="INFO", validation_alias="REGIE_LOG_LEVEL")
+    log_level: str = Field(
+        default="INFO", validation_alias="REGIE_LOG_LEVEL", pattern="(?i)^(debug|info|warning|error|critical)$"
+    )
 
     @property
     def drain(self) -> timedelta:

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic_settings import SettingsConfigDict
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
+from regie_chassis import dead_letters
+from regie_chassis.command_line import commands
+from regie_chassis.database import Database
+from regie_chassis.ids import new_id
+from regie_chassis.messaging import Envelope, Received, headers_of, subject_of
+from regie_chassis.service import Service
+from regie_chassis.settings import ServiceSettings
+from regie_chassis.testing.clock import START
+from typer.testing import CliRunner
+
+FOLDER = Path(__file__).parent / "migrations"
+URL = "DEMO_DATABASE_URL"
+
+
+class DemoSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="DEMO_", populate_by_name=True, extra="ignore")
+
+
+def never(settings: DemoSettings) -> Service:
+    pytest.fail("must not be built")
+
+
+demo = commands("demo", DemoSettings, never, folder=FOLDER)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without settings."""
+    for name in (URL, "NATS_URL", "REGIE_LOG_LEVEL", "DEMO_RPC_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "redrive"])
+def test_a_missing_setting_is_named_as_it_has_to_be_set(command: str) -> None:
+    result = CliRunner().invoke(demo, [command])
+    assert result.exit_code == 2
+    assert f"setting {URL}: Field required" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DEMO_RPC_PORT", "70000"),
+        ("DEMO_RPC_PORT", "s3cret"),
+        ("REGIE_STREAM_REPLICAS", "9"),
+        ("REGIE_LOG_LEVEL", "s3cret"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    environment.setenv(URL, "postgresql+asyncpg://u:s3cret@h/d")
+    environment.setenv(name, value)
+    result = CliRunner().invoke(demo, ["serve"])
+    assert result.exit_code == 2
+    assert f"setting {name}: " in result.output
+    assert "s3cret" not in result.output
+
+
+def test_shared_settings_have_no_prefix_and_own_ones_have(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv(URL, "postgresql+asyncpg://u:s3cret@h/d")
+    environment.setenv("NATS_URL", "nats://elsewhere:4222")
+    environment.setenv("DEMO_RPC_PORT", "7001")
+    environment.setenv("RPC_PORT", "7002")
+    environment.setenv("REGIE_LOG_LEVEL", "debug")
+    settings = DemoSettings()
+    assert (settings.nats_url, settings.rpc_port) == ("nats://elsewhere:4222", 7001)
+    assert "s3cret" not in repr(settings)
+
+
+def test_without_a_command_it_tells_the_commands() -> None:
+    output = CliRunner().invoke(demo, []).output
+    assert all(word in output for word in ("serve", "migrate", "redrive"))
+
+
+def received(post: str, seq: int) -> Received:
+    name = PostCreated.DESCRIPTOR.full_name
+    event_id, workspace = new_id(), new_id()
+    headers = headers_of(name, event_id=event_id, workspace_id=workspace, time=START, traceparent="")
+    payload = PostCreated(post_id=post).SerializeToString()
+    return Received(Envelope(subject_of(name, workspace), str(event_id), payload, headers), seq, 1, None)
+
+
+async def test_a_redrive_without_a_handler_for_a_letter_leaves_it_and_says_so(database: Database) -> None:
+    async with database.transaction() as session:
+        for seq in (1, 1, 2):
+            await dead_letters.keep(session, "regie_scheduler", received("p", seq), reason="\x00no", attempts=3)
+    outcome = await dead_letters.redrive(database, {})
+    assert outcome.handled == []
+    assert set(outcome.failed.values()) == {"KeyError: 'regie.scheduler.events.v1.PostCreated'"}

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from regie_chassis.telemetry import context_of, link_to, trace_id_of, traceparent_from
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+BROKEN = ["", "x", "00", f"00-{TRACE}", "00-zz-zz-01", f"00-{'0' * 32}-b7ad6b7169203331-01", "a-b-c-d"]
+
+LOGGING = """
+import structlog
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry import trace
+from pydantic import SecretStr
+from regie_chassis.settings import ServiceSettings
+from regie_chassis.telemetry import configure_logs, tracer, current_traceparent
+
+log = structlog.get_logger()
+configure_logs("scheduler", "info")
+trace.set_tracer_provider(TracerProvider())
+settings = ServiceSettings(database_url="postgresql://u:s3cret-words@h/d", identity_public_key="s3cret-words")
+log.debug("too quiet to hear")
+log.info("outside", settings=settings, url=settings.database_url)
+with tracer().start_as_current_span("work"):
+    log.warning("inside", traceparent=current_traceparent())
+    try:
+        raise ValueError("out of luck")
+    except ValueError as error:
+        log.error("failed", exc_info=error)
+"""
+
+
+@pytest.fixture(scope="module")
+def records() -> dict[str, dict[str, Any]]:
+    """What a process of its own logged, by event; the logs of this one stay as pytest wants them."""
+    done = subprocess.run([sys.executable, "-c", LOGGING], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == ""
+    assert "s3cret-words" not in done.stderr
+    return {record["event"]: record for record in map(json.loads, done.stderr.splitlines())}
+
+
+def test_a_log_record_is_one_json_object_with_service_level_and_time(records: dict[str, dict[str, Any]]) -> None:
+    record = records["outside"]
+    assert (record["service"], record["level"]) == ("scheduler", "info")
+    assert record["timestamp"].endswith("Z")
+    assert "trace_id" not in record
+
+
+def test_secrets_in_settings_are_not_logged(records: dict[str, dict[str, Any]]) -> None:
+    assert "**********" in str(records["outside"]["url"])
+    assert "**********" in str(records["outside"]["settings"])
+
+
+def test_a_record_inside_a_span_carries_its_ids(records: dict[str, dict[str, Any]]) -> None:
+    record = records["inside"]
+    _, trace_id, span_id, _ = record["traceparent"].split("-")
+    assert (record["trace_id"], record["span_id"]) == (trace_id, span_id)
+
+
+def test_an_error_is_logged_with_its_traceback(records: dict[str, dict[str, Any]]) -> None:
+    assert "ValueError: out of luck" in records["failed"]["exception"]
+    assert records["failed"]["trace_id"]
+
+
+def test_records_below_the_level_are_dropped(records: dict[str, dict[str, Any]]) -> None:
+    assert set(records) == {"outside", "inside", "failed"}
+
+
+def test_a_traceparent_is_read_as_context_link_and_id() -> None:
+    span = trace.get_current_span(context_of(PARENT)).get_span_context()
+    assert f"{span.trace_id:032x}" == TRACE
+    (link,) = link_to(PARENT)
+    assert link.context.span_id == 0xB7AD6B7169203331
+    assert trace_id_of(PARENT) == TRACE
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_traceparent_is_a_new_root_and_no_link(broken: str) -> None:
+    assert not trace.get_current_span(context_of(broken)).get_span_context().is_valid
+    assert link_to(broken) == []
+
+
+def test_the_traceparent_is_found_among_headers_of_any_case() -> None:
+    assert traceparent_from({"ce-id": "1", "TraceParent": PARENT}) == PARENT
+    assert traceparent_from({}) == ""
