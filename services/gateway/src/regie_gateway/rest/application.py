@@ -26,11 +26,12 @@ DESCRIPTION = (
     "Plans posts, publishes them once and on time, and tells what they did. Every error is a problem document "
     "(RFC 9457) whose `reason` is stable. Every POST takes an `Idempotency-Key`. Lists go on with `page_token`."
 )
+# Routes are tried in this order; the most frequent come first.
 PARTS: Sequence[Operations] = (
-    channels.operations,
-    media.operations,
     posts.operations,
     post_metrics.operations,
+    channels.operations,
+    media.operations,
     profiles.operations,
     segments.operations,
     events.operations,

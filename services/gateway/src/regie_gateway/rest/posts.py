@@ -35,6 +35,13 @@ class PostQuery(PageQuery):
     state: PostState | None = Field(default=None, description="Only posts in this state.")
 
 
+@operations.add("GET", "/v1/posts/{post_id}", scope="posts:read", summary="Get a post", answer=PostView)
+async def get_post(request: Request, post_id: PostId) -> Response:
+    call = call_of(request)
+    answered = await call.ask(call.edge.backends.scheduler.GetPost, pb.GetPostRequest(post_id=post_id))
+    return reply(show_post(answered.post))
+
+
 @operations.add(
     "POST", "/v1/posts", scope="posts:write", summary="Create a post", answer=PostView, status=201, body="json"
 )
@@ -63,13 +70,6 @@ async def list_posts(request: Request, page: Annotated[PostQuery, Query()]) -> R
     answered = await call.ask(call.edge.backends.scheduler.ListPosts, asked)
     posts = [show_post(post) for post in answered.posts]
     return reply({"posts": posts, "next_page_token": answered.next_page_token})
-
-
-@operations.add("GET", "/v1/posts/{post_id}", scope="posts:read", summary="Get a post", answer=PostView)
-async def get_post(request: Request, post_id: PostId) -> Response:
-    call = call_of(request)
-    answered = await call.ask(call.edge.backends.scheduler.GetPost, pb.GetPostRequest(post_id=post_id))
-    return reply(show_post(answered.post))
 
 
 @operations.add(
