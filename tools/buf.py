@@ -5,10 +5,8 @@ On a branch that is where it left main, on main the commit before the last: each
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -38,11 +36,9 @@ def main() -> None:
         print("no earlier proto/ to compare with")
         return
     with tempfile.TemporaryDirectory() as folder:
-        packed = subprocess.run(
-            ["git", "archive", against, "proto", "buf.yaml"], cwd=ROOT, capture_output=True, check=True
-        )
-        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-            archive.extractall(folder, filter="data")
+        packed = Path(folder) / "proto.tar"
+        subprocess.run(["git", "archive", f"--output={packed}", against, "proto", "buf.yaml"], cwd=ROOT, check=True)
+        subprocess.run(["tar", "-xf", packed, "-C", folder], check=True)
         subprocess.run([BUF, "breaking", "--against", folder], cwd=ROOT, check=True)
 
 
