@@ -137,7 +137,10 @@ async def test_a_due_post_reaches_the_network_and_tells_its_timeline(house: Hous
     [post] = await house.sandbox.posts()
     assert (post["text"], post["account"], delivery.remote_id) == ("hello", "ada", post["id"])
     assert [change.state for change in delivery.changes] == ["pending", "claimed", "publishing", "published"]
-    assert {change.trace_id for change in delivery.changes} == {TRACEPARENT.split("-")[1]}
+    trace_id = TRACEPARENT.split("-")[1]
+    assert {change.trace_id for change in delivery.changes} == {trace_id}
+    [made] = await house.sandbox.log("create_post")
+    assert made["traceparent"].split("-")[1] == trace_id, "the trace reaches the network"
 
 
 @pytest.mark.parametrize("fault", ["fail_after", "drop_after"])

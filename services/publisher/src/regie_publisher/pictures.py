@@ -7,7 +7,6 @@ the orientation is kept of EXIF, since without it a picture lies on its side.
 from __future__ import annotations
 
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,17 +48,17 @@ def look(data: bytes) -> Looked:
     if len(data) > LARGEST:
         raise MediaTooLarge(f"the picture has {len(data)} bytes; {LARGEST} are allowed", field="data")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we count the pixels ourselves
-            with Image.open(BytesIO(data), formats=list(TYPES)) as image:
-                _count_pixels(image)
-                image.load()
-                kind, width, height = image.format or "", image.width, image.height
-                orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        with Image.open(BytesIO(data), formats=list(TYPES)) as image:
+            _count_pixels(image)
+            image.load()
+            kind, width, height = image.format or "", image.width, image.height
+            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
         if 5 <= orientation <= 8:
             width, height = height, width  # as people see it
         return Looked(_without_tells(data, kind, orientation), TYPES[kind], width, height)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise MediaTooLarge(f"the picture has too many pixels; {MOST_PIXELS} are allowed", field="data") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise InvalidMedia("the bytes are not a whole PNG, JPEG, WebP or GIF picture", field="data") from error
     except (EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error, OverflowError) as error:
         raise InvalidMedia("the picture is damaged", field="data") from error

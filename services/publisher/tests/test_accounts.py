@@ -1,0 +1,119 @@
+"""Opened accounts and the renewal of their tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from uuid import UUID
+
+import pytest
+from regie_chassis.clock import SystemClock
+from regie_publisher.accounts import Accounts
+from regie_publisher.channels import disconnect_channel, rewrap_some
+from regie_publisher.connectors.connector import NotSent, Refused
+from regie_publisher.sealing import Keyring, new_master_key
+from regie_publisher.testing.desk import Desk, NewDesk
+
+
+class Renewal:
+    """A network's token endpoint: each renewal makes the old token useless, and is counted."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.called = asyncio.Event()
+
+    async def __call__(self, used: Mapping[str, str]) -> Mapping[str, str]:
+        self.calls += 1
+        self.called.set()
+        await self.gate.wait()
+        return {**used, "access_token": f"fake-renewed-{self.calls}"}
+
+
+async def opened(desk: Desk, channel: UUID) -> Mapping[str, str]:
+    await desk.accounts.open([channel])
+    return dict(desk.accounts.account(channel).credentials.secrets)
+
+
+async def test_fifty_workers_on_five_replicas_renew_once(new_desk: NewDesk) -> None:
+    desks = [new_desk(own_clock=SystemClock()) for _ in range(5)]
+    channel = await desks[0].channel()
+    renewal = Renewal()
+    used = (await asyncio.gather(*(opened(desk, channel) for desk in desks)))[0]
+    accounts = [desk.accounts.account(channel) for desk in desks for _ in range(10)]
+    found = await asyncio.gather(*(account.credentials.refresh(used, renewal) for account in accounts))
+    assert renewal.calls == 1
+    assert {secrets["access_token"] for secrets in found} == {"fake-renewed-1"}
+    assert (await opened(desks[3], channel))["access_token"] == "fake-renewed-1"
+
+
+async def test_renewed_secrets_are_saved_before_they_are_used(new_desk: NewDesk) -> None:
+    desk, witness = new_desk(own_clock=SystemClock()), new_desk(own_clock=SystemClock())
+    channel = await desk.channel()
+    used = await opened(desk, channel)
+    renewed = await desk.accounts.account(channel).credentials.refresh(used, Renewal())
+    assert await opened(witness, channel) == renewed
+
+
+async def test_a_caller_that_is_cut_off_does_not_lose_the_renewed_secrets(new_desk: NewDesk) -> None:
+    desk = new_desk(own_clock=SystemClock())
+    channel = await desk.channel()
+    used, renewal = await opened(desk, channel), Renewal()
+    renewal.gate.clear()
+    impatient = asyncio.create_task(desk.accounts.refresh(channel, used, renewal))
+    await renewal.called.wait()
+    impatient.cancel()
+    renewal.gate.set()
+    await desk.accounts.drain()
+    assert desk.accounts.secrets(channel)["access_token"] == "fake-renewed-1"
+
+
+async def test_a_failed_renewal_can_be_tried_again_at_once(new_desk: NewDesk) -> None:
+    desk = new_desk(own_clock=SystemClock())
+    channel = await desk.channel()
+    used = await opened(desk, channel)
+
+    async def fail(_used: Mapping[str, str]) -> Mapping[str, str]:
+        raise NotSent("no connection")
+
+    with pytest.raises(NotSent):
+        await desk.accounts.refresh(channel, used, fail)
+    renewed = await desk.accounts.refresh(channel, used, Renewal())
+    assert renewed["access_token"] == "fake-renewed-1"
+
+
+async def test_credentials_that_a_person_renewed_meanwhile_win(new_desk: NewDesk) -> None:
+    desk = new_desk(own_clock=SystemClock())
+    channel = await desk.channel()
+    used, renewal = await opened(desk, channel), Renewal()
+    renewal.gate.clear()
+    task = asyncio.create_task(desk.accounts.refresh(channel, used, renewal))
+    await renewal.called.wait()
+    assert await desk.channel() == channel
+    renewal.gate.set()
+    assert (await task)["access_token"] == "fake-ada"
+
+
+async def test_disconnecting_wipes_the_secrets(new_desk: NewDesk) -> None:
+    desk = new_desk()
+    channel = await desk.channel()
+    await opened(desk, channel)
+    async with desk.database.transaction() as session:
+        await disconnect_channel(session, workspace_id=desk.workspace_id, channel_id=channel, now=desk.clock.now())
+    [row] = await desk.rows("channel")
+    assert (row.secrets, row.data_key, row.state) == (b"", b"", "disconnected")
+    await desk.accounts.open([channel])
+    with pytest.raises(Refused):
+        desk.accounts.account(channel)
+
+
+async def test_a_new_master_key_takes_over_all_channels(desk: Desk) -> None:
+    old, new = new_master_key(), new_master_key()
+    desk.keyring = Keyring(old)
+    channel, *_ = [await desk.channel(f"a{number}") for number in range(3)]
+    both = Keyring(new, [old])
+    assert [await rewrap_some(desk.database, both, limit=2) for _ in range(3)] == [2, 1, 0]
+    accounts = Accounts(desk.database, Keyring(new), desk.clock, worker="new")
+    await accounts.open([channel])
+    assert accounts.secrets(channel) == {"access_token": "fake-a0"}

@@ -1,0 +1,109 @@
+"""What answers mean: the rule that only a proven lack of effect leads back to pending."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+from regie_chassis.ids import new_id
+from regie_chassis.testing.clock import START
+from regie_publisher.connectors.connector import (
+    CannotTell,
+    FailureKind,
+    NotSent,
+    OutcomeUnknown,
+    Processing,
+    Refused,
+    Remote,
+)
+from regie_publisher.deliveries import judging
+from regie_publisher.deliveries.delivery import THREAD_GRACE, Held, State
+
+KINDS = st.sampled_from(list(FailureKind))
+WAITS = st.one_of(st.none(), st.timedeltas(timedelta(0), timedelta(days=1)))
+PROOF_OF_NOTHING = st.sampled_from(
+    [OutcomeUnknown("lost"), CannotTell("?"), TimeoutError(), RuntimeError("ours"), OSError("pipe"), ValueError("body")]
+)
+REFUSALS = st.builds(lambda kind, wait: Refused(kind, "no", retry_after=wait), KINDS, WAITS)
+ANY_ERROR = st.one_of(PROOF_OF_NOTHING, REFUSALS, st.just(NotSent("no connection")))
+
+
+@st.composite
+def helds(draw: st.DrawFn) -> Held:
+    parts = draw(st.integers(1, 4))
+    done = draw(st.integers(0, parts - 1))
+    return Held(
+        id=new_id(),
+        workspace_id=new_id(),
+        post_id=new_id(),
+        channel_id=new_id(),
+        revision=1,
+        network="fake",
+        state=State.CLAIMED,
+        content=b"",
+        segment_keys=tuple(f"key{part}" for part in range(parts)),
+        compose_time=START,
+        due_time=START,
+        miss_time=START + timedelta(minutes=10),
+        traceparent="",
+        fence=1,
+        attempt=draw(st.integers(1, 30)),
+        tries=draw(st.integers(1, 30)),
+        finds=draw(st.integers(0, 10)),
+        handles={},
+        remotes=tuple(Remote(str(part), "") for part in range(done)),
+        processing_handle="",
+    )
+
+
+@given(error=PROOF_OF_NOTHING, held=helds())
+def test_an_error_that_proves_nothing_after_the_call_is_always_unknown(error: Exception, held: Held) -> None:
+    outcome = judging.after_publish(error, held, START, version=1)
+    assert outcome.state is State.UNKNOWN
+    assert outcome.act_time is not None
+    assert outcome.act_time > START
+
+
+@given(error=ANY_ERROR, held=helds(), version=st.integers(1, 9))
+def test_before_the_call_nothing_is_ever_unknown(error: Exception, held: Held, version: int) -> None:
+    assert judging.before_publish(error, held, START, version=version).state in (State.PENDING, State.FAILED)
+
+
+@given(error=ANY_ERROR, held=helds())
+def test_whatever_waits_has_a_time_within_its_deadline_and_whatever_fails_has_a_kind(
+    error: Exception, held: Held
+) -> None:
+    deadline = held.miss_time + (THREAD_GRACE if held.remotes else timedelta(0))
+    for judge in (judging.before_publish, judging.after_publish):
+        outcome = judge(error, held, START, version=1)
+        if outcome.state is State.PENDING:
+            assert outcome.act_time is not None
+            assert START <= outcome.act_time < deadline
+        elif outcome.state is State.FAILED:
+            assert outcome.failure_kind is not None
+            assert judging.source_of(outcome.failure_kind) in ("user", "platform", "system")
+            assert outcome.act_time is None
+
+
+@given(error=ANY_ERROR, held=helds())
+def test_a_find_that_fails_never_permits_another_attempt(error: Exception, held: Held) -> None:
+    outcome = judging.after_find(error, held, START, version=1)
+    assert outcome.state is State.UNKNOWN
+    assert outcome.needs_person == (outcome.act_time is None)
+
+
+@given(held=helds())
+def test_attempts_end_even_where_absence_is_proven_every_time(held: Held) -> None:
+    outcome = judging.absent(held, START)
+    assert (outcome.state is State.FAILED) == (held.tries >= judging.TRIES.max_attempts)
+
+
+@given(held=helds())
+def test_a_delivery_is_published_with_its_last_part_and_not_before(held: Held) -> None:
+    done = len(held.remotes)
+    outcome = judging.out(Remote("r", "u"), held, START, done=done, cause="worker")
+    assert (outcome.state is State.PUBLISHED) == (done + 1 == len(held.segment_keys))
+    waits = judging.out(Processing("h", timedelta(days=9)), held, START, done=done, cause="worker")
+    assert waits.state is State.PROCESSING
+    assert waits.act_time == START + judging.LONGEST_CHECK

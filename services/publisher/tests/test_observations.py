@@ -1,0 +1,105 @@
+"""The numbers of published posts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import timedelta
+
+import pytest
+from regie.publisher.events.v1.publisher_events_pb2 import (
+    ChannelNeedsAttention,
+    EngagementObserved,
+    PostMetricsObserved,
+)
+from regie_chassis.testing.clock import START, FakeClock
+from regie_publisher.connectors.connector import (
+    ConnectorError,
+    Engagement,
+    FailureKind,
+    Observation,
+    OutcomeUnknown,
+    Refused,
+)
+from regie_publisher.observations import PLAN, next_reading
+from regie_publisher.testing.desk import TRACEPARENT, Desk, NewDesk
+
+SECOND = timedelta(seconds=1)
+
+
+async def publish(desk: Desk, posts: int = 1) -> None:
+    channel = await desk.channel()
+    await desk.receive(*(desk.due(channel) for _ in range(posts)))
+    await desk.work()
+    ada = Engagement("did:ada", "ada", "like")
+    desk.connector.seen = [Observation(post.id, {"likes": 3}, (ada,)) for post in desk.connector.posts]
+
+
+async def test_numbers_are_read_on_a_plan_that_thins_out(desk: Desk, clock: FakeClock) -> None:
+    await publish(desk)
+    assert await desk.observer.observe_due() == 0
+    for _ in range(60):
+        await clock.advance(SECOND)
+        await desk.observer.observe_due()
+    events = await desk.said(PostMetricsObserved)
+    assert [event.observe_time.seconds - int(START.timestamp()) for event in events] == [2, 10, 30, 60]
+    assert dict(events[0].values) == {"likes": 3}
+    assert all(row.traceparent == TRACEPARENT for row in await desk.rows("poll", "delivery_id"))
+
+
+async def test_a_person_is_said_once_for_a_post_and_a_kind(desk: Desk, clock: FakeClock) -> None:
+    await publish(desk)
+    for _ in range(3):
+        await clock.advance(timedelta(minutes=1))
+        await desk.observer.observe_due()
+    [event] = await desk.said(EngagementObserved)
+    assert (event.actor_id, event.kind) == ("did:ada", "like")
+
+
+async def test_an_account_is_asked_for_25_posts_in_a_call(new_desk: NewDesk, clock: FakeClock) -> None:
+    first, second = new_desk(), new_desk()
+    await publish(first, posts=60)
+    await clock.advance(3 * SECOND)
+    await asyncio.gather(first.observer.observe_due(), second.observer.observe_due())
+    asked = [len(ids.split(",")) for ids in first.connector.published("observe")]
+    assert sum(asked) == 60
+    assert max(asked) == 25
+    assert len(await first.said(PostMetricsObserved)) == 60
+
+
+@pytest.mark.parametrize(
+    "error", [OutcomeUnknown("no answer"), Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=30 * SECOND)]
+)
+async def test_a_failed_reading_is_made_up_for_later(desk: Desk, clock: FakeClock, error: ConnectorError) -> None:
+    await publish(desk)
+    desk.connector.observe_errors = deque([error])
+    await clock.advance(3 * SECOND)
+    await desk.observer.observe_due()
+    await clock.advance(29 * SECOND)
+    assert await desk.observer.observe_due() == 0
+    await clock.advance(SECOND)
+    assert await desk.observer.observe_due() == 1
+    assert len(await desk.said(PostMetricsObserved)) == 1
+
+
+async def test_an_expired_token_while_reading_asks_for_attention(desk: Desk, clock: FakeClock) -> None:
+    await publish(desk)
+    desk.connector.observe_errors = deque([Refused(FailureKind.AUTH_EXPIRED, "token revoked")])
+    await clock.advance(3 * SECOND)
+    await desk.observer.observe_due()
+    [event] = await desk.said(ChannelNeedsAttention)
+    assert event.reason == "token revoked"
+
+
+async def test_a_post_that_is_gone_is_not_asked_for_any_more(desk: Desk, clock: FakeClock) -> None:
+    await publish(desk)
+    desk.connector.seen = []
+    for _ in range(10):
+        await clock.advance(timedelta(days=1))
+        await desk.observer.observe_due()
+    assert len(desk.connector.published("observe")) == 3
+
+
+def test_what_was_slept_through_is_not_read_late() -> None:
+    assert next_reading(START, START + timedelta(minutes=20)) == START + timedelta(hours=1)
+    assert next_reading(START, START + PLAN[-1]) is None

@@ -1,0 +1,78 @@
+"""The loop around the attempts: it wakes, it drains, it gives back."""
+
+from __future__ import annotations
+
+import asyncio
+
+from regie_chassis.clock import SystemClock
+from regie_chassis.testing.waiting import until
+from regie_publisher.connectors.connector import Draft
+from regie_publisher.deliveries.claims import release
+from regie_publisher.testing.desk import Desk, NewDesk
+
+
+async def test_a_due_post_wakes_the_worker_without_waiting_for_its_poll(desk: Desk, stopping: asyncio.Event) -> None:
+    # The clock stands still: only the wake can make the loop look again.
+    channel = await desk.channel()
+    running = asyncio.create_task(desk.worker.run(stopping))
+    await asyncio.sleep(0)
+    await desk.receive(desk.due(channel))
+
+    async def published() -> bool:
+        return await desk.states() == ["published"]
+
+    await until(published)
+    stopping.set()
+    await running
+
+
+async def test_stopping_finishes_what_is_in_flight_and_claims_nothing_more(
+    new_desk: NewDesk, stopping: asyncio.Event
+) -> None:
+    desk = new_desk(own_clock=SystemClock(), in_flight=1)
+    channel = await desk.channel()
+    at_the_network, answer = asyncio.Event(), asyncio.Event()
+
+    async def hold(_draft: Draft, _index: int) -> None:
+        at_the_network.set()
+        await answer.wait()
+
+    desk.connector.before_publish = hold
+    await desk.receive(desk.due(channel), desk.due(channel))
+    running = asyncio.create_task(desk.worker.run(stopping))
+    await at_the_network.wait()
+    stopping.set()
+    answer.set()
+    await running
+    assert sorted(await desk.states()) == ["pending", "published"]
+
+
+async def test_an_attempt_that_is_aborted_at_the_network_becomes_unknown_and_never_pending(
+    new_desk: NewDesk, stopping: asyncio.Event
+) -> None:
+    desk = new_desk(own_clock=SystemClock())
+    channel = await desk.channel()
+    at_the_network = asyncio.Event()
+
+    async def hang(_draft: Draft, _index: int) -> None:
+        at_the_network.set()
+        await asyncio.Event().wait()
+
+    desk.connector.before_publish = hang
+    await desk.receive(desk.due(channel))
+    running = asyncio.create_task(desk.worker.run(stopping))
+    await at_the_network.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await desk.worker.finish()
+    assert await desk.states() == ["publishing"]
+
+
+async def test_a_claim_that_is_given_back_can_be_claimed_at_once(desk: Desk) -> None:
+    await desk.receive(desk.due(await desk.channel()))
+    async with desk.database.transaction() as session:
+        held = await desk.claim_only(session)
+    async with desk.database.transaction() as session:
+        await release(session, held, cause="draining", now=desk.clock.now())
+    await desk.work()
+    assert len(desk.connector.posts) == 1
