@@ -42,7 +42,6 @@ class World:
 
     def network_client(self, token: str | None = None) -> httpx2.AsyncClient:
         """Returns a client over the loopback, for a gateway that was started."""
-        assert self.gateway.http is not None
         return httpx2.AsyncClient(base_url=self.gateway.http.url, headers=headers(self.token, token), timeout=20)
 
     async def workspace(self, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from regie.audience.v1 import audience_service_pb2 as audience_pb
 from regie.metrics.v1 import metrics_service_pb2 as metrics_pb
 from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
@@ -154,8 +155,8 @@ async def test_the_timeline_puts_both_accounts_in_the_order_of_time(world: Any) 
 
 
 def _put_timeline(world: Any, post_id: str) -> None:
-    def at(second: int) -> dict[str, int]:
-        return {"seconds": 1_770_000_000 + second}
+    def at(second: int) -> Timestamp:
+        return Timestamp(seconds=1_770_000_000 + second)
 
     world.behind.scheduler.timelines[post_id] = [
         scheduler_pb.TimelineEntry(time=at(1), state="scheduled", cause="api"),
@@ -211,3 +212,13 @@ async def test_the_probes_answer_without_a_key(world: Any) -> None:
     async with world.client("") as client:
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_without_its_database_it_says_so_and_stays_alive(make_world: Any, clock: Any) -> None:
+    world = await make_world(clock, database_url="postgresql+asyncpg://nobody:x@127.0.0.1:9/nothing")
+    async with world.client() as client:
+        answer = await client.get("/v1/workspace")
+        assert (answer.status_code, answer.json()["reason"]) == (503, "SERVICE_UNAVAILABLE")
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["reason"]) == (503, "NOT_READY")
+        assert (await client.get("/healthz")).status_code == 200

@@ -188,7 +188,7 @@ async def test_a_filter_lets_only_its_types_through(live: Any) -> None:
     numbers = PostMetricsObserved(post_id="post_1", values={"likes": 3})
     await record(live, first, Event(new_id(), workspace_id, first.time, numbers), created(workspace_id, "third"))
     name = numbers.DESCRIPTOR.full_name
-    asked = {"params": {"types": name}, "headers": {"Last-Event-ID": str(first.id)}}
+    asked: dict[str, Any] = {"params": {"types": name}, "headers": {"Last-Event-ID": str(first.id)}}
     async with following(live, **asked) as stream:
         (frame,) = await take(stream, 1)
         assert (frame["event"], frame["data"]["data"]["values"]) == (name, {"likes": 3})

@@ -28,15 +28,15 @@ from regie_gateway.stream import Feed
 NAME = "gateway"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway(Service):
-    """The gateway with its HTTP side, for tests and for those who ask for its port."""
+    """The gateway with its parts that tests, and those who ask for its port, have to do with."""
 
-    http: HttpServer | None = None
-    application: Application | None = None
-    authenticator: Authenticator | None = None
-    feed: Feed | None = None
-    closings: tuple[Closing, ...] = ()
+    http: HttpServer
+    application: Application
+    authenticator: Authenticator
+    feed: Feed
+    closings: tuple[Closing, ...]
     """What is open even where the app was never started."""
 
 

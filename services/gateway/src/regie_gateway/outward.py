@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from google.protobuf.message import Message
 from regie_chassis.database import after_commit
 from regie_chassis.errors import RegieError
 from regie_chassis.messaging import Event
@@ -61,7 +60,7 @@ class Page:
     position: Position
 
 
-async def record_events(session: AsyncSession, events: Sequence[Event[Message]], *, wake: Callable[[], None]) -> None:
+async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, wake: Callable[[], None]) -> None:
     """Writes events to the log; repeatable. `wake` is called once they are durable."""
     await session.execute(
         text(INSERT),
