@@ -20,6 +20,7 @@ from uuid import UUID
 
 import asyncpg
 import procrastinate_jobs
+from joserfc.jwk import OKPKey
 from regie.publisher.v1.publisher_service_pb2 import ConnectChannelRequest
 from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
@@ -29,7 +30,6 @@ from regie_chassis.embedded.postgres import EmbeddedPostgres
 from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import CHANNEL, new_id, parse_id
 from regie_chassis.rpc import call, open_channel
-from joserfc.jwk import OKPKey
 from results import percentile, result_line
 
 CHANNELS = 100

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx2
 import pytest
-
 from regie_chassis.embedded.constellation import Constellation
 from regie_chassis.testing.waiting import until
 

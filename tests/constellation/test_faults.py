@@ -10,7 +10,6 @@ from typing import Any
 import asyncpg
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-
 from regie_chassis.messaging import ConsumerSpec, Envelope, subject_of
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.testing.waiting import until

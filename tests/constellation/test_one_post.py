@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-
 from regie_chassis.testing.waiting import until
 
 pytestmark = pytest.mark.processes
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.processes
 async def test_a_post_goes_out_once_on_time_and_tells_its_story(user: Any) -> None:
     channel = await user.connect("once")
     post_id = await user.schedule(channel, "hello once #demo", after=1.5)
-    due = datetime.fromisoformat((await user.post(post_id))["publish_time"])
+    due = datetime.fromisoformat((await user.post(post_id))["publish_at"]["time"])
     assert await user.ended(post_id) == "published"
 
     (seen,) = await user.visible("hello once")
