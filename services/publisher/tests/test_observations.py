@@ -21,7 +21,8 @@ from regie_publisher.connectors.connector import (
     OutcomeUnknown,
     Refused,
 )
-from regie_publisher.observations import PLAN, next_reading
+from regie_publisher.observations import next_reading
+from regie_publisher.polls import PLAN
 from regie_publisher.testing.desk import TRACEPARENT, Desk, NewDesk
 
 SECOND = timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""Connected accounts: connecting, renewing and forgetting them, and what networks make of them."""
+"""Connected accounts: connecting, renewing and forgetting them. What networks make of them is in `standing`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from regie.publisher.events.v1.publisher_events_pb2 import (
-    ChannelConnected,
-    ChannelDisconnected,
-    ChannelNeedsAttention,
-)
+from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected
 from regie_chassis.database import Database
 from regie_chassis.errors import Invalid, NotFound, TooManyRequests, Unavailable, Unprocessable
 from regie_chassis.ids import CHANNEL, new_id, show_id
@@ -156,51 +152,6 @@ async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, chann
         message = ChannelDisconnected(channel_id=show_id(CHANNEL, channel_id))
         stage(session, message, workspace_id=workspace_id, aggregate_id=str(channel_id), time=now)
     return _channel(row)
-
-
-async def block(session: AsyncSession, *, channel_id: UUID, until: datetime) -> None:
-    """Sends nothing to the channel before `until`, because the network said so.
-
-    What waits is moved there, but never past its miss time: it is to be missed in time and not in silence.
-    """
-    parameters = {"id": channel_id, "until": until}
-    await session.execute(
-        text("UPDATE channel SET block_time = greatest(coalesce(block_time, :until), :until) WHERE id = :id"),
-        parameters,
-    )
-    await session.execute(
-        text(
-            "UPDATE delivery SET act_time = least(CAST(:until AS timestamptz), miss_time)"
-            " WHERE id IN (SELECT id FROM delivery WHERE channel_id = :id AND state = 'pending'"
-            "   AND act_time < least(CAST(:until AS timestamptz), miss_time) FOR UPDATE SKIP LOCKED)"
-        ),
-        parameters,
-    )
-
-
-async def need_attention(
-    session: AsyncSession, *, channel_id: UUID, version: int, reason: str, now: datetime, traceparent: str
-) -> None:
-    """Says once that a person has to act, unless the credentials were renewed since."""
-    rows = await session.execute(
-        text(
-            "UPDATE channel SET state = 'needs_attention', attention = :reason"
-            " WHERE id = :id AND version = :version AND state = 'active' RETURNING *"
-        ),
-        {"id": channel_id, "version": version, "reason": reason},
-    )
-    row = rows.one_or_none()
-    if row is None:
-        return
-    message = ChannelNeedsAttention(channel_id=show_id(CHANNEL, row.id), network=row.network, reason=reason)
-    stage(
-        session,
-        message,
-        workspace_id=row.workspace_id,
-        aggregate_id=str(row.id),
-        time=now,
-        traceparent=traceparent,
-    )
 
 
 async def rewrap_some(database: Database, keyring: Keyring, *, limit: int = 100) -> int:

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
-from uuid import UUID
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -25,7 +22,7 @@ from regie_chassis.telemetry import link_to, traceparent_of, tracer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher import channels
+from regie_publisher import standing
 from regie_publisher.accounts import Accounts
 from regie_publisher.connectors.connector import (
     Connector,
@@ -34,20 +31,11 @@ from regie_publisher.connectors.connector import (
     NotSent,
     Observation,
     Refused,
-    Remote,
 )
-from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT, Note
+from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT
+from regie_publisher.polls import PLAN, NextReading, Poll, claim_polls, reschedule
 from regie_publisher.telemetry import count_observed
 
-PLAN = (
-    *(timedelta(seconds=seconds) for seconds in (2, 10, 30)),
-    *(timedelta(minutes=minutes) for minutes in (1, 5, 15)),
-    *(timedelta(hours=hours) for hours in (1, 6)),
-    *(timedelta(days=days) for days in range(1, 31)),
-)
-"""How long after publication the numbers are read."""
-LEASE = timedelta(seconds=60)
-LIMIT = 500
 CHUNK = 25
 """Posts in one call: what the connectors' contract allows."""
 RETRY = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
@@ -55,53 +43,6 @@ GONE_AFTER = 3
 """So many times in a row left out by the network, and the post is taken for deleted."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """A post whose numbers are due, in the hands of one worker until the lease ends."""
-
-    delivery_id: UUID
-    workspace_id: UUID
-    post_id: UUID
-    channel_id: UUID
-    network: str
-    remote: Remote
-    publish_time: datetime
-    failures: int
-    fence: int
-    traceparent: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Next:
-    """When a poll is due again, None when its plan is over."""
-
-    poll: Poll
-    act_time: datetime | None
-    failures: int
-
-
-async def plan(session: AsyncSession, published: Sequence[tuple[Note, Remote | None]], *, now: datetime) -> None:
-    """Plans the readings of posts that are being recorded, each with its first segment. Repeatable."""
-    known = [(note, first) for note, first in published if first is not None and first.id]
-    if not known:
-        return
-    await session.execute(
-        _PLAN,
-        {
-            "now": now,
-            "act_time": now + PLAN[0],
-            "delivery_ids": [note.held.id for note, _ in known],
-            "workspace_ids": [note.held.workspace_id for note, _ in known],
-            "post_ids": [note.held.post_id for note, _ in known],
-            "channel_ids": [note.held.channel_id for note, _ in known],
-            "networks": [note.held.network for note, _ in known],
-            "remote_ids": [first.id for _, first in known],
-            "remote_urls": [first.url for _, first in known],
-            "traceparents": [note.traceparent for note, _ in known],
-        },
-    )
 
 
 def next_reading(publish_time: datetime, now: datetime) -> datetime | None:
@@ -123,7 +64,7 @@ class Observer:
     async def observe_due(self) -> int:
         """Reads what is due, up to 25 posts of an account in one call. Returns how many posts were asked for."""
         async with self._database.transaction() as session:
-            polls = await _claim(session, self._clock.now())
+            polls = await claim_polls(session, self._clock.now())
         if not polls:
             return 0
         await self._accounts.open([poll.channel_id for poll in polls])
@@ -171,9 +112,9 @@ class Observer:
             return
         now = self._clock.now()
         async with self._database.transaction() as session:
-            await _reschedule(session, [_after_error(poll, error, now) for poll in polls])
+            await reschedule(session, [_after_error(poll, error, now) for poll in polls])
             if isinstance(error, Refused) and error.kind is FailureKind.AUTH_EXPIRED and version is not None:
-                await channels.need_attention(
+                await standing.need_attention(
                     session,
                     channel_id=polls[0].channel_id,
                     version=version,
@@ -183,18 +124,18 @@ class Observer:
                 )
 
 
-def _after_error(poll: Poll, error: Exception, now: datetime) -> _Next:
+def _after_error(poll: Poll, error: Exception, now: datetime) -> NextReading:
     pause = RETRY[min(poll.failures, len(RETRY) - 1)]
     if isinstance(error, Refused) and error.retry_after is not None:
         pause = error.retry_after
     if now > poll.publish_time + PLAN[-1]:
-        return _Next(poll, None, 0)
-    return _Next(poll, now + pause, poll.failures + 1)
+        return NextReading(poll, None, 0)
+    return NextReading(poll, now + pause, poll.failures + 1)
 
 
-def _after_reading(poll: Poll, seen: bool, now: datetime) -> _Next:
+def _after_reading(poll: Poll, seen: bool, now: datetime) -> NextReading:
     failures = 0 if seen else poll.failures + 1
-    return _Next(poll, None if failures >= GONE_AFTER else next_reading(poll.publish_time, now), failures)
+    return NextReading(poll, None if failures >= GONE_AFTER else next_reading(poll.publish_time, now), failures)
 
 
 async def _record(
@@ -202,7 +143,7 @@ async def _record(
 ) -> None:
     """Says what was read for polls that are still held, and plans their next reading."""
     by_remote = {observation.remote_id: observation for observation in seen}
-    held = await _reschedule(session, [_after_reading(poll, poll.remote.id in by_remote, now) for poll in polls])
+    held = await reschedule(session, [_after_reading(poll, poll.remote.id in by_remote, now) for poll in polls])
     read = [
         (poll, by_remote[poll.remote.id]) for poll in polls if poll.delivery_id in held and poll.remote.id in by_remote
     ]
@@ -274,72 +215,3 @@ async def _say_engagements(
             time=now,
             traceparent=poll.traceparent,
         )
-
-
-async def _claim(session: AsyncSession, now: datetime) -> list[Poll]:
-    rows = await session.execute(_CLAIM, {"now": now, "lease": now + LEASE, "limit": LIMIT})
-    return [_poll(row) for row in rows]
-
-
-def _poll(row: Any) -> Poll:
-    return Poll(
-        row.delivery_id,
-        row.workspace_id,
-        row.post_id,
-        row.channel_id,
-        row.network,
-        Remote(row.remote_id, row.remote_url),
-        row.publish_time,
-        row.failures,
-        row.fence,
-        row.traceparent,
-    )
-
-
-async def _reschedule(session: AsyncSession, nexts: Sequence[_Next]) -> set[UUID]:
-    rows = await session.execute(
-        _RESCHEDULE,
-        {
-            "ids": [one.poll.delivery_id for one in nexts],
-            "fences": [one.poll.fence for one in nexts],
-            "act_times": [one.act_time for one in nexts],
-            "failures": [one.failures for one in nexts],
-        },
-    )
-    return set(rows.scalars())
-
-
-_PLAN = text(
-    """
-    INSERT INTO poll (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, publish_time,
-        act_time, traceparent)
-    SELECT delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, :now, :act_time, traceparent
-    FROM unnest(
-        CAST(:delivery_ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]),
-        CAST(:channel_ids AS uuid[]), CAST(:networks AS text[]), CAST(:remote_ids AS text[]),
-        CAST(:remote_urls AS text[]), CAST(:traceparents AS text[])
-    ) AS p (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, traceparent)
-    ON CONFLICT DO NOTHING
-    """
-)
-
-_CLAIM = text(
-    """
-    UPDATE poll SET fence = poll.fence + 1, act_time = :lease
-    FROM (
-        SELECT delivery_id FROM poll WHERE act_time <= :now ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED
-    ) AS due
-    WHERE poll.delivery_id = due.delivery_id
-    RETURNING poll.*
-    """
-)
-
-_RESCHEDULE = text(
-    """
-    UPDATE poll SET act_time = n.act_time, failures = n.failures
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:act_times AS timestamptz[]),
-        CAST(:failures AS int[])) AS n (delivery_id, fence, act_time, failures)
-    WHERE poll.delivery_id = n.delivery_id AND poll.fence = n.fence
-    RETURNING poll.delivery_id
-    """
-)

@@ -266,11 +266,15 @@ _CANCEL = text(
             CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:revisions AS bigint[]),
             CAST(:traceparents AS text[]), CAST(:trace_ids AS text[])
         ) AS c (workspace_id, post_id, revision, traceparent, trace_id)
+    ), locked AS (
+        SELECT d.id, w.traceparent, w.trace_id FROM delivery AS d
+        JOIN wanted AS w ON d.post_id = w.post_id AND d.workspace_id = w.workspace_id AND d.revision <= w.revision
+        WHERE d.state IN ('pending', 'claimed') AND d.remote_ids = '{}'
+        ORDER BY d.id FOR UPDATE OF d
     ), stopped AS (
         UPDATE delivery AS d SET state = 'cancelled', act_time = NULL, fence = d.fence + 1
-        FROM wanted AS w
-        WHERE d.post_id = w.post_id AND d.workspace_id = w.workspace_id AND d.revision <= w.revision
-          AND d.state IN ('pending', 'claimed') AND d.remote_ids = '{}'
+        FROM locked AS w
+        WHERE d.id = w.id
         RETURNING d.id, d.workspace_id, d.post_id, d.channel_id, d.revision, d.attempt, w.traceparent, w.trace_id
     ), noted AS (
         INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id)

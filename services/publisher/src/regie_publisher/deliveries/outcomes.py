@@ -24,11 +24,11 @@ from regie_chassis.telemetry import trace_id_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher import channels
+from regie_publisher import standing
 from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import LEASE, Held, Note, Outcome, State
 from regie_publisher.deliveries.judging import source_of
-from regie_publisher.observations import plan
+from regie_publisher.polls import plan
 from regie_publisher.telemetry import count_outcomes
 
 log = structlog.get_logger()
@@ -36,7 +36,8 @@ log = structlog.get_logger()
 
 async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime) -> list[bool]:
     """Writes outcomes down and says them. Returns for each whether its delivery was still held."""
-    rows = await session.execute(_RECORD, _columns(notes, now))
+    # Rows are locked in the order of their ids everywhere, so that a cancellation and a batch never deadlock.
+    rows = await session.execute(_RECORD, _columns(sorted(notes, key=lambda note: note.held.id), now))
     written = {row.id: Remote(row.first_id, row.first_url) if row.first_id is not None else None for row in rows}
     kept = [note for note in notes if note.held.id in written]
     for note in notes:
@@ -62,11 +63,12 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
 
 async def mark_publishing(session: AsyncSession, held: Sequence[Held], *, now: datetime) -> list[bool]:
     """Notes that a call may leave from now on, and renews the lease. Returns for each whether it may."""
+    in_order = sorted(held, key=lambda one: one.id)
     rows = await session.execute(
         _MARK,
         {
-            "ids": [one.id for one in held],
-            "fences": [one.fence for one in held],
+            "ids": [one.id for one in in_order],
+            "fences": [one.fence for one in in_order],
             "now": now,
             "lease": now + LEASE,
         },
@@ -88,19 +90,27 @@ async def save_handle(session: AsyncSession, held: Held, name: str, value: str, 
 
 
 async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: datetime) -> None:
+    """Once for each channel, in the order of their ids, so that two batches never wait for one another."""
+    blocked: dict[UUID, datetime] = {}
+    expired: dict[UUID, Note] = {}
     for note in notes:
-        outcome = note.outcome
-        if outcome.block_until is not None:
-            await channels.block(session, channel_id=note.held.channel_id, until=outcome.block_until)
-        if outcome.expired_version is not None:
-            await channels.need_attention(
-                session,
-                channel_id=note.held.channel_id,
-                version=outcome.expired_version,
-                reason=outcome.message,
-                now=now,
-                traceparent=note.traceparent,
-            )
+        channel_id, until = note.held.channel_id, note.outcome.block_until
+        if until is not None:
+            blocked[channel_id] = max(until, blocked.get(channel_id, until))
+        if note.outcome.expired_version is not None:
+            expired[channel_id] = note
+    for channel_id in sorted(blocked):
+        await standing.block(session, channel_id=channel_id, until=blocked[channel_id])
+    for channel_id in sorted(expired):
+        note = expired[channel_id]
+        await standing.need_attention(
+            session,
+            channel_id=channel_id,
+            version=note.outcome.expired_version or 0,
+            reason=note.outcome.message,
+            now=now,
+            traceparent=note.traceparent,
+        )
 
 
 def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime) -> Message | None:

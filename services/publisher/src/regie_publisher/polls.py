@@ -1,0 +1,143 @@
+"""The readings that are planned: one row for each published post, claimed by due time under a fence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_publisher.connectors.connector import Remote
+from regie_publisher.deliveries.delivery import Note
+
+PLAN = (
+    *(timedelta(seconds=seconds) for seconds in (2, 10, 30)),
+    *(timedelta(minutes=minutes) for minutes in (1, 5, 15)),
+    *(timedelta(hours=hours) for hours in (1, 6)),
+    *(timedelta(days=days) for days in range(1, 31)),
+)
+"""How long after publication the numbers are read."""
+LEASE = timedelta(seconds=60)
+LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """A post whose numbers are due, in the hands of one worker until the lease ends."""
+
+    delivery_id: UUID
+    workspace_id: UUID
+    post_id: UUID
+    channel_id: UUID
+    network: str
+    remote: Remote
+    publish_time: datetime
+    failures: int
+    fence: int
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextReading:
+    """When a poll is due again, None when its plan is over."""
+
+    poll: Poll
+    act_time: datetime | None
+    failures: int
+
+
+async def plan(session: AsyncSession, published: Sequence[tuple[Note, Remote | None]], *, now: datetime) -> None:
+    """Plans the readings of posts that are being recorded, each with its first segment. Repeatable."""
+    known = [(note, first) for note, first in published if first is not None and first.id]
+    if not known:
+        return
+    await session.execute(
+        _PLAN,
+        {
+            "now": now,
+            "act_time": now + PLAN[0],
+            "delivery_ids": [note.held.id for note, _ in known],
+            "workspace_ids": [note.held.workspace_id for note, _ in known],
+            "post_ids": [note.held.post_id for note, _ in known],
+            "channel_ids": [note.held.channel_id for note, _ in known],
+            "networks": [note.held.network for note, _ in known],
+            "remote_ids": [first.id for _, first in known],
+            "remote_urls": [first.url for _, first in known],
+            "traceparents": [note.traceparent for note, _ in known],
+        },
+    )
+
+
+async def claim_polls(session: AsyncSession, now: datetime) -> list[Poll]:
+    """Takes readings that are due; whoever dies with them lets them go after a minute."""
+    rows = await session.execute(_CLAIM, {"now": now, "lease": now + LEASE, "limit": LIMIT})
+    return [_poll(row) for row in rows]
+
+
+def _poll(row: Any) -> Poll:
+    return Poll(
+        row.delivery_id,
+        row.workspace_id,
+        row.post_id,
+        row.channel_id,
+        row.network,
+        Remote(row.remote_id, row.remote_url),
+        row.publish_time,
+        row.failures,
+        row.fence,
+        row.traceparent,
+    )
+
+
+async def reschedule(session: AsyncSession, nexts: Sequence[NextReading]) -> set[UUID]:
+    """Plans the next readings. Returns the deliveries whose reading was still held."""
+    rows = await session.execute(
+        _RESCHEDULE,
+        {
+            "ids": [one.poll.delivery_id for one in nexts],
+            "fences": [one.poll.fence for one in nexts],
+            "act_times": [one.act_time for one in nexts],
+            "failures": [one.failures for one in nexts],
+        },
+    )
+    return set(rows.scalars())
+
+
+_PLAN = text(
+    """
+    INSERT INTO poll (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, publish_time,
+        act_time, traceparent)
+    SELECT delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, :now, :act_time, traceparent
+    FROM unnest(
+        CAST(:delivery_ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]),
+        CAST(:channel_ids AS uuid[]), CAST(:networks AS text[]), CAST(:remote_ids AS text[]),
+        CAST(:remote_urls AS text[]), CAST(:traceparents AS text[])
+    ) AS p (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, traceparent)
+    ON CONFLICT DO NOTHING
+    """
+)
+
+_CLAIM = text(
+    """
+    UPDATE poll SET fence = poll.fence + 1, act_time = :lease
+    FROM (
+        SELECT delivery_id FROM poll WHERE act_time <= :now ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE poll.delivery_id = due.delivery_id
+    RETURNING poll.*
+    """
+)
+
+_RESCHEDULE = text(
+    """
+    UPDATE poll SET act_time = n.act_time, failures = n.failures
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:act_times AS timestamptz[]),
+        CAST(:failures AS int[])) AS n (delivery_id, fence, act_time, failures)
+    WHERE poll.delivery_id = n.delivery_id AND poll.fence = n.fence
+    RETURNING poll.delivery_id
+    """
+)
