@@ -70,7 +70,7 @@ def test_ranges_never_overlap_and_are_never_empty(text: str) -> None:
         ("http://[broken", []),
     ],
 )
-def test_links(text: str, found: list[str]) -> None:
+def test_links_are_found(text: str, found: list[str]) -> None:
     assert cuts(text) == found
 
 
@@ -84,7 +84,7 @@ def test_links(text: str, found: list[str]) -> None:
         ("@" + ".".join(["a" * 60] * 5) + ".test", []),
     ],
 )
-def test_mentions(text: str, found: list[str]) -> None:
+def test_mentions_are_found(text: str, found: list[str]) -> None:
     assert mentioned_handles(text) == found
 
 
@@ -101,7 +101,7 @@ def test_mentions(text: str, found: list[str]) -> None:
         ("#" + "👩‍👩‍👧‍👦" * 30, []),
     ],
 )
-def test_hashtags(text: str, found: list[str]) -> None:
+def test_hashtags_are_found(text: str, found: list[str]) -> None:
     assert cuts(text) == found
 
 

@@ -11,7 +11,7 @@ from regie_publisher.connectors.connector import (
     OutcomeUnknown,
     Remote,
 )
-from regie_publisher.connectors.mastodon import MastodonConnector
+from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.mastodon.testing.description import Description, load_description
 from regie_publisher.connectors.mastodon.testing.drafts import (
     StepClock,

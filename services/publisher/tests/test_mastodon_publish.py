@@ -17,7 +17,7 @@ from regie_publisher.connectors.connector import (
     Refused,
     Remote,
 )
-from regie_publisher.connectors.mastodon import MastodonConnector
+from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.mastodon.testing.description import Description, load_description
 from regie_publisher.connectors.mastodon.testing.drafts import (
     StepClock,
