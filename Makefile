@@ -57,10 +57,10 @@ format: $(STAMP) ## Put the code into form
 protos: $(STAMP) ## Generate contracts/ from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
 
-proto-check: $(STAMP) .tools/node_modules/.bin/buf
+proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow
 	@$(BIN)/python tools/buf.py
 
-deploy-check: $(STAMP)
+deploy-check: $(STAMP) ## Check that the files of a deployment can be read
 	@$(BIN)/python tools/deployment.py
 	@for script in .ci/run $(wildcard deploy/*.sh); do bash -n "$$script"; done
 
