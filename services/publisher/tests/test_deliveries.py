@@ -18,8 +18,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 from regie_chassis.ids import new_id
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.channels import disconnect_channel
-from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotSent, Refused
-from regie_publisher.deliveries.delivery import LEASE, MARGIN
+from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotSent, Refused, Remote
+from regie_publisher.deliveries.delivery import LEASE, MARGIN, Note, Outcome, State
 from regie_publisher.deliveries.judging import FIND_AGAIN
 from regie_publisher.testing.desk import Desk, NewDesk
 from regie_publisher.testing.network import Play
@@ -414,3 +414,23 @@ async def test_two_workers_at_once_send_each_post_once(new_desk: NewDesk) -> Non
         await worker.finish()
     keys = first.connector.published()
     assert len(keys) == len(set(keys)) == 100
+
+
+async def test_words_that_no_database_can_hold_do_no_harm(desk: Desk) -> None:
+    desk.connector.review_error = Refused(FailureKind.CONTENT_REJECTED, "no\x00 \ud800 way")
+    await desk.receive(desk.due(await desk.channel()))
+    await desk.work()
+    [event] = await desk.said(DeliveryFailed)
+    assert event.network_message == "no ? way"
+
+
+async def test_a_step_of_a_thread_that_is_written_twice_counts_once(desk: Desk) -> None:
+    await desk.receive(desk.due(await desk.channel(), texts=("one", "two")))
+    async with desk.database.transaction() as session:
+        [held] = await desk.claim_only(session)
+    await desk.ledger.mark(held)
+    step = Outcome(State.PUBLISHING, "worker", act_time=desk.clock.now() + LEASE, remote=Remote("1", "u"))
+    assert await desk.ledger.record(Note(held, step, ""))
+    assert not await desk.ledger.record(Note(held, step, "")), "as after a commit whose answer was lost"
+    [row] = await desk.rows()
+    assert row.remote_ids == ["1"]

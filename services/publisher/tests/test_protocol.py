@@ -117,9 +117,15 @@ class FlakyDatabase(Database):
 
     down = False
 
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.refused = asyncio.Event()
+        """Set once somebody has met the outage."""
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         if self.down:
+            self.refused.set()
             raise ConnectionRefusedError("the database is down in this test")
         async with super().transaction() as session:
             yield session
@@ -167,7 +173,27 @@ async def test_an_answer_waits_out_a_short_outage_of_the_database(new_desk: NewD
     desk.connector.after_publish = outage
     await desk.worker.claim()
     await answered.wait()
+    await flaky.refused.wait()
     flaky.down = False
     await desk.worker.finish()
     assert await desk.states() == ["published"]
+    await flaky.close()
+
+
+async def test_an_outage_at_the_mark_sends_nothing_and_costs_no_lease(new_desk: NewDesk, database: Database) -> None:
+    flaky = FlakyDatabase(database.url)
+    desk = new_desk(on=flaky)
+    await desk.receive(desk.due(await desk.channel()))
+    async with flaky.transaction() as session:
+        [held] = await desk.claim_only(session)
+    await desk.accounts.open([held.channel_id])
+    flaky.down = True
+    attempt = asyncio.create_task(desk.attempts.make(held))
+    await flaky.refused.wait()
+    flaky.down = False
+    await attempt
+    assert desk.connector.calls == []
+    assert await desk.states() == ["pending"]
+    await desk.work()
+    assert len(desk.connector.posts) == 1
     await flaky.close()

@@ -20,6 +20,7 @@ from regie_publisher.addresses import check_server_url
 from regie_publisher.connectors.connector import Connection, Connector, ConnectorError, FailureKind, Refused
 from regie_publisher.paging import read_token, write_token
 from regie_publisher.sealing import Keyring, Place, Sealed
+from regie_publisher.words import storable
 
 PAGE = 50
 LONGEST_PAGE = 200
@@ -206,9 +207,9 @@ async def _keep(
         "workspace_id": workspace_id,
         "network": network,
         "server_url": connection.server_url,
-        "remote_id": connection.remote_id,
-        "handle": connection.handle,
-        "display_name": connection.display_name,
+        "remote_id": storable(connection.remote_id),
+        "handle": storable(connection.handle),
+        "display_name": storable(connection.display_name),
         "now": now,
     }
     # First the row and its lock, then the secrets: they are bound to the id and version that the row has.

@@ -35,6 +35,7 @@ from regie_publisher.connectors.connector import (
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT
 from regie_publisher.polls import PLAN, NextReading, Poll, claim_polls, reschedule
 from regie_publisher.telemetry import count_observed
+from regie_publisher.words import storable
 
 CHUNK = 25
 """Posts in one call: what the connectors' contract allows."""
@@ -70,7 +71,10 @@ class Observer:
         await self._accounts.open([poll.channel_id for poll in polls])
         polls.sort(key=lambda poll: str(poll.channel_id))
         groups = [list(group) for _, group in groupby(polls, key=lambda poll: poll.channel_id)]
-        await asyncio.gather(*(self._observe_channel(group) for group in groups))
+        results = await asyncio.gather(*(self._observe_channel(group) for group in groups), return_exceptions=True)
+        for group, error in zip(groups, results, strict=True):
+            if isinstance(error, Exception):  # one account must not stop the others; its lease brings it back
+                log.error("observe.not_recorded", channel=show_id(CHANNEL, group[0].channel_id), exc_info=error)
         return len(polls)
 
     async def _observe_channel(self, polls: Sequence[Poll]) -> None:
@@ -176,7 +180,7 @@ async def _say_engagements(
 ) -> None:
     """Says each person's reaction once for a post, however often it is seen."""
     seen = {
-        (poll.channel_id, poll.post_id, one.kind, one.actor_id): (poll, one)
+        (poll.channel_id, poll.post_id, one.kind, storable(one.actor_id)): (poll, one)
         for poll, observation in read
         for one in observation.engagements
     }
@@ -202,8 +206,8 @@ async def _say_engagements(
             post_id=show_id(POST, poll.post_id),
             channel_id=show_id(CHANNEL, poll.channel_id),
             network=poll.network,
-            actor_id=one.actor_id,
-            actor_handle=one.actor_handle,
+            actor_id=row.actor_id,
+            actor_handle=storable(one.actor_handle),
             kind=one.kind,
             observe_time=observe_time,
         )

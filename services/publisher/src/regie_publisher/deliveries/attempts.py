@@ -70,25 +70,21 @@ class Attempts:
             },
         ) as span:
             try:
-                outcome = await self._try(held)
+                held, outcome = await self._try(held)
             except LeaseLost:
                 log.warning("delivery.lease_lost", delivery=show_id(DELIVERY, held.id), fence=held.fence)
-                return
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                # No call has left since the last mark that was answered; the lease's end settles it.
-                log.warning("delivery.left_to_sweeper", delivery=show_id(DELIVERY, held.id), error=type(error).__name__)
                 return
             span.set_attribute("regie.outcome", outcome.state.value)
             if outcome.state in (State.FAILED, State.UNKNOWN):
                 span.set_status(StatusCode.ERROR, outcome.failure_kind or outcome.cause)
             await self._ledger.record(Note(held, outcome, current_traceparent()))
 
-    async def _try(self, held: Held) -> Outcome:
+    async def _try(self, held: Held) -> tuple[Held, Outcome]:
+        """Returns how the attempt ended, and the delivery with the segments that were recorded on the way."""
         connector = self._connectors.get(held.network)
         if connector is None:
-            return judging.failed(FailureKind.UNSUPPORTED, f"{held.network} is not a network here", cause="worker")
+            message = f"{held.network} is not a network here"
+            return held, judging.failed(FailureKind.UNSUPPORTED, message, cause="worker")
         try:
             draft = await draft_of(held, accounts=self._accounts, library=self._library)
             connector.review(draft)
@@ -99,7 +95,7 @@ class Attempts:
             raise
         except Exception as error:  # noqa: BLE001  # broad: nothing has left, whatever it is
             self._log_unforeseen(error, held)
-            return judging.before_publish(error, held, self._clock.now(), version=self._version(held))
+            return held, judging.before_publish(error, held, self._clock.now(), version=self._version(held))
         return await self._publish_segments(connector, draft, held)
 
     async def _prepare(self, connector: Connector, draft: Draft, held: Held) -> None:
@@ -109,19 +105,24 @@ class Attempts:
         with tracer().start_as_current_span("prepare", attributes={"regie.network": held.network}):
             await connector.prepare(draft, save_handle)
 
-    async def _publish_segments(self, connector: Connector, draft: Draft, held: Held) -> Outcome:
+    async def _publish_segments(self, connector: Connector, draft: Draft, held: Held) -> tuple[Held, Outcome]:
         asked = time.monotonic()
-        await self._ledger.mark(held)
+        try:
+            await self._ledger.mark(held)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            return held, self._back(held, "database_outage")  # marked or not, no call has left
         for index in range(len(draft.remotes), len(draft.segments)):
             if time.monotonic() - asked > (LEASE - NETWORK_TIMEOUT - MARGIN).total_seconds():
                 # The lease might end under the call. Nothing has left, and a raised fence will refuse this note.
-                return Outcome(State.PENDING, "lease_short", act_time=self._clock.now(), tries=max(held.tries - 1, 0))
+                return held, self._back(held, "lease_short")
             answer = await self._publish(connector, draft, held, index)
             if isinstance(answer, Outcome):
-                return answer
+                return held, answer
             outcome = judging.out(answer, held, self._clock.now(), done=index, cause="worker")
             if outcome.state is not State.PENDING or not isinstance(answer, Remote):
-                return outcome
+                return held, outcome
             asked = time.monotonic()
             going_on = replace(outcome, state=State.PUBLISHING, act_time=self._clock.now() + LEASE)
             await self._ledger.advance(Note(held, going_on, current_traceparent()))
@@ -147,6 +148,9 @@ class Attempts:
                 self._log_unforeseen(error, held)
                 span.set_status(StatusCode.ERROR, type(error).__name__)
                 return judging.after_publish(error, held, self._clock.now(), version=version)
+
+    def _back(self, held: Held, cause: str) -> Outcome:
+        return Outcome(State.PENDING, cause, act_time=self._clock.now(), tries=max(held.tries - 1, 0))
 
     def _version(self, held: Held) -> int | None:
         return self._accounts.version(held.channel_id)

@@ -50,8 +50,8 @@ class Ledger:
                 raise LeaseLost
 
     async def advance(self, note: Note) -> None:
-        """Records a step within an attempt that goes on. Raises LeaseLost, or the database's error."""
-        if not await self._notes.submit(note):
+        """Records a step within an attempt that goes on, through outages as `record` does. Raises LeaseLost."""
+        if not await self.record(note):
             raise LeaseLost
 
     async def record(self, note: Note) -> bool:

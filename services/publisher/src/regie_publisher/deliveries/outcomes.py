@@ -6,6 +6,7 @@ Every write carries the fence under which its delivery was taken. One that no lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -30,12 +31,17 @@ from regie_publisher.deliveries.delivery import LEASE, Held, Note, Outcome, Stat
 from regie_publisher.deliveries.judging import source_of
 from regie_publisher.polls import plan
 from regie_publisher.telemetry import count_outcomes
+from regie_publisher.words import storable
 
 log = structlog.get_logger()
 
 
 async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime) -> list[bool]:
-    """Writes outcomes down and says them. Returns for each whether its delivery was still held."""
+    """Writes outcomes down and says them. Returns for each whether its delivery was still held.
+
+    Repeatable: a note that was written already changes nothing, and counts as no longer held.
+    """
+    notes = [replace(note, outcome=_storable(note.outcome)) for note in notes]
     # Rows are locked in the order of their ids everywhere, so that a cancellation and a batch never deadlock.
     rows = await session.execute(_RECORD, _columns(sorted(notes, key=lambda note: note.held.id), now))
     written = {row.id: Remote(row.first_id, row.first_url) if row.first_id is not None else None for row in rows}
@@ -84,7 +90,13 @@ async def save_handle(session: AsyncSession, held: Held, name: str, value: str, 
             "UPDATE delivery SET handles = handles || jsonb_build_object(CAST(:name AS text), CAST(:value AS text)),"
             " act_time = :lease WHERE id = :id AND fence = :fence AND state = 'claimed' RETURNING id"
         ),
-        {"id": held.id, "fence": held.fence, "name": name, "value": value, "lease": now + LEASE},
+        {
+            "id": held.id,
+            "fence": held.fence,
+            "name": storable(name),
+            "value": storable(value),
+            "lease": now + LEASE,
+        },
     )
     return rows.scalar_one_or_none() is not None
 
@@ -111,6 +123,16 @@ async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: da
             now=now,
             traceparent=note.traceparent,
         )
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    remote = outcome.remote
+    return replace(
+        outcome,
+        message=storable(outcome.message),
+        remote=Remote(storable(remote.id), storable(remote.url)) if remote else None,
+        processing_handle=storable(outcome.processing_handle),
+    )
 
 
 def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime) -> Message | None:
@@ -160,11 +182,12 @@ def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
         "now": now,
         "ids": [note.held.id for note in notes],
         "fences": [note.held.fence for note in notes],
+        "done": [len(note.held.remotes) for note in notes],
         "expected": [",".join(note.expected) for note in notes],
         "states": [outcome.state.value for outcome in outcomes],
         "causes": [outcome.cause for outcome in outcomes],
         "act_times": [outcome.act_time for outcome in outcomes],
-        "messages": [outcome.message.replace("\x00", "") for outcome in outcomes],
+        "messages": [outcome.message for outcome in outcomes],
         "kinds": [outcome.failure_kind.value if outcome.failure_kind else "" for outcome in outcomes],
         "remote_ids": [outcome.remote.id if outcome.remote else None for outcome in outcomes],
         "remote_urls": [outcome.remote.url if outcome.remote else None for outcome in outcomes],
@@ -195,12 +218,12 @@ _RECORD = text(
     """
     WITH wanted AS (
         SELECT * FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:expected AS text[]), CAST(:states AS text[]),
-            CAST(:causes AS text[]), CAST(:act_times AS timestamptz[]), CAST(:messages AS text[]),
-            CAST(:kinds AS text[]), CAST(:remote_ids AS text[]), CAST(:remote_urls AS text[]),
-            CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]), CAST(:persons AS bool[]),
+            CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:done AS int[]), CAST(:expected AS text[]),
+            CAST(:states AS text[]), CAST(:causes AS text[]), CAST(:act_times AS timestamptz[]),
+            CAST(:messages AS text[]), CAST(:kinds AS text[]), CAST(:remote_ids AS text[]),
+            CAST(:remote_urls AS text[]), CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]), CAST(:persons AS bool[]),
             CAST(:trace_ids AS text[])
-        ) AS w (id, fence, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
+        ) AS w (id, fence, done, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
             finds, person, trace_id)
     ), moved AS (
         UPDATE delivery AS d SET
@@ -211,6 +234,7 @@ _RECORD = text(
             tries = CASE WHEN w.remote_id IS NULL THEN coalesce(w.tries, d.tries) ELSE 0 END
         FROM wanted AS w
         WHERE d.id = w.id AND d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
+          AND cardinality(d.remote_ids) = w.done
         RETURNING d.id, d.attempt, d.remote_ids[1] AS first_id, d.remote_urls[1] AS first_url, w.state, w.cause,
             w.message, w.trace_id
     ), ended AS (

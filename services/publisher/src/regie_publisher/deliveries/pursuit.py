@@ -67,7 +67,10 @@ class Pursuit:
             held = await claim_open(session, state=state, worker=self._worker, limit=LIMIT, now=self._clock.now())
         if held:
             await self._accounts.open([one.channel_id for one in held])
-            await asyncio.gather(*(self._settle(one, ask) for one in held))
+            results = await asyncio.gather(*(self._settle(one, ask) for one in held), return_exceptions=True)
+            for one, error in zip(held, results, strict=True):
+                if isinstance(error, Exception):  # one delivery must not stop the others; its lease brings it back
+                    log.error("delivery.pursuit_not_recorded", delivery=show_id(DELIVERY, one.id), exc_info=error)
         return len(held)
 
     async def _settle(self, held: Held, ask: Ask) -> None:
