@@ -54,8 +54,9 @@ format: $(STAMP) ## Put the code into form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-protos: $(STAMP) ## Generate contracts/ from proto/
+protos: $(STAMP) ## Generate contracts/ from proto/, and docs/asyncapi.yaml
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
+	@$(BIN)/python tools/asyncapi.py
 
 proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow
 	@$(BIN)/python tools/buf.py
