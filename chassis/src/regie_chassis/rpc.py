@@ -46,7 +46,12 @@ RETRYABLE = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-SERVER_OPTIONS = [*KEEPALIVE, ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000), ("grpc.so_reuseport", 0)]
+SERVER_OPTIONS = [
+    *KEEPALIVE,
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),  # a client that pings a busy server is no attacker: all of them are ours
+    ("grpc.so_reuseport", 0),
+]
 
 log = structlog.get_logger()
 _caller: ContextVar[Caller] = ContextVar("regie_caller")

@@ -68,7 +68,7 @@ class EmbeddedPostgres:
         self._clear_stale_pid()
         options = {**TUNING, "port": str(self.port), "unix_socket_directories": ""}
         if not self._fsync:
-            options |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+            options |= {"fsync": "off", "full_page_writes": "off"}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = without_root([str(_binary("postgres")), "-D", str(self._data), *arguments])
         self.child = Child(
