@@ -15,8 +15,10 @@ from typing import Any
 from uuid import UUID
 
 import obstore
+import structlog
 from obstore.store import ObjectStore
 from regie_chassis.database import Database
+from regie_chassis.errors import Unavailable
 from regie_chassis.ids import new_id
 from sqlalchemy import text
 
@@ -25,6 +27,13 @@ from regie_publisher.pictures import Looked, look
 
 STORE_TIMEOUT = 20.0  # seconds
 LOOKING = 2  # pictures decoded at once: each may take a few hundred MB
+
+
+log = structlog.get_logger()
+
+
+class MediaStoreUnavailable(Unavailable):
+    """The object store does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +58,14 @@ class Library:
         self._looking = asyncio.Semaphore(LOOKING)
 
     async def upload(self, data: bytes, *, workspace_id: UUID, now: datetime) -> Media:
-        """Stores a picture. The same bytes again are the same medium. Raises InvalidMedia or MediaTooLarge."""
+        """Stores a picture. The same bytes again are the same medium.
+
+        Raises InvalidMedia, MediaTooLarge or MediaStoreUnavailable.
+        """
         async with self._looking:
             looked = await asyncio.to_thread(look, data)
         digest = hashlib.sha256(looked.data).digest()
-        async with asyncio.timeout(STORE_TIMEOUT):
-            await obstore.put_async(self._store, _path(workspace_id, digest), looked.data)
+        await self._store_bytes(_path(workspace_id, digest), looked.data)
         async with self._database.transaction() as session:
             rows = await session.execute(
                 _KEEP,
@@ -88,6 +99,14 @@ class Library:
             media.height,
             partial(self._read, media),
         )
+
+    async def _store_bytes(self, path: str, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await obstore.put_async(self._store, path, data)
+        except (OSError, TimeoutError, obstore.exceptions.BaseError) as error:
+            log.error("media.not_stored", error=type(error).__name__)
+            raise MediaStoreUnavailable("the picture cannot be stored now; try again in a moment") from error
 
     async def _read(self, media: Media) -> bytes:
         try:

@@ -221,8 +221,8 @@ _RECORD = text(
             CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:done AS int[]), CAST(:expected AS text[]),
             CAST(:states AS text[]), CAST(:causes AS text[]), CAST(:act_times AS timestamptz[]),
             CAST(:messages AS text[]), CAST(:kinds AS text[]), CAST(:remote_ids AS text[]),
-            CAST(:remote_urls AS text[]), CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]), CAST(:persons AS bool[]),
-            CAST(:trace_ids AS text[])
+            CAST(:remote_urls AS text[]), CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]),
+            CAST(:persons AS bool[]), CAST(:trace_ids AS text[])
         ) AS w (id, fence, done, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
             finds, person, trace_id)
     ), moved AS (
