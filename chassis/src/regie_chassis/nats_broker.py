@@ -240,6 +240,7 @@ class _Pull:
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{spec.stream}.{spec.name}"
         self._owed = 0
         self._asked_until = 0.0
+        self._taking = asyncio.Lock()
 
     @classmethod
     async def open(cls, client: Client, spec: ConsumerSpec) -> _Pull:
@@ -248,7 +249,14 @@ class _Pull:
         return cls(client, spec, inbox, subscription)
 
     async def take(self, limit: int, timeout: float) -> list[Msg]:
-        """Returns what is there as soon as something is; asks the server again when an earlier request is over."""
+        """Returns what is there as soon as something is; asks the server again when an earlier request is over.
+
+        One at a time: of two that see the last message, one would wait for it in vain and lose what it holds.
+        """
+        async with self._taking:
+            return await self._take(limit, timeout)
+
+    async def _take(self, limit: int, timeout: float) -> list[Msg]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
