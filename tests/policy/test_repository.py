@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MINE = Path(__file__).relative_to(ROOT)
-PUMPS = {Path("services/audience/tests/conftest.py")}  # moves a fake clock on by itself; no test waits for its sleep
+# Moves a fake clock on by itself; no test waits for its sleep.
+PUMPS = {Path("services/audience/tests/conftest.py")}
 NOUNLESS = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 
 
@@ -106,9 +107,8 @@ def _sleeps(path: Path) -> Iterator[int]:
     """Yields the lines that sleep; `asyncio.sleep(0)` only lets others run."""
     calls = [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Call)]
     for call in calls:
-        if ast.unparse(call.func) in {"asyncio.sleep", "time.sleep", "sleep"} and [
-            ast.unparse(one) for one in call.args
-        ] != ["0"]:
+        name, arguments = ast.unparse(call.func), [ast.unparse(one) for one in call.args]
+        if name in {"asyncio.sleep", "time.sleep", "sleep"} and arguments != ["0"]:
             yield call.lineno
 
 
