@@ -7,7 +7,7 @@ An error crosses as its canonical code with `ErrorInfo` (reason, domain) and, wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -19,12 +19,14 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from opentelemetry.instrumentation.grpc import aio_client_interceptors, aio_server_interceptor
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, StatusCode
 
 from regie_chassis.clock import Clock
 from regie_chassis.database import is_outage
 from regie_chassis.errors import DOMAIN, RegieError, TimedOut, Unavailable
 from regie_chassis.identity import Caller, InvalidIdentity, Verifier
+from regie_chassis.telemetry import context_of, traceparent_of, tracer
 
 IDENTITY = "regie-identity"
 DEFAULT_DEADLINE = 10.0  # seconds, for a call that came without one
@@ -91,48 +93,68 @@ def caller() -> Caller:
         raise InvalidIdentity("this call carries no identity; call through the gateway") from None
 
 
-class _Interceptor(grpc.aio.ServerInterceptor):
-    """Verifies who calls, bounds how long it may take, and turns errors into rich statuses."""
+class _Edge:
+    """Stands around every method of a server: who calls, how long it may take, its span, its errors.
 
-    def __init__(self, verifier: Verifier, clock: Clock) -> None:
+    Methods are wrapped once, when they are registered: interceptors would be looked up and built for each call, which
+    costs more than all that is done here (ADR 0013).
+    """
+
+    def __init__(self, server: grpc.aio.Server, verifier: Verifier, clock: Clock) -> None:
+        self._server = server
         self._verifier = verifier
         self._clock = clock
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        details = handler_call_details
-        handler = await continuation(details)
-        if handler is None or handler.unary_unary is None or details.method.startswith("/grpc.health."):
-            return handler
-        token = dict(details.invocation_metadata or ()).get(IDENTITY, "")
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Called by generated code beside add_registered_method_handlers, which is enough."""
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
+    ) -> None:
+        """Called by generated code; adds the service's methods with the edge around them."""
+        wrapped = {name: self._wrap(f"{service_name}/{name}", handler) for name, handler in method_handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service_name, wrapped),))
+
+    def _wrap(self, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         behavior: Any = handler.unary_unary  # the stubs know only the blocking context here
+        if behavior is None:
+            raise NotImplementedError(f"{name} streams; between services that is NATS's work")
 
         async def call(request: Any, context: Context) -> Any:
-            try:
-                _caller.set(self._verifier.verify(str(token), now=self._clock.now()))
-                remaining = context.time_remaining()
-                limit = DEFAULT_DEADLINE if remaining is None else min(remaining, LONGEST_DEADLINE)
-                async with asyncio.timeout(limit):
-                    return await behavior(request, context)
-            except RegieError as error:
-                await _abort(context, error)
-            except TimeoutError:
-                await _abort(context, DeadlinePassed("the answer was not ready in time; try again"))
-            except Exception as error:  # broad: the edge answers for everything that is not foreseen
-                if is_outage(error):
-                    log.warning("rpc.database_outage", method=details.method, error=type(error).__name__)
-                    await _abort(context, ServiceUnavailable("the database does not answer; try again in a moment"))
-                log.error("rpc.failed", method=details.method, exc_info=error)
-                await _abort(context, _Internal("something failed on our side; it is logged under this trace"))
+            metadata = dict(context.invocation_metadata() or ())
+            parent = context_of(str(metadata.get("traceparent", "")))
+            with tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER):
+                try:
+                    _caller.set(self._verifier.verify(str(metadata.get(IDENTITY, "")), now=self._clock.now()))
+                    remaining = context.time_remaining()
+                    limit = DEFAULT_DEADLINE if remaining is None else min(remaining, LONGEST_DEADLINE)
+                    async with asyncio.timeout(limit):
+                        return await behavior(request, context)
+                except Exception as error:  # noqa: BLE001  # broad: the edge answers for everything not foreseen
+                    refusal = _refusal_of(error, name)
+            return await _abort(context, refusal)
 
         return grpc.unary_unary_rpc_method_handler(
             call,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+
+def _refusal_of(error: Exception, method: str) -> RegieError:
+    """Returns what the caller is told; what was not foreseen is logged with its cause."""
+    if isinstance(error, RegieError):
+        return error
+    span = trace.get_current_span()
+    span.record_exception(error)
+    span.set_status(StatusCode.ERROR, type(error).__name__)
+    if isinstance(error, TimeoutError):
+        return DeadlinePassed("the answer was not ready in time; try again")
+    if is_outage(error):
+        log.warning("rpc.database_outage", method=method, error=type(error).__name__)
+        return ServiceUnavailable("the database does not answer; try again in a moment")
+    log.error("rpc.failed", method=method, exc_info=error)
+    return _Internal("something failed on our side; it is logged under this trace")
 
 
 class _Internal(RegieError):
@@ -172,12 +194,13 @@ class RpcServer:
         port: int,
         verifier: Verifier,
         clock: Clock,
-        register: Sequence[Callable[[grpc.aio.Server], None]],
+        register: Sequence[Callable[[Any], None]],
         checks: Sequence[Callable[[], bool]] = (),
     ) -> None:
         self._address = f"{host}:{port}"
         self._host = host
-        self._interceptors = [aio_server_interceptor(), _Interceptor(verifier, clock)]
+        self._verifier = verifier
+        self._clock = clock
         self._register = register
         self._checks = checks
         self._health = health.aio.HealthServicer()
@@ -191,9 +214,9 @@ class RpcServer:
         return f"{self._host}:{self.port}"
 
     async def start(self) -> None:
-        server = grpc.aio.server(interceptors=self._interceptors, options=SERVER_OPTIONS)
+        server = grpc.aio.server(options=SERVER_OPTIONS)
         for register in self._register:
-            register(server)
+            register(_Edge(server, self._verifier, self._clock))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self.port = server.add_insecure_port(self._address)
         await server.start()
@@ -222,7 +245,7 @@ class RpcServer:
 def open_channel(target: str) -> grpc.aio.Channel:
     """Returns a channel to another service; it connects at the first call and again after every outage."""
     options = [*KEEPALIVE, ("grpc.max_reconnect_backoff_ms", 2_000), ("grpc.initial_reconnect_backoff_ms", 100)]
-    return grpc.aio.insecure_channel(target, options=options, interceptors=aio_client_interceptors())
+    return grpc.aio.insecure_channel(target, options=options)
 
 
 async def call(
@@ -233,10 +256,15 @@ async def call(
     timeout: float = DEFAULT_DEADLINE,
 ) -> Response:
     """Calls another service as `identity` within `timeout` seconds. Raises RemoteError with that service's reason."""
-    try:
-        return await method(request, timeout=timeout, metadata=((IDENTITY, identity),))
-    except grpc.aio.AioRpcError as error:
-        raise _remote(error) from error
+    name = bytes(method._method).decode().lstrip("/")  # type: ignore[attr-defined]  # noqa: SLF001  # nowhere public
+    with tracer().start_as_current_span(name, kind=SpanKind.CLIENT, record_exception=False) as span:
+        metadata = [(IDENTITY, identity)]
+        if traceparent := traceparent_of(span):
+            metadata.append(("traceparent", traceparent))
+        try:
+            return await method(request, timeout=timeout, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise _remote(error) from error
 
 
 def _remote(error: grpc.aio.AioRpcError) -> RegieError:
