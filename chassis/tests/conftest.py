@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from regie_chassis.database import Database
 from regie_chassis.testing.fixtures import NewDatabase
 

@@ -8,9 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-
 from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.messaging import Broker, BrokerUnavailable, ConsumerSpec, Envelope, NoSuchStream, Received, StreamSpec
+from regie_chassis.messaging import (
+    Broker,
+    BrokerUnavailable,
+    ConsumerSpec,
+    Envelope,
+    NoSuchStream,
+    Received,
+    StreamSpec,
+)
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import until

@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from regie_chassis import dead_letters
 from regie_chassis.clock import SystemClock
 from regie_chassis.consumer import Consumer, Handler, consumers
@@ -22,6 +19,8 @@ from regie_chassis.retry import RetryPolicy
 from regie_chassis.testing.clock import START
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import settle, until
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 WORKSPACE = new_id()
 AT_ONCE = RetryPolicy(max_attempts=3, base=timedelta(milliseconds=1))

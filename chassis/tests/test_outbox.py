@@ -8,8 +8,6 @@ from datetime import timedelta
 
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated
-from sqlalchemy import text
-
 from regie_chassis import outbox
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.database import Database
@@ -21,6 +19,7 @@ from regie_chassis.outbox import Relay
 from regie_chassis.testing.clock import START, FakeClock
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import until
+from sqlalchemy import text
 
 STREAM = stream_spec("scheduler")
 EVERYTHING = ConsumerSpec(STREAM.name, "everything", ("regie.scheduler.>",))

@@ -40,7 +40,7 @@ from regie_chassis.messaging import (
 from regie_chassis.retry import GiveUp, Retry, RetryPolicy
 from regie_chassis.telemetry import context_of, meter, traceparent_from, traceparent_of, tracer
 
-BATCH = 100
+BATCH = 400  # events a transaction; measured a third faster than 100 in a burst (ADR 0007)
 POLL = timedelta(seconds=1)
 OUTAGE_PAUSE = timedelta(seconds=1)
 PURGE_EVERY = timedelta(hours=1)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -149,6 +150,7 @@ def stream_spec(service: str, *, replicas: int = 1) -> StreamSpec:
     return StreamSpec(name=stream_of(service), subjects=(f"regie.{service}.>",), replicas=replicas)
 
 
+@lru_cache(maxsize=16_384)
 def subject_of(full_name: str, workspace_id: UUID | None) -> str:
     """Returns an event's subject; without a workspace, the pattern for all of them."""
     _, service, _, version, name = full_name.split(".")

@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*regie/scheduler/v1/scheduler_service.proto\x12\x12regie.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x02\n\x04Post\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\x12-\n\x08variants\x18\x04 \x03(\x0b\x32\x1b.regie.scheduler.v1.Variant\x12\x1a\n\x12publish_local_time\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x30\n\x0cpublish_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x08 \x01(\x03\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdb\x01\n\x07Variant\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12-\n\x08segments\x18\x02 \x03(\x0b\x32\x1b.regie.scheduler.v1.Segment\x12\x12\n\nvisibility\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .regie.scheduler.v1.VariantState\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x08 \x01(\t\"L\n\x07Segment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x33\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32\x1e.regie.scheduler.v1.Attachment\"0\n\nAttachment\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x10\n\x08\x61lt_text\x18\x02 \x01(\t\"\x8d\x01\n\rTimelineEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"\x94\x01\n\x11\x43reatePostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12-\n\x08variants\x18\x03 \x03(\x0b\x32\x1b.regie.scheduler.v1.Variant\x12\x1a\n\x12publish_local_time\x18\x04 \x01(\t\x12\x11\n\ttime_zone\x18\x05 \x01(\t\"<\n\x12\x43reatePostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"!\n\x0eGetPostRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\"9\n\x0fGetPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"g\n\x10ListPostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\"U\n\x11ListPostsResponse\x12\'\n\x05posts\x18\x01 \x03(\x0b\x32\x18.regie.scheduler.v1.Post\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x95\x01\n\x0f\x45\x64itPostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x12\n\x05title\x18\x04 \x01(\tH\x00\x88\x01\x01\x12-\n\x08variants\x18\x05 \x03(\x0b\x32\x1b.regie.scheduler.v1.VariantB\x08\n\x06_title\":\n\x10\x45\x64itPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"i\n\x13SchedulePostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x1a\n\x12publish_local_time\x18\x03 \x01(\t\x12\x11\n\ttime_zone\x18\x04 \x01(\t\">\n\x14SchedulePostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"8\n\x11\x43\x61ncelPostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\"<\n\x12\x43\x61ncelPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\")\n\x16GetPostTimelineRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\"M\n\x17GetPostTimelineResponse\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.regie.scheduler.v1.TimelineEntry*\xc3\x02\n\tPostState\x12\x1a\n\x16POST_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10POST_STATE_DRAFT\x10\x01\x12\x18\n\x14POST_STATE_IN_REVIEW\x10\x02\x12\x17\n\x13POST_STATE_APPROVED\x10\x03\x12\x18\n\x14POST_STATE_SCHEDULED\x10\x04\x12\x19\n\x15POST_STATE_DISPATCHED\x10\x05\x12\x18\n\x14POST_STATE_PUBLISHED\x10\x06\x12\"\n\x1ePOST_STATE_PARTIALLY_PUBLISHED\x10\x07\x12\x15\n\x11POST_STATE_FAILED\x10\x08\x12\x15\n\x11POST_STATE_MISSED\x10\t\x12\x18\n\x14POST_STATE_CANCELLED\x10\n\x12\x16\n\x12POST_STATE_EXPIRED\x10\x0b*\xef\x01\n\x0cVariantState\x12\x1d\n\x19VARIANT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15VARIANT_STATE_PENDING\x10\x01\x12\x1c\n\x18VARIANT_STATE_PROCESSING\x10\x02\x12\x1b\n\x17VARIANT_STATE_PUBLISHED\x10\x03\x12\x18\n\x14VARIANT_STATE_FAILED\x10\x04\x12\x19\n\x15VARIANT_STATE_UNKNOWN\x10\x05\x12\x18\n\x14VARIANT_STATE_MISSED\x10\x06\x12\x1b\n\x17VARIANT_STATE_CANCELLED\x10\x07\x32\xa0\x05\n\x10SchedulerService\x12[\n\nCreatePost\x12%.regie.scheduler.v1.CreatePostRequest\x1a&.regie.scheduler.v1.CreatePostResponse\x12R\n\x07GetPost\x12\".regie.scheduler.v1.GetPostRequest\x1a#.regie.scheduler.v1.GetPostResponse\x12X\n\tListPosts\x12$.regie.scheduler.v1.ListPostsRequest\x1a%.regie.scheduler.v1.ListPostsResponse\x12U\n\x08\x45\x64itPost\x12#.regie.scheduler.v1.EditPostRequest\x1a$.regie.scheduler.v1.EditPostResponse\x12\x61\n\x0cSchedulePost\x12\'.regie.scheduler.v1.SchedulePostRequest\x1a(.regie.scheduler.v1.SchedulePostResponse\x12[\n\nCancelPost\x12%.regie.scheduler.v1.CancelPostRequest\x1a&.regie.scheduler.v1.CancelPostResponse\x12j\n\x0fGetPostTimeline\x12*.regie.scheduler.v1.GetPostTimelineRequest\x1a+.regie.scheduler.v1.GetPostTimelineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*regie/scheduler/v1/scheduler_service.proto\x12\x12regie.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x02\n\x04Post\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\x12-\n\x08variants\x18\x04 \x03(\x0b\x32\x1b.regie.scheduler.v1.Variant\x12\x1a\n\x12publish_local_time\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x30\n\x0cpublish_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x08 \x01(\x03\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdb\x01\n\x07Variant\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12-\n\x08segments\x18\x02 \x03(\x0b\x32\x1b.regie.scheduler.v1.Segment\x12\x12\n\nvisibility\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .regie.scheduler.v1.VariantState\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x08 \x01(\t\"L\n\x07Segment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x33\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32\x1e.regie.scheduler.v1.Attachment\"0\n\nAttachment\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x10\n\x08\x61lt_text\x18\x02 \x01(\t\"\x8d\x01\n\rTimelineEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"\x94\x01\n\x11\x43reatePostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12-\n\x08variants\x18\x03 \x03(\x0b\x32\x1b.regie.scheduler.v1.Variant\x12\x1a\n\x12publish_local_time\x18\x04 \x01(\t\x12\x11\n\ttime_zone\x18\x05 \x01(\t\"<\n\x12\x43reatePostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"!\n\x0eGetPostRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\"9\n\x0fGetPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"(\n\x14\x42\x61tchGetPostsRequest\x12\x10\n\x08post_ids\x18\x01 \x03(\t\"@\n\x15\x42\x61tchGetPostsResponse\x12\'\n\x05posts\x18\x01 \x03(\x0b\x32\x18.regie.scheduler.v1.Post\"g\n\x10ListPostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\"U\n\x11ListPostsResponse\x12\'\n\x05posts\x18\x01 \x03(\x0b\x32\x18.regie.scheduler.v1.Post\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x95\x01\n\x0f\x45\x64itPostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x12\n\x05title\x18\x04 \x01(\tH\x00\x88\x01\x01\x12-\n\x08variants\x18\x05 \x03(\x0b\x32\x1b.regie.scheduler.v1.VariantB\x08\n\x06_title\":\n\x10\x45\x64itPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"i\n\x13SchedulePostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x1a\n\x12publish_local_time\x18\x03 \x01(\t\x12\x11\n\ttime_zone\x18\x04 \x01(\t\">\n\x14SchedulePostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"8\n\x11\x43\x61ncelPostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\"<\n\x12\x43\x61ncelPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\")\n\x16GetPostTimelineRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\"M\n\x17GetPostTimelineResponse\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.regie.scheduler.v1.TimelineEntry*\xc3\x02\n\tPostState\x12\x1a\n\x16POST_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10POST_STATE_DRAFT\x10\x01\x12\x18\n\x14POST_STATE_IN_REVIEW\x10\x02\x12\x17\n\x13POST_STATE_APPROVED\x10\x03\x12\x18\n\x14POST_STATE_SCHEDULED\x10\x04\x12\x19\n\x15POST_STATE_DISPATCHED\x10\x05\x12\x18\n\x14POST_STATE_PUBLISHED\x10\x06\x12\"\n\x1ePOST_STATE_PARTIALLY_PUBLISHED\x10\x07\x12\x15\n\x11POST_STATE_FAILED\x10\x08\x12\x15\n\x11POST_STATE_MISSED\x10\t\x12\x18\n\x14POST_STATE_CANCELLED\x10\n\x12\x16\n\x12POST_STATE_EXPIRED\x10\x0b*\xef\x01\n\x0cVariantState\x12\x1d\n\x19VARIANT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15VARIANT_STATE_PENDING\x10\x01\x12\x1c\n\x18VARIANT_STATE_PROCESSING\x10\x02\x12\x1b\n\x17VARIANT_STATE_PUBLISHED\x10\x03\x12\x18\n\x14VARIANT_STATE_FAILED\x10\x04\x12\x19\n\x15VARIANT_STATE_UNKNOWN\x10\x05\x12\x18\n\x14VARIANT_STATE_MISSED\x10\x06\x12\x1b\n\x17VARIANT_STATE_CANCELLED\x10\x07\x32\x86\x06\n\x10SchedulerService\x12[\n\nCreatePost\x12%.regie.scheduler.v1.CreatePostRequest\x1a&.regie.scheduler.v1.CreatePostResponse\x12R\n\x07GetPost\x12\".regie.scheduler.v1.GetPostRequest\x1a#.regie.scheduler.v1.GetPostResponse\x12\x64\n\rBatchGetPosts\x12(.regie.scheduler.v1.BatchGetPostsRequest\x1a).regie.scheduler.v1.BatchGetPostsResponse\x12X\n\tListPosts\x12$.regie.scheduler.v1.ListPostsRequest\x1a%.regie.scheduler.v1.ListPostsResponse\x12U\n\x08\x45\x64itPost\x12#.regie.scheduler.v1.EditPostRequest\x1a$.regie.scheduler.v1.EditPostResponse\x12\x61\n\x0cSchedulePost\x12\'.regie.scheduler.v1.SchedulePostRequest\x1a(.regie.scheduler.v1.SchedulePostResponse\x12[\n\nCancelPost\x12%.regie.scheduler.v1.CancelPostRequest\x1a&.regie.scheduler.v1.CancelPostResponse\x12j\n\x0fGetPostTimeline\x12*.regie.scheduler.v1.GetPostTimelineRequest\x1a+.regie.scheduler.v1.GetPostTimelineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.scheduler.v1.scheduler_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POSTSTATE']._serialized_start=2065
-  _globals['_POSTSTATE']._serialized_end=2388
-  _globals['_VARIANTSTATE']._serialized_start=2391
-  _globals['_VARIANTSTATE']._serialized_end=2630
+  _globals['_POSTSTATE']._serialized_start=2173
+  _globals['_POSTSTATE']._serialized_end=2496
+  _globals['_VARIANTSTATE']._serialized_start=2499
+  _globals['_VARIANTSTATE']._serialized_end=2738
   _globals['_POST']._serialized_start=100
   _globals['_POST']._serialized_end=444
   _globals['_VARIANT']._serialized_start=447
@@ -54,26 +54,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPOSTREQUEST']._serialized_end=1186
   _globals['_GETPOSTRESPONSE']._serialized_start=1188
   _globals['_GETPOSTRESPONSE']._serialized_end=1245
-  _globals['_LISTPOSTSREQUEST']._serialized_start=1247
-  _globals['_LISTPOSTSREQUEST']._serialized_end=1350
-  _globals['_LISTPOSTSRESPONSE']._serialized_start=1352
-  _globals['_LISTPOSTSRESPONSE']._serialized_end=1437
-  _globals['_EDITPOSTREQUEST']._serialized_start=1440
-  _globals['_EDITPOSTREQUEST']._serialized_end=1589
-  _globals['_EDITPOSTRESPONSE']._serialized_start=1591
-  _globals['_EDITPOSTRESPONSE']._serialized_end=1649
-  _globals['_SCHEDULEPOSTREQUEST']._serialized_start=1651
-  _globals['_SCHEDULEPOSTREQUEST']._serialized_end=1756
-  _globals['_SCHEDULEPOSTRESPONSE']._serialized_start=1758
-  _globals['_SCHEDULEPOSTRESPONSE']._serialized_end=1820
-  _globals['_CANCELPOSTREQUEST']._serialized_start=1822
-  _globals['_CANCELPOSTREQUEST']._serialized_end=1878
-  _globals['_CANCELPOSTRESPONSE']._serialized_start=1880
-  _globals['_CANCELPOSTRESPONSE']._serialized_end=1940
-  _globals['_GETPOSTTIMELINEREQUEST']._serialized_start=1942
-  _globals['_GETPOSTTIMELINEREQUEST']._serialized_end=1983
-  _globals['_GETPOSTTIMELINERESPONSE']._serialized_start=1985
-  _globals['_GETPOSTTIMELINERESPONSE']._serialized_end=2062
-  _globals['_SCHEDULERSERVICE']._serialized_start=2633
-  _globals['_SCHEDULERSERVICE']._serialized_end=3305
+  _globals['_BATCHGETPOSTSREQUEST']._serialized_start=1247
+  _globals['_BATCHGETPOSTSREQUEST']._serialized_end=1287
+  _globals['_BATCHGETPOSTSRESPONSE']._serialized_start=1289
+  _globals['_BATCHGETPOSTSRESPONSE']._serialized_end=1353
+  _globals['_LISTPOSTSREQUEST']._serialized_start=1355
+  _globals['_LISTPOSTSREQUEST']._serialized_end=1458
+  _globals['_LISTPOSTSRESPONSE']._serialized_start=1460
+  _globals['_LISTPOSTSRESPONSE']._serialized_end=1545
+  _globals['_EDITPOSTREQUEST']._serialized_start=1548
+  _globals['_EDITPOSTREQUEST']._serialized_end=1697
+  _globals['_EDITPOSTRESPONSE']._serialized_start=1699
+  _globals['_EDITPOSTRESPONSE']._serialized_end=1757
+  _globals['_SCHEDULEPOSTREQUEST']._serialized_start=1759
+  _globals['_SCHEDULEPOSTREQUEST']._serialized_end=1864
+  _globals['_SCHEDULEPOSTRESPONSE']._serialized_start=1866
+  _globals['_SCHEDULEPOSTRESPONSE']._serialized_end=1928
+  _globals['_CANCELPOSTREQUEST']._serialized_start=1930
+  _globals['_CANCELPOSTREQUEST']._serialized_end=1986
+  _globals['_CANCELPOSTRESPONSE']._serialized_start=1988
+  _globals['_CANCELPOSTRESPONSE']._serialized_end=2048
+  _globals['_GETPOSTTIMELINEREQUEST']._serialized_start=2050
+  _globals['_GETPOSTTIMELINEREQUEST']._serialized_end=2091
+  _globals['_GETPOSTTIMELINERESPONSE']._serialized_start=2093
+  _globals['_GETPOSTTIMELINERESPONSE']._serialized_end=2170
+  _globals['_SCHEDULERSERVICE']._serialized_start=2741
+  _globals['_SCHEDULERSERVICE']._serialized_end=3515
 # @@protoc_insertion_point(module_scope)

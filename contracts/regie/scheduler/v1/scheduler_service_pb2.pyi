@@ -431,6 +431,50 @@ class GetPostResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class BatchGetPostsRequest(message.Message):
+    """Asks for several posts."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    POST_IDS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def post_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Which posts, 1 to 100."""
+
+    def __init__(
+        self,
+        *,
+        post_ids: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["post_ids", b"post_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class BatchGetPostsResponse(message.Message):
+    """Several posts."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    POSTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def posts(self) -> containers.RepeatedCompositeFieldContainer[Post]:
+        """Those that exist, in the order in which they were asked for."""
+
+    def __init__(
+        self,
+        *,
+        posts: abc.Iterable[Post] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["posts", b"posts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ListPostsRequest(message.Message):
     """Asks for a page of posts."""
 

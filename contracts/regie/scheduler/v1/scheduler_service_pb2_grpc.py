@@ -45,6 +45,11 @@ class SchedulerServiceStub:
                 request_serializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPostRequest.SerializeToString,
                 response_deserializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPostResponse.FromString,
                 _registered_method=True)
+        self.BatchGetPosts = channel.unary_unary(
+                '/regie.scheduler.v1.SchedulerService/BatchGetPosts',
+                request_serializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.BatchGetPostsRequest.SerializeToString,
+                response_deserializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.BatchGetPostsResponse.FromString,
+                _registered_method=True)
         self.ListPosts = channel.unary_unary(
                 '/regie.scheduler.v1.SchedulerService/ListPosts',
                 request_serializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.ListPostsRequest.SerializeToString,
@@ -86,6 +91,14 @@ class SchedulerServiceServicer:
 
     def GetPost(self, request, context):
         """Returns one post. Fails with POST_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetPosts(self, request, context):
+        """Returns up to 100 posts at once; those that the workspace does not have are left out.
+        Fails with INVALID_ID or TOO_MANY_POSTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,6 +154,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.GetPost,
                     request_deserializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPostRequest.FromString,
                     response_serializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPostResponse.SerializeToString,
+            ),
+            'BatchGetPosts': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetPosts,
+                    request_deserializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.BatchGetPostsRequest.FromString,
+                    response_serializer=regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.BatchGetPostsResponse.SerializeToString,
             ),
             'ListPosts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPosts,
@@ -223,6 +241,33 @@ class SchedulerService:
             '/regie.scheduler.v1.SchedulerService/GetPost',
             regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPostRequest.SerializeToString,
             regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.GetPostResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetPosts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regie.scheduler.v1.SchedulerService/BatchGetPosts',
+            regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.BatchGetPostsRequest.SerializeToString,
+            regie_dot_scheduler_dot_v1_dot_scheduler__service__pb2.BatchGetPostsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,10 @@ class SchedulerServiceStub:
     """
     GetPost: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetPostRequest, _scheduler_service_pb2.GetPostResponse]
     """Returns one post. Fails with POST_NOT_FOUND."""
+    BatchGetPosts: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.BatchGetPostsRequest, _scheduler_service_pb2.BatchGetPostsResponse]
+    """Returns up to 100 posts at once; those that the workspace does not have are left out.
+    Fails with INVALID_ID or TOO_MANY_POSTS.
+    """
     ListPosts: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListPostsRequest, _scheduler_service_pb2.ListPostsResponse]
     """Lists posts, the newest first. Fails with INVALID_PAGE_TOKEN."""
     EditPost: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.EditPostRequest, _scheduler_service_pb2.EditPostResponse]
@@ -59,6 +63,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_scheduler_service_pb2.GetPostRequest, _abc.Awaitable[_scheduler_service_pb2.GetPostResponse]],
     ) -> _abc.Awaitable[_scheduler_service_pb2.GetPostResponse]:
         """Returns one post. Fails with POST_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def BatchGetPosts(
+        self,
+        request: _scheduler_service_pb2.BatchGetPostsRequest,
+        context: _aio.ServicerContext[_scheduler_service_pb2.BatchGetPostsRequest, _abc.Awaitable[_scheduler_service_pb2.BatchGetPostsResponse]],
+    ) -> _abc.Awaitable[_scheduler_service_pb2.BatchGetPostsResponse]:
+        """Returns up to 100 posts at once; those that the workspace does not have are left out.
+        Fails with INVALID_ID or TOO_MANY_POSTS.
+        """
 
     @_abc_1.abstractmethod
     def ListPosts(

@@ -19,6 +19,7 @@ from regie_gateway.backends import open_backends
 from regie_gateway.events import subscriptions
 from regie_gateway.housekeeping import Housekeeping
 from regie_gateway.rate_limit import RateLimit
+from regie_gateway.reads import PostReads
 from regie_gateway.rest.application import Application, build_application
 from regie_gateway.rest.edge import Edge, secret_of
 from regie_gateway.rest.server import HttpServer
@@ -60,6 +61,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         database=database,
         clock=clock,
         backends=backends,
+        post_reads=PostReads(backends.scheduler),
         authenticator=authenticator,
         rate_limit=RateLimit(per_second=settings.rate_per_second, burst=settings.rate_burst),
         signer=Signer(key),

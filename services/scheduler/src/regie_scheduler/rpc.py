@@ -9,7 +9,6 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.scheduler.v1 import scheduler_service_pb2 as pb
 from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer
-from regie_chassis.batching import Batcher
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.errors import Invalid
@@ -39,6 +38,10 @@ class InvalidState(Invalid):
     """A filter names a state that does not exist."""
 
 
+class TooManyPosts(Invalid):
+    """A batch asks for no post, or for more than one answer should hold."""
+
+
 class SchedulerServicer(SchedulerServiceServicer):
     """Answers for posts."""
 
@@ -46,8 +49,6 @@ class SchedulerServicer(SchedulerServiceServicer):
         self._database = database
         self._alarm = alarm
         self._clock = clock
-        # A session costs ten times what a post does; callers that arrive while one is open share the next.
-        self._reads: Batcher[Wanted, Post | None] = Batcher(self._read, limit=READ_BATCH)
 
     async def _read(self, wanted: Sequence[Wanted]) -> list[Post | None]:
         async with self._database.reading() as session:
@@ -67,10 +68,18 @@ class SchedulerServicer(SchedulerServiceServicer):
 
     async def GetPost(self, request: pb.GetPostRequest, context: Context) -> pb.GetPostResponse:
         wanted = Wanted(caller().workspace_id, _post_id(request.post_id))
-        post = await self._reads.submit(wanted)
+        (post,) = await self._read([wanted])
         if post is None:
             raise reading.not_found(wanted.post_id)
         return pb.GetPostResponse(post=show_post(post))
+
+    async def BatchGetPosts(self, request: pb.BatchGetPostsRequest, context: Context) -> pb.BatchGetPostsResponse:
+        if not 1 <= len(request.post_ids) <= READ_BATCH:
+            raise TooManyPosts(f"ask for 1 to {READ_BATCH} posts at once", field="post_ids")
+        workspace_id = caller().workspace_id
+        wanted = [Wanted(workspace_id, parse_id(POST, post_id, "post_ids")) for post_id in request.post_ids]
+        posts = await self._read(wanted)
+        return pb.BatchGetPostsResponse(posts=[show_post(post) for post in posts if post is not None])
 
     async def ListPosts(self, request: pb.ListPostsRequest, context: Context) -> pb.ListPostsResponse:
         if request.state not in STATE_FILTERS:

@@ -28,6 +28,7 @@ from regie_gateway.authentication import Authenticator, MissingScope
 from regie_gateway.backends import Backends
 from regie_gateway.idempotency import Answer, Claim
 from regie_gateway.rate_limit import RateLimit
+from regie_gateway.reads import PostReads
 from regie_gateway.rest.operations import Operation
 from regie_gateway.rest.problems import UnsupportedMediaType, answer_of
 from regie_gateway.stream import Feed
@@ -49,6 +50,7 @@ class Edge:
     database: Database
     clock: Clock
     backends: Backends
+    post_reads: PostReads
     authenticator: Authenticator
     rate_limit: RateLimit
     signer: Signer

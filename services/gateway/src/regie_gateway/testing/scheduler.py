@@ -51,6 +51,11 @@ class FakeScheduler(SchedulerServiceServicer):
 
         return await self.memory.once(request, act)
 
+    async def BatchGetPosts(self, request: pb.BatchGetPostsRequest, context: Any) -> pb.BatchGetPostsResponse:
+        self.memory.see(request)
+        posts = [post for post in self.memory.all(pb.Post) if post.post_id in request.post_ids]
+        return pb.BatchGetPostsResponse(posts=posts)
+
     async def GetPost(self, request: pb.GetPostRequest, context: Any) -> pb.GetPostResponse:
         self.memory.see(request)
         return pb.GetPostResponse(post=self._find(request.post_id))
