@@ -39,6 +39,7 @@ test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest -m "not networks" $(ARGS)
 
 test-networks: $(STAMP) ## Install real servers of networks and run the tests against them
+	@$(BIN)/python tests/networks/install.py
 	@$(BIN)/python -m pytest tests/networks -m networks $(ARGS)
 
 check: lint proto-check deploy-check ## Check everything that needs no running service
@@ -47,8 +48,8 @@ check: lint proto-check deploy-check ## Check everything that needs no running s
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy $(wildcard tools bench) chassis/src $(wildcard services/*/src)
-	@if [ -f .importlinter ]; then $(BIN)/lint-imports; fi
+	@$(BIN)/mypy tools bench chassis/src $(wildcard services/*/src)
+	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form
 	@$(BIN)/ruff check --fix .

@@ -10,11 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from procrastinate import App, PsycopgConnector
+from procrastinate.types import JSONValue
 
 CONCURRENCY = 30  # 100 was no faster when it was measured
 POLL = 0.1  # seconds; the default of 5 would leave the first job late by as much
 
+JobArguments = dict[str, JSONValue]
+
 ran: list[float] = []
+finished: dict[int, asyncio.Event] = {}
 
 
 def make_app(dsn: str) -> App:
@@ -24,6 +28,8 @@ def make_app(dsn: str) -> App:
     @app.task(name="noop", queue="bench")
     async def noop(number: int) -> None:  # noqa: ARG001  # a job has an argument, as a post has content
         ran.append(time.time())
+        if len(ran) in finished:
+            finished[len(ran)].set()
 
     return app
 
@@ -37,13 +43,12 @@ async def seed(dsn: str, *, due: int, due_time: float, later: int, later_time: f
             when = datetime.fromtimestamp(at, UTC)
             deferrer = app.configure_task("noop", queue="bench", schedule_at=when)
             for first in range(0, count, 5000):
-                await deferrer.batch_defer_async(
-                    *({"number": number} for number in range(first, min(first + 5000, count)))
-                )
+                jobs: list[JobArguments] = [{"number": n} for n in range(first, min(first + 5000, count))]
+                await deferrer.batch_defer_async(*jobs)
 
 
-async def work(dsn: str, count: int, target: Path) -> None:
-    """Works until `count` jobs have run and writes when each did."""
+async def work(dsn: str, count: int) -> None:
+    """Works until `count` jobs have run."""
     app = make_app(dsn)
     async with app.open_async():
         worker = asyncio.create_task(
@@ -55,12 +60,18 @@ async def work(dsn: str, count: int, target: Path) -> None:
                 install_signal_handlers=False,
             )
         )
-        while len(ran) < count:
-            await asyncio.sleep(0.05)
+        done = asyncio.Event()
+        finished[count] = done
+        await done.wait()
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
+
+
+def main(dsn: str, count: int, target: Path) -> None:
+    """Works, then writes when each job ran."""
+    asyncio.run(work(dsn, count))
     target.write_text(json.dumps(ran))
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))

@@ -224,8 +224,7 @@ async def test_a_consumer_waits_for_a_stream_that_its_owner_has_not_made_yet(
 
 
 def test_there_is_one_consumer_for_each_service_that_is_listened_to(database: Database) -> None:
-    made = consumers(
-        "gateway", {PostCreated: note, PostCancelled: note}, database=database, broker=MemoryBroker(), clock=SystemClock()
-    )
+    both = {PostCreated: note, PostCancelled: note}
+    made = consumers("gateway", both, database=database, broker=MemoryBroker(), clock=SystemClock())
     assert [consumer.name for consumer in made] == ["gateway reads scheduler"]
     assert made[0].spec.subjects == ("regie.scheduler.v1.post_cancelled.*", "regie.scheduler.v1.post_created.*")

@@ -39,13 +39,13 @@ class _Group:
 
 
 class MemoryBroker:
-    """Streams in memory that several brokers of one test may share through `shared=`. `down` plays an outage."""
+    """Streams in memory. `down` plays an outage."""
 
-    def __init__(self, clock: Clock | None = None, *, shared: MemoryBroker | None = None) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._streams: dict[str, _Stream] = shared._streams if shared else {}
-        self._groups: dict[tuple[str, str], _Group] = shared._groups if shared else {}
-        self._arrived: asyncio.Event = shared._arrived if shared else asyncio.Event()
+        self._streams: dict[str, _Stream] = {}
+        self._groups: dict[tuple[str, str], _Group] = {}
+        self._arrived = asyncio.Event()
         self.down = False
 
     def _check(self) -> None:

@@ -113,7 +113,7 @@ class SandboxConnector:
             return Processing(handle, CHECK_AFTER)
         return _remote(document)
 
-    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # noqa: ARG002
+    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         document = _document(await self._ask(draft.account, "GET", f"/api/v1/processing/{quote(handle, safe='')}"))
         if document.get("status") == "processing":
             return Processing(handle, _check_after(document.get("check_after")))

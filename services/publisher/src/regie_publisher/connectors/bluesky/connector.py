@@ -109,7 +109,7 @@ class BlueskyConnector:
             raise Refused(FailureKind.INTERNAL, f"{message} ({answer.words()})")
         return _remote(self._server.accepted(answer), draft.account)
 
-    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # noqa: ARG002  # the form
+    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # the form
         """Bluesky answers at once, so that nothing is ever processing; says where the post is all the same."""
         remote = await self.find(draft, index)
         if remote is None:

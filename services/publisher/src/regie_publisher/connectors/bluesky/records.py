@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from regie_publisher.connectors.bluesky.facets import build_facets, mentioned_handles
-from regie_publisher.connectors.bluesky.graphemes import count_graphemes
 from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Refused, Remote, Segment
+from regie_publisher.connectors.graphemes import count_graphemes
 
 COLLECTION = "app.bsky.feed.post"
 MAX_GRAPHEMES = 300

@@ -43,7 +43,7 @@ class MastodonConnector:
         self._clock = clock or SystemClock()
         self._instances = InstanceCache()
 
-    def new_key(self, now: datetime) -> str:  # noqa: ARG002 - other networks make keys of the time
+    def new_key(self, now: datetime) -> str:
         """Any string is a key there, so it is a random one."""
         return str(uuid4())
 
@@ -117,7 +117,7 @@ class MastodonConnector:
             raise OutcomeUnknown("The server took the status and its answer cannot be read")
         return remote
 
-    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # noqa: ARG002 - never called
+    async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         raise Refused(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
 
     async def find(self, draft: Draft, index: int) -> Remote | None:

@@ -6,7 +6,7 @@ import html
 import re
 import unicodedata
 
-import grapheme
+from regie_publisher.connectors.graphemes import count_graphemes
 
 _URL = r"""
     (?<![A-Za-z0-9@\uFF20$\#\uFF03])
@@ -36,8 +36,7 @@ def counted_length(text: str, characters_reserved_per_url: int) -> int:
     def stand_in(found: re.Match[str]) -> str:
         return "x" * characters_reserved_per_url if found["url"] else f"@{found['local']}"
 
-    counted: int = grapheme.length(_ENTITY.sub(stand_in, text.strip()))
-    return counted
+    return count_graphemes(_ENTITY.sub(stand_in, text.strip()))
 
 
 def plain(content: str) -> str:

@@ -53,8 +53,8 @@ class TokenOnly:
 
     async def refresh(
         self,
-        used: Mapping[str, str],  # noqa: ARG002 - the protocol's names
-        renew: Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]],  # noqa: ARG002
+        used: Mapping[str, str],
+        renew: Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]],
     ) -> Mapping[str, str]:
         raise AssertionError("Mastodon's tokens have no refresh")
 
@@ -68,6 +68,6 @@ class StepClock:
     def now(self) -> datetime:
         return self.time
 
-    async def wait(self, event: object, timeout: timedelta) -> bool:  # noqa: ARG002 - nothing sets it
+    async def wait(self, event: object, timeout: timedelta) -> bool:
         self.time += timeout
         return False
