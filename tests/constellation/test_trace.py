@@ -16,18 +16,7 @@ from regie_chassis.testing.waiting import until
 pytestmark = pytest.mark.processes
 
 
-def path_to(spans: list[Any], name: str) -> list[tuple[str, str]]:
-    """Returns (service, name) of every span from the root down to the one whose name begins so."""
-    by_id = {span["span_id"]: span for span in spans}
-    span = next(span for span in spans if span["name"].startswith(name))
-    path = []
-    while span:
-        path.append((span["service"], span["name"]))
-        span = by_id.get(span["parent_id"])
-    return path[::-1]
-
-
-async def test_the_trace_leads_from_the_rest_call_to_the_network_and_the_numbers(user: Any) -> None:
+async def test_the_trace_leads_from_the_rest_call_to_the_network_and_the_numbers(user: Any, path_to: Any) -> None:
     channel = await user.connect("traced")
     answer = await user.http.post(
         "/v1/posts",
