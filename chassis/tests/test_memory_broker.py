@@ -65,13 +65,6 @@ async def test_a_lost_tail_is_gone_for_everyone_and_may_be_published_again(memor
     assert await numbers(memory) == [2]
 
 
-async def test_brokers_that_share_see_the_same_streams_and_groups(memory: MemoryBroker, clock: FakeClock) -> None:
-    other = MemoryBroker(clock, shared=memory)
-    await other.publish([envelope(1)])
-    assert await numbers(memory) == [1]
-    assert await numbers(other) == []
-
-
 async def test_groups_of_different_names_each_get_everything(memory: MemoryBroker) -> None:
     await memory.publish([envelope(1)])
     second = ConsumerSpec("regie_test", "second", READER.subjects)

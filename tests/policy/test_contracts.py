@@ -18,7 +18,7 @@ from regie_chassis.messaging import service_of, stream_spec, subject_of
 
 ROOT = Path(__file__).parents[2]
 CONTRACTS = ROOT / "contracts"
-READING = ("Get", "List", "Preview")
+READING = ("BatchGet", "Get", "List", "Preview")
 OF_ONE_THING = {"ListDeliveries"}  # of one post: a channel each, so that there is no second page
 TIMESTAMP = "google.protobuf.Timestamp"
 # What an event's name ends in: it is a fact, so a participle, or one of these words for what came to be.
