@@ -95,8 +95,8 @@ def user_of() -> Callable[[Constellation], AbstractAsyncContextManager[User]]:
 
 
 @pytest.fixture(scope="session")
-def path_to() -> Callable[[list[Json], str], list[tuple[str, str]]]:
-    """Returns (service, name) of every span from the root down to the first whose name begins so."""
+def path_to() -> Callable[..., list[tuple[str, str]]]:
+    """Returns (service, name) of every span from the root down to the first (of `service`) whose name begins so."""
     return _path_to
 
 
@@ -112,9 +112,10 @@ async def _open_user(installation: Constellation) -> AsyncIterator[User]:
         yield User(http, sandbox, traces)
 
 
-def _path_to(spans: list[Json], name: str) -> list[tuple[str, str]]:
+def _path_to(spans: list[Json], name: str, *, service: str = "") -> list[tuple[str, str]]:
     by_id = {span["span_id"]: span for span in spans}
-    span: Json | None = next(span for span in spans if span["name"].startswith(name))
+    named = (span for span in spans if span["name"].startswith(name))
+    span: Json | None = next(span for span in named if service in ("", span["service"]))
     path = []
     while span:
         path.append((span["service"], span["name"]))

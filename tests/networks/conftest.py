@@ -7,9 +7,12 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +78,17 @@ class BlueskyNetwork:
         assert isinstance(found, list)
         return found
 
+    def spend_write_budget(self, did: str) -> None:
+        """Uses up what an account of the limited PDS may write in an hour: 5000 points, 600 of them at a time."""
+        like: dict[str, object] = {"$type": "app.bsky.feed.like", "createdAt": "2026-03-01T12:00:00Z"}
+        like["subject"] = {"uri": "at://did:plc:nobody/app.bsky.feed.post/3k2a4b6c8d2eo", "cid": "bafyreib2rxk3rh6kzwq"}
+        write = {"$type": "com.atproto.repo.applyWrites#create", "collection": "app.bsky.feed.like", "value": like}
+        body = {"repo": did, "validate": False, "writes": [write] * 200}
+        url = f"{self._servers[did]}/xrpc/com.atproto.repo.applyWrites"
+        headers = {"Authorization": f"Bearer {self._tokens[did]}"}
+        statuses = [self._client.post(url, json=body, headers=headers).status_code for _ in range(9)]
+        assert statuses == [200] * 8 + [429]
+
     def expired_token(self, did: str) -> str:
         """Returns an access token that was good until a minute ago."""
         now = int(datetime.now(UTC).timestamp())
@@ -97,6 +111,98 @@ class BlueskyNetwork:
         body = response.json()
         assert isinstance(body, dict)
         return body
+
+
+class BlueskyProxy:
+    """Stands before the PDS, writes every call down, and can keep an answer back or hand out a worn-out session."""
+
+    def __init__(self, network: BlueskyNetwork) -> None:
+        self.calls: list[tuple[str, int, bytes]] = []
+        """The method, the status that the PDS answered, and the body that was sent."""
+        self.expire_sessions = False
+        """True gives whoever logs in an access token that is no longer good, beside a good refresh token."""
+        self.kept_back = threading.Event()
+        """The PDS has done what `keep_back` named, and nobody has been told."""
+        self._network = network
+        self._keep_back = ""
+        self._let_go = threading.Event()
+        self._client = httpx2.Client(base_url=network.pds_url, timeout=30)
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _forwarding(self))
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def keep_back(self, method: str) -> None:
+        """Answers the next call of this method never: `let_go` hangs up instead."""
+        self._keep_back = method
+
+    def let_go(self) -> None:
+        """Hangs up on whoever waits for an answer that is kept back."""
+        self._let_go.set()
+
+    def calls_of(self, method: str) -> list[tuple[int, bytes]]:
+        """Returns the status and the sent body of every call of a method."""
+        return [(status, body) for name, status, body in self.calls if name == method]
+
+    def forward(self, http_method: str, path: str, headers: Message, body: bytes) -> httpx2.Response | None:
+        """Returns the answer of the PDS, or None where it is to be kept back."""
+        passed = {name: str(headers[name]) for name in ("Authorization", "Content-Type") if name in headers}
+        answer = self._client.request(http_method, path, headers=passed, content=body)
+        method = path.partition("?")[0].rpartition("/")[2]
+        self.calls.append((method, answer.status_code, body))
+        if method == self._keep_back:
+            self._keep_back = ""
+            self.kept_back.set()
+            self._let_go.wait(60)
+            return None
+        return self._as_home(answer) if method == "com.atproto.server.createSession" else answer
+
+    def close(self) -> None:
+        self._let_go.set()
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+        self._client.close()
+
+    def _as_home(self, answer: httpx2.Response) -> httpx2.Response:
+        """Leaves out where the account really lives, so that its calls go on coming here."""
+        session = {name: value for name, value in answer.json().items() if name != "didDoc"}
+        if self.expire_sessions:
+            session["accessJwt"] = self._network.expired_token(session["did"])
+        return httpx2.Response(answer.status_code, json=session)
+
+
+def _forwarding(proxy: BlueskyProxy) -> type[BaseHTTPRequestHandler]:
+    class Forwarding(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the standard library's name
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            answer = proxy.forward(self.command, self.path, self.headers, body)
+            if answer is None:
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Type", answer.headers["content-type"])
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_POST = do_GET  # noqa: N815  # the standard library's name
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the standard library's name
+            """Says nothing: the calls are written down."""
+
+    return Forwarding
+
+
+@pytest.fixture
+def bluesky_proxy(bluesky_network: BlueskyNetwork) -> Iterator[BlueskyProxy]:
+    """A way to the PDS on which answers can be lost."""
+    proxy = BlueskyProxy(bluesky_network)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture(scope="session")
