@@ -12,6 +12,7 @@ from regie_chassis import dead_letters
 from regie_chassis.clock import SystemClock
 from regie_chassis.consumer import Consumer, Handler, consumers
 from regie_chassis.database import Database
+from regie_chassis.errors import Invalid, NotFound, RegieError, Unprocessable
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Broker, Envelope, Event, headers_of, stream_spec, subject_of
 from regie_chassis.nats_broker import NatsBroker
@@ -160,6 +161,42 @@ async def test_a_failure_that_passes_is_retried_until_it_works(database: Databas
         await handled(broker, consumer)
     assert await effects(database) == ["p1"]
     assert await letters(database) == []
+
+
+class PostRefused(Invalid):
+    """No handling can make this event right."""
+
+
+class PostUnacceptable(Unprocessable):
+    """Well-formed, and never to be accepted."""
+
+
+@pytest.mark.parametrize("refusal", [PostRefused("its id is no id"), PostUnacceptable("nobody can mean this")])
+async def test_an_event_that_can_never_be_handled_is_set_aside_at_once(
+    database: Database, broker: NatsBroker, refusal: RegieError
+) -> None:
+    async def refuse(session: AsyncSession, events: Sequence[Event[PostCreated]]) -> None:
+        if any(event.message.post_id == "bad" for event in events):
+            raise refusal
+        await note(session, events)
+
+    async with consuming(database, broker, refuse) as consumer:
+        await broker.publish([envelope("a"), envelope("bad"), envelope("b")])
+        await handled(broker, consumer)
+    assert await effects(database) == ["a", "b"]
+    (letter,) = await letters(database)
+    assert (letter.attempts, letter.reason) == (1, f"{type(refusal).__name__}: {refusal}")
+
+
+async def test_an_error_that_may_pass_is_retried_whatever_its_kind(database: Database, broker: NatsBroker) -> None:
+    async def absent(session: AsyncSession, events: Sequence[Event[PostCreated]]) -> None:
+        raise NotFound("not here yet")
+
+    async with consuming(database, broker, absent) as consumer:
+        await broker.publish([envelope("a")])
+        await handled(broker, consumer)
+    (letter,) = await letters(database)
+    assert letter.attempts == AT_ONCE.max_attempts
 
 
 async def test_an_outage_of_the_database_is_waited_out_and_counts_against_no_message(

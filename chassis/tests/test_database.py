@@ -8,7 +8,7 @@ import socket
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
 from regie_chassis import inbox, outbox
-from regie_chassis.database import Database, after_commit, before_commit, is_outage
+from regie_chassis.database import Database, after_commit, before_commit, is_outage, is_transient
 from regie_chassis.ids import new_id
 from regie_chassis.testing.clock import START
 from sqlalchemy import text
@@ -182,6 +182,25 @@ async def test_a_lock_that_is_not_given_in_time_is_no_outage(database: Database)
             await session.execute(text("SET LOCAL lock_timeout = '10ms'"))
             assert not is_outage(await fail(session, "LOCK TABLE effect"))
             await session.rollback()
+
+
+@pytest.mark.parametrize("state", ["40P01", "40001", "55P03"])
+async def test_losing_against_another_transaction_is_no_outage_and_passes(database: Database, state: str) -> None:
+    async with database.reading() as session:
+        error = await fail(session, f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+    assert not is_outage(error)
+    assert is_transient(error)
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 / 0", "SELECT nothing"])
+async def test_what_is_refused_once_is_refused_again(database: Database, statement: str) -> None:
+    async with database.reading() as session:
+        assert not is_transient(await fail(session, statement))
+
+
+async def test_an_outage_passes_too(database: Database) -> None:
+    async with database.reading() as session:
+        assert is_transient(await fail(session, "SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
 async def test_an_error_does_not_tell_the_values_of_its_statement(database: Database) -> None:

@@ -29,6 +29,7 @@ log.debug("too quiet to hear")
 log.info("outside", settings=settings, url=settings.database_url)
 with tracer().start_as_current_span("work"):
     log.warning("inside", traceparent=current_traceparent())
+    log.info("told of another", trace_id="of another")
     try:
         raise ValueError("out of luck")
     except ValueError as error:
@@ -57,6 +58,12 @@ def test_secrets_in_settings_are_not_logged(records: dict[str, dict[str, Any]]) 
     assert "**********" in str(records["outside"]["settings"])
 
 
+def test_a_record_keeps_the_trace_id_that_it_was_given(records: dict[str, dict[str, Any]]) -> None:
+    record = records["told of another"]
+    assert record["trace_id"] == "of another"
+    assert "span_id" not in record
+
+
 def test_a_record_inside_a_span_carries_its_ids(records: dict[str, dict[str, Any]]) -> None:
     record = records["inside"]
     _, trace_id, span_id, _ = record["traceparent"].split("-")
@@ -69,7 +76,7 @@ def test_an_error_is_logged_with_its_traceback(records: dict[str, dict[str, Any]
 
 
 def test_records_below_the_level_are_dropped(records: dict[str, dict[str, Any]]) -> None:
-    assert set(records) == {"outside", "inside", "failed"}
+    assert set(records) == {"outside", "inside", "told of another", "failed"}
 
 
 def test_a_traceparent_is_read_as_context_link_and_id() -> None:

@@ -3,7 +3,8 @@
 A handler is `async def on_<event>(session, events)`. It gets a batch of events of one type in the session of one
 transaction, with the inbox rows already written; it returns, and the transaction commits; then the messages are
 acked. It must not commit, and must not talk to a network. When a batch fails, its events are tried one by one, so
-that a poison message delays nobody but itself.
+that a poison message delays nobody but itself. A handler that raises `Invalid` or `Unprocessable` says that no other
+try can succeed: its event is set aside at once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_chassis import dead_letters, inbox
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_outage, is_transient
+from regie_chassis.errors import Invalid, Unprocessable
 from regie_chassis.messaging import (
     Broker,
     BrokerUnavailable,
@@ -144,7 +146,7 @@ class Consumer:
                 log.debug("consumer.waits_for_broker", consumer=self.name, error=str(error))
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
             except Exception as error:
-                if not is_outage(error):
+                if not is_transient(error):
                     raise
                 log.warning("consumer.waits_for_database", consumer=self.name, error=type(error).__name__)
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
@@ -234,6 +236,8 @@ class Consumer:
         decision = self._policy.decide(attempt, error)
         if isinstance(error, NotAnEvent):
             decision = GiveUp(str(error))
+        elif isinstance(error, Invalid | Unprocessable) and not error.retryable:
+            decision = GiveUp(f"{type(error).__name__}: {error}"[:1000])
         elif isinstance(decision, Retry) and received.deliveries >= MOST_DELIVERIES:
             decision = GiveUp(f"delivered {received.deliveries} times; last {type(error).__name__}: {error}"[:1000])
         if isinstance(decision, Retry):

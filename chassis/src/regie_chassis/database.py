@@ -22,6 +22,8 @@ CONNECT_TIMEOUT = 5.0  # seconds
 COMMAND_TIMEOUT = 15.0  # seconds; without it a black hole hangs a query for ever
 POOL_TIMEOUT = 10.0  # seconds
 QUERY_CANCELED = "57014"
+LOCK_NOT_AVAILABLE = "55P03"
+ROLLBACK = "40"  # the class of deadlocks and serialization failures
 
 BeforeCommit = Callable[[AsyncSession], Awaitable[None]]
 AfterCommit = Callable[[], None]
@@ -102,5 +104,20 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, InterfaceError | OperationalError | PoolTimeoutError | OSError | TimeoutError):
         return True
     # asyncpg's own words for a server that is starting, stopping or out of connections (class 57 and 53).
-    state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+    state = _state_of(error)
     return state[:2] in {"57", "53", "08"} and state != QUERY_CANCELED
+
+
+def is_transient(error: BaseException) -> bool:
+    """True when the same work may succeed after a pause: an outage, or a transaction that lost against another one.
+
+    A loop tries again. A consumer counts a lost transaction as an attempt: an event that loses each time must not
+    hold up all others.
+    """
+    state = _state_of(error)
+    return is_outage(error) or state[:2] == ROLLBACK or state == LOCK_NOT_AVAILABLE
+
+
+def _state_of(error: BaseException) -> str:
+    """Returns the SQLSTATE that the server gave, empty when there is none."""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""

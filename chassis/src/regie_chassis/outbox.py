@@ -24,7 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, after_commit, before_commit, is_outage
+from regie_chassis.database import Database, after_commit, before_commit, is_transient
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import (
     Broker,
@@ -160,7 +160,7 @@ class Relay:
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
             except Exception as error:
                 # InterfaceError: the lock's own connection was found closed before it was used.
-                if not is_outage(error) and not isinstance(
+                if not is_transient(error) and not isinstance(
                     error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError
                 ):
                     raise

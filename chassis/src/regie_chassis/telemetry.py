@@ -59,7 +59,7 @@ class Telemetry:
 
 
 def configure_logs(service: str, level: str) -> None:
-    """Writes one JSON object a line to stderr, with the trace id of the moment."""
+    """Writes one JSON object a line to stderr, with the trace id of the moment where the record has none of its own."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -79,7 +79,7 @@ def configure_logs(service: str, level: str) -> None:
 
 def _add_trace_ids(_logger: object, _method: str, record: structlog.types.EventDict) -> structlog.types.EventDict:
     span = trace.get_current_span().get_span_context()
-    if span.is_valid:
+    if span.is_valid and "trace_id" not in record:
         record["trace_id"] = f"{span.trace_id:032x}"
         record["span_id"] = f"{span.span_id:016x}"
     return record

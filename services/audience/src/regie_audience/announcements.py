@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 
 from regie_audience.memberships import ANNOUNCED_AT_ONCE, announce_entries
 
@@ -34,7 +34,7 @@ class Announcements:
                 async with self._database.transaction() as session:
                     said = await announce_entries(session)
             except Exception as error:
-                if not is_outage(error):
+                if not is_transient(error):
                     raise
                 log.warning("announcements.waits_for_database", error=type(error).__name__)
                 said = 0

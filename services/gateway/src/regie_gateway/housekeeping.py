@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 
 from regie_gateway import api_keys, idempotency, outward
 from regie_gateway.authentication import Authenticator
@@ -36,7 +36,7 @@ class Housekeeping:
             try:
                 await self.keep_house()
             except Exception as error:
-                if not is_outage(error):
+                if not is_transient(error):
                     raise
                 log.warning("housekeeping.waits_for_database", error=type(error).__name__)
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import orjson
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 from regie_chassis.errors import TooManyRequests
 from regie_chassis.messaging import service_of
 
@@ -107,7 +107,7 @@ class Feed:
             try:
                 events = await self._next(reader)
             except Exception as error:
-                if not is_outage(error):
+                if not is_transient(error):
                     raise
                 log.warning("stream.waits_for_database", error=type(error).__name__)
                 await self._clock.wait(reader.news, OUTAGE_PAUSE)
@@ -137,7 +137,7 @@ class Feed:
         try:
             return await self._authenticator.find(reader.key.id) is not None
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             return False  # nobody can tell whether the key is still good; the reader comes back
 
@@ -171,7 +171,7 @@ class Feed:
                 else:
                     grown, position = await outward.read_workspaces(session, after=position)
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             return position, False
         for reader in self._readers:

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -47,7 +47,7 @@ class Partitions:
             try:
                 await self.look()
             except Exception as error:
-                if not is_outage(error):
+                if not is_transient(error):
                     raise
                 log.warning("partitions.waits_for_database", error=type(error).__name__)
                 pause = OUTAGE_PAUSE

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import CHANNEL, show_id
 from sqlalchemy import text
 
@@ -188,7 +188,7 @@ class Accounts:
                     )
                 break
             except Exception as error:
-                if not is_outage(error) or asyncio.get_running_loop().time() > deadline:
+                if not is_transient(error) or asyncio.get_running_loop().time() > deadline:
                     raise
                 log.warning("credentials.save_waits_for_database", channel=show_id(CHANNEL, channel_id))
                 await asyncio.sleep(LOOK_EVERY.total_seconds())
@@ -207,7 +207,7 @@ class Accounts:
                     {"id": channel_id, "worker": self._worker},
                 )
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             log.warning("credentials.lease_left_to_expire", channel=show_id(CHANNEL, channel_id))
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import is_outage
+from regie_chassis.database import is_transient
 
 OUTAGE_PAUSE = timedelta(seconds=1)
 
@@ -31,7 +31,7 @@ class Polling:
             try:
                 found = await self._act()
             except Exception as error:
-                if not is_outage(error):
+                if not is_transient(error):
                     raise
                 if not down:
                     log.warning("polling.waits_for_database", loop=self.name, error=type(error).__name__)

@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, StatusCode
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
 from regie_chassis import outbox
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import POST, show_id
 from regie_chassis.telemetry import trace_id_of, traceparent_of
 from sqlalchemy import text
@@ -57,7 +57,7 @@ class DueLoop:
                 try:
                     await self._work(stopping)
                 except Exception as error:
-                    if not is_outage(error):
+                    if not is_transient(error):
                         raise
                     log.warning("due.waits_for_database", error=type(error).__name__)
                     await self._clock.wait(stopping, OUTAGE_PAUSE)

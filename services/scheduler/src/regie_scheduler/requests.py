@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 from regie_chassis.errors import Conflict, Invalid
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -73,7 +73,7 @@ class Purge:
                 async with self._database.transaction() as session:
                     await purge(session, now=self._clock.now())
             except Exception as error:
-                if not is_outage(error):
+                if not is_transient(error):
                     raise
                 log.warning("purge.waits_for_database", error=type(error).__name__)
                 pause = OUTAGE_PAUSE

@@ -14,7 +14,7 @@ from dataclasses import replace
 import structlog
 from opentelemetry.trace import SpanKind, StatusCode
 from regie_chassis.clock import Clock
-from regie_chassis.database import is_outage
+from regie_chassis.database import is_transient
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.telemetry import context_of, current_traceparent, tracer
 
@@ -110,7 +110,7 @@ class Attempts:
         try:
             await self._ledger.mark(held)
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             return held, self._back(held, "database_outage")  # marked or not, no call has left
         for index in range(len(draft.remotes), len(draft.segments)):

@@ -13,7 +13,7 @@ import structlog
 from opentelemetry import trace
 from regie_chassis.batching import Batcher
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import DELIVERY, show_id
 
 from regie_publisher.deliveries import outcomes
@@ -66,7 +66,7 @@ class Ledger:
             try:
                 return await self._notes.submit(note)
             except Exception as error:
-                if not is_outage(error):
+                if not is_transient(error):
                     raise
                 if loop.time() >= deadline:
                     log.error("delivery.outcome_lost", delivery=show_id(DELIVERY, note.held.id))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.deliveries.attempts import Attempts
@@ -59,7 +59,7 @@ class Worker:
                 try:
                     claimed = await self.claim()
                 except Exception as error:
-                    if not is_outage(error):
+                    if not is_transient(error):
                         raise
                     log.warning("deliveries.waits_for_database", error=type(error).__name__)
                     await self._clock.wait(stopping, OUTAGE_PAUSE)
@@ -122,7 +122,7 @@ class Worker:
             async with self._database.transaction() as session:
                 await release(session, held, cause="worker", now=self._clock.now())
         except Exception as error:
-            if not is_outage(error):
+            if not is_transient(error):
                 raise
             log.warning("deliveries.claims_left_to_sweeper", count=len(held))
 
