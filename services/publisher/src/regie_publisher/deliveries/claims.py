@@ -20,7 +20,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import Remote
-from regie_publisher.deliveries.delivery import LEASE, Held, State
+from regie_publisher.deliveries.delivery import LEASE, Held, Outcome, State
+from regie_publisher.telemetry import tell_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ def _say_stopped(session: AsyncSession, row: Any, now: datetime) -> None:
         if row.state == State.MISSED
         else DeliveryCancelled(**ids, revision=row.revision)
     )
+    cause = "too_late" if row.state == State.MISSED else "PostCancelled"
+    tell_end(session, row, Outcome(State(row.state), cause), traceparent=row.traceparent)
     stage(
         session,
         message,

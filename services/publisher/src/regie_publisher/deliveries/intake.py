@@ -20,8 +20,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import Connector, FailureKind
-from regie_publisher.deliveries.delivery import State
+from regie_publisher.deliveries.delivery import Outcome, State
 from regie_publisher.deliveries.judging import source_of
+from regie_publisher.telemetry import tell_end
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class _Row:
     kind: FailureKind | None = None
     message: str = ""
     keys: str = ""
+    attempt: int = 0
 
 
 async def on_post_due(
@@ -95,6 +97,7 @@ async def on_post_cancelled(session: AsyncSession, events: Sequence[Event[PostCa
     await session.execute(_REMEMBER, columns)
     for row in await session.execute(_CANCEL, columns):
         message = DeliveryCancelled(**_ids(row.id, row.post_id, row.channel_id), revision=row.revision)
+        tell_end(session, row, Outcome(State.CANCELLED, "PostCancelled"), traceparent=row.traceparent)
         stage(
             session,
             message,
@@ -147,6 +150,8 @@ def _say(session: AsyncSession, row: _Row, now: datetime) -> None:
         message.network_message = row.message
     else:
         return
+    cause = "PostCancelled" if row.state is State.CANCELLED else "PostDue"
+    tell_end(session, row, Outcome(row.state, cause, failure_kind=row.kind), traceparent=row.event.traceparent)
     stage(
         session,
         message,
@@ -275,7 +280,8 @@ _CANCEL = text(
         UPDATE delivery AS d SET state = 'cancelled', act_time = NULL, fence = d.fence + 1
         FROM locked AS w
         WHERE d.id = w.id
-        RETURNING d.id, d.workspace_id, d.post_id, d.channel_id, d.revision, d.attempt, w.traceparent, w.trace_id
+        RETURNING d.id, d.workspace_id, d.post_id, d.channel_id, d.network, d.revision, d.attempt, w.traceparent,
+            w.trace_id
     ), noted AS (
         INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id)
         SELECT id, :now, 'cancelled', 'PostCancelled', attempt, trace_id FROM stopped

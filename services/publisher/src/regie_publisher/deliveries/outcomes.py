@@ -30,7 +30,7 @@ from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import LEASE, Held, Note, Outcome, State
 from regie_publisher.deliveries.judging import source_of
 from regie_publisher.polls import plan
-from regie_publisher.telemetry import count_outcomes
+from regie_publisher.telemetry import tell_outcomes
 from regie_publisher.words import storable
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
     published = [note for note in kept if note.outcome.state is State.PUBLISHED]
     await plan(session, [(note, written[note.held.id]) for note in published], now=now)
     await _act_on_channels(session, kept, now)
-    count_outcomes(session, kept)
+    tell_outcomes(session, kept)
     return [note.held.id in written for note in notes]
 
 

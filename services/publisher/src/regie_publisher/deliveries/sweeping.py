@@ -11,8 +11,8 @@ from regie_chassis.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.deliveries.delivery import MARGIN
-from regie_publisher.telemetry import set_unknown
+from regie_publisher.deliveries.delivery import MARGIN, Outcome, State
+from regie_publisher.telemetry import set_unknown, tell_end
 
 LIMIT = 500
 WHY_UNKNOWN = "the worker ended while the call was on its way; it is being looked for"
@@ -49,6 +49,7 @@ def _say_unknown(session: AsyncSession, row: Any, now: datetime) -> None:
         revision=row.revision,
         reason=WHY_UNKNOWN,
     )
+    tell_end(session, row, Outcome(State.UNKNOWN, "lease_expired"), traceparent=row.traceparent)
     stage(
         session,
         message,

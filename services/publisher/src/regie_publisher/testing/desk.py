@@ -110,13 +110,17 @@ class Desk:
     async def receive(self, *events: Event[PostDue]) -> None:
         """Handles events in one transaction, as the consumer does."""
         async with self.database.transaction() as session:
-            await on_post_due(
-                session,
-                events,
-                connectors={"fake": self.connector},
-                clock=self.clock,
-                wake=self.worker.wake.set,
-            )
+            await self.receive_in(session, *events)
+
+    async def receive_in(self, session: AsyncSession, *events: Event[PostDue]) -> None:
+        """Handles events in a transaction of the caller's."""
+        await on_post_due(
+            session,
+            events,
+            connectors={"fake": self.connector},
+            clock=self.clock,
+            wake=self.worker.wake.set,
+        )
 
     async def cancel(self, event: Event[PostDue], *, revision: int | None = None) -> None:
         """Handles the cancellation of the event's post."""
