@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.clock import SystemClock
+from regie_chassis.ids import CHANNEL, show_id
+from regie_chassis.testing.clock import FakeClock
 from regie_publisher.accounts import Accounts
-from regie_publisher.channels import disconnect_channel, rewrap_some
-from regie_publisher.connectors.connector import NotSent, Refused
+from regie_publisher.channels import Rotation, disconnect_channel
+from regie_publisher.connectors.connector import NotSent, Observation, Refused
 from regie_publisher.sealing import Keyring, new_master_key
 from regie_publisher.testing.desk import Desk, NewDesk
+from sqlalchemy import text
+from structlog.testing import capture_logs
 
 
 class Renewal:
@@ -112,8 +118,51 @@ async def test_a_new_master_key_takes_over_all_channels(desk: Desk) -> None:
     old, new = new_master_key(), new_master_key()
     desk.keyring = Keyring(old)
     channel, *_ = [await desk.channel(f"a{number}") for number in range(3)]
-    both = Keyring(new, [old])
-    assert [await rewrap_some(desk.database, both, limit=2) for _ in range(3)] == [2, 1, 0]
+    rotation = Rotation(desk.database, Keyring(new, [old]))
+    assert [await rotation.rewrap_some(limit=2) for _ in range(3)] == [2, 1, 0]
     accounts = Accounts(desk.database, Keyring(new), desk.clock, worker="new")
     await accounts.open([channel])
     assert accounts.secrets(channel) == {"access_token": "fake-a0"}
+
+
+async def test_channels_that_do_not_open_are_left_and_hold_up_no_others(desk: Desk) -> None:
+    old, new = new_master_key(), new_master_key()
+    for handle in ("lost", "forgotten"):  # the oldest, under a master key that is not given
+        await desk.channel(handle)
+    desk.keyring = Keyring(old)
+    good = await desk.channel("good")
+    rotation = Rotation(desk.database, Keyring(new, [old]))
+    with capture_logs() as logs:
+        assert [await rotation.rewrap_some(limit=2) for _ in range(3)] == [2, 1, 0]
+    assert [record["event"] for record in logs] == ["channel.not_rewrapped"] * 2
+    accounts = Accounts(desk.database, Keyring(new), desk.clock, worker="new")
+    await accounts.open([good])
+    assert accounts.secrets(good) == {"access_token": "fake-good"}
+
+
+async def test_an_account_that_does_not_open_fails_alone(desk: Desk) -> None:
+    good, lost = await desk.channel("good"), await desk.channel("lost")
+    await seal_under_another_key(desk, lost)
+    await desk.receive(desk.due(lost), desk.due(good))
+    await desk.work()
+    assert sorted(await desk.states()) == ["pending", "published"]
+    assert [post.account for post in desk.connector.posts] == ["good"]
+
+
+async def test_an_account_that_does_not_open_stops_no_other_reading(desk: Desk, clock: FakeClock) -> None:
+    good, lost = await desk.channel("good"), await desk.channel("lost")
+    await desk.receive(desk.due(lost), desk.due(good))
+    await desk.work()
+    await seal_under_another_key(desk, lost)
+    desk.connector.seen = [Observation(post.id, {"likes": 1}) for post in desk.connector.posts]
+    await clock.advance(timedelta(seconds=3))
+    assert await desk.observer.observe_due() == 2
+    (said,) = await desk.said(PostMetricsObserved)
+    assert said.channel_id == show_id(CHANNEL, good)
+
+
+async def seal_under_another_key(desk: Desk, channel: UUID) -> None:
+    async with desk.database.transaction() as session:
+        await session.execute(
+            text("UPDATE channel SET key_id = 'gone', version = version + 1 WHERE id = :id"), {"id": channel}
+        )

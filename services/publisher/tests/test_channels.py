@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+
+import httpx2
 import pytest
 from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected
 from regie_chassis.ids import new_id
 from regie_publisher.channels import (
     ChannelNotFound,
     InvalidCredentials,
+    NetworkUnreachable,
     UnknownNetwork,
     connect_channel,
     disconnect_channel,
     get_channel,
     list_channels,
 )
+from regie_publisher.connectors.bluesky.connector import BlueskyConnector
+from regie_publisher.connectors.connector import Connection, Connector
+from regie_publisher.connectors.mastodon.connector import MastodonConnector
+from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.paging import InvalidPageToken
 from regie_publisher.testing.desk import Desk
+from regie_publisher.testing.network import FakeConnector
 
 
 async def connect(desk: Desk, network: str = "fake", token: str = "fake-ada") -> object:
@@ -56,6 +67,67 @@ async def test_wrong_credentials_and_unknown_networks_are_refused(desk: Desk) ->
         await connect(desk, token="wrong")
     with pytest.raises(UnknownNetwork):
         await connect(desk, network="nowhere")
+
+
+class SilentConnector(FakeConnector):
+    """Never answers."""
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        await asyncio.Event().wait()
+        return await super().connect(server_url, credentials)
+
+
+async def test_a_network_that_never_answers_is_unreachable_before_the_caller_gives_up(desk: Desk) -> None:
+    with pytest.raises(NetworkUnreachable, match="in time"):
+        await connect_channel(
+            desk.database,
+            {"fake": SilentConnector()},
+            desk.keyring,
+            workspace_id=desk.workspace_id,
+            network="fake",
+            server_url="",
+            credentials={"access_token": "fake-ada"},
+            allowed_hosts=("fake.example",),
+            now=desk.clock.now(),
+            within=timedelta(milliseconds=20),
+        )
+
+
+@pytest.mark.parametrize(
+    ("network", "named"),
+    [
+        ("bluesky", ("`identifier`", "`app_password`")),
+        ("mastodon", ("`access_token`",)),
+        ("sandbox", ("`access_token`",)),
+    ],
+)
+async def test_credentials_of_other_names_are_refused_with_the_right_ones(
+    desk: Desk, network: str, named: tuple[str, ...]
+) -> None:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(unasked)) as client:
+        connectors: dict[str, Connector] = {
+            "bluesky": BlueskyConnector(client),
+            "mastodon": MastodonConnector(client),
+            "sandbox": SandboxConnector(client),
+        }
+        with pytest.raises(InvalidCredentials) as refused:
+            await connect_channel(
+                desk.database,
+                connectors,
+                desk.keyring,
+                workspace_id=desk.workspace_id,
+                network=network,
+                server_url="https://127.0.0.1:1",
+                credentials={"identifier": "press.example.org", "password": "secret"},
+                allowed_hosts=("127.0.0.1",),
+                now=desk.clock.now(),
+            )
+    assert (refused.value.field, refused.value.http_status) == ("credentials", 422)
+    assert all(name in refused.value.message for name in named)
+
+
+def unasked(request: httpx2.Request) -> httpx2.Response:
+    raise AssertionError(f"{request.url} was asked without the right credentials")
 
 
 async def test_another_workspaces_channel_is_not_found(desk: Desk) -> None:

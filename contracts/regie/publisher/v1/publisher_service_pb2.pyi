@@ -247,7 +247,7 @@ class ConnectChannelRequest(message.Message):
     """Where the account lives; empty means the network's main server."""
     @builtins.property
     def credentials(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """What the network asks for: bluesky identifier and password, mastodon and sandbox access_token."""
+        """What the network asks for: bluesky `identifier` and `app_password`, mastodon and sandbox `access_token`."""
 
     def __init__(
         self,

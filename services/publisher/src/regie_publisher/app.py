@@ -25,7 +25,7 @@ from regie_chassis.runtime import App, Loop, Part
 from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.channels import rewrap_some
+from regie_publisher.channels import Rotation
 from regie_publisher.connectors.bluesky.connector import BlueskyConnector
 from regie_publisher.connectors.connector import Connector
 from regie_publisher.connectors.mastodon.connector import MastodonConnector
@@ -113,7 +113,7 @@ def build(
         Polling("unknown deliveries", pursuit.find_unknown, idle=CHECK_IDLE, clock=clock),
         Polling("expired leases", partial(_sweep, database, clock), idle=SWEEP_IDLE, clock=clock),
         Polling("observations", observer.observe_due, idle=OBSERVE_IDLE, clock=clock),
-        Polling("master key rotation", partial(rewrap_some, database, keyring), idle=REWRAP_IDLE, clock=clock),
+        Polling("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
         Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock),
     ]
     parts: list[Part] = [

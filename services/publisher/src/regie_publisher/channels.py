@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
 from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected
 from regie_chassis.database import Database
 from regie_chassis.errors import Invalid, NotFound, TooManyRequests, Unavailable, Unprocessable
@@ -19,11 +21,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from regie_publisher.addresses import check_server_url
 from regie_publisher.connectors.connector import Connection, Connector, ConnectorError, FailureKind, Refused
 from regie_publisher.paging import read_token, write_token
-from regie_publisher.sealing import Keyring, Place, Sealed
+from regie_publisher.sealing import Keyring, NotOpened, Place, Sealed
 from regie_publisher.words import storable
 
 PAGE = 50
 LONGEST_PAGE = 200
+CONNECT_WITHIN = timedelta(seconds=40)
+"""For proving an account, however many calls that takes; the gateway waits a little longer (45 s)."""
+
+log = structlog.get_logger()
 
 
 class UnknownNetwork(Invalid):
@@ -72,6 +78,7 @@ async def connect_channel(
     credentials: Mapping[str, str],
     allowed_hosts: Collection[str],
     now: datetime,
+    within: timedelta = CONNECT_WITHIN,
 ) -> Channel:
     """Proves the credentials and keeps them sealed. The same account again is renewed, so a repeat does no harm.
 
@@ -81,11 +88,11 @@ async def connect_channel(
     if connector is None:
         known = ", ".join(sorted(connectors))
         raise UnknownNetwork(f"{network[:40]!r} is not a network here; give one of {known}", field="network")
-    if server_url:
-        server_url = await check_server_url(server_url, allowed_hosts)
-    connection = await _prove(connector, server_url, credentials)
-    # The network may send us elsewhere (Bluesky names the account's own server); the same rule holds there.
-    await check_server_url(connection.server_url, allowed_hosts)
+    try:
+        async with asyncio.timeout(within.total_seconds()):
+            connection = await _prove(connector, server_url, credentials, allowed_hosts)
+    except TimeoutError as error:
+        raise NetworkUnreachable("the network did not answer in time; try again later") from error
     async with database.transaction() as session:
         row = await _keep(session, keyring, connection, network=network, workspace_id=workspace_id, now=now)
         message = ChannelConnected(channel_id=show_id(CHANNEL, row.id), network=network, handle=row.handle)
@@ -155,24 +162,44 @@ async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, chann
     return _channel(row)
 
 
-async def rewrap_some(database: Database, keyring: Keyring, *, limit: int = 100) -> int:
-    """Wraps the data keys of some channels under the current master key. Returns how many; zero when all are."""
-    async with database.transaction() as session:
-        rows = await session.execute(
-            text(
-                "SELECT * FROM channel WHERE key_id <> :current AND key_id <> ''"
-                " ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED"
-            ),
-            {"current": keyring.current_id, "limit": limit},
-        )
-        found = rows.all()
-        for row in found:
-            sealed = keyring.rewrap(sealed_of(row), Place(row.workspace_id, row.id, row.version))
-            await session.execute(
-                text("UPDATE channel SET key_id = :key_id, data_key = :data_key WHERE id = :id"),
-                {"id": row.id, "key_id": sealed.key_id, "data_key": sealed.data_key},
+class Rotation:
+    """Wraps the data keys of channels under the current master key. Any number of replicas.
+
+    A channel that does not open (its master key is not given here, or it was changed) stays as it is. It is said once
+    and not looked at again by this process: a key that is missing comes with the settings of the next one.
+    """
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._left: set[UUID] = set()
+
+    async def rewrap_some(self, *, limit: int = 100) -> int:
+        """Returns how many were looked at; zero when nothing is left to do."""
+        async with self._database.transaction() as session:
+            rows = await session.execute(
+                text(
+                    "SELECT * FROM channel WHERE key_id <> :current AND key_id <> ''"
+                    " AND NOT id = ANY(CAST(:left AS uuid[])) ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED"
+                ),
+                {"current": self._keyring.current_id, "left": list(self._left), "limit": limit},
             )
-    return len(found)
+            found = rows.all()
+            for row in found:
+                await self._rewrap(session, row)
+        return len(found)
+
+    async def _rewrap(self, session: AsyncSession, row: Any) -> None:
+        try:
+            sealed = self._keyring.rewrap(sealed_of(row), Place(row.workspace_id, row.id, row.version))
+        except NotOpened as error:
+            self._left.add(row.id)
+            log.error("channel.not_rewrapped", channel=show_id(CHANNEL, row.id), reason=str(error))
+            return
+        await session.execute(
+            text("UPDATE channel SET key_id = :key_id, data_key = :data_key WHERE id = :id"),
+            {"id": row.id, "key_id": sealed.key_id, "data_key": sealed.data_key},
+        )
 
 
 def sealed_of(row: Any) -> Sealed:
@@ -180,7 +207,18 @@ def sealed_of(row: Any) -> Sealed:
     return Sealed(row.key_id, row.data_key, row.secrets)
 
 
-async def _prove(connector: Connector, server_url: str, credentials: Mapping[str, str]) -> Connection:
+async def _prove(
+    connector: Connector, server_url: str, credentials: Mapping[str, str], allowed_hosts: Collection[str]
+) -> Connection:
+    if server_url:
+        server_url = await check_server_url(server_url, allowed_hosts)
+    connection = await _log_in(connector, server_url, credentials)
+    # The network may send us elsewhere (Bluesky names the account's own server); the same rule holds there.
+    await check_server_url(connection.server_url, allowed_hosts)
+    return connection
+
+
+async def _log_in(connector: Connector, server_url: str, credentials: Mapping[str, str]) -> Connection:
     try:
         return await connector.connect(server_url, credentials)
     except Refused as error:

@@ -76,6 +76,8 @@ class SandboxConnector:
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
         server = (server_url or MAIN_SERVER).rstrip("/")
         secrets = dict(credentials)
+        if not secrets.get("access_token"):
+            raise Refused(FailureKind.AUTH_EXPIRED, "Give `access_token`")
         answer = await self._send(server, secrets, "GET", "/api/v1/account")
         if answer.status == httpx2.codes.UNAUTHORIZED and secrets.get("refresh_token"):
             secrets.update(await self._renew(server, secrets))

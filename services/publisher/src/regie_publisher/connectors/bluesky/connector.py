@@ -74,7 +74,7 @@ class BlueskyConnector:
         asked_url = server_address(server_url)
         identifier, password = credentials.get("identifier", ""), credentials.get("app_password", "")
         if not identifier or not password:
-            raise Refused(FailureKind.AUTH_EXPIRED, "Give an identifier (the handle) and an app password")
+            raise Refused(FailureKind.AUTH_EXPIRED, "Give `identifier` (the handle) and `app_password`")
         session = await self._server.open_session(asked_url, identifier.removeprefix("@"), password)
         secrets = session_secrets(session)
         if session.get("active") is False:

@@ -58,7 +58,7 @@ class MastodonConnector:
         """Takes `access_token`, with the scopes read, write:statuses and write:media."""
         token = credentials.get("access_token", "").strip()
         if not token:
-            raise Refused(FailureKind.AUTH_EXPIRED, "An access_token is needed")
+            raise Refused(FailureKind.AUTH_EXPIRED, "Give `access_token`")
         server = Server(self._client, self._clock, server_origin(server_url), token)
         body = (await server.verify()).json()
         remote_id, username = text_of(body, "id"), text_of(body, "username")
