@@ -49,6 +49,22 @@ async def test_every_operation_is_described(world: Any) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+async def test_an_unreachable_network_is_documented_as_it_is_answered(world: Any) -> None:
+    async with world.client("") as client:
+        document = (await client.get("/openapi.json")).json()
+    statuses = set(document["paths"]["/v1/channels"]["post"]["responses"])
+    assert {"422", "429", "503"} <= statuses
+    assert "502" not in {status for _, _, one in operations(document) for status in one["responses"]}
+
+
+async def test_the_example_of_a_bluesky_channel_names_its_credentials(world: Any) -> None:
+    async with world.client("") as client:
+        schema = (await client.get("/openapi.json")).json()["components"]["schemas"]["ConnectChannel"]
+    (example,) = schema["examples"]
+    assert (example["network"], set(example["credentials"])) == ("bluesky", {"identifier", "app_password"})
+    assert "identifier, app_password" in schema["properties"]["credentials"]["description"]
+
+
 async def test_no_input_that_the_document_allows_or_forbids_breaks_the_gateway(make_world: Any) -> None:
     world = await make_world(SystemClock())
     async with world.gateway.app:

@@ -73,6 +73,18 @@ async def serving(environment: dict[str, str], log: Path) -> AsyncIterator[async
             await child.wait()
 
 
+async def test_show_new_key_prints_one_key_for_a_new_workspace_and_for_one_that_exists(
+    environment: dict[str, str],
+) -> None:
+    await command(environment, "migrate")
+    asked = ("bootstrap", "--workspace", "newsroom", "--show-new-key")
+    first, said_first = await command(environment, *asked)
+    second, said_second = await command(environment, *asked)
+    assert [len(printed.split()) for printed in (first, second)] == [1, 1]
+    assert first != second
+    assert ("created" in said_first, "exists" in said_second) == (True, True)
+
+
 async def test_it_boots_alone_serves_its_first_key_and_drains_an_open_stream(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -74,6 +74,13 @@ async def test_a_channel_is_connected_listed_and_disconnected(world: Any) -> Non
     assert dict(sent.credentials) == {"access_token": "x"}
 
 
+async def test_connecting_may_take_as_long_as_several_calls_to_a_network(world: Any) -> None:
+    async with world.client() as client:
+        body = {"network": "sandbox", "credentials": {"access_token": "x"}}
+        assert (await client.post("/v1/channels", json=body)).status_code == 201
+    assert 40 < world.behind.publisher.seconds_to_connect <= 45
+
+
 async def test_a_picture_is_uploaded_as_its_bytes(world: Any) -> None:
     async with world.client() as client:
         answer = await client.post("/v1/media", content=b"\x89PNG", headers={"Content-Type": "image/png"})
@@ -171,6 +178,37 @@ def _put_timeline(world: Any, post_id: str) -> None:
         delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
     )
     world.behind.publisher.deliveries[post_id] = [delivery]
+
+
+async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_moment(world: Any) -> None:
+    def at(second: int) -> Timestamp:
+        return Timestamp(seconds=1_770_000_000 + second)
+
+    async with world.client() as client:
+        path = (await client.post("/v1/posts", json=POST)).headers["location"]
+        post_id = path.rsplit("/", 1)[1]
+        world.behind.scheduler.timelines[post_id] = [
+            scheduler_pb.TimelineEntry(time=at(1), state="dispatched", cause="due"),
+            scheduler_pb.TimelineEntry(time=at(2), state="published", cause="publisher"),
+        ]
+        changes = [
+            publisher_pb.DeliveryChange(time=at(1), state="pending", cause="PostDue"),
+            publisher_pb.DeliveryChange(time=at(2), state="publishing", cause="worker", attempt=1),
+            publisher_pb.DeliveryChange(time=at(2), state="published", cause="worker", attempt=1),
+        ]
+        world.behind.publisher.deliveries[post_id] = [
+            publisher_pb.Delivery(
+                delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
+            )
+        ]
+        timeline = (await client.get(f"{path}/timeline")).json()
+    assert [(entry["subject"], entry["state"]) for entry in timeline["entries"]] == [
+        ("post", "dispatched"),
+        ("delivery", "pending"),
+        ("delivery", "publishing"),
+        ("delivery", "published"),
+        ("post", "published"),
+    ]
 
 
 async def test_a_person_resolves_an_unknown_delivery(world: Any) -> None:

@@ -15,6 +15,8 @@ from regie_gateway.rest.operations import Operations
 
 operations = Operations("channels")
 
+CONNECT_DEADLINE = 45.0  # seconds; the publisher may ask the network several times, and gives up after 40
+
 
 class ConnectChannel(Body):
     """An account to connect. The credentials are checked with the network, sealed, and never shown again."""
@@ -24,7 +26,7 @@ class ConnectChannel(Body):
             "examples": [
                 {
                     "network": "bluesky",
-                    "credentials": {"identifier": "press.example.org", "password": "an app password"},
+                    "credentials": {"identifier": "press.example.org", "app_password": "xxxx-xxxx-xxxx-xxxx"},
                 }
             ]
         }
@@ -34,7 +36,11 @@ class ConnectChannel(Body):
     server_url: str = Field(default="", max_length=2048, description="Empty means the network's main server.")
     credentials: dict[
         Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(min_length=1, max_length=4096)]
-    ] = Field(min_length=1, max_length=10, description="bluesky: identifier, password; others: access_token.")
+    ] = Field(
+        min_length=1,
+        max_length=10,
+        description="bluesky: identifier, app_password; mastodon and sandbox: access_token.",
+    )
 
 
 class ChannelView(View):
@@ -66,7 +72,6 @@ class ChannelPage(View):
     answer=ChannelView,
     status=201,
     body="json",
-    problems=(502,),
 )
 async def connect_channel(request: Request, body: ConnectChannel) -> Response:
     call = call_of(request)
@@ -78,6 +83,7 @@ async def connect_channel(request: Request, body: ConnectChannel) -> Response:
             server_url=body.server_url,
             credentials=body.credentials,
         ),
+        timeout=CONNECT_DEADLINE,
     )
     shown = show_channel(answered.channel)
     return reply(shown, status=201, location=f"/v1/channels/{shown['channel_id']}")

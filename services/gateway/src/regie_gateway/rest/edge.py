@@ -74,9 +74,15 @@ class Call:
         """The caller's workspace; it never comes from anywhere else."""
         return self.key.workspace_id
 
-    async def ask(self, method: grpc.aio.UnaryUnaryMultiCallable[Any, Reply], request: Message) -> Reply:
-        """Calls a service behind in the caller's name."""
-        return await rpc.call(method, request, identity=self.identity)
+    async def ask(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Any, Reply],
+        request: Message,
+        *,
+        timeout: float = rpc.DEFAULT_DEADLINE,
+    ) -> Reply:
+        """Calls a service behind in the caller's name, within `timeout` seconds."""
+        return await rpc.call(method, request, identity=self.identity, timeout=timeout)
 
 
 class LoadedRequest(Request):

@@ -23,6 +23,7 @@ PostState = Literal[
     "cancelled",
     "expired",
 ]
+MOST_TEXT = 100_000  # characters, as for every limit here: what the scheduler holds (tests/policy/test_limits.py)
 Visibility = Literal["public", "unlisted", "private", "direct"]
 STATES: dict[int, str] = {number: name.removeprefix("POST_STATE_").lower() for name, number in pb.PostState.items()}
 STATE_NUMBERS = {name: number for number, name in STATES.items()}
@@ -40,13 +41,13 @@ class AttachmentBody(Body):
     """A picture with its description."""
 
     media_id: MediaRef
-    alt_text: str = Field(default="", max_length=5000)
+    alt_text: str = Field(default="", max_length=10_000)
 
 
 class PartBody(Body):
     """One part of a thread."""
 
-    text: str = Field(max_length=20_000)
+    text: str = Field(max_length=MOST_TEXT)
     attachments: list[AttachmentBody] = Field(default=[], max_length=4)
 
 
@@ -56,8 +57,8 @@ class VariantBody(Body):
     model_config = ConfigDict(json_schema_extra={"oneOf": ONE_FORM})
 
     channel_id: ChannelRef
-    text: str | None = Field(default=None, max_length=20_000)
-    segments: list[PartBody] | None = Field(default=None, min_length=1, max_length=50)
+    text: str | None = Field(default=None, max_length=MOST_TEXT)
+    segments: list[PartBody] | None = Field(default=None, min_length=1, max_length=25)
     visibility: Visibility = "public"
     language: str = Field(default="", max_length=35, pattern="^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$")
 

@@ -42,8 +42,7 @@ MEANINGS = {
     422: "The body or a parameter is not as described here, or the idempotency key came with another request.",
     429: "Too many requests; Retry-After says when.",
     500: "Something failed on our side.",
-    502: "A network could not be reached.",
-    503: "Something behind does not answer; try again.",
+    503: "Something behind, or the network to connect to, does not answer; try again.",
     504: "Something behind took too long; try again with the same idempotency key.",
 }
 

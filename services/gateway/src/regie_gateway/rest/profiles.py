@@ -25,18 +25,22 @@ def _exact(number: Any) -> Any:
     return number
 
 
-Text = Annotated[str, Field(max_length=10_000)]
+# The limits are those that the audience holds (tests/policy/test_limits.py).
+Text = Annotated[str, Field(max_length=1_000)]
 Number = Annotated[int | float, BeforeValidator(_exact)]
 Fact = Text | bool | Number | Annotated[list[Text], Field(max_length=100)] | None
-Name = Annotated[str, Field(min_length=1, max_length=128)]
+Name = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_.:-]{0,63}$")]
 
 
 class ProfileBody(Body):
     """A person to create or to merge into what is known."""
 
-    external_id: str = Field(min_length=1, max_length=256, description="Your own id of the person.")
+    external_id: str = Field(min_length=1, max_length=500, description="Your own id of the person.")
     attributes: dict[Name, Fact] = Field(
-        default={}, max_length=200, description="Attributes to set; null removes one, others stay."
+        default={},
+        max_length=200,
+        description="Attributes to set; null removes one, others stay.",
+        json_schema_extra={"additionalProperties": False},  # names of another form are refused
     )
 
 

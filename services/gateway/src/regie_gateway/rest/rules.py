@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from regie.audience.v1 import audience_service_pb2 as pb
 
 from regie_gateway.rest.fields import Body
-from regie_gateway.rest.profiles import Number, Text, show_value
+from regie_gateway.rest.profiles import Name, Number, Text, show_value
 
 DEEPEST = 10
 MOST_NODES = 100
@@ -19,7 +19,7 @@ Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "present", "a
 class ComparisonRule(Body):
     """One attribute compared with one value."""
 
-    attribute: str = Field(min_length=1, max_length=128)
+    attribute: Name
     operator: Operator
     value: Text | bool | Number | None = Field(default=None, description="Unused by present and absent.")
 

@@ -14,7 +14,9 @@ from regie_chassis.errors import RegieError, TimedOut, Unavailable
 from regie_gateway.rest.edge import Call
 from regie_gateway.rest.fields import View, show_time
 
-Timed = tuple[tuple[int, int], dict[str, Any]]
+Timed = tuple[tuple[int, int, bool], dict[str, Any]]
+ROLLED_UP = frozenset({"published", "partially_published", "failed", "missed"})
+"""What a post is because of its deliveries: at the same moment, their entries come before."""
 
 
 class TimelineEntryView(View):
@@ -85,7 +87,8 @@ def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
         "network_message": "",
         "trace_id": entry.trace_id,
     }
-    return (entry.time.seconds, entry.time.nanos), shown
+    rolled_up = not entry.channel_id and entry.state in ROLLED_UP
+    return (entry.time.seconds, entry.time.nanos, rolled_up), shown
 
 
 def _of_delivery(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryChange) -> Timed:
@@ -101,4 +104,4 @@ def _of_delivery(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryC
         "network_message": change.network_message,
         "trace_id": change.trace_id,
     }
-    return (change.time.seconds, change.time.nanos), shown
+    return (change.time.seconds, change.time.nanos, False), shown

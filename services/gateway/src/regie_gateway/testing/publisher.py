@@ -32,8 +32,12 @@ class FakePublisher(PublisherServiceServicer):
     def __init__(self) -> None:
         self.memory = Memory()
         self.deliveries: dict[str, list[pb.Delivery]] = {}
+        self.seconds_to_connect: float | None = None
+        """How long the last ConnectChannel might have taken."""
 
     async def ConnectChannel(self, request: pb.ConnectChannelRequest, context: Any) -> pb.ConnectChannelResponse:
+        self.seconds_to_connect = context.time_remaining()
+
         def act() -> pb.ConnectChannelResponse:
             if request.network not in {"bluesky", "mastodon", "sandbox"}:
                 raise UnknownNetwork("choose bluesky, mastodon or sandbox", field="network")

@@ -10,6 +10,7 @@ from regie.scheduler.v1 import scheduler_service_pb2 as pb
 from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer
 from regie_chassis.errors import Conflict, Invalid, NotFound
 from regie_chassis.ids import POST, new_id, show_id
+from regie_chassis.telemetry import current_traceparent, trace_id_of
 
 from regie_gateway.testing.memory import Memory, timestamp
 
@@ -32,6 +33,8 @@ class FakeScheduler(SchedulerServiceServicer):
     def __init__(self) -> None:
         self.memory = Memory()
         self.timelines: dict[str, list[pb.TimelineEntry]] = {}
+        self.read_traces: list[str] = []
+        """The trace of each BatchGetPosts."""
 
     async def CreatePost(self, request: pb.CreatePostRequest, context: Any) -> pb.CreatePostResponse:
         def act() -> pb.CreatePostResponse:
@@ -53,6 +56,7 @@ class FakeScheduler(SchedulerServiceServicer):
 
     async def BatchGetPosts(self, request: pb.BatchGetPostsRequest, context: Any) -> pb.BatchGetPostsResponse:
         self.memory.see(request)
+        self.read_traces.append(trace_id_of(current_traceparent()))
         posts = [post for post in self.memory.all(pb.Post) if post.post_id in request.post_ids]
         return pb.BatchGetPostsResponse(posts=posts)
 

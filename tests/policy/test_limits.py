@@ -1,0 +1,64 @@
+"""The gateway's document states the limits that the services behind hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+from regie_audience import attributes, profiles, rules, segments
+from regie_gateway.rest.post_json import AttachmentBody, CreatePost, PartBody, VariantBody
+from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
+from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule
+from regie_gateway.rest.segments import CreateSegment
+from regie_scheduler import content
+
+
+def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
+    """Returns a limit on a field, also where the field may be null."""
+    field = kind.model_json_schema()["properties"][name]
+    return next(form[keyword] for form in (field, *field.get("anyOf", ())) if keyword in form)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "keyword", "held"),
+    [
+        (CreatePost, "title", "maxLength", content.MOST_TITLE),
+        (CreatePost, "variants", "maxItems", content.MOST_VARIANTS),
+        (VariantBody, "segments", "maxItems", content.MOST_SEGMENTS),
+        (VariantBody, "text", "maxLength", content.MOST_TEXT),
+        (VariantBody, "language", "maxLength", content.MOST_LANGUAGE),
+        (PartBody, "text", "maxLength", content.MOST_TEXT),
+        (PartBody, "attachments", "maxItems", content.MOST_ATTACHMENTS),
+        (AttachmentBody, "alt_text", "maxLength", content.MOST_ALT_TEXT),
+        (UpsertProfiles, "profiles", "maxItems", profiles.MOST_AT_ONCE),
+        (ProfileBody, "external_id", "maxLength", attributes.LONGEST_EXTERNAL_ID),
+        (ProfileBody, "attributes", "maxProperties", attributes.MOST),
+        (ComparisonRule, "value", "maxLength", attributes.LONGEST_TEXT),
+        (CreateSegment, "name", "maxLength", segments.LONGEST_NAME),
+    ],
+)
+def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name: str, keyword: str, held: int) -> None:
+    assert limit(kind, name, keyword) == held
+
+
+def test_the_document_states_the_limits_of_an_attribute() -> None:
+    forms = TypeAdapter(Fact).json_schema()["anyOf"]
+    texts = next(form for form in forms if form["type"] == "string")
+    lists = next(form for form in forms if form["type"] == "array")
+    assert texts["maxLength"] == lists["items"]["maxLength"] == attributes.LONGEST_TEXT
+    assert lists["maxItems"] == attributes.LONGEST_LIST
+
+
+def test_the_document_states_the_form_of_an_attributes_name() -> None:
+    form = f"^{attributes.NAME.pattern}$"
+    schema = ProfileBody.model_json_schema()["properties"]["attributes"]
+    assert (list(schema["patternProperties"]), schema["additionalProperties"]) == ([form], False)
+    assert limit(ComparisonRule, "attribute", "pattern") == form
+
+
+@pytest.mark.parametrize(("kind", "name"), [(AllRule, "all"), (AnyRule, "any")])
+def test_the_document_states_the_size_of_a_rule(kind: type[BaseModel], name: str) -> None:
+    schema = kind.model_json_schema()["$defs"][kind.__name__]["properties"][name]
+    assert (schema["minItems"], schema["maxItems"]) == (1, rules.LONGEST_LIST)
+    assert (DEEPEST, MOST_NODES) == (rules.DEEPEST, rules.MOST_NODES)
