@@ -183,6 +183,9 @@ GONE = show_id(POST, new_id())
         ),
         ("GetPost", pb.GetPostRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
         ("GetPost", pb.GetPostRequest(post_id="42"), "INVALID_ID", 400, "post_id"),
+        ("BatchGetPosts", pb.BatchGetPostsRequest(), "TOO_MANY_POSTS", 400, "post_ids"),
+        ("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=[GONE] * 101), "TOO_MANY_POSTS", 400, "post_ids"),
+        ("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=[GONE, "42"]), "INVALID_ID", 400, "post_ids"),
         ("EditPost", pb.EditPostRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
         ("CancelPost", pb.CancelPostRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
         ("GetPostTimeline", pb.GetPostTimelineRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
@@ -215,6 +218,21 @@ async def test_another_workspaces_post_looks_like_none(ask: Call) -> None:
     with pytest.raises(RemoteError) as caught:
         await ask("GetPost", pb.GetPostRequest(post_id=post.post_id), workspace=new_id())
     assert caught.value.reason == "POST_NOT_FOUND"
+
+
+async def test_posts_are_read_together_and_another_workspaces_are_left_out(ask: Call) -> None:
+    ours = [(await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]))).post for _ in range(2)]
+    stranger = new_id()
+    theirs = (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]), workspace=stranger)).post
+    wanted = pb.BatchGetPostsRequest(post_ids=[ours[1].post_id, theirs.post_id, GONE, ours[0].post_id])
+    assert sorted((await ask("BatchGetPosts", wanted)).posts, key=lambda post: post.post_id) == ours
+    assert list((await ask("BatchGetPosts", wanted, workspace=stranger)).posts) == [theirs]
+
+
+async def test_a_hundred_posts_are_read_at_once(ask: Call) -> None:
+    post = (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]))).post
+    ids = [post.post_id, *(show_id(POST, new_id()) for _ in range(99))]
+    assert list((await ask("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=ids))).posts) == [post]
 
 
 async def test_nobody_is_answered_without_an_identity(ask: Call) -> None:
