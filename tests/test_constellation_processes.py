@@ -95,3 +95,13 @@ def test_nothing_is_left_and_the_data_are_found_again(place: Path, constellation
     with Constellation(place, fsync=False) as again:
         assert again.api_key == key
         assert status_of(again, key) == 200
+
+
+def test_a_lost_key_file_is_replaced_by_a_new_key_for_the_same_data(tmp_path: Path) -> None:
+    with Constellation(tmp_path, services=("gateway",), fsync=False) as running:
+        lost = running.api_key
+    running.folder.api_key_file.unlink()
+    with Constellation(tmp_path, services=("gateway",), fsync=False) as again:
+        assert again.api_key != lost
+        # Nobody answers behind: a key that is not accepted would not come that far.
+        assert [status_of(again, key) for key in (again.api_key, lost)] == [503, 503]
