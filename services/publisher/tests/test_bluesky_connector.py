@@ -312,7 +312,7 @@ async def test_why_an_account_cannot_be_connected(reply: Reply, kind: FailureKin
 
 
 async def test_credentials_that_are_left_out_are_asked_for() -> None:
-    with pytest.raises(Refused, match="`identifier`.*`app_password`"):
+    with pytest.raises(Refused, match=r"`identifier`.*`app_password`"):
         await logins(error(500, "never called")).connect("", {"identifier": "me.test"})
 
 
