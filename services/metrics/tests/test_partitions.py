@@ -66,7 +66,12 @@ async def test_the_loop_makes_tomorrow_when_time_goes_on(
 
     await until(lambda: is_there("observation_20260305"))
     await clock.advance(timedelta(days=1))
-    await until(lambda: is_there("observation_20260306"))
+
+    async def made() -> bool:
+        await clock.advance(timedelta(hours=1))  # again and again: the loop may not have begun to wait the first time
+        return await is_there("observation_20260306")
+
+    await until(made)
     stopping.set()
     await loop
 
