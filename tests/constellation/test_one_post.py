@@ -135,7 +135,9 @@ async def test_what_the_network_refuses_is_failed_in_its_own_words(user: Any) ->
     post_id = await user.schedule(channel, "a cat", after=0.5)
     assert await user.ended(post_id) == "failed"
     assert "no cats today" in (await user.post(post_id))["variants"][0]["failure"]
-    assert any("no cats today" in (entry.get("network_message") or "") for entry in await user.timeline(post_id))
+    (entry,) = [entry for entry in await user.timeline(post_id) if entry["failure_kind"]]
+    assert entry["failure_kind"] == "content_rejected"
+    assert "no cats today" in entry["network_message"]
 
 
 async def test_the_same_idempotency_key_makes_one_post(user: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -10,6 +11,8 @@ from typing import Protocol
 
 import structlog
 import uvloop
+
+COLLECT_AFTER = 20_000  # new objects; Python's own 700 to 2,000 makes a burst collect all the time
 
 log = structlog.get_logger()
 
@@ -97,12 +100,20 @@ class App:
             waiter.cancel()
 
 
+def _quiet_collector() -> None:
+    """Keeps what was made at the start out of every collection, and collects less often: requests leave few cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
+
+
 async def _serve(app: App) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with app:
+        _quiet_collector()
         log.info("runtime.started", app=app.name)
         await app.wait(stop)
         log.info("runtime.stopping", app=app.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -14,21 +13,11 @@ from regie_chassis.ids import WORKSPACE, show_id
 from regie_chassis.service import open_database
 from regie_chassis.telemetry import configure_logs
 
-from regie_gateway.app import NAME, Gateway, build
+from regie_gateway.app import NAME, build
 from regie_gateway.bootstrap import Bootstrapped, bootstrap
 from regie_gateway.settings import GatewaySettings
 
-
-def build_process(settings: GatewaySettings) -> Gateway:
-    """Builds the gateway as all there is in this process."""
-    gateway = build(settings)
-    # What is loaded by now stays; walking through it again and again costs a tenth of a request.
-    gc.collect()
-    gc.freeze()
-    return gateway
-
-
-app = commands(NAME, GatewaySettings, build_process, folder=Path(__file__).resolve().parents[2] / "migrations")
+app = commands(NAME, GatewaySettings, build, folder=Path(__file__).resolve().parents[2] / "migrations")
 
 
 @app.command("bootstrap")

@@ -30,7 +30,8 @@ class TimelineEntryView(View):
     cause: str
     attempt: int
     detail: str
-    network_message: str
+    failure_kind: str = Field(description="Why a delivery failed, one of a closed list; empty otherwise.")
+    network_message: str = Field(description="The network's own words.")
     trace_id: str
 
 
@@ -84,6 +85,7 @@ def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
         "cause": entry.cause,
         "attempt": 0,
         "detail": entry.detail,
+        "failure_kind": "",
         "network_message": "",
         "trace_id": entry.trace_id,
     }
@@ -101,6 +103,7 @@ def _of_delivery(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryC
         "cause": change.cause,
         "attempt": change.attempt,
         "detail": "",
+        "failure_kind": delivery.failure_kind if change.state == "failed" else "",
         "network_message": change.network_message,
         "trace_id": change.trace_id,
     }
