@@ -15,7 +15,7 @@ from regie_chassis.embedded.nats import EmbeddedNats
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Broker, ConsumerSpec, Envelope, stream_spec
 from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.outbox import Relay
+from regie_chassis.relay import KEEP, Relay
 from regie_chassis.testing.clock import START, FakeClock
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import until
@@ -164,7 +164,7 @@ async def test_events_that_the_stream_has_acknowledged_are_kept_for_a_while_and_
     await relay._broker.ensure_stream(STREAM)
     await say(database, 3)
     assert await relay.relay_once() == 3
-    await clock.advance(outbox.KEEP - timedelta(seconds=1))
+    await clock.advance(KEEP - timedelta(seconds=1))
     await relay.relay_once()
     assert await _count(database) == 3
     await clock.advance(timedelta(minutes=2))

@@ -32,7 +32,7 @@ from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, Verifier, new_key
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Event, stream_spec
-from regie_chassis.outbox import Relay
+from regie_chassis.relay import Relay
 from regie_chassis.rpc import Context, RpcServer, call, open_channel
 from regie_chassis.telemetry import current_traceparent, tracer
 from regie_chassis.testing.clock import START, FakeClock

@@ -1,7 +1,6 @@
 """The broker on NATS JetStream.
 
-Pulls by the wire protocol rather than through nats-py's `fetch`: that one waits for a full batch until its timeout,
-which would make a lone message late by the timeout (ADR 0005).
+Reads through `nats_pull` rather than nats-py's `fetch` (ADR 0005).
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext, api
 
 from regie_chassis.messaging import (
@@ -33,11 +31,11 @@ from regie_chassis.messaging import (
     StreamSpec,
     StreamState,
 )
+from regie_chassis.nats_pull import ConsumerGone, Pull
 
 CONNECT_TIMEOUT = 3.0  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
 PING_INTERVAL = 2  # seconds; two lost pings make a silent server a dead one in about six seconds
-PULL_EXPIRES = 2.0  # seconds; a pull request is lost with its connection, so none is long
 MAX_PENDING_PUBLISHES = 4000
 
 log = structlog.get_logger()
@@ -54,7 +52,7 @@ class NatsBroker:
         self._credentials = credentials
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
-        self._pulls: dict[tuple[str, str], _Pull] = {}
+        self._pulls: dict[tuple[str, str], Pull] = {}
         self._connecting = asyncio.Lock()
         self._opening = asyncio.Lock()
 
@@ -169,10 +167,10 @@ class NatsBroker:
                 pull = self._pulls.get((spec.stream, spec.name))
                 if pull is None:
                     await self.ensure_consumer(spec)
-                    pull = await _Pull.open(self._client, spec)
+                    pull = await Pull.open(self._client, spec)
                     self._pulls[spec.stream, spec.name] = pull
             messages = await pull.take(limit, timeout.total_seconds())
-        except _ConsumerGone:
+        except ConsumerGone:
             await self._forget(spec)
             return []
         except _FAULTS as error:
@@ -222,79 +220,6 @@ class NatsBroker:
                         await client.publish(message.reply, b"-NAK")  # asked for ahead, never handled
                 await client.flush(timeout=2)  # what was acked leaves before the connection does
             await client.close()
-
-
-class _ConsumerGone(Exception):
-    """The server no longer knows the consumer."""
-
-
-class _Pull:
-    """The messages that the server was asked for; the next batch is asked for while the last one is handled."""
-
-    def __init__(self, client: Client, spec: ConsumerSpec, inbox: str, subscription: Subscription) -> None:
-        self.subscription = subscription
-        self._client = client
-        self._inbox = inbox
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{spec.stream}.{spec.name}"
-        self._owed = 0
-        self._asked_until = 0.0
-        self._taking = asyncio.Lock()
-
-    @classmethod
-    async def open(cls, client: Client, spec: ConsumerSpec) -> _Pull:
-        inbox = client.new_inbox()
-        subscription = await client.subscribe(inbox, pending_msgs_limit=-1, pending_bytes_limit=-1)
-        return cls(client, spec, inbox, subscription)
-
-    async def take(self, limit: int, timeout: float) -> list[Msg]:
-        """Returns what is there as soon as something is; asks the server again when an earlier request is over.
-
-        One at a time: of two that see the last message, one would wait for it in vain and lose what it holds.
-        """
-        async with self._taking:
-            return await self._take(limit, timeout)
-
-    async def _take(self, limit: int, timeout: float) -> list[Msg]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
-        while True:
-            found = await self.ready(limit)
-            if self._owed <= 0 or loop.time() >= self._asked_until:
-                await self._ask(limit)
-            if found or loop.time() >= deadline:
-                return found
-            until = min(deadline, self._asked_until)
-            with suppress(nats.errors.TimeoutError):
-                message = await self.subscription.next_msg(timeout=max(until - loop.time(), 0.001))
-                if self._is_message(message):
-                    return [message, *await self.ready(limit - 1)]
-
-    async def ready(self, limit: int) -> list[Msg]:
-        """Returns what the server has already sent."""
-        found: list[Msg] = []
-        while len(found) < limit and self.subscription.pending_msgs:
-            message = await self.subscription.next_msg(timeout=1)
-            if self._is_message(message):
-                found.append(message)
-        return found
-
-    async def _ask(self, limit: int) -> None:
-        request = {"batch": limit, "expires": int(PULL_EXPIRES * 1e9)}
-        await self._client.publish(self._next, json.dumps(request).encode(), self._inbox)
-        self._owed = limit
-        self._asked_until = asyncio.get_running_loop().time() + PULL_EXPIRES + 0.1
-
-    def _is_message(self, message: Msg) -> bool:
-        """Tells messages from the server's own words about a request, which end that request."""
-        status = (message.headers or {}).get("Status") if not message.data else None
-        if status is None:
-            self._owed -= 1
-            return True
-        self._owed = 0
-        description = (message.headers or {}).get("Description", "")
-        if status == "503" or (status == "409" and "consumer" in description.lower()):
-            raise _ConsumerGone
-        return False
 
 
 def _sequence(ack: asyncio.Future[api.PubAck]) -> int | None:

@@ -22,7 +22,7 @@ from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
-from regie_chassis.outbox import IDLE
+from regie_chassis.relay import IDLE
 from regie_chassis.rpc import open_channel
 from regie_chassis.service import Service
 from regie_chassis.testing.clock import FakeClock

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from regie.audience.v1 import audience_service_pb2 as pb
 from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
-from regie_audience.paging import show_token
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
+from regie_chassis.paging import show_token
 from regie_chassis.rpc import RemoteError, call
 
 Ask = Callable[..., Any]

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected
 from regie_chassis.ids import new_id
+from regie_chassis.paging import InvalidPageToken
 from regie_publisher.channels import (
     ChannelNotFound,
     InvalidCredentials,
@@ -24,7 +25,6 @@ from regie_publisher.connectors.bluesky.connector import BlueskyConnector
 from regie_publisher.connectors.connector import Connection, Connector
 from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.sandbox import SandboxConnector
-from regie_publisher.paging import InvalidPageToken
 from regie_publisher.testing.desk import Desk
 from regie_publisher.testing.network import FakeConnector
 

@@ -18,6 +18,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
 )
 from regie_chassis.database import Database
 from regie_chassis.ids import POST, new_id, show_id
+from regie_chassis.paging import InvalidPageSize, InvalidPageToken
 from regie_chassis.testing.clock import FakeClock
 from regie_scheduler import requests
 from regie_scheduler.alarm import Alarm
@@ -25,7 +26,7 @@ from regie_scheduler.content import Content, InvalidPost
 from regie_scheduler.due import dispatch_due
 from regie_scheduler.posts import planning, reading
 from regie_scheduler.posts.planning import Command, RevisionConflict, WallTime
-from regie_scheduler.posts.reading import InvalidPageSize, InvalidPageToken, PostNotFound
+from regie_scheduler.posts.reading import PostNotFound
 from regie_scheduler.requests import InvalidRequestId, RequestIdReused
 from regie_scheduler.states import PostState, PostStateConflict
 from regie_scheduler.times import InvalidZone, NonexistentTime, TimeInPast
@@ -178,7 +179,7 @@ async def test_another_workspace_sees_and_touches_nothing(
         await states_told(database, other, post)
     async with database.reading() as session:
         page = await reading.list_posts(session, workspace_id=other, page_size=0, page_token="", state=None)
-    assert page.posts == []
+    assert page.items == []
 
 
 async def test_posts_asked_for_together_are_answered_each_to_its_own_workspace(
@@ -344,7 +345,7 @@ async def test_pages_are_stable_while_posts_are_added(database: Database, create
             page = await reading.list_posts(
                 session, workspace_id=workspace_id, page_size=2, page_token=token, state=None
             )
-            seen += [post.id for post in page.posts]
+            seen += [post.id for post in page.items]
             token = page.next_page_token
             await create()
     assert (seen, token) == (made[::-1], "")
@@ -364,7 +365,7 @@ async def test_posts_are_listed_by_state(database: Database, create: Any, worksp
             page_token=first.next_page_token,
             state=PostState.SCHEDULED,
         )
-    assert [post.id for post in [*first.posts, *rest.posts]] == planned[::-1]
+    assert [post.id for post in [*first.items, *rest.items]] == planned[::-1]
 
 
 @pytest.mark.parametrize("token", ["x", "é", "AAAA", "=", "A" * 1000, "MTIzNDU2Nzg5MDEyMzQ1Ng=="])

@@ -8,7 +8,7 @@ from regie.audience.v1.audience_service_pb2_grpc import add_AudienceServiceServi
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.consumer import consumers
 from regie_chassis.messaging import Broker, stream_spec
-from regie_chassis.outbox import Relay
+from regie_chassis.relay import Relay
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
 

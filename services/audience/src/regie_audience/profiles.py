@@ -13,6 +13,7 @@ from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import PROFILE, show_id
 from regie_chassis.outbox import stage
+from regie_chassis.paging import Page, read_token, show_token
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,7 +28,6 @@ from regie_audience.attributes import (
     check_patch,
     merged,
 )
-from regie_audience.paging import Page, read_token, show_token
 
 MOST_AT_ONCE = 1_000
 LIST = "profiles"

@@ -7,10 +7,10 @@ from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceServicer
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, parse_id
+from regie_chassis.paging import size_of
 from regie_chassis.rpc import Context, caller
 
 from regie_audience import profiles, rules, segments
-from regie_audience.paging import size_of
 from regie_audience.wire import attributes_data, profile_message, rule_data, segment_message
 
 SAMPLE, LARGEST_SAMPLE = 10, 50

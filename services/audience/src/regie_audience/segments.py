@@ -14,12 +14,12 @@ from typing import Any
 from uuid import UUID
 
 from regie_chassis.errors import Conflict, Invalid, NotFound
+from regie_chassis.paging import Page, read_token, show_token
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import memberships, rules, telemetry
-from regie_audience.paging import Page, read_token, show_token
 from regie_audience.profiles import COLUMNS, Profile, page_of
 from regie_audience.rules import Rule
 

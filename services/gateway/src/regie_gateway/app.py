@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 
 from joserfc.jwk import OKPKey
-from regie_chassis import outbox
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.consumer import consumers
 from regie_chassis.identity import Signer
 from regie_chassis.messaging import Broker, stream_spec
+from regie_chassis.relay import Relay
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Service, open_broker, open_database
 
@@ -71,7 +71,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
     )
     application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
     http = HttpServer(application, host=settings.http_host, port=settings.http_port, drain=settings.drain)
-    relay = outbox.Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
+    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
     closings = (Closing("database", database.close), Closing("backends", backends.close))
     app = App(
         NAME,

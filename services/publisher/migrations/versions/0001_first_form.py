@@ -48,7 +48,7 @@ def _create_channel() -> None:
         sa.Column("refresh_expire_time", _TIME),
         sa.UniqueConstraint("workspace_id", "network", "server_url", "remote_id", name="channel_once"),
     )
-    op.create_index("channel_listing", "channel", ["workspace_id", "create_time", "id"])
+    op.create_index("channel_listing", "channel", ["workspace_id", "id"])
 
 
 def _create_media() -> None:

@@ -20,7 +20,7 @@ from regie_chassis.database import Database
 from regie_chassis.egress import guarded_client
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Broker, stream_spec
-from regie_chassis.outbox import Relay
+from regie_chassis.relay import Relay
 from regie_chassis.runtime import App, Loop, Part
 from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
 

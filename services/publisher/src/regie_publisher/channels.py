@@ -15,17 +15,16 @@ from regie_chassis.database import Database
 from regie_chassis.errors import Invalid, NotFound, TooManyRequests, Unavailable, Unprocessable
 from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.outbox import stage
+from regie_chassis.paging import read_token, show_token, size_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.addresses import check_server_url
 from regie_publisher.connectors.connector import Connection, Connector, ConnectorError, FailureKind, Refused
-from regie_publisher.paging import read_token, write_token
 from regie_publisher.sealing import Keyring, NotOpened, Place, Sealed
 from regie_publisher.words import storable
 
-PAGE = 50
-LONGEST_PAGE = 200
+LIST = "channels"
 CONNECT_WITHIN = timedelta(seconds=40)
 """For proving an account, however many calls that takes; the gateway waits a little longer (45 s)."""
 
@@ -112,25 +111,15 @@ async def get_channel(session: AsyncSession, *, workspace_id: UUID, channel_id: 
 async def list_channels(
     session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str
 ) -> tuple[Sequence[Channel], str]:
-    """Returns a page, the newest first, and the token of the next. Raises InvalidPageToken."""
-    size = min(page_size if page_size > 0 else PAGE, LONGEST_PAGE)
-    before = read_token(page_token)
+    """Returns a page, the newest first, and the token of the next. Raises InvalidPageToken or InvalidPageSize."""
+    size = size_of(page_size)
     rows = await session.execute(
-        text(
-            "SELECT * FROM channel WHERE workspace_id = :workspace_id"
-            " AND (CAST(:time AS timestamptz) IS NULL OR (create_time, id) < (:time, CAST(:id AS uuid)))"
-            " ORDER BY create_time DESC, id DESC LIMIT :limit"
-        ),
-        {
-            "workspace_id": workspace_id,
-            "time": before[0] if before else None,
-            "id": before[1] if before else None,
-            "limit": size + 1,
-        },
+        text("SELECT * FROM channel WHERE workspace_id = :workspace_id AND id < :before ORDER BY id DESC LIMIT :limit"),
+        {"workspace_id": workspace_id, "before": read_token(LIST, page_token), "limit": size + 1},
     )
     found = [_channel(row) for row in rows]
     page = found[:size]
-    return page, write_token(page[-1].create_time, page[-1].id) if len(found) > size else ""
+    return page, show_token(LIST, page[-1].id) if len(found) > size else ""
 
 
 async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID, now: datetime) -> Channel:

@@ -34,7 +34,7 @@ channel = sa.Table(
     sa.Column("refresh_expire_time", _TIME),
     sa.UniqueConstraint("workspace_id", "network", "server_url", "remote_id", name="channel_once"),
 )
-sa.Index("channel_listing", channel.c.workspace_id, channel.c.create_time, channel.c.id)
+sa.Index("channel_listing", channel.c.workspace_id, channel.c.id)
 
 media = sa.Table(
     "media",

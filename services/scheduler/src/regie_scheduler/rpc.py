@@ -93,7 +93,7 @@ class SchedulerServicer(SchedulerServiceServicer):
                 state=STATE_FILTERS[request.state],
             )
         return pb.ListPostsResponse(
-            posts=[show_post(post) for post in page.posts], next_page_token=page.next_page_token
+            posts=[show_post(post) for post in page.items], next_page_token=page.next_page_token
         )
 
     async def EditPost(self, request: pb.EditPostRequest, context: Context) -> pb.EditPostResponse:

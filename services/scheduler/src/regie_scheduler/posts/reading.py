@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from regie_chassis.errors import Invalid, NotFound
+from regie_chassis.errors import NotFound
 from regie_chassis.ids import POST, show_id
+from regie_chassis.paging import Page, read_token, show_token, size_of
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler.states import PostState
 from regie_scheduler.timeline import Change, list_changes
 
-PAGE_SIZE = 50
-MOST_PAGE_SIZE = 200
+LIST = "posts"
 
 
 class PostNotFound(NotFound):
     """The caller's workspace has no such post."""
-
-
-class InvalidPageToken(Invalid):
-    """A page token was not given out by this service."""
-
-
-class InvalidPageSize(Invalid):
-    """A page size is negative or too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +50,6 @@ class Post:
     update_time: datetime
     cancel_time: datetime | None
     variants: Sequence[Variant]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Posts, the newest first; the token is empty on the last page."""
-
-    posts: Sequence[Post]
-    next_page_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +86,24 @@ async def get_post(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) 
 
 async def list_posts(
     session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str, state: PostState | None
-) -> Page:
+) -> Page[Post]:
     """Returns a page of posts. Raises InvalidPageToken or InvalidPageSize.
 
     Pages are cut by id, which grows with time of creation: a post made meanwhile appears on none of the later pages
     and moves nothing on them.
     """
-    if not 0 <= page_size <= MOST_PAGE_SIZE:
-        raise InvalidPageSize(f"page_size is 1 to {MOST_PAGE_SIZE}, or 0 for {PAGE_SIZE}", field="page_size")
-    size = page_size or PAGE_SIZE
-    parameters: dict[str, object] = {"workspace_id": workspace_id, "size": size + 1}
+    size = size_of(page_size)
+    parameters: dict[str, object] = {
+        "workspace_id": workspace_id,
+        "size": size + 1,
+        "before": read_token(LIST, page_token),
+    }
     if state:
         parameters["state"] = str(state)
-    if page_token:
-        parameters["before"] = _read_token(page_token)
-    rows = await session.execute(_SELECT_PAGE[bool(state), bool(page_token)], parameters)
+    rows = await session.execute(_SELECT_PAGE[bool(state)], parameters)
     posts = [_post(row) for row in rows]
     more = len(posts) > size
-    return Page(posts[:size], _write_token(posts[size - 1].id) if more else "")
+    return Page(posts[:size], show_token(LIST, posts[size - 1].id) if more else "")
 
 
 async def get_timeline(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> list[Change]:
@@ -135,23 +117,6 @@ async def get_timeline(session: AsyncSession, *, workspace_id: UUID, post_id: UU
 def not_found(post_id: UUID) -> PostNotFound:
     """Returns the error for a post that this workspace does not have; it tells nothing of other workspaces."""
     return PostNotFound(f"there is no post {show_id(POST, post_id)}; list the posts for their ids", field="post_id")
-
-
-def _write_token(post_id: UUID) -> str:
-    return base64.urlsafe_b64encode(post_id.bytes).decode().rstrip("=")
-
-
-def _read_token(token: str) -> UUID:
-    try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        post_id = UUID(bytes=raw)
-    except (ValueError, binascii.Error) as error:
-        raise InvalidPageToken(
-            "this page token was not given out here; start without one", field="page_token"
-        ) from error
-    if _write_token(post_id) != token:
-        raise InvalidPageToken("this page token was not given out here; start without one", field="page_token")
-    return post_id
 
 
 def _post(row: Row[Any]) -> Post:
@@ -194,13 +159,11 @@ _SELECT_WANTED = text(
 _SELECT = _COLUMNS + " FROM post " + _SAID + " WHERE post.workspace_id = :workspace_id"
 # One statement for each shape: a plan for "this state or any" could use no index.
 _SELECT_PAGE = {
-    (by_state, later): text(
+    by_state: text(
         _SELECT
         + (" AND post.state = :state" if by_state else "")
-        + (" AND post.id < :before" if later else "")
-        + " ORDER BY post.id DESC LIMIT :size"
+        + " AND post.id < :before ORDER BY post.id DESC LIMIT :size"
     )
     for by_state in (False, True)
-    for later in (False, True)
 }
 _EXISTS = text("SELECT 1 FROM post WHERE id = :post_id AND workspace_id = :workspace_id")
