@@ -19,6 +19,12 @@ from regie_chassis.errors import RegieError, TooLarge
 PROBLEM = "application/problem+json"
 TYPE = "urn:regie:problem:"
 
+# The framework's own words for these only name the status.
+WHAT_TO_DO = {
+    404: "there is nothing at this address; /openapi.json lists what there is",
+    405: "this address does not take that method; /openapi.json lists those it takes",
+}
+
 log = structlog.get_logger()
 
 
@@ -66,7 +72,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def on_http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         reason = HTTPStatus(error.status_code).name
-        answer = problem(error.status_code, reason, str(error.detail))
+        answer = problem(error.status_code, reason, WHAT_TO_DO.get(error.status_code, str(error.detail)))
         answer.headers.update(error.headers or {})
         return answer
 
