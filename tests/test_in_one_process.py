@@ -1,0 +1,140 @@
+"""The services behind the gateway in one process: real PostgreSQL and NATS, and a network in memory that misbehaves."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from regie.metrics.v1.metrics_service_pb2 import GetPostMetricsRequest
+from regie.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+from regie.publisher.v1.publisher_service_pb2 import ConnectChannelRequest
+from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
+from regie.scheduler.v1 import scheduler_service_pb2 as pb
+from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from regie_audience.app import build as build_audience
+from regie_audience.settings import AudienceSettings
+from regie_chassis.embedded.nats import EmbeddedNats
+from regie_chassis.identity import Caller, Signer, new_key
+from regie_chassis.ids import new_id
+from regie_chassis.rpc import call, open_channel
+from regie_chassis.service import Service
+from regie_chassis.testing.fixtures import NewDatabase
+from regie_chassis.testing.waiting import settle, until
+from regie_metrics.app import build as build_metrics
+from regie_metrics.settings import MetricsSettings
+from regie_publisher.app import build as build_publisher
+from regie_publisher.connectors.connector import Observation
+from regie_publisher.sealing import new_master_key
+from regie_publisher.settings import PublisherSettings
+from regie_publisher.testing.network import FakeConnector, Play
+from regie_scheduler.app import build as build_scheduler
+from regie_scheduler.settings import SchedulerSettings
+
+SERVICES = Path(__file__).parents[1] / "services"
+POSTS = 24
+PATIENCE = 60.0  # seconds; an unknown outcome is looked for after a while
+
+
+STUBS: dict[str, Any] = {
+    "scheduler": SchedulerServiceStub,
+    "publisher": PublisherServiceStub,
+    "metrics": MetricsServiceStub,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Four running services, the network they talk to, and stubs that call them as one workspace."""
+
+    services: dict[str, Service]
+    network: FakeConnector
+    stubs: dict[str, Any]
+    identity: str
+
+    async def ask(self, service: str, method: str, request: Any) -> Any:
+        return await call(getattr(self.stubs[service], method), request, identity=self.identity)
+
+    async def settle(self) -> None:
+        """Waits until every event is relayed and handled everywhere."""
+        running = self.services.values()
+        consumers = [consumer for service in running for consumer in service.consumers]
+        saying = [service.database for name, service in self.services.items() if name != "metrics"]
+        await settle(saying, consumers, self.services["scheduler"].broker)
+
+
+@pytest.fixture
+async def inside(new_database: NewDatabase, nats_server: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Inside]:
+    key = new_key()
+    network = FakeConnector(network="fake")
+    databases = {name: await new_database(SERVICES / name / "migrations") for name in (*STUBS, "audience")}
+
+    def shared(name: str) -> dict[str, Any]:
+        public = SecretStr(json.dumps(key.as_dict(private=False)))
+        url = SecretStr(databases[name].url)
+        return {"database_url": url, "nats_url": nats_server.url, "identity_public_key": public}
+
+    media = {"master_key": SecretStr(new_master_key()), "media_url": tmp_path.as_uri()}
+    services = {
+        "scheduler": build_scheduler(SchedulerSettings(**shared("scheduler"))),
+        "publisher": build_publisher(PublisherSettings(**shared("publisher"), **media), connectors={"fake": network}),
+        "metrics": build_metrics(MetricsSettings(**shared("metrics"))),
+        "audience": build_audience(AudienceSettings(**shared("audience"))),
+    }
+    identity = Signer(key).sign(Caller(new_id(), "test"), now=datetime.now(UTC))
+    async with AsyncExitStack() as stack:
+        for service in services.values():
+            await stack.enter_async_context(service.app)
+        stubs = {name: await stack.enter_async_context(_stub(services[name], kind)) for name, kind in STUBS.items()}
+        yield Inside(services, network, stubs, identity)
+
+
+@asynccontextmanager
+async def _stub(service: Service, kind: Any) -> AsyncIterator[Any]:
+    assert service.rpc is not None
+    async with open_channel(service.rpc.target) as channel:
+        yield kind(channel)
+
+
+async def test_posts_come_to_their_end_once_whatever_the_network_does(inside: Inside) -> None:
+    inside.network.script = deque([Play.LOST_AFTER, Play.LOST_BEFORE, Play.NOT_SENT, Play.REFUSE, Play.CRASH_AFTER])
+    asked = ConnectChannelRequest(network="fake", credentials={"access_token": "fake-one"})
+    channel_id = (await inside.ask("publisher", "ConnectChannel", asked)).channel.channel_id
+    at = (datetime.now(UTC) + timedelta(seconds=2)).replace(tzinfo=None).isoformat()
+    for number in range(POSTS):
+        variant = pb.Variant(channel_id=channel_id, segments=[pb.Segment(text=f"post {number}")])
+        created = pb.CreatePostRequest(title="t", variants=[variant], publish_local_time=at, time_zone="UTC")
+        await inside.ask("scheduler", "CreatePost", created)
+
+    async def ended() -> Counter[str]:
+        posts = (await inside.ask("scheduler", "ListPosts", pb.ListPostsRequest(page_size=100))).posts
+        states = Counter(pb.PostState.Name(post.state) for post in posts)
+        done = states["POST_STATE_PUBLISHED"] + states["POST_STATE_FAILED"] == POSTS
+        return states if done else Counter()
+
+    states = await until(ended, timeout=PATIENCE, what="the end of every post")
+    assert states == {"POST_STATE_PUBLISHED": POSTS - 1, "POST_STATE_FAILED": 1}
+    texts = Counter(post.text for post in inside.network.posts)
+    assert set(texts.values()) == {1}
+    assert len(texts) == POSTS - 1
+
+    inside.network.seen = [Observation(post.id, {"likes": 3}) for post in inside.network.posts]
+    await inside.settle()
+    published = next(
+        post
+        for post in (await inside.ask("scheduler", "ListPosts", pb.ListPostsRequest(page_size=100))).posts
+        if post.state == pb.POST_STATE_PUBLISHED
+    )
+
+    async def counted() -> dict[str, int]:
+        request = GetPostMetricsRequest(post_id=published.post_id)
+        return dict((await inside.ask("metrics", "GetPostMetrics", request)).totals)
+
+    assert await until(counted, timeout=PATIENCE, what="numbers") == {"likes": 3}
