@@ -65,6 +65,8 @@ async def test_the_example_of_a_bluesky_channel_names_its_credentials(world: Any
     assert "identifier, app_password" in schema["properties"]["credentials"]["description"]
 
 
+# The gateway under test runs in this very process and draws its ids meanwhile, which hypothesis takes for a strategy's.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 async def test_no_input_that_the_document_allows_or_forbids_breaks_the_gateway(make_world: Any) -> None:
     world = await make_world(SystemClock())
     async with world.gateway.app:
