@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -211,8 +212,11 @@ async def test_an_unforeseen_error_does_not_tell_its_text(stub: MetricsServiceSt
     assert SECRET not in f"{error.message} {error.__cause__!r}"
 
 
-async def test_an_outage_of_the_database_is_unavailable(stub: MetricsServiceStub, metrics: Metrics) -> None:
-    metrics.act = raises(ConnectionRefusedError(SECRET))
+@pytest.mark.parametrize("kind", [ConnectionRefusedError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError])
+async def test_what_the_database_cannot_do_now_is_unavailable(
+    stub: MetricsServiceStub, metrics: Metrics, kind: type[Exception]
+) -> None:
+    metrics.act = raises(kind(SECRET))
     error = await refusal(stub)
     assert (error.reason, error.http_status, error.retryable) == ("SERVICE_UNAVAILABLE", 503, True)
     assert SECRET not in error.message

@@ -13,7 +13,7 @@ from opentelemetry import trace
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from regie_chassis.database import is_outage
+from regie_chassis.database import is_transient
 from regie_chassis.errors import RegieError, TooLarge
 
 PROBLEM = "application/problem+json"
@@ -77,10 +77,13 @@ def add_problem_handlers(app: FastAPI) -> None:
         return answer
 
     async def on_anything(request: Request, error: Exception) -> JSONResponse:
-        if is_outage(error):
-            log.warning("http.database_outage", path=request.url.path, error=type(error).__name__)
+        if is_transient(error):
+            log.warning("http.database_unavailable", path=request.url.path, error=type(error).__name__)
             return problem(
-                503, "SERVICE_UNAVAILABLE", "the database does not answer; try again in a moment", retry_after=1
+                503,
+                "SERVICE_UNAVAILABLE",
+                "the database does not answer or is too busy; try again in a moment",
+                retry_after=1,
             )
         log.error("http.failed", path=request.url.path, exc_info=error)
         return problem(500, "INTERNAL", "something failed on our side; it is logged under this trace")

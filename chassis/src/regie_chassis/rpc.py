@@ -23,7 +23,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from regie_chassis.clock import Clock
-from regie_chassis.database import is_outage
+from regie_chassis.database import is_transient
 from regie_chassis.errors import DOMAIN, RegieError, TimedOut, Unavailable
 from regie_chassis.identity import Caller, InvalidIdentity, Verifier
 from regie_chassis.telemetry import context_of, traceparent_of, tracer
@@ -150,9 +150,9 @@ def _refusal_of(error: Exception, method: str) -> RegieError:
     span.set_status(StatusCode.ERROR, type(error).__name__)
     if isinstance(error, TimeoutError):
         return DeadlinePassed("the answer was not ready in time; try again")
-    if is_outage(error):
-        log.warning("rpc.database_outage", method=method, error=type(error).__name__)
-        return ServiceUnavailable("the database does not answer; try again in a moment")
+    if is_transient(error):
+        log.warning("rpc.database_unavailable", method=method, error=type(error).__name__)
+        return ServiceUnavailable("the database does not answer or is too busy; try again in a moment")
     log.error("rpc.failed", method=method, exc_info=error)
     return _Internal("something failed on our side; it is logged under this trace")
 

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from joserfc.jwk import OKPKey
 from regie_chassis import rpc
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
+from regie_chassis.database import Database, is_transient
 from regie_chassis.errors import RegieError
 from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import API_KEY, new_id, show_id
@@ -124,8 +124,10 @@ async def answer(edge: Edge, operation: Operation, handle: Handle, request: Requ
     except RegieError:
         raise
     except Exception as error:
-        if is_outage(error):
-            raise rpc.ServiceUnavailable("the database does not answer; try again in a moment") from error
+        if is_transient(error):
+            raise rpc.ServiceUnavailable(
+                "the database does not answer or is too busy; try again in a moment"
+            ) from error
         raise
 
 
@@ -199,7 +201,7 @@ async def _settle(edge: Edge, claimed: Claim, answered: Answer | None) -> None:
             else:
                 await idempotency.keep_answer(session, claimed, answered)
     except Exception as error:
-        if not is_outage(error):
+        if not is_transient(error):
             raise
         # The answer stands all the same: the lease runs out, and the request id makes another try harmless.
         log.warning("idempotency.not_settled", error=type(error).__name__)
