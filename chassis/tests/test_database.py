@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import asyncpg
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
 from regie_chassis import inbox, outbox
@@ -196,6 +197,20 @@ async def test_losing_against_another_transaction_is_no_outage_and_passes(databa
 async def test_what_is_refused_once_is_refused_again(database: Database, statement: str) -> None:
     async with database.reading() as session:
         assert not is_transient(await fail(session, statement))
+
+
+@pytest.mark.parametrize(
+    "kind", [asyncpg.InternalClientError, asyncpg.InterfaceError, asyncpg.ConnectionDoesNotExistError]
+)
+def test_a_connection_that_broke_under_an_operation_is_an_outage(kind: type[Exception]) -> None:
+    assert is_outage(kind("cannot switch to state 12; another operation (2) is in progress"))
+
+
+async def test_a_value_that_cannot_be_sent_is_no_outage(database: Database) -> None:
+    async with database.reading() as session:
+        with pytest.raises(DBAPIError) as raised:
+            await session.execute(text("SELECT CAST(:number AS int)"), {"number": 2**80})
+    assert not is_outage(raised.value)
 
 
 async def test_an_outage_passes_too(database: Database) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 
+import asyncpg
 from opentelemetry import trace
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -24,6 +25,8 @@ POOL_TIMEOUT = 10.0  # seconds
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
 ROLLBACK = "40"  # the class of deadlocks and serialization failures
+
+BROKEN_CONNECTION = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 BeforeCommit = Callable[[AsyncSession], Awaitable[None]]
 AfterCommit = Callable[[], None]
@@ -101,7 +104,13 @@ def is_outage(error: BaseException) -> bool:
     """
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    # A value that asyncpg cannot encode is an InterfaceError as well, and a ValueError besides.
+    if isinstance(getattr(getattr(error, "orig", None), "__cause__", error), ValueError):
+        return False
     if isinstance(error, InterfaceError | OperationalError | PoolTimeoutError | OSError | TimeoutError):
+        return True
+    # What asyncpg says of a connection that broke under an operation; a new connection is what helps.
+    if isinstance(error, BROKEN_CONNECTION):
         return True
     # asyncpg's own words for a server that is starting, stopping or out of connections (class 57 and 53).
     state = _state_of(error)

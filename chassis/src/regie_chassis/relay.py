@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
+from regie_chassis.database import BROKEN_CONNECTION, Database, is_transient
 from regie_chassis.messaging import (
     Broker,
     BrokerUnavailable,
@@ -89,10 +89,7 @@ class Relay:
                 log.warning("relay.waits_for_broker", error=str(error))
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
             except Exception as error:
-                # InterfaceError: the lock's own connection was found closed before it was used.
-                if not is_transient(error) and not isinstance(
-                    error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError
-                ):
+                if not is_transient(error):
                     raise
                 log.warning("relay.waits_for_database", error=type(error).__name__)
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
@@ -115,7 +112,7 @@ class Relay:
                     await lock.fetchval("SELECT 1", timeout=5)
                     await self._clock.wait(self._database.staged, IDLE)
         finally:
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, *BROKEN_CONNECTION):
                 await lock.close(timeout=2)
 
     async def relay_once(self) -> int:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import asyncpg
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, after_commit
+from regie_chassis.database import BROKEN_CONNECTION, Database, after_commit
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -83,7 +83,7 @@ class Listener:
         while not stopping.is_set():
             try:
                 await self._listen(stopping)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (OSError, TimeoutError, asyncpg.PostgresError, *BROKEN_CONNECTION) as error:
                 log.warning("listener.lost", error=type(error).__name__)
             finally:
                 self._alarm.listening = False
@@ -106,7 +106,7 @@ class Listener:
                 await connection.fetchval("SELECT 1", timeout=KEEPALIVE_TIMEOUT)
         finally:
             watch.cancel()
-            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, *BROKEN_CONNECTION):
                 await connection.remove_listener(CHANNEL, self._on_notification)
                 await connection.close(timeout=2)
 
