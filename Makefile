@@ -21,7 +21,7 @@ export UV_COMPILE_BYTECODE := 1
 # The project's own interpreter, whatever environment the caller is in.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup run demo test test-networks check lint format protos lock bench clean proto-check deploy-check
+.PHONY: help setup run demo hostile test test-networks check lint format protos lock bench clean proto-check deploy-check
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ run: $(STAMP) ## Start everything on this machine until Ctrl-C; REGIE_PORT=8000 
 
 demo: $(STAMP) ## Take one post from the REST call to its numbers, and show its trace
 	@exec $(BIN)/python tools/demo.py
+
+hostile: $(STAMP) ## Attack an installation of its own, and print what its neighbour felt; ARGS="H4 M2" for some
+	@exec $(BIN)/python tools/hostile/run.py $(ARGS)
 
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest -m "not networks" $(ARGS)

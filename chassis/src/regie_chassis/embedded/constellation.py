@@ -131,6 +131,10 @@ class Constellation:
         """The key of the workspace that the first start made."""
         return self.folder.read_api_key()
 
+    def new_key(self, workspace: str) -> str:
+        """Returns another key for everything in a workspace, which is made where there is none of this name."""
+        return self._command(GATEWAY, "bootstrap", "--workspace", workspace, "--show-new-key").split()[-1]
+
     def database_url(self, service: str) -> str:
         """The SQLAlchemy URL of a service's database, with its password."""
         return self._wiring.database_urls[service]
@@ -229,9 +233,7 @@ class Constellation:
             env = self._wiring.of_service(service, replica) | self._env.get(service, {})
             self._launch(_name(service, replica), self._programs.get(service, ["-m", f"regie_{service}", "serve"]), env)
         if service == GATEWAY and not self.api_key:
-            self.folder.write_api_key(
-                self._command(service, "bootstrap", "--workspace", WORKSPACE, "--show-new-key").split()[-1]
-            )
+            self.folder.write_api_key(self.new_key(WORKSPACE))
         for replica in replicas:
             self.wait_ready(service, replica)
         self._told(f"{service} is ready")
