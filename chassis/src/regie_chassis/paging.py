@@ -1,10 +1,13 @@
-"""Pages by key: a token is the last id that was seen, bound to the list that it pages through."""
+"""Pages by key: a token is the last id that was seen, bound to the list that it pages through.
+
+A page ends at its size or at `MAX_BYTES`, whatever comes first.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -13,6 +16,8 @@ from regie_chassis.errors import Invalid
 
 DEFAULT = 50
 MOST = 200
+MAX_BYTES = 4 * 1024 * 1024
+"""Bytes of the items of one answer, but for a single one: a quarter of what one gRPC message carries."""
 NEWEST = UUID(int=(1 << 128) - 1)  # after every id
 
 Item = TypeVar("Item")
@@ -39,6 +44,20 @@ def size_of(requested: int, *, default: int = DEFAULT, most: int = MOST, field: 
     if not 0 <= requested <= most:
         raise InvalidPageSize(f"give 1 to {most}, or 0 for {default}", field=field)
     return requested or default
+
+
+def fitting(sizes: Iterable[int], *, limit: int, max_bytes: int = MAX_BYTES) -> int:
+    """Returns how many of the first items make one answer: at most `limit`, and no more than `max_bytes` in all.
+
+    Always one where there is one: an item that is larger alone is read alone.
+    """
+    count = total = 0
+    for size in sizes:
+        total += size
+        if count == limit or (count and total > max_bytes):
+            break
+        count += 1
+    return count
 
 
 def read_token(list_name: str, token: str) -> UUID:

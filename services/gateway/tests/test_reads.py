@@ -127,3 +127,11 @@ async def test_the_call_belongs_to_the_trace_of_the_first_request(newsroom: News
     assert newsroom.scheduler.read_traces == [FIRST]
     await read(posts[1], SECOND)  # alone, the second is the first of its own call
     assert newsroom.scheduler.read_traces == [FIRST, SECOND]
+
+
+async def test_a_small_post_is_read_beside_large_ones_that_fill_the_answers(newsroom: Newsroom) -> None:
+    newsroom.scheduler.fits = 3
+    posts = [await newsroom.post(newsroom.ours) for _ in range(10)]
+    found = await newsroom.read(*((newsroom.ours, post_id) for post_id in posts))
+    assert [post.post_id for post in found] == posts
+    assert [len(one.post_ids) for one in newsroom.asked()] == [10, 7, 4, 1]

@@ -267,3 +267,20 @@ def test_an_event_becomes_json_with_all_its_fields() -> None:
         "variants": [{"channel_id": "", "segments": [], "visibility": "", "language": "fr"}],
     }
     assert event_json.data_of(PostCreated(title="a\x00b"))["title"] == "a\ufffdb"
+
+
+async def test_a_page_of_large_events_ends_before_it_passes_its_bytes(live: Any) -> None:
+    workspace_id = await workspace_of(live)
+    first = created(workspace_id, "first")
+    await record(live, first)
+    for number in range(10):
+        await record(live, created(workspace_id, f"{number}" * 900_000))
+    pages = []
+    async with live.database.reading() as session:
+        place = await outward.position_of(session, workspace_id=workspace_id, event_id=first.id)
+        while not pages or pages[-1]:
+            page = await outward.read_page(session, workspace_id=workspace_id, after=place, types=(), limit=100)
+            place = page.position
+            pages.append([event.data for event in page.events])
+    assert [len(page) for page in pages] == [4, 4, 2, 0]
+    assert len({data for page in pages for data in page}) == 10

@@ -17,12 +17,12 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
     PostScheduled,
 )
 from regie_chassis.database import Database
-from regie_chassis.ids import POST, new_id, show_id
+from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.paging import InvalidPageSize, InvalidPageToken
 from regie_chassis.testing.clock import FakeClock
 from regie_scheduler import requests
 from regie_scheduler.alarm import Alarm
-from regie_scheduler.content import Content, InvalidPost
+from regie_scheduler.content import Content, InvalidPost, Segment
 from regie_scheduler.due import dispatch_due
 from regie_scheduler.posts import planning, reading
 from regie_scheduler.posts.planning import Command, RevisionConflict, WallTime
@@ -380,3 +380,23 @@ async def test_a_page_size_out_of_bounds_is_refused(database: Database, workspac
     with pytest.raises(InvalidPageSize):
         async with database.reading() as session:
             await reading.list_posts(session, workspace_id=workspace_id, page_size=size, page_token="", state=None)
+
+
+async def test_a_page_of_large_posts_ends_before_it_passes_its_bytes(
+    database: Database, create: Any, workspace_id: UUID
+) -> None:
+    large = Content(show_id(CHANNEL, new_id()), [Segment("x" * 100_000, [])] * 5, "", "")
+    posts = [await create(contents=[large]) for _ in range(20)]
+    listed: list[UUID] = []
+    sizes = []
+    token = ""
+    async with database.reading() as session:
+        while not sizes or token:
+            page = await reading.list_posts(
+                session, workspace_id=workspace_id, page_size=200, page_token=token, state=None
+            )
+            listed += [post.id for post in page.items]
+            sizes.append(len(page.items))
+            token = page.next_page_token
+    assert listed == [post.id for post in reversed(posts)]
+    assert sizes == [8, 8, 4]

@@ -276,3 +276,15 @@ def told(workspace_id: UUID, message: Message) -> Envelope:
     event_id, name = new_id(), message.DESCRIPTOR.full_name
     headers = headers_of(name, event_id=event_id, workspace_id=workspace_id, time=SystemClock().now(), traceparent="")
     return Envelope(subject_of(name, workspace_id), str(event_id), message.SerializeToString(), headers)
+
+
+async def test_a_batch_answers_with_what_fits_and_names_the_rest(ask: Any) -> None:
+    large = pb.Variant(channel_id=show_id(CHANNEL, new_id()), segments=[pb.Segment(text="x" * 100_000)] * 5)
+    ids = []
+    for _ in range(10):
+        created = await ask("CreatePost", pb.CreatePostRequest(request_id=str(new_id()), variants=[large]))
+        ids.append(created.post.post_id)
+    unknown = show_id(POST, new_id())
+    found = await ask("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=[unknown, *ids]))
+    assert [post.post_id for post in found.posts] == ids[:8]
+    assert list(found.left_out_post_ids) == ids[8:]

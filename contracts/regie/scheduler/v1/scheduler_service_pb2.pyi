@@ -459,18 +459,24 @@ class BatchGetPostsResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     POSTS_FIELD_NUMBER: builtins.int
+    LEFT_OUT_POST_IDS_FIELD_NUMBER: builtins.int
     @builtins.property
     def posts(self) -> containers.RepeatedCompositeFieldContainer[Post]:
-        """Those that exist, in the order in which they were asked for."""
+        """Those that exist, in the order in which they were asked for, as many as fit one answer."""
+
+    @builtins.property
+    def left_out_post_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those that were not looked at because the answer was full; ask for them again."""
 
     def __init__(
         self,
         *,
         posts: abc.Iterable[Post] | None = ...,
+        left_out_post_ids: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["posts", b"posts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["left_out_post_ids", b"left_out_post_ids", "posts", b"posts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,12 +1,13 @@
 """Reads of posts that arrive together travel together: one call and one query serve them all.
 
 A call between services costs more than the post it brings. An idle gateway asks at once, so a lone read is not late.
+An answer holds as many posts as fit; the others go with a later batch, so that one caller's large posts take turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from opentelemetry import context as otel_context
@@ -17,6 +18,10 @@ from regie_chassis.batching import Batcher
 from regie_chassis.errors import NotFound, RegieError
 
 MOST = 100  # posts; what the scheduler answers at once
+
+
+_Found = pb.Post | RegieError | None
+"""A post, an error, or None for a post that the answer had no room for."""
 
 
 class PostNotFound(NotFound):
@@ -37,16 +42,18 @@ class PostReads:
 
     def __init__(self, scheduler: SchedulerServiceStub) -> None:
         self._scheduler = scheduler
-        self._batches: Batcher[_Wanted, pb.Post | RegieError] = Batcher(self._read, limit=MOST)
+        self._batches: Batcher[_Wanted, _Found] = Batcher(self._read, limit=MOST)
 
     async def get(self, post_id: str, *, identity: str) -> pb.Post:
         """Returns a post. Raises PostNotFound, or what the scheduler answered. `post_id` must be well-formed."""
-        found = await self._batches.submit(_Wanted(identity, post_id, otel_context.get_current()))
+        wanted = _Wanted(identity, post_id, otel_context.get_current())
+        while (found := await self._batches.submit(wanted)) is None:
+            pass  # the answer was full before it came to this post; each answer holds one post at least
         if isinstance(found, RegieError):
             raise found
         return found
 
-    async def _read(self, wanted: Sequence[_Wanted]) -> list[pb.Post | RegieError]:
+    async def _read(self, wanted: Sequence[_Wanted]) -> list[_Found]:
         by_identity: dict[str, list[_Wanted]] = {}
         for one in wanted:
             by_identity.setdefault(one.identity, []).append(one)
@@ -54,8 +61,9 @@ class PostReads:
         found = dict(zip(by_identity, answers, strict=True))
         return [_pick(found[one.identity], one.post_id) for one in wanted]
 
-    async def _ask(self, group: Sequence[_Wanted]) -> dict[str, pb.Post] | RegieError:
-        request = pb.BatchGetPostsRequest(post_ids={one.post_id for one in group})
+    async def _ask(self, group: Sequence[_Wanted]) -> Mapping[str, pb.Post | None] | RegieError:
+        # In the order of asking, so that what was left out before comes first now.
+        request = pb.BatchGetPostsRequest(post_ids=dict.fromkeys(one.post_id for one in group))
         # The call is part of the first request's trace; the others only wait for it.
         token = otel_context.attach(group[0].context)
         try:
@@ -64,10 +72,11 @@ class PostReads:
             return error
         finally:
             otel_context.detach(token)
-        return {post.post_id: post for post in answered.posts}
+        posts: dict[str, pb.Post | None] = dict.fromkeys(answered.left_out_post_ids)
+        return posts | {post.post_id: post for post in answered.posts}
 
 
-def _pick(found: dict[str, pb.Post] | RegieError, post_id: str) -> pb.Post | RegieError:
+def _pick(found: Mapping[str, pb.Post | None] | RegieError, post_id: str) -> _Found:
     if isinstance(found, RegieError):
         return found
     if post_id not in found:

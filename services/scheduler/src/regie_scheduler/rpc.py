@@ -13,6 +13,7 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.errors import Invalid
 from regie_chassis.ids import CHANNEL, POST, new_id, parse_id, show_id
+from regie_chassis.paging import fitting
 from regie_chassis.rpc import Context, caller
 
 from regie_scheduler.alarm import Alarm
@@ -79,7 +80,11 @@ class SchedulerServicer(SchedulerServiceServicer):
         workspace_id = caller().workspace_id
         wanted = [Wanted(workspace_id, parse_id(POST, post_id, "post_ids")) for post_id in request.post_ids]
         posts = await self._read(wanted)
-        return pb.BatchGetPostsResponse(posts=[show_post(post) for post in posts if post is not None])
+        shown = [show_post(post) if post is not None else pb.Post() for post in posts]
+        count = fitting((post.ByteSize() for post in shown), limit=READ_BATCH)
+        return pb.BatchGetPostsResponse(
+            posts=[post for post in shown[:count] if post.post_id], left_out_post_ids=request.post_ids[count:]
+        )
 
     async def ListPosts(self, request: pb.ListPostsRequest, context: Context) -> pb.ListPostsResponse:
         if request.state not in STATE_FILTERS:

@@ -35,6 +35,8 @@ class FakeScheduler(SchedulerServiceServicer):
         self.timelines: dict[str, list[pb.TimelineEntry]] = {}
         self.read_traces: list[str] = []
         """The trace of each BatchGetPosts."""
+        self.fits = 100
+        """So many posts have room in one answer."""
 
     async def CreatePost(self, request: pb.CreatePostRequest, context: Any) -> pb.CreatePostResponse:
         def act() -> pb.CreatePostResponse:
@@ -57,8 +59,11 @@ class FakeScheduler(SchedulerServiceServicer):
     async def BatchGetPosts(self, request: pb.BatchGetPostsRequest, context: Any) -> pb.BatchGetPostsResponse:
         self.memory.see(request)
         self.read_traces.append(trace_id_of(current_traceparent()))
-        posts = [post for post in self.memory.all(pb.Post) if post.post_id in request.post_ids]
-        return pb.BatchGetPostsResponse(posts=posts)
+        there = {post.post_id: post for post in self.memory.all(pb.Post)}
+        asked, left_out = request.post_ids[: self.fits], request.post_ids[self.fits :]
+        return pb.BatchGetPostsResponse(
+            posts=[there[post_id] for post_id in asked if post_id in there], left_out_post_ids=left_out
+        )
 
     async def GetPost(self, request: pb.GetPostRequest, context: Any) -> pb.GetPostResponse:
         self.memory.see(request)

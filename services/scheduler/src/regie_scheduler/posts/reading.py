@@ -10,7 +10,7 @@ from uuid import UUID
 
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import POST, show_id
-from regie_chassis.paging import Page, read_token, show_token, size_of
+from regie_chassis.paging import MAX_BYTES, Page, read_token, show_token, size_of
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -90,20 +90,22 @@ async def list_posts(
     """Returns a page of posts. Raises InvalidPageToken or InvalidPageSize.
 
     Pages are cut by id, which grows with time of creation: a post made meanwhile appears on none of the later pages
-    and moves nothing on them.
+    and moves nothing on them. A page ends early before its posts pass `MAX_BYTES`.
     """
     size = size_of(page_size)
     parameters: dict[str, object] = {
         "workspace_id": workspace_id,
         "size": size + 1,
         "before": read_token(LIST, page_token),
+        "max_bytes": MAX_BYTES,
     }
     if state:
         parameters["state"] = str(state)
     rows = await session.execute(_SELECT_PAGE[bool(state)], parameters)
-    posts = [_post(row) for row in rows]
-    more = len(posts) > size
-    return Page(posts[:size], show_token(LIST, posts[size - 1].id) if more else "")
+    found = rows.all()
+    posts = [_post(row) for row in found[:size]]
+    more = bool(found) and found[0].there_are > len(posts)
+    return Page(posts, show_token(LIST, posts[-1].id) if more else "")
 
 
 async def get_timeline(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> list[Change]:
@@ -156,13 +158,33 @@ _SELECT_WANTED = text(
     """
     + _SAID
 )
-_SELECT = _COLUMNS + " FROM post " + _SAID + " WHERE post.workspace_id = :workspace_id"
-# One statement for each shape: a plan for "this state or any" could use no index.
+# Sizes first, which reads no content, so that of many large posts only those are read that fit the page. One statement
+# for each shape: a plan for "this state or any" could use no index.
 _SELECT_PAGE = {
     by_state: text(
-        _SELECT
-        + (" AND post.state = :state" if by_state else "")
-        + " AND post.id < :before ORDER BY post.id DESC LIMIT :size"
+        """
+        WITH listed AS (
+            SELECT id FROM post WHERE workspace_id = :workspace_id AND id < :before
+        """
+        + (" AND state = :state" if by_state else "")
+        + """
+            ORDER BY id DESC LIMIT :size
+        ), sized AS (
+            SELECT listed.id, count(*) OVER () AS there_are,
+                sum(variants.bytes) OVER (ORDER BY listed.id DESC) - variants.bytes AS bytes_before,
+                variants.bytes
+            FROM listed CROSS JOIN LATERAL (
+                SELECT coalesce(sum(octet_length(content)), 0) AS bytes FROM variant WHERE post_id = listed.id
+            ) AS variants
+        )
+        """
+        + _COLUMNS
+        + ", sized.there_are FROM sized JOIN post USING (id) "
+        + _SAID
+        + """
+        WHERE sized.bytes_before = 0 OR sized.bytes_before + sized.bytes <= :max_bytes
+        ORDER BY post.id DESC
+        """
     )
     for by_state in (False, True)
 }
