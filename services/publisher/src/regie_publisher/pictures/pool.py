@@ -1,0 +1,180 @@
+"""Reads pictures in child processes, a few at once, in turn between workspaces (ADR 0022).
+
+A slot is free again when its worker has finished, not when the caller stops waiting: else a caller that gives up
+early would hold the machine without holding a slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+import structlog
+
+from regie_publisher.pictures.container import check_bytes
+from regie_publisher.pictures.picture import Bounds, Normalised, Rendition
+from regie_publisher.pictures.process import Limits, WorkerLost, WorkerProcess
+from regie_publisher.pictures.refusals import REFUSALS, TooCostly, Unreadable
+
+WORKERS = 2
+MAX_WAITING = 32
+"""Pictures of one workspace that wait; each is held in memory."""
+
+log = structlog.get_logger()
+Made = tuple[dict[str, object], bytes]
+
+
+class PoolBusy(Exception):
+    """The picture was not read, and is not at fault: the same call may succeed later."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    workspace_id: UUID
+    head: Mapping[str, object]
+    body: bytes
+    made: asyncio.Future[Made]
+
+
+class PicturePool:
+    """The picture workers of one process. They start with it, or at the first picture, and end with it."""
+
+    name = "picture workers"
+
+    def __init__(self, *, workers: int = WORKERS, limits: Limits | None = None) -> None:
+        self._workers = workers
+        self._limits = limits or Limits()
+        self._idle: list[WorkerProcess] = []
+        self._running: dict[asyncio.Task[None], UUID] = {}
+        self._waiting: OrderedDict[UUID, deque[_Job]] = OrderedDict()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Starts the workers ahead of the first picture."""
+        while len(self._idle) < self._workers:
+            self._idle.append(await WorkerProcess.start(self._limits))
+
+    async def stop(self) -> None:
+        """Ends all workers. What waits, or is being read, ends in PoolBusy."""
+        self._stopping = True
+        for job in [job for jobs in self._waiting.values() for job in jobs]:
+            _fail(job, PoolBusy("the process is stopping"))
+        self._waiting.clear()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*(worker.end() for worker in self._idle))
+        self._idle.clear()
+
+    async def normalise(self, data: bytes, *, workspace_id: UUID) -> Normalised:
+        """Returns the picture as it is stored. Raises PictureRefused or PoolBusy."""
+        check_bytes(data)
+        head, made = await self._made({"normalise": True}, data, workspace_id)
+        return Normalised(made, *_size(head), frames=_count(head, "frames"))
+
+    async def fit(self, data: bytes, bounds: Bounds, *, workspace_id: UUID) -> Rendition:
+        """Returns a form of a stored still picture within the bounds. Raises PictureRefused or PoolBusy."""
+        head, made = await self._made({"fit": asdict(bounds)}, data, workspace_id)
+        return Rendition(made, *_size(head))
+
+    async def _made(self, head: Mapping[str, object], body: bytes, workspace_id: UUID) -> Made:
+        jobs = self._waiting.get(workspace_id, ())
+        if self._stopping or len(jobs) >= MAX_WAITING:
+            raise PoolBusy("too many pictures wait to be read; try again in a moment")
+        job = _Job(workspace_id, head, body, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(workspace_id, deque()).append(job)
+        self._fill_slots()
+        answer, made = await job.made
+        if "refused" in answer:
+            raise REFUSALS.get(str(answer["refused"]), Unreadable)(str(answer.get("message", ""))[:500])
+        if "failed" in answer:
+            log.error("pictures.worker_failed", error=str(answer["failed"])[:100])
+            raise Unreadable("the picture cannot be read: save it anew")
+        return answer, made
+
+    def _fill_slots(self) -> None:
+        while (job := self._next()) is not None:
+            task = asyncio.create_task(self._run(job), name=f"picture of {job.workspace_id}")
+            self._running[task] = job.workspace_id
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        if not self._stopping:
+            self._fill_slots()
+
+    def _next(self) -> _Job | None:
+        """Takes the next picture, of the workspace that has waited longest for its turn.
+
+        The last free slot is for a workspace that has none, so that slow pictures of one hold up no other.
+        """
+        free = self._workers - len(self._running)
+        for workspace_id, jobs in list(self._waiting.items()):
+            while jobs and jobs[0].made.done():  # the caller has stopped waiting
+                jobs.popleft()
+            if not jobs:
+                del self._waiting[workspace_id]
+            elif free > 1 or (free == 1 and (self._workers == 1 or workspace_id not in self._running.values())):
+                job = jobs.popleft()
+                del self._waiting[workspace_id]
+                if jobs:
+                    self._waiting[workspace_id] = jobs  # its next turn comes after the others'
+                return job
+        return None
+
+    async def _run(self, job: _Job) -> None:
+        try:
+            made = await self._read(job)
+        except asyncio.CancelledError:
+            _fail(job, PoolBusy("the process is stopping"))
+            raise
+        except Exception as error:  # noqa: BLE001  # broad: whatever it is, it is the waiting caller's
+            _fail(job, error)
+        else:
+            if not job.made.done():
+                job.made.set_result(made)
+
+    async def _read(self, job: _Job) -> Made:
+        """Has a worker read the picture, and another one where the first is lost, as by the kernel out of memory."""
+        try:
+            return await self._ask_worker(job)
+        except WorkerLost as error:
+            log.warning("pictures.worker_lost", error=str(error))
+            if error.late:
+                raise PoolBusy("the machine is too busy to read the picture; try again in a moment") from error
+        try:
+            return await self._ask_worker(job)
+        except WorkerLost as error:
+            log.error("pictures.worker_lost", error=str(error))
+            raise Unreadable("the picture cannot be read: save it anew") from error
+
+    async def _ask_worker(self, job: _Job) -> Made:
+        worker = self._idle.pop() if self._idle else await WorkerProcess.start(self._limits)
+        try:
+            answer = await worker.ask(job.head, job.body)
+        except BaseException as error:
+            await worker.end()
+            if isinstance(error, TooCostly):
+                log.warning("pictures.too_costly", bytes=len(job.body))
+            raise
+        self._idle.append(worker)
+        return answer
+
+
+def _fail(job: _Job, error: Exception) -> None:
+    if not job.made.done():
+        job.made.set_exception(error)
+
+
+def _size(head: Mapping[str, object]) -> tuple[str, int, int]:
+    return str(head.get("content_type", "")), _count(head, "width"), _count(head, "height")
+
+
+def _count(head: Mapping[str, object], name: str) -> int:
+    value = head.get(name)
+    if not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise Unreadable("the picture cannot be read: save it anew")
+    return value
