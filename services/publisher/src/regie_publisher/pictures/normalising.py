@@ -115,13 +115,13 @@ def _settled_animation(container: Container) -> Container:
         profile = container.profile if moves_colours(image.convert("RGBA"), container.profile) else None
         if not (profile or container.surplus or container.deep or container.orientation != 1):
             return container
-        frames = _frames(image, count, profile, container.orientation)
+        first, *others = _frames(image, count, profile, container.orientation)
         options: dict[str, Any] = {} if container.kind == "PNG" else {"lossless": container.lossless, "method": 2}
         data = save(
-            next(frames),
+            first,
             container.kind,
             save_all=True,
-            append_images=frames,
+            append_images=others,
             duration=durations,
             loop=image.info.get("loop", 0),
             **options,

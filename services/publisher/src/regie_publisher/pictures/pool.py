@@ -7,7 +7,7 @@ early would hold the machine without holding a slot.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from uuid import UUID
@@ -49,8 +49,16 @@ class PicturePool:
         self._limits = limits or Limits()
         self._idle: list[WorkerProcess] = []
         self._running: dict[asyncio.Task[None], UUID] = {}
-        self._waiting: OrderedDict[UUID, deque[_Job]] = OrderedDict()
+        self._waiting: dict[UUID, deque[_Job]] = {}
+        self._turn = 0
+        self._turns: dict[UUID, int] = {}
+        """The last turn of each workspace with a picture that is read or waits."""
         self._stopping = False
+
+    @property
+    def running(self) -> int:
+        """How many pictures are being read."""
+        return len(self._running)
 
     async def start(self) -> None:
         """Starts the workers ahead of the first picture."""
@@ -102,28 +110,39 @@ class PicturePool:
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        workspace_id = self._running.pop(task)
+        if workspace_id not in self._waiting and workspace_id not in self._running.values():
+            del self._turns[workspace_id]
         if not self._stopping:
             self._fill_slots()
 
     def _next(self) -> _Job | None:
-        """Takes the next picture, of the workspace that has waited longest for its turn.
+        """Takes the next picture, of the workspace whose last turn is the longest ago.
 
         The last free slot is for a workspace that has none, so that slow pictures of one hold up no other.
         """
+        self._forget_abandoned()
         free = self._workers - len(self._running)
+        alone = self._workers > 1 and free == 1
+        ready = [one for one in self._waiting if not (alone and one in self._running.values())] if free else []
+        if not ready:
+            return None
+        workspace_id = min(ready, key=lambda one: self._turns.get(one, 0))
+        jobs = self._waiting[workspace_id]
+        job = jobs.popleft()
+        if not jobs:
+            del self._waiting[workspace_id]
+        self._turn += 1
+        self._turns[workspace_id] = self._turn
+        return job
+
+    def _forget_abandoned(self) -> None:
         for workspace_id, jobs in list(self._waiting.items()):
-            while jobs and jobs[0].made.done():  # the caller has stopped waiting
-                jobs.popleft()
-            if not jobs:
+            kept = deque(job for job in jobs if not job.made.done())
+            if kept:
+                self._waiting[workspace_id] = kept
+            else:
                 del self._waiting[workspace_id]
-            elif free > 1 or (free == 1 and (self._workers == 1 or workspace_id not in self._running.values())):
-                job = jobs.popleft()
-                del self._waiting[workspace_id]
-                if jobs:
-                    self._waiting[workspace_id] = jobs  # its next turn comes after the others'
-                return job
-        return None
 
     async def _run(self, job: _Job) -> None:
         try:
