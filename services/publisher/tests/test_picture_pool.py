@@ -13,6 +13,7 @@ import pytest
 from regie_chassis.ids import new_id
 from regie_chassis.testing.waiting import until
 from regie_publisher.pictures import frames
+from regie_publisher.pictures.container import MAX_BYTES
 from regie_publisher.pictures.picture import Bounds
 from regie_publisher.pictures.pool import MAX_WAITING, PicturePool, PoolBusy
 from regie_publisher.pictures.process import Limits, WorkerProcess
@@ -21,6 +22,8 @@ from regie_publisher.testing.pictures import encoded, many_scans, noise, plain
 
 SLOW = many_scans((5000, 5000), 100)
 """Seconds of work, in a small file that no cheap check refuses."""
+PATIENT = Limits(cpu_seconds=30, wall_seconds=60)
+"""For tests that are about something else, on a busy machine."""
 NewPool = Callable[..., PicturePool]
 
 
@@ -52,7 +55,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 async def test_a_picture_is_read_in_another_process_and_made_smaller_there(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(), new_id()
+    pool, workspace = new_pool(limits=PATIENT), new_id()
     data = encoded(noise((400, 300)), "PNG")
     normalised = await pool.normalise(data, workspace_id=workspace)
     assert (normalised.data, normalised.content_type, normalised.width, normalised.height) == (
@@ -68,7 +71,7 @@ async def test_a_picture_is_read_in_another_process_and_made_smaller_there(new_p
 
 
 async def test_refusals_keep_their_kind_and_their_words(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(), new_id()
+    pool, workspace = new_pool(limits=PATIENT), new_id()
     with pytest.raises(Unreadable, match="no PNG, JPEG"):
         await pool.normalise(b"<svg/>", workspace_id=workspace)
     with pytest.raises(TooLarge, match="50000000"):
@@ -80,14 +83,14 @@ async def test_refusals_keep_their_kind_and_their_words(new_pool: NewPool) -> No
 
 
 async def test_a_picture_that_takes_too_much_time_is_refused_and_the_next_one_is_read(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(workers=1, limits=Limits(cpu_seconds=1)), new_id()
+    pool, workspace = new_pool(workers=1, limits=Limits(cpu_seconds=1, wall_seconds=60)), new_id()
     with pytest.raises(TooCostly, match="too much work"):
         await pool.normalise(SLOW, workspace_id=workspace)
     assert (await pool.normalise(plain(), workspace_id=workspace)).width == 40
 
 
 async def test_the_time_of_one_picture_is_not_charged_to_the_next(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(workers=1, limits=Limits(cpu_seconds=2)), new_id()
+    pool, workspace = new_pool(workers=1, limits=Limits(cpu_seconds=2, wall_seconds=60)), new_id()
     picture = many_scans((3000, 3000), 90)
     [worker] = {await _worker_after(pool) for _ in range(1)}
     for _ in range(6):
@@ -103,14 +106,14 @@ async def _worker_after(pool: PicturePool) -> int:
 
 
 async def test_a_picture_that_takes_too_much_memory_is_refused_and_the_next_one_is_read(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(workers=1, limits=Limits(memory=200_000_000)), new_id()
+    pool, workspace = new_pool(workers=1, limits=Limits(memory=200_000_000, wall_seconds=60)), new_id()
     with pytest.raises(TooCostly, match="too much work"):
         await pool.normalise(plain("PNG", (7000, 7000)), workspace_id=workspace)
     assert (await pool.normalise(plain(), workspace_id=workspace)).width == 40
 
 
 async def test_slow_pictures_of_one_workspace_do_not_hold_up_another(new_pool: NewPool) -> None:
-    pool, slow, other = new_pool(limits=Limits(cpu_seconds=3)), new_id(), new_id()
+    pool, slow, other = new_pool(limits=Limits(cpu_seconds=3, wall_seconds=60)), new_id(), new_id()
     await pool.start()
     burden = [asyncio.ensure_future(pool.normalise(SLOW, workspace_id=slow)) for _ in range(6)]
     await until(lambda: _busy(pool), what="a slow picture at work")
@@ -127,7 +130,7 @@ async def _busy(pool: PicturePool) -> bool:
 
 
 async def test_workspaces_take_turns(new_pool: NewPool) -> None:
-    pool = new_pool(workers=1)
+    pool = new_pool(workers=1, limits=PATIENT)
     first, second = new_id(), new_id()
     order: list[str] = []
 
@@ -144,7 +147,7 @@ async def test_workspaces_take_turns(new_pool: NewPool) -> None:
 
 
 async def test_giving_up_early_frees_no_slot_that_is_still_in_use(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(workers=1, limits=Limits(cpu_seconds=2)), new_id()
+    pool, workspace = new_pool(workers=1, limits=Limits(cpu_seconds=2, wall_seconds=60)), new_id()
     for _ in range(3):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
@@ -154,7 +157,7 @@ async def test_giving_up_early_frees_no_slot_that_is_still_in_use(new_pool: NewP
 
 
 async def test_a_workspace_cannot_fill_the_memory_with_pictures_that_wait(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(workers=1), new_id()
+    pool, workspace = new_pool(workers=1, limits=PATIENT), new_id()
     waiting = [asyncio.ensure_future(pool.normalise(plain(), workspace_id=workspace)) for _ in range(MAX_WAITING + 1)]
     await asyncio.sleep(0)
     with pytest.raises(PoolBusy):
@@ -163,8 +166,37 @@ async def test_a_workspace_cannot_fill_the_memory_with_pictures_that_wait(new_po
     await asyncio.gather(*waiting)
 
 
+async def test_what_is_due_goes_before_what_is_uploaded(new_pool: NewPool) -> None:
+    pool, workspace = new_pool(workers=1, limits=PATIENT), new_id()
+    order: list[str] = []
+
+    async def upload() -> None:
+        await pool.normalise(plain(), workspace_id=workspace)
+        order.append("upload")
+
+    async def publish() -> None:
+        await pool.fit(plain(), Bounds(max_side=10), workspace_id=workspace)
+        order.append("rendition")
+
+    async with asyncio.TaskGroup() as tasks:
+        for work in (upload, upload, upload, publish):
+            tasks.create_task(work())
+    assert order == ["upload", "rendition", "upload", "upload"]
+
+
+async def test_pictures_that_wait_are_counted_by_bytes_too(new_pool: NewPool) -> None:
+    pool, workspace = new_pool(workers=1, limits=PATIENT), new_id()
+    large = bytes(MAX_BYTES)
+    waiting = [asyncio.ensure_future(pool.normalise(large, workspace_id=workspace)) for _ in range(7)]
+    await asyncio.sleep(0)
+    with pytest.raises(PoolBusy):
+        await pool.normalise(large, workspace_id=workspace)
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in results] == [Unreadable] * 7
+
+
 async def test_a_worker_that_is_killed_is_replaced_and_its_picture_read_again(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(workers=1), new_id()
+    pool, workspace = new_pool(workers=1, limits=PATIENT), new_id()
     reading = asyncio.ensure_future(pool.normalise(many_scans((3000, 3000), 90), workspace_id=workspace))
     first = await until(_working, what="a worker at work")
     assert first is not None
@@ -188,7 +220,7 @@ async def test_a_machine_without_time_is_not_the_pictures_fault(new_pool: NewPoo
 
 
 async def test_stopping_ends_every_process_and_every_wait(new_pool: NewPool) -> None:
-    pool, workspace = new_pool(), new_id()
+    pool, workspace = new_pool(limits=PATIENT), new_id()
     await pool.start()
     waiting = [asyncio.ensure_future(pool.normalise(SLOW, workspace_id=workspace)) for _ in range(3)]
     await until(lambda: _busy(pool), what="a slow picture at work")

@@ -16,12 +16,13 @@ import structlog
 
 from regie_publisher.pictures.container import check_bytes
 from regie_publisher.pictures.picture import Bounds, Normalised, Rendition
-from regie_publisher.pictures.process import Limits, WorkerLost, WorkerProcess
+from regie_publisher.pictures.process import Limits, MachineBusy, WorkerLost, WorkerProcess
 from regie_publisher.pictures.refusals import REFUSALS, TooCostly, Unreadable
 
 WORKERS = 2
 MAX_WAITING = 32
-"""Pictures of one workspace that wait; each is held in memory."""
+MAX_WAITING_BYTES = 60_000_000
+"""Uploads of one workspace that wait; they are held in memory."""
 
 log = structlog.get_logger()
 Made = tuple[dict[str, object], bytes]
@@ -89,11 +90,18 @@ class PicturePool:
         return Rendition(made, *_size(head))
 
     async def _made(self, head: Mapping[str, object], body: bytes, workspace_id: UUID) -> Made:
-        jobs = self._waiting.get(workspace_id, ())
-        if self._stopping or len(jobs) >= MAX_WAITING:
-            raise PoolBusy("too many pictures wait to be read; try again in a moment")
+        self._forget_abandoned()
+        if self._stopping:
+            raise PoolBusy("the process is stopping; try again in a moment")
         job = _Job(workspace_id, head, body, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(workspace_id, deque()).append(job)
+        jobs = self._waiting.get(workspace_id, deque())
+        if "fit" in head:
+            jobs.appendleft(job)  # a post is due; nobody's upload is
+        elif len(jobs) >= MAX_WAITING or sum(len(one.body) for one in jobs) + len(body) > MAX_WAITING_BYTES:
+            raise PoolBusy("too many pictures of yours wait to be read; try again in a moment")
+        else:
+            jobs.append(job)
+        self._waiting[workspace_id] = jobs
         self._fill_slots()
         answer, made = await job.made
         if "refused" in answer:
@@ -159,13 +167,14 @@ class PicturePool:
     async def _read(self, job: _Job) -> Made:
         """Has a worker read the picture, and another one where the first is lost, as by the kernel out of memory."""
         try:
-            return await self._ask_worker(job)
-        except WorkerLost as error:
-            log.warning("pictures.worker_lost", error=str(error))
-            if error.late:
-                raise PoolBusy("the machine is too busy to read the picture; try again in a moment") from error
-        try:
-            return await self._ask_worker(job)
+            try:
+                return await self._ask_worker(job)
+            except WorkerLost as error:
+                log.warning("pictures.worker_lost", error=str(error))
+                return await self._ask_worker(job)
+        except MachineBusy as error:
+            log.error("pictures.machine_busy", error=str(error))
+            raise PoolBusy("the machine is too busy to read the picture; try again in a moment") from error
         except WorkerLost as error:
             log.error("pictures.worker_lost", error=str(error))
             raise Unreadable("the picture cannot be read: save it anew") from error

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from regie_publisher.pictures import frames
 from regie_publisher.pictures.refusals import COSTLY, TooCostly
@@ -33,11 +32,11 @@ class Limits:
 
 
 class WorkerLost(Exception):
-    """The worker ended without an answer. `late` where it was ended for having used up its time without using CPU."""
+    """The worker ended without an answer."""
 
-    def __init__(self, message: str, *, late: bool = False) -> None:
-        super().__init__(message)
-        self.late = late
+
+class MachineBusy(Exception):
+    """The machine gave no process, or none of its time: no picture's fault."""
 
 
 class WorkerProcess:
@@ -49,23 +48,22 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, limits: Limits) -> WorkerProcess:
-        """Starts the process; it is ready when its first answer comes."""
+        """Starts the process; it is ready when its first answer comes. Raises MachineBusy."""
         environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
         environment["MALLOC_ARENA_MAX"] = "2"  # each would count as 64 MB of address space
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-m",
-            MODULE,
-            str(limits.memory),
-            str(limits.cpu_seconds),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # decoders write there what a picture makes them write
-            env=environment,
-            cwd=Path(sys.executable).anchor,
-            limit=STREAM_BUFFER,
-        )
+        command = (sys.executable, "-I", "-m", MODULE, str(limits.memory), str(limits.cpu_seconds))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,  # decoders write there what a picture makes them write
+                env=environment,
+                cwd="/",
+                limit=STREAM_BUFFER,
+            )
+        except OSError as error:
+            raise MachineBusy(f"no process can be started: {error}") from error
         return cls(process, limits)
 
     @property
@@ -74,7 +72,10 @@ class WorkerProcess:
         return self._process.pid
 
     async def ask(self, head: Mapping[str, object], body: bytes) -> tuple[dict[str, object], bytes]:
-        """Has one picture read. Raises TooCostly where a limit ended the worker and WorkerLost where anything else did.
+        """Has one picture read.
+
+        Raises TooCostly where the CPU limit ended the worker, WorkerLost where anything else did, and MachineBusy where
+        the time by the clock is over.
 
         After either, and after a cancellation, which kills it, the worker is of no use any more: `end` it.
         """
@@ -83,7 +84,7 @@ class WorkerProcess:
                 return await self._exchange(frames.pack(head, body))
         except TimeoutError as error:
             self._kill()
-            raise WorkerLost("the worker did not answer in time", late=True) from error
+            raise MachineBusy("the worker did not answer in time") from error
         except asyncio.CancelledError:
             self._kill()
             raise

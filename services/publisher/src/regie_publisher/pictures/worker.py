@@ -26,9 +26,10 @@ def main(arguments: list[str]) -> None:
     memory, cpu_seconds = (int(one) for one in arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     os.nice(NICENESS)
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    if sys.platform == "linux":  # elsewhere the kernel does not hold to it, or refuses it
+        _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
     _serve(sys.stdin.buffer, sys.stdout.buffer, cpu_seconds)
 
 
@@ -40,11 +41,16 @@ def _serve(source: BinaryIO, sink: BinaryIO, cpu_seconds: int) -> None:
         sink.flush()
 
 
+def _limit(kind: int, value: int) -> None:
+    """Sets the soft limit, which the kernel holds to, within what the process may have at most."""
+    _soft, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
 def _limit_cpu(seconds: int) -> None:
     """Sets the soft limit so many seconds from here; past it the kernel ends the process with SIGXCPU."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds, hard))
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds)
 
 
 def _answer(head: dict[str, object], body: bytes) -> bytes:

@@ -42,6 +42,7 @@ from regie_publisher.deliveries.worker import Worker
 from regie_publisher.media import Library
 from regie_publisher.observations import Observer
 from regie_publisher.pictures.pool import PicturePool
+from regie_publisher.pictures.process import Limits
 from regie_publisher.sealing import Keyring
 from regie_publisher.testing.network import FakeConnector
 
@@ -210,7 +211,7 @@ def open_desk(
     """Returns a replica of the publisher on this database; several of them are several processes."""
     connectors = {"fake": connector}
     accounts = Accounts(database, keyring, clock, worker=name)
-    pictures = PicturePool()
+    pictures = PicturePool(limits=Limits(cpu_seconds=30, wall_seconds=60))  # a busy machine is no reason to fail
     library = Library(database, MemoryStore(), pictures)
     ledger = Ledger(database, clock)
     attempts = Attempts(connectors=connectors, accounts=accounts, library=library, ledger=ledger, clock=clock)
