@@ -179,6 +179,12 @@ def test_the_data_of_a_small_jpeg_under_a_large_head_are_refused(progressive: bo
         normalise(bytes(data))
 
 
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\xff\xff\xff", b"\xff\xff\xd9"])
+def test_a_jpeg_whose_end_mark_is_missing_is_whole(end: bytes) -> None:
+    data = encoded(noise((64, 48)), "JPEG")
+    assert normalise(data[:-2] + end).data == data
+
+
 def test_jpeg_data_beyond_the_picture_are_dropped() -> None:
     data = encoded(noise((64, 64)), "JPEG")
     normalised = normalise(data[:-2] + SECRET * 1000 + b"\xff\xd9")

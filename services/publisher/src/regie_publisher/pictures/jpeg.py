@@ -131,7 +131,7 @@ def _keep_scan(walk: _Walk, data: bytes, head: bytes, start: int) -> int:
     if not components or any(one not in walk.frame.sampling for one in components):
         raise Unreadable(DAMAGED)
     ended = _SCAN_END.search(data, start)
-    end = ended.start() if ended else len(data)
+    end = ended.start() if ended else max(start, len(data.rstrip(b"\xff")))
     spectrum, approximation = head[-3], head[-1] >> 4
     if spectrum == 0 and approximation == 0:
         walk.shown.update(components)
