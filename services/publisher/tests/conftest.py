@@ -58,6 +58,7 @@ async def new_desk(database: Database, connector: FakeConnector, clock: FakeCloc
     for desk in made:
         async with asyncio.timeout(20):
             await desk.worker.finish()
+            await desk.pictures.stop()
 
 
 @pytest.fixture

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from io import BytesIO
 
+import pytest
 from obstore.store import MemoryStore
 from PIL import Image
 from regie.publisher.events.v1.publisher_events_pb2 import DeliveryFailed
 from regie_chassis.ids import MEDIA, new_id, show_id
 from regie_publisher.connectors.connector import Draft
-from regie_publisher.media import Library
+from regie_publisher.media import InvalidMedia, Library, MediaQueueFull, MediaTooCostly, MediaTooLarge
 from regie_publisher.testing.desk import Desk
+from regie_publisher.testing.pictures import animation, many_scans, plain, telling_exif
 
 
 def png() -> bytes:
@@ -53,7 +55,7 @@ async def test_another_workspaces_picture_is_not_published(desk: Desk) -> None:
 
 async def test_a_picture_that_the_store_has_lost_delays_the_post_and_sends_nothing(desk: Desk) -> None:
     stored = await desk.library.upload(png(), workspace_id=desk.workspace_id, now=desk.clock.now())
-    lost = Library(desk.database, MemoryStore())
+    lost = Library(desk.database, MemoryStore(), desk.pictures)
 
     async def read(draft: Draft, _index: int) -> None:
         [picture] = draft.segments[0].pictures
@@ -65,3 +67,45 @@ async def test_a_picture_that_the_store_has_lost_delays_the_post_and_sends_nothi
     await desk.work()
     assert desk.connector.posts == []
     assert await desk.states() == ["pending"]
+
+
+async def test_what_is_stored_is_what_is_reported(desk: Desk) -> None:
+    data = plain("JPEG", (40, 30), exif=telling_exif(6))
+    stored = await desk.library.upload(data, workspace_id=desk.workspace_id, now=desk.clock.now())
+    assert (stored.width, stored.height, stored.frames) == (30, 40, 1)
+    kept = await desk.library.picture(stored, "media_1", "").read()
+    assert len(kept) == stored.size
+    with Image.open(BytesIO(kept)) as image:
+        assert image.size == (30, 40)
+
+
+async def test_the_same_picture_is_the_same_medium_though_it_is_encoded_anew(desk: Desk) -> None:
+    data = plain("JPEG", (40, 30), exif=telling_exif(6))
+    now = desk.clock.now()
+    one = await desk.library.upload(data, workspace_id=desk.workspace_id, now=now)
+    again = await desk.library.upload(data, workspace_id=desk.workspace_id, now=now)
+    kept = await desk.library.picture(one, "media_1", "").read()
+    assert one == again == await desk.library.upload(kept, workspace_id=desk.workspace_id, now=now)
+
+
+async def test_an_animation_is_known_as_one_from_its_upload_on(desk: Desk) -> None:
+    stored = await desk.library.upload(animation("GIF"), workspace_id=desk.workspace_id, now=desk.clock.now())
+    found = await desk.library.find(desk.workspace_id, [stored.id])
+    assert (stored.frames, found[stored.id].frames) == (3, 3)
+    assert desk.library.picture(stored, "media_1", "").frames == 3
+
+
+async def test_every_refusal_says_what_to_do(desk: Desk) -> None:
+    refusals = {
+        b"<svg/>": (InvalidMedia, "PNG, JPEG, WebP, GIF, HEIC or AVIF"),
+        plain("PNG", (10_000, 5_001)): (MediaTooLarge, "are allowed"),
+        many_scans((4000, 4000), 200): (MediaTooCostly, "save it anew"),
+    }
+    for data, (kind, message) in refusals.items():
+        with pytest.raises(kind, match=message) as refused:
+            await desk.library.upload(data, workspace_id=desk.workspace_id, now=desk.clock.now())
+        assert (refused.value.field, refused.value.retryable) == ("data", False)
+    await desk.pictures.stop()
+    with pytest.raises(MediaQueueFull) as full:
+        await desk.library.upload(png(), workspace_id=desk.workspace_id, now=desk.clock.now())
+    assert full.value.retryable

@@ -27,6 +27,7 @@ from regie_chassis.testing.waiting import until
 from regie_publisher.app import build
 from regie_publisher.sealing import new_master_key
 from regie_publisher.settings import PublisherSettings
+from regie_publisher.testing.pictures import many_scans, plain, telling_exif
 from regie_sandbox.testing import RunningSandbox, running_sandbox
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -209,3 +210,18 @@ async def test_another_workspace_sees_nothing(house: House) -> None:
     assert refused.value.reason == "CHANNEL_NOT_FOUND"
     answer = await call(house.stub.ListChannels, pb.ListChannelsRequest(), identity=stranger)
     assert not answer.channels
+
+
+async def test_a_picture_is_uploaded_and_a_hostile_one_is_refused(house: House) -> None:
+    uploaded = await call(
+        house.stub.UploadMedia, pb.UploadMediaRequest(data=plain("JPEG", exif=telling_exif(6))), identity=house.token
+    )
+    assert (uploaded.media.content_type, uploaded.media.width, uploaded.media.frames) == ("image/jpeg", 30, 1)
+    for data, reason in (
+        (b"<svg/>", "INVALID_MEDIA"),
+        (many_scans((4000, 4000), 200), "MEDIA_TOO_COSTLY"),
+        (plain("PNG", (10_000, 5_001)), "MEDIA_TOO_LARGE"),
+    ):
+        with pytest.raises(RemoteError) as refused:
+            await call(house.stub.UploadMedia, pb.UploadMediaRequest(data=data), identity=house.token)
+        assert refused.value.reason == reason

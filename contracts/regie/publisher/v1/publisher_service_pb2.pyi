@@ -84,6 +84,7 @@ class Media(message.Message):
     SIZE_FIELD_NUMBER: builtins.int
     WIDTH_FIELD_NUMBER: builtins.int
     HEIGHT_FIELD_NUMBER: builtins.int
+    FRAMES_FIELD_NUMBER: builtins.int
     media_id: builtins.str
     """The medium's id, `media_…`."""
     content_type: builtins.str
@@ -94,6 +95,8 @@ class Media(message.Message):
     """Pixels."""
     height: builtins.int
     """Pixels."""
+    frames: builtins.int
+    """1 for a still picture, more for an animation, which some networks do not take."""
     def __init__(
         self,
         *,
@@ -102,10 +105,11 @@ class Media(message.Message):
         size: builtins.int = ...,
         width: builtins.int = ...,
         height: builtins.int = ...,
+        frames: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["content_type", b"content_type", "height", b"height", "media_id", b"media_id", "size", b"size", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["content_type", b"content_type", "frames", b"frames", "height", b"height", "media_id", b"media_id", "size", b"size", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -106,7 +106,8 @@ class PublisherServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadMedia(self, request, context):
-        """Stores a picture. Fails with INVALID_MEDIA or MEDIA_TOO_LARGE.
+        """Stores a picture, upright, in sRGB and with nothing else in it.
+        Fails with INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or MEDIA_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,7 +27,9 @@ class PublisherServiceStub:
     DisconnectChannel: _aio.UnaryUnaryMultiCallable[_publisher_service_pb2.DisconnectChannelRequest, _publisher_service_pb2.DisconnectChannelResponse]
     """Forgets the credentials of a channel; nothing more is sent to it. Fails with CHANNEL_NOT_FOUND."""
     UploadMedia: _aio.UnaryUnaryMultiCallable[_publisher_service_pb2.UploadMediaRequest, _publisher_service_pb2.UploadMediaResponse]
-    """Stores a picture. Fails with INVALID_MEDIA or MEDIA_TOO_LARGE."""
+    """Stores a picture, upright, in sRGB and with nothing else in it.
+    Fails with INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or MEDIA_STORE_UNAVAILABLE.
+    """
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_publisher_service_pb2.ListDeliveriesRequest, _publisher_service_pb2.ListDeliveriesResponse]
     """Lists the deliveries of a post with all their attempts."""
     ResolveDelivery: _aio.UnaryUnaryMultiCallable[_publisher_service_pb2.ResolveDeliveryRequest, _publisher_service_pb2.ResolveDeliveryResponse]
@@ -78,7 +80,9 @@ class PublisherServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _publisher_service_pb2.UploadMediaRequest,
         context: _aio.ServicerContext[_publisher_service_pb2.UploadMediaRequest, _abc.Awaitable[_publisher_service_pb2.UploadMediaResponse]],
     ) -> _abc.Awaitable[_publisher_service_pb2.UploadMediaResponse]:
-        """Stores a picture. Fails with INVALID_MEDIA or MEDIA_TOO_LARGE."""
+        """Stores a picture, upright, in sRGB and with nothing else in it.
+        Fails with INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or MEDIA_STORE_UNAVAILABLE.
+        """
 
     @_abc_1.abstractmethod
     def ListDeliveries(

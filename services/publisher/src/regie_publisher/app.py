@@ -38,6 +38,7 @@ from regie_publisher.deliveries.worker import Worker
 from regie_publisher.events import subscriptions
 from regie_publisher.media import Library
 from regie_publisher.observations import Observer
+from regie_publisher.pictures.pool import PicturePool
 from regie_publisher.polling import Polling
 from regie_publisher.rpc import PublisherServicer
 from regie_publisher.sealing import Keyring
@@ -65,7 +66,8 @@ def build(
     client = _client(settings)
     networks = _networks(settings, client) if connectors is None else connectors
     keyring = _keyring(settings)
-    library = Library(database, _store(settings.media_url))
+    pictures = PicturePool()
+    library = Library(database, _store(settings.media_url), pictures)
     name = f"{socket.gethostname()}/{os.getpid()}/{new_id().hex[-8:]}"
     accounts = Accounts(database, keyring, clock, worker=name)
     ledger = Ledger(database, clock)
@@ -120,6 +122,7 @@ def build(
         Closing("database", database.close),
         Closing("broker", broker.close),
         Closing("http client", client.aclose),
+        pictures,
         rpc,
     ]
     app = App(NAME, parts=parts, loops=loops, drain=settings.drain)

@@ -1,4 +1,4 @@
-"""Pictures: looked at, freed of what their maker did not mean to publish, stored once, and read for networks.
+"""Pictures: normalised at upload, stored once, and read or made smaller for networks.
 
 The bytes are in an object store (a folder, or S3, GCS or Azure by URL) under their own hash, the facts in a table.
 """
@@ -18,18 +18,34 @@ import obstore
 import structlog
 from obstore.store import ObjectStore
 from regie_chassis.database import Database
-from regie_chassis.errors import Unavailable
+from regie_chassis.errors import TooLarge, TooManyRequests, Unavailable, Unprocessable
 from regie_chassis.ids import new_id
 from sqlalchemy import text
 
-from regie_publisher.connectors.connector import NotSent, Picture
-from regie_publisher.pictures import Looked, look
+from regie_publisher.connectors.connector import FailureKind, NotSent, Picture, Refused
+from regie_publisher.pictures import refusals
+from regie_publisher.pictures.picture import Bounds, Normalised, Rendition
+from regie_publisher.pictures.pool import PicturePool, PoolBusy
 
 STORE_TIMEOUT = 20.0  # seconds
-LOOKING = 2  # pictures decoded at once: each may take a few hundred MB
-
 
 log = structlog.get_logger()
+
+
+class InvalidMedia(Unprocessable):
+    """The bytes are no whole picture of a type that is read."""
+
+
+class MediaTooLarge(TooLarge):
+    """The picture has too many bytes or pixels."""
+
+
+class MediaTooCostly(Unprocessable):
+    """Reading the picture takes more time or memory than one picture may."""
+
+
+class MediaQueueFull(TooManyRequests):
+    """Too many pictures of the workspace wait to be read, or the machine is too busy to read any."""
 
 
 class MediaStoreUnavailable(Unavailable):
@@ -47,25 +63,25 @@ class Media:
     size: int
     width: int
     height: int
+    frames: int
 
 
 class Library:
     """The pictures of all workspaces. One for each process."""
 
-    def __init__(self, database: Database, store: ObjectStore) -> None:
+    def __init__(self, database: Database, store: ObjectStore, pool: PicturePool) -> None:
         self._database = database
         self._store = store
-        self._looking = asyncio.Semaphore(LOOKING)
+        self._pool = pool
 
     async def upload(self, data: bytes, *, workspace_id: UUID, now: datetime) -> Media:
         """Stores a picture. The same bytes again are the same medium.
 
-        Raises InvalidMedia, MediaTooLarge or MediaStoreUnavailable.
+        Raises InvalidMedia, MediaTooLarge, MediaTooCostly, MediaQueueFull or MediaStoreUnavailable.
         """
-        async with self._looking:
-            looked = await asyncio.to_thread(look, data)
-        digest = hashlib.sha256(looked.data).digest()
-        await self._store_bytes(_path(workspace_id, digest), looked.data)
+        normalised = await self._normalise(data, workspace_id)
+        digest = hashlib.sha256(normalised.data).digest()
+        await self._store_bytes(_path(workspace_id, digest), normalised.data)
         async with self._database.transaction() as session:
             rows = await session.execute(
                 _KEEP,
@@ -73,7 +89,7 @@ class Library:
                     "id": new_id(),
                     "workspace_id": workspace_id,
                     "sha256": digest,
-                    **_facts(looked),
+                    **_facts(normalised),
                     "now": now,
                 },
             )
@@ -98,7 +114,30 @@ class Library:
             media.width,
             media.height,
             partial(self._read, media),
+            media.frames,
+            partial(self._fit, media),
         )
+
+    async def _normalise(self, data: bytes, workspace_id: UUID) -> Normalised:
+        try:
+            return await self._pool.normalise(data, workspace_id=workspace_id)
+        except refusals.TooLarge as error:
+            raise MediaTooLarge(error.message, field="data") from error
+        except refusals.TooCostly as error:
+            raise MediaTooCostly(error.message, field="data") from error
+        except refusals.PictureRefused as error:
+            raise InvalidMedia(error.message, field="data") from error
+        except PoolBusy as error:
+            raise MediaQueueFull(str(error)) from error
+
+    async def _fit(self, media: Media, bounds: Bounds) -> Rendition:
+        data = await self._read(media)
+        try:
+            return await self._pool.fit(data, bounds, workspace_id=media.workspace_id)
+        except refusals.PictureRefused as error:
+            raise Refused(FailureKind.MEDIA_REJECTED, f"The picture cannot be made smaller: {error.message}") from error
+        except PoolBusy as error:
+            raise NotSent(f"The picture could not be made smaller yet: {error}") from error
 
     async def _store_bytes(self, path: str, data: bytes) -> None:
         try:
@@ -122,24 +161,25 @@ def _path(workspace_id: UUID, digest: bytes) -> str:
     return f"{workspace_id}/{digest.hex()}"
 
 
-def _facts(looked: Looked) -> dict[str, object]:
+def _facts(normalised: Normalised) -> dict[str, object]:
     return {
-        "content_type": looked.content_type,
-        "size": len(looked.data),
-        "width": looked.width,
-        "height": looked.height,
+        "content_type": normalised.content_type,
+        "size": len(normalised.data),
+        "width": normalised.width,
+        "height": normalised.height,
+        "frames": normalised.frames,
     }
 
 
 def _media(row: Any) -> Media:
-    return Media(row.id, row.workspace_id, row.sha256, row.content_type, row.size, row.width, row.height)
+    return Media(row.id, row.workspace_id, row.sha256, row.content_type, row.size, row.width, row.height, row.frames)
 
 
 _KEEP = text(
     """
-    INSERT INTO media (id, workspace_id, sha256, content_type, size, width, height, create_time)
-    VALUES (:id, :workspace_id, :sha256, :content_type, :size, :width, :height, :now)
-    ON CONFLICT ON CONSTRAINT media_once DO UPDATE SET content_type = excluded.content_type
+    INSERT INTO media (id, workspace_id, sha256, content_type, size, width, height, frames, create_time)
+    VALUES (:id, :workspace_id, :sha256, :content_type, :size, :width, :height, :frames, :now)
+    ON CONFLICT ON CONSTRAINT media_once DO UPDATE SET frames = excluded.frames
     RETURNING *
     """
 )

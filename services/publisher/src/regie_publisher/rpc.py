@@ -89,6 +89,7 @@ class PublisherServicer(PublisherServiceServicer):
                 size=media.size,
                 width=media.width,
                 height=media.height,
+                frames=media.frames,
             )
         )
 

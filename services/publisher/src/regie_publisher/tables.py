@@ -46,6 +46,7 @@ media = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("width", sa.Integer, nullable=False),
     sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("frames", sa.Integer, nullable=False, server_default=sa.text("1"), comment="more than 1 is an animation"),
     sa.Column("create_time", _TIME, nullable=False),
     sa.UniqueConstraint("workspace_id", "sha256", name="media_once"),
 )

@@ -12,16 +12,21 @@ from regie_gateway.rest.operations import Operations
 operations = Operations("media")
 
 PICTURE = {"schema": {"type": "string", "format": "binary"}}
+TYPES = ("jpeg", "png", "webp", "gif", "heic", "avif")
+UPLOAD_DEADLINE = 30.0
+"""Seconds: pictures are read a few at once, for a few seconds each at most, and wait for their turn."""
 
 
 class MediaView(View):
-    """A stored picture; the type is found by looking at the bytes."""
+    """A stored picture, upright and in sRGB; the type is that of the stored bytes."""
 
     media_id: str
     content_type: str
     size: int
     width: int
     height: int
+    frames: int
+    """More than 1 for an animation, which some networks do not take."""
 
 
 @operations.add(
@@ -35,15 +40,15 @@ class MediaView(View):
     extra={
         "requestBody": {
             "required": True,
-            "description": "The picture's bytes, 10 MB at most.",
-            "content": {"image/jpeg": PICTURE, "image/png": PICTURE, "image/webp": PICTURE, "image/gif": PICTURE},
+            "description": "The bytes of the picture, 10 MB at most. They tell their type; the header may be missing.",
+            "content": {f"image/{kind}": PICTURE for kind in TYPES} | {"application/octet-stream": PICTURE},
         }
     },
 )
 async def upload_media(request: Request) -> Response:
     call = call_of(request)
     asked = pb.UploadMediaRequest(request_id=call.request_id, data=await request.body())
-    answered = await call.ask(call.edge.backends.publisher.UploadMedia, asked)
+    answered = await call.ask(call.edge.backends.publisher.UploadMedia, asked, timeout=UPLOAD_DEADLINE)
     media = answered.media
     shown = {
         "media_id": media.media_id,
@@ -51,5 +56,6 @@ async def upload_media(request: Request) -> Response:
         "size": media.size,
         "width": media.width,
         "height": media.height,
+        "frames": media.frames,
     }
     return reply(shown, status=201)

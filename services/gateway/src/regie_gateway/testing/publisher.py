@@ -75,7 +75,9 @@ class FakePublisher(PublisherServiceServicer):
     async def UploadMedia(self, request: pb.UploadMediaRequest, context: Any) -> pb.UploadMediaResponse:
         def act() -> pb.UploadMediaResponse:
             size = len(request.data)
-            media = pb.Media(media_id=show_id(MEDIA, new_id()), content_type="image/png", size=size, width=1, height=1)
+            media = pb.Media(
+                media_id=show_id(MEDIA, new_id()), content_type="image/png", size=size, width=1, height=1, frames=1
+            )
             return pb.UploadMediaResponse(media=media)
 
         return await self.memory.once(request, act)

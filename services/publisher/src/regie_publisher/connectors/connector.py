@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from regie_publisher.pictures.picture import Bounds, Rendition
+
 
 class FailureKind(StrEnum):
     """Why a delivery failed: a closed list (docs/errors.md)."""
@@ -103,9 +105,17 @@ class Connection:
     secrets: Mapping[str, str]
 
 
+async def _fit_nothing(bounds: Bounds) -> Rendition:  # noqa: ARG001  # the form
+    raise Refused(FailureKind.MEDIA_REJECTED, "The picture cannot be made smaller here")
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An attached picture. `read` loads its bytes; `width` and `height` are pixels, `size` is bytes."""
+    """An attached picture: upright, sRGB, nothing in it but the picture (ADR 0022).
+
+    `read` loads its bytes; `width` and `height` are pixels, `size` is bytes; `frames` is more than 1 for an animation.
+    `fit` makes a still form within bounds, in `prepare` and under limits; it raises `Refused` or `NotSent`.
+    """
 
     media_id: str
     alt_text: str
@@ -114,6 +124,8 @@ class Picture:
     width: int
     height: int
     read: Callable[[], Awaitable[bytes]]
+    frames: int = 1
+    fit: Callable[[Bounds], Awaitable[Rendition]] = _fit_nothing
 
 
 @dataclass(frozen=True, slots=True)

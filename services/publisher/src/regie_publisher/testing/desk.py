@@ -41,6 +41,8 @@ from regie_publisher.deliveries.sweeping import sweep
 from regie_publisher.deliveries.worker import Worker
 from regie_publisher.media import Library
 from regie_publisher.observations import Observer
+from regie_publisher.pictures.pool import PicturePool
+from regie_publisher.pictures.process import Limits
 from regie_publisher.sealing import Keyring
 from regie_publisher.testing.network import FakeConnector
 
@@ -62,6 +64,7 @@ class Desk:
     accounts: Accounts
     ledger: Ledger
     library: Library
+    pictures: PicturePool
     workspace_id: UUID
 
     async def channel(self, handle: str = "ada") -> UUID:
@@ -208,7 +211,8 @@ def open_desk(
     """Returns a replica of the publisher on this database; several of them are several processes."""
     connectors = {"fake": connector}
     accounts = Accounts(database, keyring, clock, worker=name)
-    library = Library(database, MemoryStore())
+    pictures = PicturePool(limits=Limits(cpu_seconds=30, wall_seconds=60))  # a busy machine is no reason to fail
+    library = Library(database, MemoryStore(), pictures)
     ledger = Ledger(database, clock)
     attempts = Attempts(connectors=connectors, accounts=accounts, library=library, ledger=ledger, clock=clock)
     worker = Worker(
@@ -237,5 +241,6 @@ def open_desk(
         accounts,
         ledger,
         library,
+        pictures,
         workspace_id,
     )

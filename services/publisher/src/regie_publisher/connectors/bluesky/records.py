@@ -125,3 +125,6 @@ def _review_pictures(pictures: Sequence[Picture]) -> None:
         if not picture.content_type.startswith("image/"):
             message = f"Bluesky takes pictures here, not {picture.content_type}"
             raise Refused(FailureKind.MEDIA_REJECTED, message)
+        if picture.frames > 1:
+            message = "Bluesky shows only the first frame of an animation: attach a still picture"
+            raise Refused(FailureKind.MEDIA_REJECTED, message)

@@ -1,0 +1,41 @@
+"""What goes into the making of a picture and what comes out; plain values that cross to the child processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+JPEG, PNG, WEBP, GIF = "image/jpeg", "image/png", "image/webp", "image/gif"
+
+
+@dataclass(frozen=True, slots=True)
+class Normalised:
+    """A picture as it is stored: upright, sRGB, eight bits a sample, and nothing in it but the picture.
+
+    `width` and `height` are its pixels; `frames` is more than 1 for an animation.
+    """
+
+    data: bytes
+    content_type: str
+    width: int
+    height: int
+    frames: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The largest picture that a network takes; 0 is no limit. `content_types` are the forms to choose from."""
+
+    max_bytes: int = 0
+    max_pixels: int = 0
+    max_side: int = 0
+    content_types: tuple[str, ...] = (JPEG,)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A form of a stored picture within somebody's bounds."""
+
+    data: bytes
+    content_type: str
+    width: int
+    height: int
