@@ -55,9 +55,10 @@ format: $(STAMP) ## Put the code into form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-protos: $(STAMP) ## Generate contracts/ from proto/, and docs/asyncapi.yaml
+protos: $(STAMP) ## Generate contracts/ from proto/, docs/asyncapi.yaml and the users of NATS
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
 	@$(BIN)/python tools/asyncapi.py
+	@$(BIN)/python tools/nats_conf.py
 
 proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow
 	@$(BIN)/python tools/buf.py

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from regie_chassis.embedded.private_files import FOLDER_MODE, open_private
 from regie_chassis.embedded.watchdog import Watchdog, process_watchdog
 
 NOBODY = 65534
@@ -98,8 +99,8 @@ class Child:
 
     def start(self) -> None:
         """Starts the process in a session of its own, so that a Ctrl-C in the terminal reaches only the parent."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as output:
+        self.log.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with os.fdopen(open_private(self.log), "ab") as output:
             self.process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
