@@ -70,7 +70,7 @@ deploy-check: $(STAMP) ## Check that the files of a deployment can be read
 lock: $(STAMP) ## Resolve the dependencies anew and write all requirements.lock
 	@$(BIN)/python tools/locks.py write
 
-.env: $(STAMP) ## Make up the secrets that docker-compose.yml asks for
+.env: .env.example $(STAMP) ## Make up the secrets that docker-compose.yml asks for, as far as they are missing
 	@$(BIN)/python tools/secrets_of_compose.py
 
 bench: $(STAMP) ## Measure, beside a reference in the same run, and write bench/RESULTS.md
