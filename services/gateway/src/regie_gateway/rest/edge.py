@@ -136,7 +136,8 @@ async def answer(edge: Edge, operation: Operation, handle: Handle, request: Requ
 
 
 async def _admit(edge: Edge, operation: Operation, request: Request) -> Call:
-    key = await edge.authenticator.authenticate(request.headers.get("authorization", ""))
+    address = request.client.host if request.client else ""
+    key = await edge.authenticator.authenticate(request.headers.get("authorization", ""), address=address)
     now = edge.clock.now()
     edge.rate_limit.take(key.id, now)
     if operation.scope is not None and operation.scope not in key.scopes:
