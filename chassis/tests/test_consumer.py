@@ -49,7 +49,7 @@ async def consuming(
 ) -> AsyncIterator[Consumer]:
     """Runs a consumer for the time of the block."""
     options.setdefault("policy", AT_ONCE)
-    handlers = {kind: handler for kind in (PostCreated, options.pop("also", PostCreated))}
+    handlers = dict.fromkeys((PostCreated, options.pop("also", PostCreated)), handler)
     consumer = Consumer(
         "reader", "scheduler", handlers, database=database, broker=broker, clock=SystemClock(), **options
     )
@@ -279,9 +279,7 @@ def renamed(one: Envelope, **headers: str) -> Envelope:
     [
         renamed(envelope("another workspace's"), ce_workspaceid=show_id(WORKSPACE_ID, new_id())),
         renamed(envelope("another event's"), ce_type=PostCancelled.DESCRIPTOR.full_name),
-        Envelope(
-            subject_of(PostCancelled.DESCRIPTOR.full_name, WORKSPACE), "x", b"", dict(envelope("moved").headers)
-        ),
+        Envelope(subject_of(PostCancelled.DESCRIPTOR.full_name, WORKSPACE), "x", b"", dict(envelope("moved").headers)),
     ],
     ids=["workspace", "type", "subject"],
 )

@@ -290,7 +290,9 @@ def test_an_allowed_place_is_a_host_and_a_port(text: str, place: str) -> None:
     assert read_place(text) == place
 
 
-@pytest.mark.parametrize("text", ["", "127.0.0.1", "sandbox", "::1", "::1:80", "h:", ":80", "h:0", "h:65536", "h:8o", "a@h:1"])
+@pytest.mark.parametrize(
+    "text", ["", "127.0.0.1", "sandbox", "::1", "::1:80", "h:", ":80", "h:0", "h:65536", "h:8o", "a@h:1"]
+)
 def test_a_place_without_a_port_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="with its port"):
         read_place(text)

@@ -176,9 +176,7 @@ class Endless:
         return {"type": "http.request", "body": b" " * 10, "more_body": True}
 
 
-async def post(
-    app: ASGIApp, body: Endless | Any, *headers: tuple[bytes, bytes], path: str = "/count"
-) -> list[Message]:
+async def post(app: ASGIApp, body: Endless | Any, *headers: tuple[bytes, bytes], path: str = "/count") -> list[Message]:
     """Posts below the level of a client, so that the headers may say anything."""
     sent: list[Message] = []
     if isinstance(body, Endless):

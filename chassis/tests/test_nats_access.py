@@ -197,3 +197,22 @@ async def test_streams_are_there_again_after_their_files_were_lost(tmp_path: Pat
 def test_the_configuration_is_what_the_server_reads(guarded: EmbeddedNats) -> None:
     users = json.loads((guarded.folder / "nats.conf").read_text())["authorization"]["users"]
     assert {one["user"]: one["password"] for one in users} == PASSWORDS
+
+
+async def test_streams_of_a_server_that_knew_no_users_are_kept(tmp_path: Path) -> None:
+    before = EmbeddedNats(tmp_path)
+    await asyncio.to_thread(before.start)
+    anybody = NatsBroker(before.url, name="scheduler")
+    await anybody.ensure_stream(stream_spec("scheduler"))
+    await anybody.publish([Envelope(POST_DUE, "1", b"waiting")])
+    await anybody.close()
+    await asyncio.to_thread(before.stop)
+    after = EmbeddedNats(tmp_path, passwords=PASSWORDS)
+    await asyncio.to_thread(after.start)
+    publisher = after.broker("publisher")
+    try:
+        found = await publisher.fetch(ConsumerSpec("regie_scheduler", "publisher", (POST_DUE,)), 10, SOON)
+        assert [one.envelope.payload for one in found] == [b"waiting"]
+    finally:
+        await publisher.close()
+        await asyncio.to_thread(after.stop)

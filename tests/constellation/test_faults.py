@@ -141,9 +141,7 @@ async def staged_post_due(installation: Constellation) -> Envelope:
         await connection.close()
     assert row is not None
     event_id, workspace_id = UUID(str(row["event_id"])), UUID(str(row["workspace_id"]))
-    headers = headers_of(
-        name, event_id=event_id, workspace_id=workspace_id, time=row["event_time"], traceparent=""
-    )
+    headers = headers_of(name, event_id=event_id, workspace_id=workspace_id, time=row["event_time"], traceparent="")
     return Envelope(subject_of(name, workspace_id), str(event_id), row["payload"], headers)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,6 @@ def test_the_deployed_server_gives_the_same_rights() -> None:
 
 
 def import_tool() -> Any:
-    from importlib.util import module_from_spec, spec_from_file_location
-
     spec = spec_from_file_location("nats_conf", ROOT / "tools" / "nats_conf.py")
     assert spec is not None
     assert spec.loader is not None

@@ -125,7 +125,7 @@ class BodyLimit:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         # Ten digits are more than any limit, and int() refuses thousands of them.
         if not declared.isdigit() or len(declared) > 10 or int(declared) > limit:
-            await _refuse(limit, scope, receive, send)
+            await _refuse(limit, receive, send)
             return
         body = _Counted(limit, receive, send)
         try:
@@ -134,7 +134,7 @@ class BodyLimit:
             if body.answered:
                 raise
         if body.too_large and not body.answered:
-            await _refuse(limit, scope, receive, send)
+            await _refuse(limit, receive, send)
 
 
 class _Counted:
@@ -165,7 +165,7 @@ class _Counted:
         await self._send(message)
 
 
-async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(limit: int, receive: Receive, send: Send) -> None:
     answer = problem_of(RequestTooLarge(f"the body is larger than {limit} bytes; send less"))
     answer.headers["Connection"] = "close"
     await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})

@@ -87,7 +87,9 @@ class NatsBroker:
                 except _FAULTS as error:
                     with suppress(*_FAULTS):
                         await client.close()
-                    raise BrokerUnavailable(f"NATS does not answer at {self._url}: {client.last_error or error}") from error
+                    raise BrokerUnavailable(
+                        f"NATS does not answer at {self._url}: {client.last_error or error}"
+                    ) from error
                 self._client = client
                 self._stream = client.jetstream(
                     timeout=REQUEST_TIMEOUT, publish_async_max_pending=MAX_PENDING_PUBLISHES
@@ -118,7 +120,9 @@ class NatsBroker:
                 if _form_of(existing.config) != _form_of(config):
                     await jetstream.update_stream(config)
         except _FAULTS as error:
-            raise BrokerUnavailable(f"stream {spec.name} cannot be made: {error}; its maker is `python -m regie_chassis.streams`") from error
+            raise BrokerUnavailable(
+                f"stream {spec.name} cannot be made: {error}; its maker is `python -m regie_chassis.streams`"
+            ) from error
 
     async def stream_state(self, name: str) -> StreamState:
         info = await self._stream_info(name)

@@ -60,7 +60,10 @@ def open_rpc(
     register: Callable[..., None],
     consumers: Sequence[Consumer],
 ) -> RpcServer:
-    """Returns the service's gRPC server; it reports NOT_SERVING once a consumer has stopped itself. Raises WrongSetting."""
+    """Returns the service's gRPC server; it reports NOT_SERVING once a consumer has stopped itself.
+
+    Raises WrongSetting.
+    """
     if not settings.identity_public_key.get_secret_value():
         raise WrongSetting("REGIE_IDENTITY_PUBLIC_KEY: give the gateway's public key as a JWK")
     return RpcServer(

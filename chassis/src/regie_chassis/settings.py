@@ -77,7 +77,9 @@ class ServiceSettings(NatsSettings):
     identity_public_key: SecretStr = Field(default=SecretStr(""), validation_alias="REGIE_IDENTITY_PUBLIC_KEY")
     """The gateway's Ed25519 public key as a JWK; verifies who calls."""
     otlp_endpoint: str = Field(
-        default="", validation_alias="REGIE_OTLP_ENDPOINT", pattern=r"^(|[^\s/:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})$"
+        default="",
+        validation_alias="REGIE_OTLP_ENDPOINT",
+        pattern=r"^(|[^\s/:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})$",
     )
     """host:port of an OTLP/gRPC receiver; empty sends nothing."""
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1, validation_alias="REGIE_TRACE_SAMPLE_RATIO")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from regie_chassis.embedded.private_files import FOLDER_MODE, open_private
+from regie_chassis.embedded.private_files import FOLDER_MODE, PRIVATE_UMASK, open_private
 from regie_chassis.embedded.watchdog import Watchdog, process_watchdog
 
 NOBODY = 65534
@@ -64,7 +64,8 @@ def without_root(command: Sequence[str]) -> list[str]:
 
 
 class Child:
-    """One child process with its log in a file. It ends with this process, even when that is killed.
+    """One child process with its log in a file. It ends with this process, even when that is killed, and what it
+    writes is its owner's alone.
 
     `stop_signal` is what asks the program to end in good order.
     """
@@ -108,6 +109,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=self._env,
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
             )
         self._watchdog = self._watchdog or process_watchdog()
         self._watchdog.watch(self.process.pid, self._signal_name)

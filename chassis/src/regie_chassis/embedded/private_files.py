@@ -7,6 +7,7 @@ from pathlib import Path
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
+PRIVATE_UMASK = 0o077
 
 
 def make_private_folder(path: Path) -> None:

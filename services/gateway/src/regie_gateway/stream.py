@@ -102,9 +102,7 @@ class Feed:
                 if last_event_id is None:
                     position = await outward.position_now(session)
                 else:
-                    position = await outward.position_of(
-                        session, workspace_id=key.workspace_id, event_id=last_event_id
-                    )
+                    position = await outward.position_of(session, workspace_id=key.workspace_id, event_id=last_event_id)
         except BaseException:
             self._uncount(key)
             raise

@@ -38,7 +38,7 @@ FULL = (503, "SERVICE_UNAVAILABLE", "there are too many connections; close some,
 Refusal = tuple[int, str, str]
 
 
-class _Refused(Exception):  # noqa: N818  # ends the parser's work from inside a callback
+class _Refused(Exception):  # ends the parser's work from inside a callback
     """What has come in is refused; `GuardedProtocol._refusal` says why."""
 
 
