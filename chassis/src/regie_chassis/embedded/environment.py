@@ -64,6 +64,7 @@ class Wiring:
             "NATS_PASSWORD": self.secrets.nats_passwords[service],
             "REGIE_IDENTITY_PUBLIC_KEY": json.dumps(self.secrets.identity_public_key),
             "REGIE_OTLP_ENDPOINT": self.otlp,
+            "GRPC_VERBOSITY": "NONE",  # its own lines are no JSON
         }
         if service == GATEWAY:
             told |= self._of_gateway()
