@@ -6,7 +6,6 @@ MAKEFLAGS += --no-print-directory
 
 # Any Python of 3.11 or later makes the environment: make PYTHON=python3.13 setup
 PYTHON ?= python3
-BUF_VERSION := 1.75.0
 
 BIN := .venv/bin
 STAMP := .venv/.regie-installed
@@ -58,9 +57,10 @@ format: $(STAMP) ## Put the code into form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-protos: $(STAMP) ## Generate contracts/ from proto/, and docs/asyncapi.yaml
+protos: $(STAMP) ## Generate contracts/ from proto/, docs/asyncapi.yaml and the users of NATS
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
 	@$(BIN)/python tools/asyncapi.py
+	@$(BIN)/python tools/nats_conf.py
 
 proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow
 	@$(BIN)/python tools/buf.py
@@ -72,7 +72,7 @@ deploy-check: $(STAMP) ## Check that the files of a deployment can be read
 lock: $(STAMP) ## Resolve the dependencies anew and write all requirements.lock
 	@$(BIN)/python tools/locks.py write
 
-.env: $(STAMP) ## Make up the secrets that docker-compose.yml asks for
+.env: .env.example $(STAMP) ## Make up the secrets that docker-compose.yml asks for, as far as they are missing
 	@$(BIN)/python tools/secrets_of_compose.py
 
 bench: $(STAMP) ## Measure, beside a reference in the same run, and write bench/RESULTS.md
@@ -81,13 +81,17 @@ bench: $(STAMP) ## Measure, beside a reference in the same run, and write bench/
 clean: ## Remove what was installed and cached; the data of `make run` stay
 	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
 
-.tools/bin/uv:
+.tools/bin/uv: tools/uv.requirements.lock
 	@$(PYTHON) -c 'import pip' 2>/dev/null || { echo "pip is missing for $(PYTHON); on Debian: apt-get install python3-pip" >&2; exit 1; }
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools --root-user-action=ignore uv
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools --root-user-action=ignore \
+		--upgrade --require-hashes -r tools/uv.requirements.lock
+	@touch $@
 
-.tools/node_modules/.bin/buf:
+.tools/node_modules/.bin/buf: tools/buf/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing; it installs buf, which checks proto/: https://nodejs.org" >&2; exit 1; }
-	@npm install --silent --no-save --no-package-lock --no-fund --no-audit --prefix .tools @bufbuild/buf@$(BUF_VERSION)
+	@mkdir -p .tools && cp tools/buf/package.json tools/buf/package-lock.json .tools/
+	@npm ci --silent --no-fund --no-audit --prefix .tools
+	@touch $@
 
 $(STAMP): requirements.lock $(addsuffix /pyproject.toml,$(PROJECTS))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

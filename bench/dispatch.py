@@ -109,13 +109,13 @@ async def seed_posts(installation: Constellation, posts: int, later: int) -> flo
 async def connect_channels(installation: Constellation, workspace: UUID) -> list[str]:
     secrets = json.loads((installation.folder.path / "secrets.json").read_text())
     signer = Signer(OKPKey.import_key(secrets["identity_private_key"]))
-    identity = signer.sign(Caller(workspace, "bench"), now=datetime.now(UTC))
+    identity = signer.sign(Caller(workspace, "bench"), audience="publisher", now=datetime.now(UTC))
     async with open_channel(installation.addresses.rpc["publisher"][0]) as channel:
         stub = PublisherServiceStub(channel)
         made = []
         for number in range(CHANNELS):
             request = ConnectChannelRequest(
-                network="sandbox", server_url="http://127.0.0.1:1", credentials={"access_token": f"a{number}"}
+                network="sandbox", server_url=installation.addresses.sandbox, credentials={"access_token": f"a{number}"}
             )
             made.append((await call(stub.ConnectChannel, request, identity=identity)).channel.channel_id)
     return made

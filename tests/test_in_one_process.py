@@ -57,10 +57,12 @@ class Inside:
     services: dict[str, Service]
     network: FakeConnector
     stubs: dict[str, Any]
-    identity: str
+    signer: Signer
+    caller: Caller
 
     async def ask(self, service: str, method: str, request: Any) -> Any:
-        return await call(getattr(self.stubs[service], method), request, identity=self.identity)
+        identity = self.signer.sign(self.caller, audience=service, now=datetime.now(UTC))
+        return await call(getattr(self.stubs[service], method), request, identity=identity)
 
     async def settle(self) -> None:
         """Waits until every event is relayed and handled everywhere."""
@@ -88,12 +90,11 @@ async def inside(new_database: NewDatabase, nats_server: EmbeddedNats, tmp_path:
         "metrics": build_metrics(MetricsSettings(**shared("metrics"))),
         "audience": build_audience(AudienceSettings(**shared("audience"))),
     }
-    identity = Signer(key).sign(Caller(new_id(), "test"), now=datetime.now(UTC))
     async with AsyncExitStack() as stack:
         for service in services.values():
             await stack.enter_async_context(service.app)
         stubs = {name: await stack.enter_async_context(_stub(services[name], kind)) for name, kind in STUBS.items()}
-        yield Inside(services, network, stubs, identity)
+        yield Inside(services, network, stubs, Signer(key), Caller(new_id(), "test"))
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ def write() -> None:
         only = [*export, "--no-dev", "--package", f"regie-{name}"]
         one = subprocess.run(only, cwd=ROOT, check=True, capture_output=True, text=True)
         (ROOT / "services" / name / "requirements.lock").write_text(one.stdout)
+    _write_uv(uv)
 
 
 def check() -> list[str]:
@@ -55,6 +56,13 @@ def check() -> list[str]:
         wanted = projects[folder] + (shared if uses_chassis else [])
         wrong += _unsatisfied(folder / "requirements.lock", [one for one in wanted if not one.marker])
     return wrong
+
+
+def _write_uv(uv: str) -> None:
+    """Pins the uv that `make setup` installs where there is none: the newest, with the hash of every wheel."""
+    command = [uv, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "-"]
+    done = subprocess.run(command, cwd=ROOT, input="uv\n", check=True, capture_output=True, text=True)
+    (ROOT / "tools" / "uv.requirements.lock").write_text(done.stdout)
 
 
 def _manifests() -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from regie_chassis.identity import new_key
 
 ROOT = Path(__file__).resolve().parent.parent
+KEY_PAIR = {"GATEWAY_IDENTITY_PRIVATE_KEY", "REGIE_IDENTITY_PUBLIC_KEY"}
 
 
 def made_up() -> dict[str, str]:
@@ -24,17 +25,32 @@ def made_up() -> dict[str, str]:
     }
     lines = (ROOT / ".env.example").read_text().splitlines()
     names = [line.split("=")[0] for line in lines if "=" in line and not line.startswith("#")]
-    return {name: known.get(name) or secrets.token_urlsafe(24) for name in names}
+    return {name: known.get(name) or _password(name) for name in names}
+
+
+def _password(name: str) -> str:
+    # NATS reads its own as a value of its configuration: one that began like a number would be one.
+    return "n" + secrets.token_hex(24) if name.endswith("_NATS_PASSWORD") else secrets.token_urlsafe(24)
+
+
+def complete(path: Path) -> None:
+    """Adds what a file lacks and replaces nothing: the master key in it opens what it has sealed."""
+    text = path.read_text() if path.exists() else ""
+    named = {line.split("=")[0] for line in text.splitlines() if "=" in line}
+    missing = {name: value for name, value in made_up().items() if name not in named}
+    if KEY_PAIR & named and KEY_PAIR & set(missing):
+        sys.exit(f"{path.name} has one half of the identity key; add the other, or take both out")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.fchmod(descriptor, 0o600)
+    with os.fdopen(descriptor, "a") as file:
+        file.write("\n" if text and not text.endswith("\n") else "")
+        file.writelines(f"{name}={value}\n" for name, value in missing.items())
 
 
 def main() -> None:
-    """Never replaces a file that is there: the master key in it opens what it has sealed."""
-    try:
-        descriptor = os.open(ROOT / ".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        sys.exit(".env is there already; its keys open what was sealed with them")
-    with os.fdopen(descriptor, "w") as file:
-        file.writelines(f"{name}={value}\n" for name, value in made_up().items())
+    """Completes .env beside docker-compose.yml."""
+    complete(ROOT / ".env")
+    (ROOT / ".env").touch()
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from pydantic_settings import SettingsConfigDict
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
 from regie_chassis import dead_letters
+from regie_chassis.clock import SystemClock
 from regie_chassis.command_line import commands
 from regie_chassis.database import Database
+from regie_chassis.identity import new_key
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Envelope, Received, headers_of, subject_of
-from regie_chassis.service import Service
+from regie_chassis.service import Service, open_rpc
 from regie_chassis.settings import ServiceSettings
 from regie_chassis.testing.clock import START
 from typer.testing import CliRunner
@@ -33,7 +36,7 @@ demo = commands("demo", DemoSettings, never, folder=FOLDER)
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment without settings."""
-    for name in (URL, "NATS_URL", "REGIE_LOG_LEVEL", "DEMO_RPC_PORT"):
+    for name in (URL, "NATS_URL", "NATS_CREDENTIALS", "REGIE_LOG_LEVEL", "DEMO_RPC_PORT", "REGIE_IDENTITY_PUBLIC_KEY"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -53,6 +56,21 @@ def test_a_missing_setting_is_named_as_it_has_to_be_set(command: str) -> None:
         ("DEMO_RPC_PORT", "s3cret"),
         ("REGIE_STREAM_REPLICAS", "9"),
         ("REGIE_LOG_LEVEL", "s3cret"),
+        (URL, "s3cret"),
+        (URL, "postgresql://u:s3cret@h/d"),
+        (URL, "postgresql+asyncpg://u:s3cret@h:port/d"),
+        (URL, "postgresql+asyncpg://u:s3cret@h"),
+        ("NATS_URL", "s3cret"),
+        ("NATS_URL", "nats://u:s3cret@h:4222"),
+        ("NATS_URL", "nats://h:4222,nats://h:s3cret"),
+        ("NATS_CREDENTIALS", "/nowhere/s3cret"),
+        ("REGIE_OTLP_ENDPOINT", "https://s3cret/"),
+        ("DEMO_DRAIN_SECONDS", "inf"),
+        ("REGIE_IDENTITY_PUBLIC_KEY", "s3cret"),
+        ("REGIE_IDENTITY_PUBLIC_KEY", '"s3cret"'),
+        ("REGIE_IDENTITY_PUBLIC_KEY", '{"kty": "oct", "k": "s3cret"}'),
+        ("REGIE_IDENTITY_PUBLIC_KEY", '{"kty": "OKP", "crv": "Ed25519", "x": "s3cret"}'),
+        ("REGIE_IDENTITY_PUBLIC_KEY", json.dumps(new_key().as_dict(private=True) | {"kid": "s3cret"})),
     ],
 )
 def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
@@ -64,6 +82,19 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
     assert result.exit_code == 2
     assert f"setting {name}: " in result.output
     assert "s3cret" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_setting_that_only_building_finds_out_is_named_too(environment: pytest.MonkeyPatch) -> None:
+    def build(settings: DemoSettings) -> Service:
+        open_rpc(settings, clock=SystemClock(), register=lambda _: None, consumers=[])
+        pytest.fail("must not go on without a key")
+
+    environment.setenv(URL, "postgresql+asyncpg://u:s3cret@h/d")
+    result = CliRunner().invoke(commands("demo", DemoSettings, build, folder=FOLDER), ["serve"])
+    assert result.exit_code == 2
+    assert "setting REGIE_IDENTITY_PUBLIC_KEY: give the gateway's public key" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_shared_settings_have_no_prefix_and_own_ones_have(environment: pytest.MonkeyPatch) -> None:

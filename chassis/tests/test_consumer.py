@@ -13,7 +13,8 @@ from regie_chassis.clock import SystemClock
 from regie_chassis.consumer import Consumer, Handler, consumers
 from regie_chassis.database import Database
 from regie_chassis.errors import Invalid, NotFound, RegieError, Unprocessable
-from regie_chassis.ids import new_id
+from regie_chassis.ids import WORKSPACE as WORKSPACE_ID
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Broker, Envelope, Event, headers_of, stream_spec, subject_of
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.retry import RetryPolicy
@@ -48,8 +49,9 @@ async def consuming(
 ) -> AsyncIterator[Consumer]:
     """Runs a consumer for the time of the block."""
     options.setdefault("policy", AT_ONCE)
+    handlers = dict.fromkeys((PostCreated, options.pop("also", PostCreated)), handler)
     consumer = Consumer(
-        "reader", "scheduler", {PostCreated: handler}, database=database, broker=broker, clock=SystemClock(), **options
+        "reader", "scheduler", handlers, database=database, broker=broker, clock=SystemClock(), **options
     )
     await broker.ensure_stream(stream_spec("scheduler"))
     await broker.ensure_consumer(consumer.spec)
@@ -265,3 +267,28 @@ def test_there_is_one_consumer_for_each_service_that_is_listened_to(database: Da
     made = consumers("gateway", both, database=database, broker=MemoryBroker(), clock=SystemClock())
     assert [consumer.name for consumer in made] == ["gateway reads scheduler"]
     assert made[0].spec.subjects == ("regie.scheduler.v1.post_cancelled.*", "regie.scheduler.v1.post_created.*")
+
+
+def renamed(one: Envelope, **headers: str) -> Envelope:
+    changed = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Envelope(one.subject, one.id, one.payload, {**one.headers, **changed})
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        renamed(envelope("another workspace's"), ce_workspaceid=show_id(WORKSPACE_ID, new_id())),
+        renamed(envelope("another event's"), ce_type=PostCancelled.DESCRIPTOR.full_name),
+        Envelope(subject_of(PostCancelled.DESCRIPTOR.full_name, WORKSPACE), "x", b"", dict(envelope("moved").headers)),
+    ],
+    ids=["workspace", "type", "subject"],
+)
+async def test_an_event_that_is_not_of_its_subject_is_set_aside(database: Database, forged: Envelope) -> None:
+    broker = MemoryBroker()
+    async with consuming(database, broker, also=PostCancelled) as consumer:
+        await broker.publish([forged, envelope("genuine")])
+        await handled(broker, consumer)
+        assert consumer.healthy
+    assert await effects(database) == ["genuine"]
+    (letter,) = await letters(database)
+    assert "its type and workspace are not those of its subject" in letter.reason

@@ -14,7 +14,9 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.egress import guarded_client, is_public
+from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from regie_chassis.egress import guarded_client, is_public, read_place
 
 PRIVATE_NETWORKS = [
     "0.0.0.0/8",
@@ -23,7 +25,10 @@ PRIVATE_NETWORKS = [
     "127.0.0.0/8",
     "169.254.0.0/16",
     "172.16.0.0/12",
+    "192.0.0.0/29",
+    "192.0.0.170/31",
     "192.0.2.0/24",
+    "192.88.99.0/24",
     "192.168.0.0/16",
     "198.18.0.0/15",
     "198.51.100.0/24",
@@ -230,7 +235,7 @@ async def test_an_allowed_host_is_reached_and_its_redirect_is_not_followed(
     redirecting: tuple[int, list[bytes]],
 ) -> None:
     port, seen = redirecting
-    async with guarded_client(allowed_hosts=["127.0.0.1"]) as client:
+    async with guarded_client(allowed_hosts=[f"127.0.0.1:{port}"]) as client:
         answer = await client.get(f"http://127.0.0.1:{port}/")
     assert answer.status_code == 302
     assert len(seen) == 1
@@ -238,10 +243,59 @@ async def test_an_allowed_host_is_reached_and_its_redirect_is_not_followed(
 
 async def test_only_the_named_host_is_allowed(redirecting: tuple[int, list[bytes]]) -> None:
     port, seen = redirecting
-    async with guarded_client(allowed_hosts=["127.0.0.1"]) as client:
+    async with guarded_client(allowed_hosts=[f"127.0.0.1:{port}"]) as client:
         with pytest.raises(httpx2.ConnectError):
             await client.get(f"http://localhost:{port}/")
     assert seen == []
+
+
+async def test_another_port_of_an_allowed_host_is_not_allowed(redirecting: tuple[int, list[bytes]]) -> None:
+    port, seen = redirecting
+    async with guarded_client(allowed_hosts=[f"127.0.0.1:{port % 65535 + 1}", "127.0.0.1"]) as client:
+        with pytest.raises(httpx2.ConnectError):
+            await client.get(f"http://127.0.0.1:{port}/")
+    assert seen == []
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_the_trace_of_a_call_reaches_named_places_only(
+    redirecting: tuple[int, list[bytes]], allowed: bool
+) -> None:
+    port, seen = redirecting
+
+    class Rerouting(httpcore2.AsyncNetworkBackend):
+        """Leads a public address to the server on the loopback."""
+
+        async def connect_tcp(self, host: str, port_: int, *rest: Any) -> httpcore2.AsyncNetworkStream:
+            return await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", port)
+
+    places = ["1.1.1.1:8080"] if allowed else []
+    async with guarded_client(allowed_hosts=places, network=Rerouting()) as client:
+        HTTPX2ClientInstrumentor.instrument_client(client, tracer_provider=TracerProvider())
+        await client.get("http://1.1.1.1:8080/", headers={"baggage": "a=b"})
+    assert b"host: 1.1.1.1:8080" in seen[0].lower()
+    assert (b"traceparent" in seen[0].lower()) is allowed
+    assert (b"baggage" in seen[0].lower()) is allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("127.0.0.1:8090", "127.0.0.1:8090"),
+        (" Sandbox:8090 ", "sandbox:8090"),
+        ("[::1]:80", "[::1]:80"),
+    ],
+)
+def test_an_allowed_place_is_a_host_and_a_port(text: str, place: str) -> None:
+    assert read_place(text) == place
+
+
+@pytest.mark.parametrize(
+    "text", ["", "127.0.0.1", "sandbox", "::1", "::1:80", "h:", ":80", "h:0", "h:65536", "h:8o", "a@h:1"]
+)
+def test_a_place_without_a_port_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="with its port"):
+        read_place(text)
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
-from regie_chassis.embedded.children import free_port
+from regie_chassis.embedded.children import Child, free_port
 from regie_chassis.embedded.environment import Ports, PortTaken
 from regie_chassis.embedded.folder import AlreadyRunning, Folder
+from regie_chassis.embedded.private_files import open_private
 from regie_chassis.embedded.traces import TraceServer, TraceStore
+from regie_chassis.nats_access import STREAMS_USER
 
 
 def test_a_folder_is_taken_once_and_says_by_whom(tmp_path: Path) -> None:
@@ -38,3 +42,34 @@ def test_a_taken_port_is_named_with_the_setting_that_moves_it() -> None:
             Ports(gateway=server.http_port).settle()
     finally:
         server.stop()
+
+
+def test_a_folder_of_the_version_before_is_closed_to_others(tmp_path: Path) -> None:
+    folder = tmp_path / ".regie"
+    (folder / "logs").mkdir(parents=True, mode=0o755)
+    folder.chmod(0o755)
+    log = folder / "logs" / "gateway.log"
+    log.write_text("before\n")
+    log.chmod(0o644)
+    (folder / "secrets.json").write_text(json.dumps({"passwords": {"scheduler": "kept"}}))
+    os.close(Folder(folder).lock())
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    os.close(open_private(log))
+    assert (stat.S_IMODE(log.stat().st_mode), log.read_text()) == (0o600, "before\n")
+    made = Folder(folder).secrets(["scheduler"])
+    assert made.passwords == {"scheduler": "kept"}
+    assert set(made.nats_passwords) == {"scheduler", STREAMS_USER}
+
+
+def test_what_a_child_process_writes_is_its_owners_alone(tmp_path: Path) -> None:
+    program = "import pathlib; pathlib.Path('made').mkdir(); pathlib.Path('made/file').write_text('x')"
+    child = Child(
+        "writer", [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); {program}"], log=tmp_path / "log"
+    )
+    child.start()
+    assert child.reap() == 0
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("made", "made/file", "log")] == [
+        0o700,
+        0o600,
+        0o600,
+    ]

@@ -9,14 +9,16 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
 from regie_chassis import errors
-from regie_chassis.http import PROBLEM, BodyLimit, add_problem_handlers
+from regie_chassis.http import DRAIN_LIMIT, PROBLEM, BodyLimit, add_problem_handlers
 from starlette.types import ASGIApp, Message
+from structlog.testing import capture_logs
 
 SECRET = "s3cret-words"
 LIMIT = 100
+MEGABYTE = 1024 * 1024
 
 
 class SlotTaken(errors.Conflict):
@@ -159,19 +161,27 @@ async def test_a_body_one_byte_past_the_limit_is_refused_whole_and_in_chunks(cli
 
 
 class Endless:
-    """A request whose body has no end; it counts what was taken of it."""
+    """A request whose body has no end; it counts what was taken of it before and after the answer."""
 
     def __init__(self) -> None:
+        self.sent: list[Message] = []
         self.taken = 0
+        self.drained = 0
 
     async def receive(self) -> Message:
+        if any("body" in message for message in self.sent):
+            self.drained += MEGABYTE
+            return {"type": "http.request", "body": b" " * MEGABYTE, "more_body": True}
         self.taken += 10
         return {"type": "http.request", "body": b" " * 10, "more_body": True}
 
 
-async def post(app: ASGIApp, receive: Any, *headers: tuple[bytes, bytes], path: str = "/count") -> list[Message]:
+async def post(app: ASGIApp, body: Endless | Any, *headers: tuple[bytes, bytes], path: str = "/count") -> list[Message]:
     """Posts below the level of a client, so that the headers may say anything."""
     sent: list[Message] = []
+    if isinstance(body, Endless):
+        body.sent = sent
+    receive = body.receive if isinstance(body, Endless) else body
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -194,7 +204,7 @@ async def post(app: ASGIApp, receive: Any, *headers: tuple[bytes, bytes], path: 
 @pytest.mark.parametrize("declared", [b"1", b"0", b"100"])
 async def test_a_body_longer_than_it_says_is_cut_at_the_limit(declared: bytes) -> None:
     body = Endless()
-    sent = await post(BodyLimit(application(), limit=LIMIT), body.receive, (b"content-length", declared))
+    sent = await post(BodyLimit(application(), limit=LIMIT), body, (b"content-length", declared))
     assert sent[0]["status"] == 413
     assert body.taken == LIMIT + 10
 
@@ -204,15 +214,17 @@ async def test_a_body_longer_than_it_says_is_cut_at_the_limit(declared: bytes) -
 )
 async def test_a_declared_length_past_the_limit_or_beyond_sense_is_refused_unread(declared: bytes) -> None:
     body = Endless()
-    sent = await post(BodyLimit(application(), limit=LIMIT), body.receive, (b"content-length", declared))
+    sent = await post(BodyLimit(application(), limit=LIMIT), body, (b"content-length", declared))
     assert sent[0]["status"] == 413
     assert body.taken == 0
+    assert len(sent[1]["body"]) == int(dict(sent[0]["headers"])[b"content-length"])  # whole, before the rest is taken
+    assert body.drained == DRAIN_LIMIT + MEGABYTE
 
 
 async def test_a_path_may_have_a_limit_of_its_own() -> None:
     app = BodyLimit(application(), limit=LIMIT, limits={"/big": LIMIT * 2})
     for path, expected in (("/big", LIMIT * 2), ("/count", LIMIT)):
-        seen = await post(app, Endless().receive, (b"content-length", b"%d" % (expected + 1)), path=path)
+        seen = await post(app, Endless(), (b"content-length", b"%d" % (expected + 1)), path=path)
         assert seen[0]["status"] == 413
         passed = await post(app, nothing_more, (b"content-length", b"%d" % expected), path=path)
         assert passed[0]["status"] != 413
@@ -229,4 +241,36 @@ async def test_an_answer_that_has_begun_is_not_answered_twice() -> None:
             await receive()
 
     with pytest.raises(errors.TooLarge):
-        await post(BodyLimit(hasty, limit=LIMIT), Endless().receive)
+        await post(BodyLimit(hasty, limit=LIMIT), Endless())
+
+
+async def test_a_client_that_hangs_up_in_its_body_is_no_error() -> None:
+    sent: list[Message] = []
+    parts: list[Message] = [
+        {"type": "http.request", "body": b'{"count"', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return parts.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/read",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+    app = application()
+
+    @app.post("/read")
+    async def read(request: Request) -> None:
+        await request.body()
+
+    with capture_logs() as logs:
+        await BodyLimit(app, limit=LIMIT)(scope, receive, send)
+    assert [message.get("status") for message in sent] == [499, None]
+    assert logs == []

@@ -110,7 +110,7 @@ async def stub(server: RpcServer) -> AsyncIterator[MetricsServiceStub]:
 
 
 def token(key: Any = KEY) -> str:
-    return Signer(key).sign(CALLER, now=START)
+    return Signer(key).sign(CALLER, audience="metrics", now=START)
 
 
 async def ask(stub: MetricsServiceStub, **options: Any) -> GetPostMetricsResponse:
@@ -172,7 +172,7 @@ def test_outside_of_a_call_there_is_no_caller() -> None:
 async def test_callers_at_once_are_not_mixed_up(stub: MetricsServiceStub, metrics: Metrics) -> None:
     callers = [Caller(new_id(), f"key_{number}") for number in range(20)]
     signer = Signer(KEY)
-    await asyncio.gather(*(ask(stub, identity=signer.sign(one, now=START)) for one in callers))
+    await asyncio.gather(*(ask(stub, identity=signer.sign(one, audience="metrics", now=START)) for one in callers))
     assert sorted(metrics.callers, key=str) == sorted(callers, key=str)
 
 

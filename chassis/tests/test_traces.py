@@ -32,10 +32,10 @@ def tracer(server: TraceServer) -> Iterator[Tracer]:
     provider.shutdown()
 
 
-def get(server: TraceServer, path: str) -> tuple[int, dict[str, Any]]:
+def get(server: TraceServer, path: str, **headers: str) -> tuple[int, dict[str, Any]]:
     connection = HTTPConnection("127.0.0.1", server.http_port, timeout=5)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
     finally:
@@ -90,3 +90,8 @@ def test_a_tree_counts_what_is_alike() -> None:
     lines = tree([span("root", "a"), *(span("same", f"b{number}", "a") for number in range(10))])
     assert lines[-1] == "└─ … 7 more same"
     assert len(lines) == 5
+
+
+def test_a_name_that_only_leads_here_is_refused(server: TraceServer) -> None:
+    assert get(server, "/healthz", Host="attacker.example")[0] == 421
+    assert get(server, "/healthz", Host=f"localhost:{server.http_port}")[0] == 200

@@ -88,7 +88,7 @@ async def test_the_servers_span_is_the_child_of_the_clients(spans: InMemorySpanE
         register=[lambda server: add_MetricsServiceServicer_to_server(metrics, server)],
     )
     await server.start()
-    identity = Signer(key).sign(Caller(new_id(), "key_1"), now=START)
+    identity = Signer(key).sign(Caller(new_id(), "key_1"), audience="metrics", now=START)
     with tracer().start_as_current_span("request") as request:
         async with open_channel(server.target) as channel:
             await call(MetricsServiceStub(channel).GetPostMetrics, GetPostMetricsRequest(), identity=identity)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-from regie_chassis.messaging import ConsumerSpec, Envelope, subject_of
-from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.embedded.constellation import Constellation
+from regie_chassis.messaging import ConsumerSpec, Envelope, headers_of, subject_of
 from regie_chassis.testing.waiting import until
 
 pytestmark = pytest.mark.processes
@@ -129,31 +129,47 @@ async def test_a_scheduler_killed_after_the_claim_neither_loses_nor_doubles_a_po
         assert len(await user.calls()) == 1
 
 
+async def staged_post_due(installation: Constellation) -> Envelope:
+    """The one PostDue that the scheduler has said, as its relay sent it."""
+    name = PostDue.DESCRIPTOR.full_name
+    connection = await asyncpg.connect(installation.database_url("scheduler").replace("+asyncpg", ""))
+    try:
+        row = await connection.fetchrow(
+            "SELECT event_id, workspace_id, payload, event_time FROM outbox WHERE type = $1", name
+        )
+    finally:
+        await connection.close()
+    assert row is not None
+    event_id, workspace_id = UUID(str(row["event_id"])), UUID(str(row["workspace_id"]))
+    headers = headers_of(name, event_id=event_id, workspace_id=workspace_id, time=row["event_time"], traceparent="")
+    return Envelope(subject_of(name, workspace_id), str(event_id), row["payload"], headers)
+
+
 async def test_the_same_event_delivered_ten_times_publishes_once(breakable: Any) -> None:
     async with breakable() as (installation, user):
         channel = await user.connect("tenfold")
         post_id = await user.schedule(channel, "ten times over", after=1)
         await user.ended(post_id)
-        broker = NatsBroker(installation.nats.url, name="test")
-        spec = ConsumerSpec("regie_scheduler", "copier", (subject_of(PostDue.DESCRIPTOR.full_name, None),))
-        (due,) = await broker.fetch(spec, 10, timedelta(seconds=5))
-        headers = {name: value for name, value in due.envelope.headers.items() if name != "Nats-Msg-Id"}
-        copies = [Envelope(due.envelope.subject, f"copy-{n}", due.envelope.payload, headers) for n in range(10)]
+        due = await staged_post_due(installation)
+        headers = {name: value for name, value in due.headers.items() if name != "Nats-Msg-Id"}
+        copies = [Envelope(due.subject, f"copy-{n}", due.payload, headers) for n in range(10)]
         # Ten more under event ids of their own: past the broker's deduplication and past the inbox.
         fresh = [
             Envelope(copy.subject, f"fresh-{n}", copy.payload, {**headers, "ce-id": f"{n:032x}"})
             for n, copy in enumerate(copies)
         ]
+        broker, publisher = installation.nats.broker("scheduler"), installation.nats.broker("publisher")
         assert None not in await broker.publish([*copies, *fresh])
-        reading = ConsumerSpec("regie_scheduler", "publisher", spec.subjects)
+        reading = ConsumerSpec("regie_scheduler", "publisher", (subject_of(PostDue.DESCRIPTOR.full_name, None),))
 
         async def read() -> bool:
-            return await broker.pending(reading) == 0
+            return await publisher.pending(reading) == 0
 
         await until(read, what="the copies to be handled")
         other = await user.schedule(channel, "the next one", after=0.5)
         await user.ended(other)
         await broker.close()
+        await publisher.close()
         assert len(await user.visible("ten times over")) == 1
         assert len(await user.calls()) == 2
 
@@ -179,7 +195,7 @@ async def test_a_poison_message_ends_in_the_dead_letters_and_its_neighbours_go_o
         channel = await user.connect("poisoned")
         before = await user.schedule(channel, "before the poison", after=0.5)
         await user.ended(before)
-        broker = NatsBroker(installation.nats.url, name="test")
+        broker = installation.nats.broker("scheduler")
         subject = subject_of(PostDue.DESCRIPTOR.full_name, None).replace("*", "ws_00000000000000000000000000")
         await broker.publish([Envelope(subject, "poison", b"\xff\xff", {"ce-type": PostDue.DESCRIPTOR.full_name})])
         await broker.close()

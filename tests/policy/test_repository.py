@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -153,3 +154,12 @@ def test_help_tells_every_target() -> None:
     assert all(name.startswith(".") for name in told - phony), "a target that makes no file is .PHONY"
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not [target for target in told if f" {target} " not in shown]
+
+
+def test_what_installs_everything_else_is_pinned_by_hash() -> None:
+    uv = (ROOT / "tools" / "uv.requirements.lock").read_text()
+    assert re.match(r"uv==[0-9.]+ \\\n    --hash=sha256:[0-9a-f]{64}", uv)
+    assert "--require-hashes -r tools/uv.requirements.lock" in (ROOT / "Makefile").read_text()
+    packages = json.loads((ROOT / "tools" / "buf" / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"] == {"@bufbuild/buf": "1.75.0"}
+    assert all(one["integrity"].startswith("sha512-") and "resolved" not in one for one in packages.values())

@@ -9,14 +9,16 @@ from typing import Annotated, TypeVar
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from regie_chassis import dead_letters, migrations
 from regie_chassis.runtime import run
 from regie_chassis.service import Service, open_database
-from regie_chassis.settings import ServiceSettings
+from regie_chassis.settings import ServiceSettings, WrongSetting
 from regie_chassis.telemetry import Telemetry, configure_logs
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
+Loaded = TypeVar("Loaded", bound=BaseSettings)
 
 
 def commands(name: str, load: type[Settings], build: Callable[[Settings], Service], *, folder: Path) -> typer.Typer:
@@ -26,7 +28,7 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
     @app.command()
     def serve() -> None:
         """Runs the service until SIGTERM."""
-        settings = _load(load)
+        settings = load_settings(load)
         telemetry = Telemetry(
             name,
             endpoint=settings.otlp_endpoint,
@@ -35,13 +37,16 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
         )
         try:
             run(lambda: build(settings).app)
+        except WrongSetting as error:
+            typer.echo(f"setting {error}", err=True)
+            raise typer.Exit(2) from None
         finally:
             telemetry.stop()
 
     @app.command()
     def migrate() -> None:
         """Brings the service's database to the newest form."""
-        settings = _load(load)
+        settings = load_settings(load)
         configure_logs(name, settings.log_level)
         asyncio.run(migrations.upgrade(settings.database_url.get_secret_value(), settings.migrations or folder))
 
@@ -50,7 +55,7 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
         letter: Annotated[int | None, typer.Option(help="Only this dead letter; all by default.")] = None,
     ) -> None:
         """Handles dead letters again and tells what became of each."""
-        settings = _load(load)
+        settings = load_settings(load)
         configure_logs(name, settings.log_level)
 
         async def main() -> dead_letters.Redriven:
@@ -71,13 +76,14 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
     return app
 
 
-def _load(load: type[Settings]) -> Settings:
+def load_settings(load: type[Loaded]) -> Loaded:
+    """Returns what the environment says, or ends the process with 2 and a line for each setting that is wrong."""
     try:
-        return load()  # type: ignore[call-arg]  # the environment gives the arguments
+        return load()
     except ValidationError as error:
         prefix = str(load.model_config.get("env_prefix", ""))
         for problem in error.errors():
-            name = ".".join(map(str, problem["loc"]))
+            name = str(problem["loc"][0]) if problem["loc"] else ""
             shown = (prefix + name).upper() if name in load.model_fields else name
             typer.echo(f"setting {shown}: {problem['msg']}", err=True)
         raise typer.Exit(2) from None

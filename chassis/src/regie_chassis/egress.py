@@ -17,7 +17,9 @@ import httpx2
 
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0, pool=5.0)
 LIMITS = httpx2.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=30)
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_RELAY_6TO4 = ipaddress.IPv4Network("192.88.99.0/24")  # RFC 7526: withdrawn, and forwards where it still stands
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291; the rest holds site-local and other wrapped forms
 _DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")  # RFC 9637; older Pythons do not know it
 
@@ -33,10 +35,30 @@ def is_public(address: str) -> bool:
         if wrapped is None and ip in _NAT64:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
-            return wrapped.is_global and not wrapped.is_multicast
-        if ip not in _GLOBAL_UNICAST or ip in _DOCUMENTATION:
-            return False
-    return ip.is_global and not ip.is_multicast
+            return _is_public_v4(wrapped)
+        return ip in _GLOBAL_UNICAST and ip not in _DOCUMENTATION and ip.is_global and not ip.is_multicast
+    return _is_public_v4(ip)
+
+
+def _is_public_v4(ip: ipaddress.IPv4Address) -> bool:
+    return ip.is_global and not ip.is_multicast and ip not in _RELAY_6TO4
+
+
+def place_of(host: str, port: int) -> str:
+    """Returns `host:port` in the one form in which allowed places are compared, IPv6 in brackets."""
+    bare = host.strip("[]").lower()
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
+def read_place(text: str) -> str:
+    """Returns an allowed place in that form. Raises ValueError for one without a port, which would mean all ports."""
+    host, _, port = text.strip().rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not bare or (":" in bare) != (bare != host) or not port.isascii() or not port.isdigit():
+        raise ValueError("name each host with its port, as in 127.0.0.1:8090")
+    if "/" in bare or "@" in bare or not 0 < int(port[:6]) < 65536:
+        raise ValueError("name each host with its port, as in 127.0.0.1:8090")
+    return place_of(bare, int(port))
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):
@@ -57,7 +79,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        if host in self._allowed:
+        if place_of(host, port) in self._allowed:
             return await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
         addresses = await self._resolve(host, port, timeout)
         refused = [address for address in addresses if not is_public(address)]
@@ -86,6 +108,19 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
+class _UntracedTransport(httpx2.AsyncHTTPTransport):
+    """Leaves out what instrumentation adds: the internet has no part in our traces, unlike the places we name."""
+
+    own_places: frozenset[str] = frozenset()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        port = request.url.port or (443 if request.url.scheme == "https" else 80)
+        if place_of(request.url.host, port) not in self.own_places:
+            for name in TRACE_HEADERS:
+                request.headers.pop(name, None)
+        return await super().handle_async_request(request)
+
+
 async def resolve_by_system(host: str, port: int) -> list[str]:
     """Resolves as the system does. Raises OSError, or UnicodeError for what can be no name."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -99,13 +134,14 @@ def guarded_client(
     resolve: Resolve = resolve_by_system,
     network: httpcore2.AsyncNetworkBackend | None = None,
 ) -> httpx2.AsyncClient:
-    """Returns a client that connects to public addresses only, plus the named hosts (for a laptop's own sandbox).
+    """Returns a client that connects to public addresses only, plus the places `host:port` that are named (a sandbox).
 
     `resolve` and `network`, which opens the judged connections, are for tests.
     """
-    transport = httpx2.AsyncHTTPTransport(limits=LIMITS, verify=verify, trust_env=False)
+    transport = _UntracedTransport(limits=LIMITS, verify=verify, trust_env=False)
+    transport.own_places = frozenset(allowed_hosts)
     pool = transport._pool  # noqa: SLF001  # httpx2 offers no argument for the network backend
     pool._network_backend = _GuardedBackend(  # noqa: SLF001
-        frozenset(allowed_hosts), resolve=resolve, inner=network or httpcore2.AnyIOBackend()
+        transport.own_places, resolve=resolve, inner=network or httpcore2.AnyIOBackend()
     )
     return httpx2.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)

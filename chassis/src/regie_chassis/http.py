@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from opentelemetry import trace
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regie_chassis.database import is_transient
@@ -18,6 +21,9 @@ from regie_chassis.errors import RegieError, TooLarge
 
 PROBLEM = "application/problem+json"
 TYPE = "urn:regie:problem:"
+HANG_UP = 499  # in spans only: the client has gone before its request was whole
+DRAIN_LIMIT = 16 * 1024 * 1024  # bytes of a refused body that are still taken, so that its sender sees the answer
+DRAIN_TIMEOUT = 5.0  # seconds
 
 # The framework's own words for these only name the status.
 WHAT_TO_DO = {
@@ -32,15 +38,20 @@ class RequestTooLarge(TooLarge):
     """The body is larger than this endpoint takes."""
 
 
-def problem(status: int, reason: str, detail: str, *, field: str = "", retry_after: int | None = None) -> JSONResponse:
-    """Returns a problem answer: `reason` is stable and for machines, `detail` says what to do."""
-    body: dict[str, Any] = {
+def problem_body(status: int, reason: str, detail: str) -> dict[str, Any]:
+    """Returns what every problem has: `reason` is stable and for machines, `detail` says what to do."""
+    return {
         "type": TYPE + reason.lower().replace("_", "-"),
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "reason": reason,
     }
+
+
+def problem(status: int, reason: str, detail: str, *, field: str = "", retry_after: int | None = None) -> JSONResponse:
+    """Returns a problem answer, with the field that is to blame and the trace where there are such."""
+    body = problem_body(status, reason, detail)
     if field:
         body["field"] = field
     span = trace.get_current_span().get_span_context()
@@ -76,6 +87,9 @@ def add_problem_handlers(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})
         return answer
 
+    async def on_hang_up(_: Request, error: Exception) -> Response:  # noqa: ARG001
+        return Response(status_code=HANG_UP)  # nobody is there to read it, and nothing is wrong
+
     async def on_anything(request: Request, error: Exception) -> JSONResponse:
         if is_transient(error):
             log.warning("http.database_unavailable", path=request.url.path, error=type(error).__name__)
@@ -91,6 +105,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RegieError, on_regie_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(ClientDisconnect, on_hang_up)
     app.add_exception_handler(Exception, on_anything)
 
 
@@ -110,7 +125,7 @@ class BodyLimit:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         # Ten digits are more than any limit, and int() refuses thousands of them.
         if not declared.isdigit() or len(declared) > 10 or int(declared) > limit:
-            await _refuse(limit, scope, receive, send)
+            await _refuse(limit, receive, send)
             return
         body = _Counted(limit, receive, send)
         try:
@@ -119,7 +134,7 @@ class BodyLimit:
             if body.answered:
                 raise
         if body.too_large and not body.answered:
-            await _refuse(limit, scope, receive, send)
+            await _refuse(limit, receive, send)
 
 
 class _Counted:
@@ -150,7 +165,22 @@ class _Counted:
         await self._send(message)
 
 
-async def _refuse(limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(limit: int, receive: Receive, send: Send) -> None:
     answer = problem_of(RequestTooLarge(f"the body is larger than {limit} bytes; send less"))
     answer.headers["Connection"] = "close"
-    await answer(scope, receive, send)
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+    # The answer is out whole. A connection closed under a client that still sends would take it away again.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            await _drain(receive)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _drain(receive: Receive) -> None:
+    seen = 0
+    while seen <= DRAIN_LIMIT:
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return

@@ -15,7 +15,6 @@ from regie_chassis.errors import RegieError, Unauthenticated
 from regie_chassis.ids import WORKSPACE, parse_id, show_id
 
 ISSUER = "regie-gateway"
-AUDIENCE = "regie"
 ALGORITHM = "Ed25519"  # RFC 9864, in place of the ambiguous "EdDSA"
 LIFETIME = timedelta(minutes=2)
 LEEWAY = timedelta(seconds=10)
@@ -40,27 +39,30 @@ def new_key() -> OKPKey:
 
 
 class Signer:
-    """Signs callers; a token is used again for half of its life, since signing is the dear part."""
+    """Signs callers, for one service each time: what one service was shown opens no other (ADR 0011).
+
+    A token is used again for half of its life, since signing is the dear part.
+    """
 
     def __init__(self, private_key: OKPKey) -> None:
         self._key = private_key
-        self._tokens: OrderedDict[Caller, tuple[str, datetime]] = OrderedDict()
+        self._tokens: OrderedDict[tuple[Caller, str], tuple[str, datetime]] = OrderedDict()
 
-    def sign(self, caller: Caller, *, now: datetime) -> str:
-        """Returns a token for the caller that is valid for at least half of LIFETIME."""
-        known = self._tokens.get(caller)
+    def sign(self, caller: Caller, *, audience: str, now: datetime) -> str:
+        """Returns a token that the service `audience` takes for at least half of LIFETIME."""
+        known = self._tokens.get((caller, audience))
         if known and now < known[1]:
             return known[0]
         claims = {
             "iss": ISSUER,
-            "aud": AUDIENCE,
+            "aud": audience,
             "sub": caller.subject,
             "ws": show_id(WORKSPACE, caller.workspace_id),
             "iat": int(now.timestamp()),
             "exp": int((now + LIFETIME).timestamp()),
         }
         token = jwt.encode({"alg": ALGORITHM}, claims, self._key, algorithms=[ALGORITHM])
-        self._tokens[caller] = (token, now + LIFETIME / 2)
+        self._tokens[caller, audience] = (token, now + LIFETIME / 2)
         if len(self._tokens) > REMEMBERED:
             self._tokens.popitem(last=False)
         return token
@@ -71,24 +73,27 @@ class Verifier:
 
     def __init__(self, public_key: OKPKey) -> None:
         self._key = public_key
-        self._known: OrderedDict[str, tuple[Caller, datetime]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], tuple[Caller, datetime]] = OrderedDict()
 
-    def verify(self, token: str, *, now: datetime) -> Caller:
-        """Returns the caller. Raises InvalidIdentity."""
-        known = self._known.get(token)
+    def verify(self, token: str, *, audience: str, now: datetime) -> Caller:
+        """Returns the caller of a token that was made for the service `audience`. Raises InvalidIdentity."""
+        known = self._known.get((token, audience))
         if known and now < known[1]:
             return known[0]
         try:
             claims = jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
             expires = datetime.fromtimestamp(int(claims["exp"]), tz=now.tzinfo) + LEEWAY
             issued = datetime.fromtimestamp(int(claims["iat"]), tz=now.tzinfo) - LEEWAY
-            caller = Caller(parse_id(WORKSPACE, claims["ws"]), str(claims["sub"]))
-            genuine = claims["iss"] == ISSUER and claims["aud"] == AUDIENCE
+            workspace, subject = claims["ws"], claims["sub"]
+            if not isinstance(workspace, str) or not isinstance(subject, str):
+                raise TypeError("a claim is no text")
+            caller = Caller(parse_id(WORKSPACE, workspace), subject)
+            genuine = claims["iss"] == ISSUER and claims["aud"] == audience
         except (JoseError, KeyError, TypeError, ValueError, OverflowError, RegieError) as error:
             raise InvalidIdentity("the call's identity cannot be verified; call through the gateway") from error
         if not genuine or not issued <= now < expires:
-            raise InvalidIdentity("the call's identity has expired or is meant for another system")
-        self._known[token] = (caller, expires)
+            raise InvalidIdentity("the call's identity has expired or is meant for another service")
+        self._known[token, audience] = (caller, expires)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return caller

@@ -136,7 +136,7 @@ class Event(Generic[M]):
 
 
 def service_of(full_name: str) -> str:
-    """Returns the service that says an event: `regie.<service>.events.v1.<Event>`."""
+    """Returns the service that a full name of protobuf belongs to, as in `regie.<service>.events.v1.<Event>`."""
     return full_name.split(".")[1]
 
 
@@ -178,11 +178,18 @@ def headers_of(
 
 
 def decode(envelope: Envelope, message_type: type[M], traceparent: str) -> Event[M]:
-    """Reads an event back. Raises ValueError, KeyError or protobuf's DecodeError for what is none."""
+    """Reads an event back. Raises ValueError, KeyError or protobuf's DecodeError for what is none.
+
+    The broker's permissions stand on subjects, so the headers count for nothing where the subject says otherwise.
+    """
     headers = envelope.headers
+    workspace_id = parse_id(WORKSPACE, headers["ce-workspaceid"])
+    subject = subject_of(message_type.DESCRIPTOR.full_name, workspace_id)
+    if headers["ce-type"] != message_type.DESCRIPTOR.full_name or envelope.subject != subject:
+        raise ValueError("its type and workspace are not those of its subject")
     return Event(
         id=UUID(headers["ce-id"]),
-        workspace_id=parse_id(WORKSPACE, headers["ce-workspaceid"]),
+        workspace_id=workspace_id,
         time=datetime.fromisoformat(headers["ce-time"]),
         message=message_type.FromString(envelope.payload),
         traceparent=traceparent,

@@ -31,7 +31,9 @@ from regie_chassis.messaging import (
     StreamSpec,
     StreamState,
 )
+from regie_chassis.nats_access import inbox_prefix
 from regie_chassis.nats_pull import ConsumerGone, Pull
+from regie_chassis.settings import NatsSettings
 
 CONNECT_TIMEOUT = 3.0  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
@@ -44,12 +46,16 @@ _FAULTS = (nats.errors.Error, nats.js.errors.Error, OSError, asyncio.TimeoutErro
 
 
 class NatsBroker:
-    """JetStream over one connection, which is made at the first use and made again for ever."""
+    """JetStream over one connection, which is made at the first use and made again for ever.
 
-    def __init__(self, url: str, *, name: str, credentials: Path | None = None) -> None:
+    `name` is also the user who logs in where there is a password, and whose inbox answers arrive at (`nats_access`).
+    """
+
+    def __init__(self, url: str, *, name: str, credentials: Path | None = None, password: str = "") -> None:
         self._url = url
         self._name = name
         self._credentials = credentials
+        self._password = password
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
         self._pulls: dict[tuple[str, str], Pull] = {}
@@ -73,12 +79,17 @@ class NatsBroker:
                             ping_interval=PING_INTERVAL,
                             max_outstanding_pings=2,
                             error_cb=_on_error,
+                            inbox_prefix=inbox_prefix(self._name),
                             user_credentials=str(self._credentials) if self._credentials else None,
+                            user=self._name if self._password else None,
+                            password=self._password or None,
                         )
                 except _FAULTS as error:
                     with suppress(*_FAULTS):
                         await client.close()
-                    raise BrokerUnavailable(f"NATS does not answer at {self._url}: {error}") from error
+                    raise BrokerUnavailable(
+                        f"NATS does not answer at {self._url}: {client.last_error or error}"
+                    ) from error
                 self._client = client
                 self._stream = client.jetstream(
                     timeout=REQUEST_TIMEOUT, publish_async_max_pending=MAX_PENDING_PUBLISHES
@@ -101,11 +112,17 @@ class NatsBroker:
         jetstream = await self._jetstream()
         try:
             try:
-                await jetstream.update_stream(config)
+                existing = await jetstream.stream_info(spec.name)
             except nats.js.errors.NotFoundError:
                 await jetstream.add_stream(config)
+            else:
+                # Most users may look at their stream and not shape it (`nats_access`).
+                if _form_of(existing.config) != _form_of(config):
+                    await jetstream.update_stream(config)
         except _FAULTS as error:
-            raise BrokerUnavailable(f"stream {spec.name} cannot be made: {error}") from error
+            raise BrokerUnavailable(
+                f"stream {spec.name} cannot be made: {error}; its maker is `python -m regie_chassis.streams`"
+            ) from error
 
     async def stream_state(self, name: str) -> StreamState:
         info = await self._stream_info(name)
@@ -220,6 +237,29 @@ class NatsBroker:
                         await client.publish(message.reply, b"-NAK")  # asked for ahead, never handled
                 await client.flush(timeout=2)  # what was acked leaves before the connection does
             await client.close()
+
+
+def _form_of(config: api.StreamConfig) -> tuple[object, ...]:
+    """Returns what `ensure_stream` sets, for a comparison."""
+    return (
+        sorted(config.subjects or ()),
+        config.storage,
+        config.retention,
+        config.num_replicas,
+        config.max_age,
+        config.duplicate_window,
+        config.allow_direct,
+    )
+
+
+def open_nats(settings: NatsSettings, name: str) -> NatsBroker:
+    """Returns the broker that the settings describe; connects at the first use."""
+    return NatsBroker(
+        settings.nats_url,
+        name=name,
+        credentials=settings.nats_credentials,
+        password=settings.nats_password.get_secret_value(),
+    )
 
 
 def _sequence(ack: asyncio.Future[api.PubAck]) -> int | None:

@@ -26,6 +26,7 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import is_transient
 from regie_chassis.errors import DOMAIN, RegieError, TimedOut, Unavailable
 from regie_chassis.identity import Caller, InvalidIdentity, Verifier
+from regie_chassis.messaging import service_of
 from regie_chassis.telemetry import context_of, traceparent_of, tracer
 
 IDENTITY = "regie-identity"
@@ -112,10 +113,15 @@ class _Edge:
         self, service_name: str, method_handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]
     ) -> None:
         """Called by generated code; adds the service's methods with the edge around them."""
-        wrapped = {name: self._wrap(f"{service_name}/{name}", handler) for name, handler in method_handlers.items()}
+        audience = service_of(service_name)
+        wrapped = {
+            name: self._wrap(f"{service_name}/{name}", audience, handler) for name, handler in method_handlers.items()
+        }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service_name, wrapped),))
 
-    def _wrap(self, name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    def _wrap(
+        self, name: str, audience: str, handler: grpc.RpcMethodHandler[Any, Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
         behavior: Any = handler.unary_unary  # the stubs know only the blocking context here
         if behavior is None:
             raise NotImplementedError(f"{name} streams; between services that is NATS's work")
@@ -125,7 +131,8 @@ class _Edge:
             parent = context_of(str(metadata.get("traceparent", "")))
             with tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER):
                 try:
-                    _caller.set(self._verifier.verify(str(metadata.get(IDENTITY, "")), now=self._clock.now()))
+                    identity = str(metadata.get(IDENTITY, ""))
+                    _caller.set(self._verifier.verify(identity, audience=audience, now=self._clock.now()))
                     remaining = context.time_remaining()
                     limit = DEFAULT_DEADLINE if remaining is None else min(remaining, LONGEST_DEADLINE)
                     async with asyncio.timeout(limit):
@@ -248,6 +255,15 @@ def open_channel(target: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(target, options=options)
 
 
+def audience_of(method: grpc.aio.UnaryUnaryMultiCallable[Any, Any]) -> str:
+    """Returns the service that a method belongs to, for whom an identity has to be signed."""
+    return service_of(_name_of(method))
+
+
+def _name_of(method: grpc.aio.UnaryUnaryMultiCallable[Any, Any]) -> str:
+    return bytes(method._method).decode().lstrip("/")  # type: ignore[attr-defined]  # noqa: SLF001  # nowhere public
+
+
 async def call(
     method: grpc.aio.UnaryUnaryMultiCallable[Any, Response],
     request: Message,
@@ -256,7 +272,7 @@ async def call(
     timeout: float = DEFAULT_DEADLINE,
 ) -> Response:
     """Calls another service as `identity` within `timeout` seconds. Raises RemoteError with that service's reason."""
-    name = bytes(method._method).decode().lstrip("/")  # type: ignore[attr-defined]  # noqa: SLF001  # nowhere public
+    name = _name_of(method)
     with tracer().start_as_current_span(name, kind=SpanKind.CLIENT, record_exception=False) as span:
         metadata = [(IDENTITY, identity)]
         if traceparent := traceparent_of(span):

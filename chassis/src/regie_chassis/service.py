@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-
-from joserfc.jwk import OKPKey
 
 from regie_chassis.clock import Clock
 from regie_chassis.consumer import Consumer, Subscriptions
 from regie_chassis.database import Database
 from regie_chassis.identity import Verifier
 from regie_chassis.messaging import Broker
-from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.nats_broker import NatsBroker, open_nats
 from regie_chassis.rpc import RpcServer
 from regie_chassis.runtime import App
-from regie_chassis.settings import ServiceSettings
+from regie_chassis.settings import ServiceSettings, WrongSetting, read_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ def open_database(settings: ServiceSettings, name: str) -> Database:
 
 def open_broker(settings: ServiceSettings, name: str) -> NatsBroker:
     """Returns the service's broker; connects at the first use."""
-    return NatsBroker(settings.nats_url, name=name, credentials=settings.nats_credentials)
+    return open_nats(settings, name)
 
 
 def open_rpc(
@@ -63,12 +60,16 @@ def open_rpc(
     register: Callable[..., None],
     consumers: Sequence[Consumer],
 ) -> RpcServer:
-    """Returns the service's gRPC server; it reports NOT_SERVING once a consumer has stopped itself."""
-    key = OKPKey.import_key(json.loads(settings.identity_public_key.get_secret_value()))
+    """Returns the service's gRPC server; it reports NOT_SERVING once a consumer has stopped itself.
+
+    Raises WrongSetting.
+    """
+    if not settings.identity_public_key.get_secret_value():
+        raise WrongSetting("REGIE_IDENTITY_PUBLIC_KEY: give the gateway's public key as a JWK")
     return RpcServer(
         host=settings.rpc_host,
         port=settings.rpc_port,
-        verifier=Verifier(key),
+        verifier=Verifier(read_key(settings.identity_public_key)),
         clock=clock,
         register=[register],
         checks=[lambda: all(consumer.healthy for consumer in consumers)],

@@ -1,21 +1,68 @@
-"""Settings that every service has. Code receives values; nothing but this reads the environment."""
+"""Settings that every service has. Code receives values; nothing but this reads the environment.
+
+A validator's message says what to do and never repeats the value, which may be a secret.
+"""
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+KEY_CURVE = "Ed25519"
 
 
-class ServiceSettings(BaseSettings):
+class WrongSetting(Exception):
+    """A setting that nothing can be built from. The message names it and says what to do."""
+
+
+class NatsSettings(BaseSettings):
+    """How a process reaches NATS, and how it logs; the same for all of an installation, so without a prefix."""
+
+    model_config = SettingsConfigDict(populate_by_name=True, extra="ignore")
+
+    nats_url: str = Field(default="nats://127.0.0.1:4222", validation_alias="NATS_URL")
+    nats_password: SecretStr = Field(default=SecretStr(""), validation_alias="NATS_PASSWORD")
+    """The password of the NATS user who is named as the service; empty logs nobody in."""
+    nats_credentials: Path | None = Field(default=None, validation_alias="NATS_CREDENTIALS")
+    stream_replicas: int = Field(default=1, ge=1, le=5, validation_alias="REGIE_STREAM_REPLICAS")
+    log_level: str = Field(
+        default="INFO", validation_alias="REGIE_LOG_LEVEL", pattern="(?i)^(debug|info|warning|error|critical)$"
+    )
+
+    @field_validator("nats_url")
+    @classmethod
+    def _servers(cls, value: str) -> str:
+        for server in value.split(","):
+            parts = urlsplit(server.strip())
+            if parts.scheme not in {"nats", "tls", "ws", "wss"} or not parts.hostname or not _has_port(parts):
+                raise ValueError("give nats://host:port, several servers separated by commas")
+            if parts.username is not None or parts.password is not None:
+                raise ValueError("put the password into NATS_PASSWORD, where no log repeats it")
+        return value
+
+    @field_validator("nats_credentials")
+    @classmethod
+    def _credentials(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError("there is no such file")
+        return value
+
+
+class ServiceSettings(NatsSettings):
     """The base of each service's settings. A service adds its prefix, as in `SCHEDULER_DATABASE_URL`.
 
     What all services of one installation share has no prefix, as in `NATS_URL`.
     """
-
-    model_config = SettingsConfigDict(populate_by_name=True, extra="ignore")
 
     database_url: SecretStr
     database_pool_size: int = Field(default=10, ge=1, le=200)
@@ -24,22 +71,71 @@ class ServiceSettings(BaseSettings):
     rpc_host: str = "127.0.0.1"
     rpc_port: int = Field(default=0, ge=0, le=65535)
     """0 takes a free port."""
-    drain_seconds: float = Field(default=20.0, gt=0)
+    drain_seconds: float = Field(default=20.0, gt=0, le=3600)
     """How long a SIGTERM may take before what is left is aborted."""
 
-    nats_url: str = Field(default="nats://127.0.0.1:4222", validation_alias="NATS_URL")
-    nats_credentials: Path | None = Field(default=None, validation_alias="NATS_CREDENTIALS")
-    stream_replicas: int = Field(default=1, ge=1, le=5, validation_alias="REGIE_STREAM_REPLICAS")
     identity_public_key: SecretStr = Field(default=SecretStr(""), validation_alias="REGIE_IDENTITY_PUBLIC_KEY")
     """The gateway's Ed25519 public key as a JWK; verifies who calls."""
-    otlp_endpoint: str = Field(default="", validation_alias="REGIE_OTLP_ENDPOINT")
+    otlp_endpoint: str = Field(
+        default="",
+        validation_alias="REGIE_OTLP_ENDPOINT",
+        pattern=r"^(|[^\s/:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})$",
+    )
     """host:port of an OTLP/gRPC receiver; empty sends nothing."""
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1, validation_alias="REGIE_TRACE_SAMPLE_RATIO")
-    log_level: str = Field(
-        default="INFO", validation_alias="REGIE_LOG_LEVEL", pattern="(?i)^(debug|info|warning|error|critical)$"
-    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: SecretStr) -> SecretStr:
+        try:
+            url = make_url(value.get_secret_value())
+        except (ArgumentError, ValueError):
+            url = None
+        if url is None or url.drivername != "postgresql+asyncpg" or not url.host or not url.database:
+            raise ValueError("give postgresql+asyncpg://role:password@host:5432/database")
+        return value
+
+    @field_validator("identity_public_key")
+    @classmethod
+    def _public_key(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and read_key(value).is_private:
+            raise ValueError("give the public half only, the JWK without `d`; the private one is the gateway's alone")
+        return value
 
     @property
     def drain(self) -> timedelta:
         """The drain deadline as a span."""
         return timedelta(seconds=self.drain_seconds)
+
+
+def read_key(value: SecretStr) -> OKPKey:
+    """Returns an Ed25519 key from its JWK. Raises ValueError without its content."""
+    try:
+        parsed: Any = json.loads(value.get_secret_value())
+        key = OKPKey.import_key(parsed) if isinstance(parsed, dict) else None
+    except (ValueError, TypeError, KeyError, JoseError):
+        key = None
+    if key is None or key.curve_name != KEY_CURVE:
+        raise ValueError("give an Ed25519 key as a JWK; docs/operations.md has the command that makes one") from None
+    if key.is_private and len(set(key.raw_value.private_bytes_raw())) == 1:  # type: ignore[union-attr]
+        raise ValueError("this key is one byte repeated; make a random one")
+    return key
+
+
+def check_target(value: str) -> str:
+    """Returns a gRPC target. Raises ValueError for what is none."""
+    places = value.split(":", 1)[1].split(",") if value.startswith(("ipv4:", "ipv6:")) else [value]
+    if value.startswith("dns:"):
+        places = [value.rsplit("/", 1)[-1]]
+    for place in places:
+        host, _, port = place.rpartition(":")
+        if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError("give host:port")
+    return value
+
+
+def _has_port(parts: Any) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
 
 import structlog
 from opentelemetry import context as otel_context
@@ -59,22 +61,52 @@ class Telemetry:
 
 
 def configure_logs(service: str, level: str) -> None:
-    """Writes one JSON object a line to stderr, with the trace id of the moment where the record has none of its own."""
+    """Writes one JSON object a line to stderr, with the trace id of the moment where the record has none of its own.
+
+    So do the libraries: what they log from warnings on, Python's own warnings, and what nobody caught.
+    """
+    ours: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace_ids,
+    ]
+    rendered: list[structlog.types.Processor] = [
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _add_trace_ids,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*ours, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            # A library's threads do not have our context, so the service is named here once more.
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *ours, partial(_add_service, service)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace_back: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace_back)
+        return
+    structlog.get_logger().critical("process.failed", exc_info=(kind, error, trace_back))
+
+
+def _add_service(
+    service: str, _logger: object, _method: str, record: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    record.setdefault("service", service)
+    return record
 
 
 def _add_trace_ids(_logger: object, _method: str, record: structlog.types.EventDict) -> structlog.types.EventDict:

@@ -38,7 +38,8 @@ class Newsroom:
         self.ours, self.theirs = self._identity(new_id()), self._identity(new_id())
 
     def _identity(self, workspace_id: UUID) -> str:
-        return self._signer.sign(Caller(workspace_id, show_id(API_KEY, new_id())), now=self._clock.now())
+        caller = Caller(workspace_id, show_id(API_KEY, new_id()))
+        return self._signer.sign(caller, audience="scheduler", now=self._clock.now())
 
     async def post(self, identity: str) -> str:
         """Creates a post and returns its id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,8 +20,8 @@ from regie_chassis.ids import WORKSPACE, new_id, parse_id
 from regie_chassis.messaging import Envelope, Event, headers_of, stream_spec, subject_of
 from regie_gateway import event_json, outward
 from regie_gateway.events import EVENTS
-from regie_gateway.outward import record_events
-from regie_gateway.stream import HEARTBEAT
+from regie_gateway.outward import EventGone, record_events
+from regie_gateway.stream import HEARTBEAT, Reader, TooManyStreams
 from sqlalchemy.ext.asyncio import AsyncSession
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
@@ -224,6 +225,24 @@ async def test_a_key_holds_so_many_streams_and_no_more(make_world: Any) -> None:
         answer = await client.get("/v1/events")
         assert (answer.status_code, answer.json()["reason"]) == (429, "TOO_MANY_STREAMS")
         assert answer.headers["retry-after"] == "10"
+
+
+async def test_streams_that_are_opened_at_once_are_counted_before_anything_is_waited_for(make_world: Any) -> None:
+    world = await make_world(SystemClock(), streams_per_key=3, streams_per_workspace=5)
+    feed, authenticator = world.gateway.feed, world.gateway.authenticator
+    keys = [await authenticator.authenticate(f"Bearer {await world.key('events:read')}") for _ in range(3)]
+    asked = [feed.open_reader(key, types=(), last_event_id=None) for key in keys for _ in range(20)]
+    opened = await asyncio.gather(*asked, return_exceptions=True)
+    readers = [one for one in opened if isinstance(one, Reader)]
+    assert Counter(reader.key.id for reader in readers) == {keys[0].id: 3, keys[1].id: 2}
+    assert all(isinstance(one, TooManyStreams) for one in opened if one not in readers)
+    for reader in readers:
+        feed.release(reader)
+        feed.release(reader)
+    with pytest.raises(EventGone):
+        await feed.open_reader(keys[2], types=(), last_event_id=new_id())
+    again = [await feed.open_reader(keys[2], types=(), last_event_id=None) for _ in range(3)]
+    assert len(again) == 3
 
 
 async def test_a_quiet_stream_gives_a_sign_of_life(world: Any, clock: Any) -> None:

@@ -51,7 +51,7 @@ def key() -> OKPKey:
 def sign(key: OKPKey, clock: FakeClock) -> Callable[[UUID], str]:
     """Returns a token of a caller from a workspace."""
     signer = Signer(key)
-    return lambda workspace_id: signer.sign(Caller(workspace_id, "key_test"), now=clock.now())
+    return lambda workspace_id: signer.sign(Caller(workspace_id, "key_test"), audience="metrics", now=clock.now())
 
 
 @pytest.fixture

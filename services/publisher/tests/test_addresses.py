@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from regie_publisher.addresses import AddressRefused, check_server_url
 
-ALLOWED = ("127.0.0.1",)
+ALLOWED = ("127.0.0.1:8090", "private.invalid:443")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,11 @@ ALLOWED = ("127.0.0.1",)
         "mastodon.example",
         "https://" + "a" * 600,
         "http://127.0.0.2:8090",
+        "http://127.0.0.1:8091",  # another port of an allowed host
+        "http://127.0.0.1",
+        "https://127.0.0.1",
+        "https://127.0.0.1:8443",
+        "http://private.invalid",
     ],
 )
 async def test_an_address_that_is_not_plain_public_https_is_refused(url: str) -> None:
@@ -45,6 +50,8 @@ async def test_an_address_that_is_not_plain_public_https_is_refused(url: str) ->
         ("https://1.1.1.1/", "https://1.1.1.1"),
         ("https://1.1.1.1:8443", "https://1.1.1.1:8443"),
         ("http://127.0.0.1:8090/", "http://127.0.0.1:8090"),
+        ("https://127.0.0.1:8090/", "https://127.0.0.1:8090"),
+        ("https://private.invalid/", "https://private.invalid"),
         ("https://nowhere.invalid", "https://nowhere.invalid"),
     ],
 )

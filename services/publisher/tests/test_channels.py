@@ -38,7 +38,7 @@ async def connect(desk: Desk, network: str = "fake", token: str = "fake-ada") ->
         network=network,
         server_url="",
         credentials={"access_token": token},
-        allowed_hosts=("fake.example",),
+        allowed_hosts=("fake.example:443",),
         now=desk.clock.now(),
     )
 
@@ -87,7 +87,7 @@ async def test_a_network_that_never_answers_is_unreachable_before_the_caller_giv
             network="fake",
             server_url="",
             credentials={"access_token": "fake-ada"},
-            allowed_hosts=("fake.example",),
+            allowed_hosts=("fake.example:443",),
             now=desk.clock.now(),
             within=timedelta(milliseconds=20),
         )
@@ -119,7 +119,7 @@ async def test_credentials_of_other_names_are_refused_with_the_right_ones(
                 network=network,
                 server_url="https://127.0.0.1:1",
                 credentials={"identifier": "press.example.org", "password": "secret"},
-                allowed_hosts=("127.0.0.1",),
+                allowed_hosts=("127.0.0.1:1",),
                 now=desk.clock.now(),
             )
     assert (refused.value.field, refused.value.http_status) == ("credentials", 422)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -106,7 +107,7 @@ async def running_house(
         nats_url=nats_url,
         identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
         master_key=SecretStr(new_master_key()),
-        allowed_hosts=("127.0.0.1",),
+        allowed_hosts=(urlsplit(sandbox.url).netloc,),
         media_url=f"file://{media}",
         drain_seconds=10,
     )
@@ -118,7 +119,7 @@ async def running_house(
         async with open_channel(service.rpc.target) as channel:
             stub = PublisherServiceStub(channel)
             signer = Signer(key)
-            token = signer.sign(caller, now=datetime.now(UTC))
+            token = signer.sign(caller, audience="publisher", now=datetime.now(UTC))
             yield House(service, stub, token, signer, caller, sandbox, broker)
 
 
@@ -204,7 +205,7 @@ async def test_a_private_address_is_refused(house: House) -> None:
 
 async def test_another_workspace_sees_nothing(house: House) -> None:
     channel = await house.connect("ada")
-    stranger = house.signer.sign(Caller(new_id(), "stranger"), now=datetime.now(UTC))
+    stranger = house.signer.sign(Caller(new_id(), "stranger"), audience="publisher", now=datetime.now(UTC))
     with pytest.raises(RemoteError) as refused:
         await call(house.stub.GetChannel, pb.GetChannelRequest(channel_id=channel), identity=stranger)
     assert refused.value.reason == "CHANNEL_NOT_FOUND"

@@ -16,7 +16,7 @@ ADA = {"Authorization": "Bearer sandbox-ada"}
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
     """Calls a fresh sandbox in this process, as ada."""
     transport = httpx2.ASGITransport(build())
-    async with httpx2.AsyncClient(transport=transport, base_url="http://sandbox.test", headers=ADA) as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=ADA) as client:
         yield client
 
 

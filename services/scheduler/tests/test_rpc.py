@@ -58,7 +58,7 @@ async def ask(service: Service, workspace_id: UUID) -> AsyncIterator[Call]:
 
     async def run(method: str, request: Message, *, workspace: UUID | None = None, identity: str | None = None) -> Any:
         caller = Caller(workspace or workspace_id, show_id(API_KEY, new_id()))
-        token = signer.sign(caller, now=SystemClock().now()) if identity is None else identity
+        token = signer.sign(caller, audience="scheduler", now=SystemClock().now()) if identity is None else identity
         return await call(getattr(stub, method), request, identity=token)
 
     async with open_channel(service.rpc.target) as channel:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from regie_chassis.embedded.private_files import FOLDER_MODE, PRIVATE_UMASK, open_private
 from regie_chassis.embedded.watchdog import Watchdog, process_watchdog
 
 NOBODY = 65534
@@ -63,7 +64,8 @@ def without_root(command: Sequence[str]) -> list[str]:
 
 
 class Child:
-    """One child process with its log in a file. It ends with this process, even when that is killed.
+    """One child process with its log in a file. It ends with this process, even when that is killed, and what it
+    writes is its owner's alone.
 
     `stop_signal` is what asks the program to end in good order.
     """
@@ -98,8 +100,8 @@ class Child:
 
     def start(self) -> None:
         """Starts the process in a session of its own, so that a Ctrl-C in the terminal reaches only the parent."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as output:
+        self.log.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with os.fdopen(open_private(self.log), "ab") as output:
             self.process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -107,6 +109,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=self._env,
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
             )
         self._watchdog = self._watchdog or process_watchdog()
         self._watchdog.watch(self.process.pid, self._signal_name)

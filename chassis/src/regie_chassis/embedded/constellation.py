@@ -189,12 +189,13 @@ class Constellation:
 
     def _wire(self, ports: Ports) -> None:
         self.postgres = EmbeddedPostgres(self.folder.path / "postgres", fsync=self._fsync, watchdog=self._watchdog)
-        self.nats = EmbeddedNats(self.folder.path / "nats", watchdog=self._watchdog)
+        secrets = self.folder.secrets(self.services)
+        self.nats = EmbeddedNats(self.folder.path / "nats", passwords=secrets.nats_passwords, watchdog=self._watchdog)
         self._server_stops = [self.nats.stop, self.postgres.stop]
         self._otlp_port, self._traces_port = free_port(), free_port()
         self._wiring = Wiring(
             folder=self.folder,
-            secrets=self.folder.secrets(self.services),
+            secrets=secrets,
             ports=ports,
             rpc_ports={name: _free_ports(self._replicas[name]) for name in self.services if name != GATEWAY},
             database_urls={},

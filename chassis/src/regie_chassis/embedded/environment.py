@@ -9,6 +9,7 @@ from pathlib import Path
 
 from regie_chassis.embedded.children import answers, free_port
 from regie_chassis.embedded.folder import Folder, Secrets
+from regie_chassis.embedded.private_files import make_private_folder
 
 GATEWAY_PORT = 8000
 SANDBOX_PORT = 8090
@@ -60,8 +61,10 @@ class Wiring:
         told = {
             f"{prefix}_DATABASE_URL": self.database_urls[service],
             "NATS_URL": self.nats_url,
+            "NATS_PASSWORD": self.secrets.nats_passwords[service],
             "REGIE_IDENTITY_PUBLIC_KEY": json.dumps(self.secrets.identity_public_key),
             "REGIE_OTLP_ENDPOINT": self.otlp,
+            "GRPC_VERBOSITY": "NONE",  # its own lines are no JSON
         }
         if service == GATEWAY:
             told |= self._of_gateway()
@@ -79,10 +82,10 @@ class Wiring:
         }
 
     def _of_publisher(self, media: Path) -> dict[str, str]:
-        media.mkdir(parents=True, exist_ok=True)
+        make_private_folder(media)
         return {
             "PUBLISHER_MASTER_KEY": self.secrets.publisher_master_key,
-            "PUBLISHER_ALLOWED_HOSTS": "127.0.0.1",
+            "PUBLISHER_ALLOWED_HOSTS": f"127.0.0.1:{self.ports.sandbox}",
             "PUBLISHER_MEDIA_URL": media.as_uri(),
         }
 

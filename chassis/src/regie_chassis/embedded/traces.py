@@ -26,6 +26,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 CAPACITY = 50_000  # spans, about 500 bytes each
 STOP_GRACE = 1.0  # seconds
+READ_TIMEOUT = 10.0  # seconds for a request
+LOOPBACK = {"127.0.0.1", "localhost"}
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes
 
 
@@ -160,8 +162,12 @@ class TraceServer:
 
 def _pages(store: TraceStore) -> type[BaseHTTPRequestHandler]:
     class Pages(BaseHTTPRequestHandler):
+        timeout = READ_TIMEOUT
+
         def do_GET(self) -> None:  # the standard library's name
-            status, body = _answer(store, self.path)
+            # A page elsewhere may lead a browser here by a name of its own.
+            ours = urlsplit(f"//{self.headers.get('Host', '')}").hostname in LOOPBACK
+            status, body = _answer(store, self.path) if ours else (421, {"error": "call it by its own address"})
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
-from joserfc.jwk import OKPKey
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.consumer import consumers
 from regie_chassis.identity import Signer
@@ -13,6 +11,7 @@ from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.relay import Relay
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Service, open_broker, open_database
+from regie_chassis.settings import read_key
 
 from regie_gateway.authentication import Authenticator
 from regie_gateway.backends import open_backends
@@ -21,6 +20,7 @@ from regie_gateway.housekeeping import Housekeeping
 from regie_gateway.rate_limit import RateLimit
 from regie_gateway.reads import PostReads
 from regie_gateway.rest.application import Application, build_application
+from regie_gateway.rest.connections import ConnectionLimits, TrustedProxies
 from regie_gateway.rest.edge import Edge, secret_of
 from regie_gateway.rest.server import HttpServer
 from regie_gateway.settings import GatewaySettings
@@ -46,8 +46,14 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
     clock = clock or SystemClock()
     database = open_database(settings, NAME)
     broker = broker or open_broker(settings, NAME)
-    authenticator = Authenticator(database, clock)
-    feed = Feed(database, authenticator, clock, streams_per_key=settings.streams_per_key)
+    authenticator = Authenticator(database, clock, wrong_keys_per_minute=settings.wrong_keys_per_minute)
+    feed = Feed(
+        database,
+        authenticator,
+        clock,
+        streams_per_key=settings.streams_per_key,
+        streams_per_workspace=settings.streams_per_workspace,
+    )
     subscribed = subscriptions(feed.wake)
     readers = consumers(NAME, subscribed, database=database, broker=broker, clock=clock)
     backends = open_backends(
@@ -56,7 +62,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         audience=settings.audience_target,
         metrics=settings.metrics_target,
     )
-    key = OKPKey.import_key(json.loads(settings.identity_private_key.get_secret_value()))
+    key = read_key(settings.identity_private_key)
     edge = Edge(
         database=database,
         clock=clock,
@@ -70,7 +76,14 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         ready=lambda: all(reader.healthy for reader in readers),
     )
     application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
-    http = HttpServer(application, host=settings.http_host, port=settings.http_port, drain=settings.drain)
+    limits = ConnectionLimits(
+        total=settings.connections,
+        per_address=settings.connections_per_address,
+        proxies=TrustedProxies(settings.trusted_proxies),
+    )
+    http = HttpServer(
+        application, host=settings.http_host, port=settings.http_port, drain=settings.drain, limits=limits
+    )
     relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
     closings = (Closing("database", database.close), Closing("backends", backends.close))
     app = App(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
-from regie_chassis.settings import ServiceSettings
+from ipaddress import ip_network
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+from regie_chassis.settings import ServiceSettings, check_target, read_key
 
 
 class GatewaySettings(ServiceSettings):
@@ -30,5 +33,42 @@ class GatewaySettings(ServiceSettings):
     rate_per_second: float = Field(default=100.0, ge=0)
     """Requests that one key may make in the long run; 0 sets no limit."""
     rate_burst: int = Field(default=200, ge=1)
+    wrong_keys_per_minute: int = Field(default=60, ge=0)
+    """Wrong API keys that one address may try in the long run; 0 sets no limit."""
     streams_per_key: int = Field(default=20, ge=1)
     """Event streams that one key may hold open on one replica."""
+    streams_per_workspace: int = Field(default=100, ge=1)
+    """Event streams that all keys of a workspace may hold open on one replica."""
+    connections: int = Field(default=2000, ge=1)
+    """Connections that are open at once; more are answered 503."""
+    connections_per_address: int = Field(default=500, ge=1)
+    """Of these, from one address; a trusted proxy's are not counted."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma separated networks whose X-Forwarded-For tells a client's address."""
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(ip_network(one)) for one in value)
+        except ValueError:
+            raise ValueError("give networks, as in 10.0.0.0/8,fd00::/8") from None
+
+    @field_validator("identity_private_key")
+    @classmethod
+    def _private_key(cls, value: SecretStr) -> SecretStr:
+        if not read_key(value).is_private:
+            raise ValueError("give the private half, the JWK with `d`")
+        return value
+
+    @field_validator("scheduler_target", "publisher_target", "audience_target", "metrics_target")
+    @classmethod
+    def _target(cls, value: str) -> str:
+        return check_target(value)

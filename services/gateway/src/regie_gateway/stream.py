@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class TooManyStreams(TooManyRequests):
-    """The key holds as many streams as it may."""
+    """The key, or its workspace, holds as many streams as it may."""
 
     retry_after = 10  # seconds
 
@@ -51,6 +51,7 @@ class Reader:
     position: Position
     news: asyncio.Event = field(default_factory=asyncio.Event)
     gone: bool = False
+    counted: bool = True
 
     def leave(self) -> None:
         """Ends the stream: the other side has hung up."""
@@ -63,11 +64,20 @@ class Feed:
 
     name = "outward feed"
 
-    def __init__(self, database: Database, authenticator: Authenticator, clock: Clock, *, streams_per_key: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        authenticator: Authenticator,
+        clock: Clock,
+        *,
+        streams_per_key: int,
+        streams_per_workspace: int,
+    ) -> None:
         self._database = database
         self._authenticator = authenticator
         self._clock = clock
-        self._limit = streams_per_key
+        self._per_key = streams_per_key
+        self._per_workspace = streams_per_workspace
         self._readers: set[Reader] = set()
         self._counts: Counter[UUID] = Counter()
         self._grown = asyncio.Event()
@@ -78,27 +88,48 @@ class Feed:
         self._grown.set()
 
     async def open_reader(self, key: ApiKey, *, types: Collection[str], last_event_id: UUID | None) -> Reader:
-        """Returns a reader from after an event, or from now on. Raises EventGone or TooManyStreams."""
-        if self._counts[key.id] >= self._limit:
-            raise TooManyStreams(f"this key holds {self._limit} open streams already; close one")
-        async with self._database.reading() as session:
-            if last_event_id is None:
-                position = await outward.position_now(session)
-            else:
-                position = await outward.position_of(session, workspace_id=key.workspace_id, event_id=last_event_id)
+        """Returns a reader from after an event, or from now on. Raises EventGone or TooManyStreams.
+
+        It counts from the first moment; whoever does not `read` it to the end has to `release` it.
+        """
+        if self._counts[key.id] >= self._per_key:
+            raise TooManyStreams(f"this key holds {self._per_key} open streams already; close one")
+        if self._counts[key.workspace_id] >= self._per_workspace:
+            raise TooManyStreams(f"this workspace holds {self._per_workspace} open streams already; close one")
+        self._counts.update((key.id, key.workspace_id))
+        try:
+            async with self._database.reading() as session:
+                if last_event_id is None:
+                    position = await outward.position_now(session)
+                else:
+                    position = await outward.position_of(session, workspace_id=key.workspace_id, event_id=last_event_id)
+        except BaseException:
+            self._uncount(key)
+            raise
         return Reader(key, frozenset(types), position)
+
+    def release(self, reader: Reader) -> None:
+        """Gives a reader's place to another; repeatable."""
+        self._readers.discard(reader)
+        if reader.counted:
+            reader.counted = False
+            self._uncount(reader.key)
+
+    def _uncount(self, key: ApiKey) -> None:
+        self._counts.subtract((key.id, key.workspace_id))
+        for one in (key.id, key.workspace_id):
+            if not self._counts[one]:
+                del self._counts[one]
 
     async def read(self, reader: Reader) -> AsyncGenerator[bytes, None]:
         """Yields the stream's chunks until the reader leaves, its key is revoked or the service drains."""
         self._readers.add(reader)
-        self._counts[reader.key.id] += 1
         try:
             yield b"retry: 1000\n\n"
             async for chunk in self._chunks(reader):
                 yield chunk
         finally:
-            self._readers.discard(reader)
-            self._counts[reader.key.id] -= 1
+            self.release(reader)
 
     async def _chunks(self, reader: Reader) -> AsyncGenerator[bytes, None]:
         said_time = self._clock.now()

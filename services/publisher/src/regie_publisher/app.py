@@ -23,6 +23,7 @@ from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.relay import Relay
 from regie_chassis.runtime import App, Loop, Part
 from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
+from regie_chassis.settings import WrongSetting
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.channels import Rotation
@@ -159,5 +160,8 @@ def _store(url: str) -> ObjectStore:
     if parts.scheme != "file":
         return from_url(url)
     folder = Path(unquote(parts.path))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the pictures of all workspaces
+    except OSError as error:
+        raise WrongSetting(f"PUBLISHER_MEDIA_URL: the folder cannot be made: {error.strerror}") from error
     return LocalStore(folder)

@@ -99,6 +99,12 @@ def new_master_key() -> str:
     return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
 
 
+def check_master_key(text: str) -> None:
+    """Raises BadMasterKey for what is no key, or one that nobody made at random."""
+    if len(set(_read_key(text))) == 1:
+        raise BadMasterKey("this master key is one byte repeated; make a random one (docs/operations.md)")
+
+
 def _read_key(text: str) -> bytes:
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
+from regie_chassis.egress import read_place
 from regie_chassis.settings import ServiceSettings
+
+from regie_publisher.sealing import check_master_key
+
+MEDIA_SCHEMES = {"file", "s3", "gs", "az"}
 
 
 class PublisherSettings(ServiceSettings):
@@ -19,7 +25,7 @@ class PublisherSettings(ServiceSettings):
     old_master_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Comma separated; they still open what they sealed, until it is wrapped anew."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma separated hosts that may be private and plain http, as a laptop's sandbox; turns the sandbox on."""
+    """Comma separated `host:port` that may be private and plain http, as a laptop's sandbox; turns the sandbox on."""
     media_url: str = "file:///var/lib/regie/media"
     """Where pictures are kept: file://, s3://, gs:// or az://."""
     in_flight: int = Field(default=200, ge=1, le=2000)
@@ -32,6 +38,32 @@ class PublisherSettings(ServiceSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _places(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(read_place(one) for one in value)
+
+    @field_validator("master_key")
+    @classmethod
+    def _master_key(cls, value: SecretStr) -> SecretStr:
+        check_master_key(value.get_secret_value())
+        return value
+
+    @field_validator("old_master_keys")
+    @classmethod
+    def _old_master_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for one in value:
+            check_master_key(one.get_secret_value())
+        return value
+
+    @field_validator("media_url")
+    @classmethod
+    def _media_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in MEDIA_SCHEMES or not (parts.path.strip("/") if parts.scheme == "file" else parts.netloc):
+            raise ValueError("give file:///folder, s3://bucket, gs://bucket or az://container")
         return value
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typer
+from pydantic import ValidationError
 
 from regie_sandbox.server import run
 from regie_sandbox.settings import Settings
@@ -18,7 +19,13 @@ def sandbox() -> None:
 @cli.command()
 def serve() -> None:
     """Answers on SANDBOX_HOST:SANDBOX_PORT until it is stopped."""
-    run(Settings())
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            typer.echo(f"setting SANDBOX_{str(problem['loc'][0]).upper()}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None
+    run(settings)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
 from regie_sandbox import admin, feed, operations
 from regie_sandbox.calls import Act, Operation, World
 from regie_sandbox.journal import Journal
 from regie_sandbox.network import Network
+from regie_sandbox.origins import OwnOrigins
 
 
-def build(data: Path | None = None) -> Starlette:
-    """Returns the application, with what the folder `data` remembers; None starts empty and remembers nothing."""
+def build(data: Path | None = None, *, allowed_hosts: Iterable[str] = ()) -> Starlette:
+    """Returns the application, with what the folder `data` remembers; None starts empty and remembers nothing.
+
+    It answers to names of the loopback, and to `allowed_hosts` in the form of the Host field.
+    """
     world = World(Network(data), Journal(data))
 
     def route(method: str, path: str, name: str, act: Act, *, needs_token: bool = True) -> Route:
@@ -33,4 +39,4 @@ def build(data: Path | None = None) -> Starlette:
         *admin.routes(world),
         *feed.routes(world),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, middleware=[Middleware(OwnOrigins, allowed_hosts=allowed_hosts)])

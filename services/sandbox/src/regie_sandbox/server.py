@@ -23,7 +23,7 @@ class DroppingProtocol(HttpToolsProtocol):
 def run(settings: Settings) -> None:
     """Answers until SIGTERM or SIGINT. Calls that hang on purpose get a second to end."""
     uvicorn.run(
-        build(settings.data),
+        build(settings.data, allowed_hosts=settings.allowed_hosts),
         host=settings.host,
         port=settings.port,
         http=DroppingProtocol,

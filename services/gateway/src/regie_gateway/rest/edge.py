@@ -66,13 +66,17 @@ class Call:
 
     edge: Edge
     key: ApiKey
-    identity: str
+    caller: Caller
     request_id: str
 
     @property
     def workspace_id(self) -> UUID:
         """The caller's workspace; it never comes from anywhere else."""
         return self.key.workspace_id
+
+    def identity(self, service: str) -> str:
+        """Returns the token that shows this service who calls, and no other."""
+        return self.edge.signer.sign(self.caller, audience=service, now=self.edge.clock.now())
 
     async def ask(
         self,
@@ -82,7 +86,7 @@ class Call:
         timeout: float = rpc.DEFAULT_DEADLINE,
     ) -> Reply:
         """Calls a service behind in the caller's name, within `timeout` seconds."""
-        return await rpc.call(method, request, identity=self.identity, timeout=timeout)
+        return await rpc.call(method, request, identity=self.identity(rpc.audience_of(method)), timeout=timeout)
 
 
 class LoadedRequest(Request):
@@ -132,14 +136,15 @@ async def answer(edge: Edge, operation: Operation, handle: Handle, request: Requ
 
 
 async def _admit(edge: Edge, operation: Operation, request: Request) -> Call:
-    key = await edge.authenticator.authenticate(request.headers.get("authorization", ""))
+    address = request.client.host if request.client else ""
+    key = await edge.authenticator.authenticate(request.headers.get("authorization", ""), address=address)
     now = edge.clock.now()
     edge.rate_limit.take(key.id, now)
     if operation.scope is not None and operation.scope not in key.scopes:
         raise MissingScope(f"this API key lacks the scope {operation.scope}; use or make one that has it")
-    identity = edge.signer.sign(Caller(key.workspace_id, show_id(API_KEY, key.id)), now=now)
+    caller = Caller(key.workspace_id, show_id(API_KEY, key.id))
     request_id = "" if operation.method == "GET" else str(new_id())
-    return Call(edge, key, identity, request_id)
+    return Call(edge, key, caller, request_id)
 
 
 async def _load(operation: Operation, request: Request) -> Request:

@@ -66,6 +66,12 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Sends chunks as they come, at the reader's own pace."""
+        try:
+            await self._stream(receive, send)
+        finally:
+            self._feed.release(self._reader)
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         hang_up = asyncio.create_task(_hang_up(receive))
         hang_up.add_done_callback(lambda _: self._reader.leave())

@@ -7,12 +7,19 @@ import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from regie_gateway.rest.connections import ConnectionLimits
+from regie_gateway.rest.protocol import GuardedProtocol
 
 BACKLOG = 2048
-LOOK_EVERY = 0.01  # seconds
+START_POLL = 0.01  # seconds
+LOOK_EVERY = 1.0  # seconds between two looks at the connections
+NO_STORE = (b"cache-control", b"no-store")
+NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 class _Server(uvicorn.Server):
@@ -22,17 +29,34 @@ class _Server(uvicorn.Server):
         yield
 
 
+class Unkept:
+    """ASGI middleware: what an answer holds is the caller's alone, and is what its content type says."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                cached = any(name == b"cache-control" for name, _ in headers)
+                message["headers"] = [*headers, NOSNIFF] if cached else [*headers, NO_STORE, NOSNIFF]
+            await send(message)
+
+        await self._app(scope, receive, marked)
+
+
 class HttpServer:
     """Serves the application; the port is known once started."""
 
     name = "http server"
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, drain: timedelta) -> None:
+    def __init__(self, app: ASGIApp, *, host: str, port: int, drain: timedelta, limits: ConnectionLimits) -> None:
         self.host = host
         self.port = port
         self._config = uvicorn.Config(
-            app,
-            http="httptools",
+            Unkept(app),
+            http=partial(GuardedProtocol, limits=limits),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",
             log_config=None,
@@ -44,6 +68,7 @@ class HttpServer:
         )
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -67,10 +92,24 @@ class HttpServer:
             if self._serving.done():
                 listener.close()
                 self._serving.result()
+            await asyncio.sleep(START_POLL)
+        self._looking = asyncio.create_task(self._look_again_and_again(), name="http connections")
+
+    def look(self, now: float) -> None:
+        """Ends the connections on which something has lasted too long, by the event loop's time."""
+        for connection in list(self._server.server_state.connections) if self._server else ():
+            if isinstance(connection, GuardedProtocol):
+                connection.look(now)
+
+    async def _look_again_and_again(self) -> None:
+        while True:
             await asyncio.sleep(LOOK_EVERY)
+            self.look(asyncio.get_running_loop().time())
 
     async def stop(self) -> None:
         """Stops accepting and waits for what is under way."""
         if self._server and self._serving:
             self._server.should_exit = True
             await self._serving
+        if self._looking:
+            self._looking.cancel()

@@ -77,7 +77,7 @@ class Desk:
             network="fake",
             server_url="",
             credentials={"access_token": f"fake-{handle}"},
-            allowed_hosts=("fake.example",),
+            allowed_hosts=("fake.example:443",),
             now=self.clock.now(),
         )
         return channel.id

@@ -1,0 +1,69 @@
+"""Makes the services' event streams, and makes those anew that are lost.
+
+The one process whose user may shape a stream (ADR 0020): `python -m regie_chassis.streams gateway scheduler …`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.command_line import load_settings
+from regie_chassis.messaging import Broker, BrokerUnavailable, stream_spec
+from regie_chassis.nats_access import STREAMS_USER
+from regie_chassis.nats_broker import open_nats
+from regie_chassis.settings import NatsSettings
+from regie_chassis.telemetry import configure_logs
+
+LOOK_EVERY = timedelta(seconds=5)
+
+log = structlog.get_logger()
+
+
+async def ensure_streams(broker: Broker, services: Sequence[str], *, replicas: int = 1) -> None:
+    """Makes what is missing and brings the rest into form. Raises BrokerUnavailable."""
+    for service in services:
+        await broker.ensure_stream(stream_spec(service, replicas=replicas))
+
+
+async def keep_streams(
+    broker: Broker, services: Sequence[str], stopping: asyncio.Event, *, clock: Clock, replicas: int = 1
+) -> None:
+    """Looks after the streams until told to stop, whatever becomes of the server meanwhile."""
+    while not stopping.is_set():
+        try:
+            await ensure_streams(broker, services, replicas=replicas)
+        except BrokerUnavailable as error:
+            log.warning("streams.wait_for_broker", error=str(error))
+        await clock.wait(stopping, LOOK_EVERY)
+
+
+async def _run(settings: NatsSettings, services: Sequence[str]) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    broker = open_nats(settings, STREAMS_USER)
+    try:
+        await keep_streams(broker, services, stopping, clock=SystemClock(), replicas=settings.stream_replicas)
+    finally:
+        await broker.close()
+
+
+def main() -> None:
+    """Works until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("services", nargs="+", help="whose streams")
+    services = parser.parse_args().services
+    settings = load_settings(NatsSettings)
+    configure_logs(STREAMS_USER, settings.log_level)
+    asyncio.run(_run(settings, services))
+
+
+if __name__ == "__main__":
+    main()
