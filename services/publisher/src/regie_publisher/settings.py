@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 from regie_chassis.settings import ServiceSettings
 
+from regie_publisher.connectors.connector import QUIET
+
 
 class PublisherSettings(ServiceSettings):
     """What the publisher is told from outside, prefixed `PUBLISHER_`."""
@@ -26,6 +28,9 @@ class PublisherSettings(ServiceSettings):
     """Deliveries at work at once in this process."""
     channel_in_flight: int = Field(default=50, ge=1, le=1000)
     """Of these, at most so many for one channel, so that none starves the others."""
+
+    quiet_seconds: float = Field(default=QUIET.total_seconds(), gt=0, le=3600)
+    """So long after a call that ended without an answer it may still land: no post is called absent before."""
 
     @field_validator("allowed_hosts", "old_master_keys", mode="before")
     @classmethod
