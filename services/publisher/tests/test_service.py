@@ -107,6 +107,7 @@ async def running_house(
         master_key=SecretStr(new_master_key()),
         allowed_hosts=("127.0.0.1",),
         media_url=f"file://{media}",
+        quiet_seconds=2,
         drain_seconds=10,
     )
     caller = Caller(new_id(), "test")

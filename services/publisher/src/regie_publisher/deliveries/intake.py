@@ -81,7 +81,7 @@ async def on_post_due(
 
 
 async def on_post_cancelled(session: AsyncSession, events: Sequence[Event[PostCancelled]], *, clock: Clock) -> None:
-    """Stops every delivery of which no call has begun.
+    """Stops every delivery of which no call has begun, or none that may still land.
 
     The cancellation is remembered: for a `PostDue` that comes after it, and for a delivery whose call is on its way
     now and turns out to have had no effect.
@@ -285,7 +285,7 @@ _CANCEL = text(
     ), locked AS (
         SELECT d.id, w.traceparent, w.trace_id FROM delivery AS d
         JOIN wanted AS w ON d.post_id = w.post_id AND d.workspace_id = w.workspace_id AND d.revision <= w.revision
-        WHERE d.state IN ('pending', 'claimed') AND d.remote_ids = '{}'
+        WHERE d.state IN ('pending', 'claimed') AND d.remote_ids = '{}' AND d.call_end_time IS NULL
         ORDER BY d.id FOR UPDATE OF d
     ), stopped AS (
         UPDATE delivery AS d SET state = 'cancelled', act_time = NULL, fence = d.fence + 1

@@ -70,6 +70,10 @@ class FakeConnector:
     """Every call as (verb, key of the segment)."""
     finds: deque[Exception] = field(default_factory=deque)
     """Raised by the next finds, one each; then `find` tells the truth."""
+    looks: list[Look] = field(default_factory=list)
+    """The look of each find."""
+    answer: Remote | None = None
+    """What every publish answers, whatever it did."""
     checks: int = 1
     """So many checks still say that it is processing."""
     retry_after: timedelta = timedelta(seconds=30)
@@ -137,7 +141,7 @@ class FakeConnector:
             raise OutcomeUnknown("the connection was dropped")
         if play is Play.CRASH_AFTER:
             raise RuntimeError("our own error")
-        return remote
+        return self.answer or remote
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         self.calls.append(("check", handle))
@@ -153,8 +157,9 @@ class FakeConnector:
     async def absence(self, account: Account) -> Absence:  # noqa: ARG002
         return Absence(self.repeat, quiet=self.quiet, settle=self.quiet / 4, key_life=timedelta(hours=1))
 
-    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:  # noqa: ARG002
+    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
         key = draft.segments[index].key
+        self.looks.append(look)
         self.land()
         self.calls.append(("find", key))
         if self.finds:
@@ -178,6 +183,7 @@ class FakeConnector:
             self.posts,
             self.calls,
             self.finds,
+            self.looks,
             self.lateness,
             self._on_the_way,
             self._processing,
