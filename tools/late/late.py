@@ -35,6 +35,7 @@ SPREAD = 15.0  # seconds over which the posts are due
 MARGIN = 1 / 12
 """Late calls land up to this share of the quiet time before its end: ten seconds of two minutes."""
 CALL_TIMEOUT = 20.0  # seconds after which the publisher gives a call up
+PATIENCE = 10  # looks without an open delivery, until no more are expected
 LEASE = 30.0  # seconds, of a publisher that was killed
 CLASSES = {
     "a key of our own (Bluesky)": "bluesky",
@@ -108,19 +109,23 @@ async def play(installation: Constellation, options: argparse.Namespace, *, beyo
         client = Client(http)
         for one in classes:
             one.channels = [await client.connect(one.network, await proxy.start()) for proxy in one.proxies]
-        posts = await _plan(client, classes, options)
-        await _wait(min(time.time() + SPREAD, posts["end"]))
+        ids, end = await _plan(client, classes, options)
+        await _wait(end - SPREAD / 2)
         await asyncio.to_thread(installation.kill, "publisher")
         await asyncio.to_thread(installation.restart, "publisher")
-        await _cancel_some(client, posts["ids"])
+        await _wait(end + 2)
+        await _cancel_some(http, random.Random(options.seed).sample(ids, len(ids) // 10))
         return await _until_ended(installation, classes, options)
 
 
-async def _plan(client: Client, classes: list[Class], options: argparse.Namespace) -> dict[str, Any]:
-    """Schedules the posts of all classes in turn: plain ones, identical pairs, and pictures without words."""
+async def _plan(client: Client, classes: list[Class], options: argparse.Namespace) -> tuple[list[str], float]:
+    """Schedules the posts of all classes in turn: plain ones, identical pairs, and pictures without words.
+
+    Returns their ids and when the last is due.
+    """
     count = options.posts * len(classes)
     begin = time.time() + 3 + count / 15
-    ids = []
+    ids: list[str] = []
     for number in range(options.posts):
         for one in classes:
             at = begin + SPREAD * number / options.posts
@@ -132,13 +137,13 @@ async def _plan(client: Client, classes: list[Class], options: argparse.Namespac
                 attached = {"media_id": await client.upload(len(ids)), "alt_text": "a square"}
                 segment = {"text": "", "attachments": [attached]}
             ids.append(await client.schedule(channel, segment, at))
-    return {"ids": ids, "end": begin + SPREAD}
+    return ids, begin + SPREAD
 
 
-async def _cancel_some(client: Client, ids: list[str]) -> None:
-    """Stops a tenth of the posts, whatever has become of them."""
-    for post_id in ids[::10]:
-        answer = await client._http.post(f"/v1/posts/{post_id}/cancel")  # noqa: SLF001 - a refusal is an answer here
+async def _cancel_some(http: httpx2.AsyncClient, ids: list[str]) -> None:
+    """Stops posts whose calls may be on their way; one that has ended refuses."""
+    for post_id in ids:
+        answer = await http.post(f"/v1/posts/{post_id}/cancel")
         if answer.status_code not in (httpx2.codes.OK, httpx2.codes.CONFLICT):
             raise SystemExit(f"cancel: {answer.status_code} {answer.text}")
 
@@ -149,12 +154,14 @@ async def _until_ended(
     """Waits for the end of every delivery, at most for as long as two calls and their quiet times take."""
     of_class = {parse_id(CHANNEL, channel): one for one in classes for channel in one.channels}
     deadline = time.time() + LEASE + 2 * (CALL_TIMEOUT + options.quiet) + options.posts / 4 + SPREAD
+    idle = 0
     while True:
         found = await oracle.read_deliveries(installation.database_url("publisher"))
         deliveries = [one for one in found if one["channel_id"] in of_class]
         still_open = sum(map(oracle.is_open, deliveries))
         print(f"\r  {len(deliveries)} deliveries, {still_open} open   ", end="", flush=True)
-        if time.time() > deadline or (len(deliveries) == options.posts * len(classes) and not still_open):
+        idle = 0 if still_open else idle + 1
+        if time.time() > deadline or idle > PATIENCE:
             break
         for proxy in (proxy for one in classes for proxy in one.proxies):
             if isinstance(proxy.server, BusyMastodon):
