@@ -8,8 +8,6 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 from regie_chassis.settings import ServiceSettings
 
-from regie_publisher.connectors.connector import QUIET
-
 
 class PublisherSettings(ServiceSettings):
     """What the publisher is told from outside, prefixed `PUBLISHER_`."""
@@ -29,7 +27,7 @@ class PublisherSettings(ServiceSettings):
     channel_in_flight: int = Field(default=50, ge=1, le=1000)
     """Of these, at most so many for one channel, so that none starves the others."""
 
-    quiet_seconds: float = Field(default=QUIET.total_seconds(), gt=0, le=3600)
+    quiet_seconds: float = Field(default=120.0, gt=0, le=3600)
     """So long after a call that ended without an answer it may still land: no post is called absent before."""
 
     @field_validator("allowed_hosts", "old_master_keys", mode="before")
