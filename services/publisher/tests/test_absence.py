@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.testing.clock import START
-from regie_publisher.connectors.connector import Absence, Repeat
+from regie_publisher.connectors.connector import QUIET, Absence, Repeat
 from regie_publisher.deliveries.absence import Doubt, Verdict, may_repeat, rule
+from regie_publisher.settings import PublisherSettings
 
 SECOND = timedelta(seconds=1)
 QUIETS = st.integers(1, 600).map(lambda seconds: seconds * SECOND)
@@ -83,6 +84,10 @@ def test_a_key_is_trusted_within_its_life_only(absence: Absence, wait: int, look
 def test_looks_come_to_an_end_soon_after_the_quiet_time(absence: Absence) -> None:
     end = look_until_the_end(absence, [])
     assert end.time <= START + 2 * absence.quiet + 5 * SECOND
+
+
+def test_the_setting_of_the_quiet_time_has_the_contracts_default() -> None:
+    assert PublisherSettings.model_fields["quiet_seconds"].default == QUIET.total_seconds()
 
 
 def test_a_network_that_cannot_be_read_is_for_a_person_however_late() -> None:
