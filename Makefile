@@ -20,7 +20,7 @@ export UV_COMPILE_BYTECODE := 1
 # The project's own interpreter, whatever environment the caller is in.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup run demo hostile test test-networks check lint format protos lock bench clean proto-check deploy-check
+.PHONY: help setup run demo hostile late test test-networks check lint format protos lock bench clean proto-check deploy-check
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ demo: $(STAMP) ## Take one post from the REST call to its numbers, and show its 
 	@exec $(BIN)/python tools/demo.py
 
 hostile: $(STAMP) ## Attack an installation of its own, and print what its neighbour felt; ARGS="H4 M2" for some
-	@exec $(BIN)/python tools/hostile/run.py $(ARGS)
+	@exec $(BIN)/python tools/hostile/hostile.py $(ARGS)
 
 test: $(STAMP) ## Run the tests
 	@$(BIN)/python -m pytest -m "not networks" $(ARGS)
@@ -43,6 +43,9 @@ test: $(STAMP) ## Run the tests
 test-networks: $(STAMP) ## Install real servers of networks and run the tests against them
 	@$(BIN)/python tests/networks/install.py
 	@$(BIN)/python -m pytest tests/networks -m networks $(ARGS)
+
+late: $(STAMP) ## Lose answers and hand calls on late, on stand-ins of networks; ARGS="--posts 200 --quiet 120"
+	@$(BIN)/python tools/late/late.py $(ARGS)
 
 check: lint proto-check deploy-check ## Check everything that needs no running service
 	@$(BIN)/python tools/locks.py check

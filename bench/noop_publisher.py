@@ -14,6 +14,8 @@ from regie_chassis.runtime import run
 from regie_chassis.telemetry import Telemetry
 from regie_publisher.app import build
 from regie_publisher.connectors.connector import (
+    QUIET,
+    Absence,
     Account,
     Connection,
     Draft,
@@ -22,6 +24,7 @@ from regie_publisher.connectors.connector import (
     Remote,
     SaveHandle,
 )
+from regie_publisher.connectors.look import Look
 from regie_publisher.settings import PublisherSettings
 
 
@@ -29,6 +32,7 @@ class NoopConnector:
     """Takes everything at once and keeps the times of the calls."""
 
     network = "sandbox"
+    quiet = QUIET
 
     def __init__(self) -> None:
         self.call_times: list[float] = []
@@ -54,7 +58,10 @@ class NoopConnector:
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         raise NotImplementedError
 
-    async def find(self, draft: Draft, index: int) -> Remote | None:
+    async def absence(self, account: Account) -> Absence:
+        raise NotImplementedError
+
+    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
         raise NotImplementedError
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002

@@ -75,7 +75,7 @@ class Inside:
 @pytest.fixture
 async def inside(new_database: NewDatabase, nats_server: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Inside]:
     key = new_key()
-    network = FakeConnector(network="fake")
+    network = FakeConnector(quiet=timedelta(seconds=2))
     databases = {name: await new_database(SERVICES / name / "migrations") for name in (*STUBS, "audience")}
 
     def shared(name: str) -> dict[str, Any]:

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from regie_chassis.embedded.constellation import Constellation
 
+QUIET = {"publisher": {"PUBLISHER_QUIET_SECONDS": "5"}}
+"""Nothing stands between a publisher and its sandbox on one machine that could carry a call for longer."""
+
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Constellation]:
     """One of everything, for tests that break nothing."""
-    with Constellation(tmp_path_factory.mktemp("installation"), fsync=False) as running:
+    with Constellation(tmp_path_factory.mktemp("installation"), fsync=False, env=QUIET) as running:
         yield running
 
 
@@ -32,7 +35,7 @@ def breakable(tmp_path: Path, user_of: Any) -> Callable[..., AbstractAsyncContex
 
     @asynccontextmanager
     async def started(**options: Any) -> AsyncIterator[tuple[Constellation, Any]]:
-        constellation = Constellation(tmp_path, fsync=False, **options)
+        constellation = Constellation(tmp_path, **{"fsync": False, "env": QUIET, **options})
         await asyncio.to_thread(constellation.start)
         try:
             async with user_of(constellation) as someone:

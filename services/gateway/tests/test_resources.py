@@ -180,6 +180,19 @@ def _put_timeline(world: Any, post_id: str) -> None:
     world.behind.publisher.deliveries[post_id] = [delivery]
 
 
+async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: Any) -> None:
+    async with world.client() as client:
+        path = (await client.post("/v1/posts", json=POST)).headers["location"]
+        post_id = path.rsplit("/", 1)[1]
+        _put_timeline(world, post_id)
+        [delivery] = world.behind.publisher.deliveries[post_id]
+        delivery.changes[-1].state = delivery.state = "unknown"
+        delivery.quiet_end_time.seconds, delivery.next_look_time.seconds = 1_770_000_120, 1_770_000_014
+        entries = (await client.get(f"{path}/timeline")).json()["entries"]
+    told = [(entry["quiet_end_time"], entry["next_look_time"]) for entry in entries if entry["subject"] == "delivery"]
+    assert told == [(None, None), ("2026-02-02T02:42:00Z", "2026-02-02T02:40:14Z")]
+
+
 async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_moment(world: Any) -> None:
     def at(second: int) -> Timestamp:
         return Timestamp(seconds=1_770_000_000 + second)

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from regie_publisher.connectors.bluesky.connector import BlueskyConnector
 from regie_publisher.connectors.connector import (
     Account,
-    CannotTell,
     Connector,
     ConnectorError,
     Draft,
@@ -29,7 +28,7 @@ from regie_publisher.connectors.connector import (
     Remote,
     Segment,
 )
-from regie_publisher.connectors.testing import FakeCredentials, MemoryHandles
+from regie_publisher.connectors.testing import FakeCredentials, MemoryHandles, alone
 
 COMPOSED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = "3k2a4b6c8d2e4"
@@ -186,9 +185,9 @@ async def test_a_renewal_that_is_refused_needs_a_person(reply: Reply) -> None:
     assert refused.value.kind is FailureKind.AUTH_EXPIRED
 
 
-async def test_find_proves_an_absence_only_by_the_servers_own_word() -> None:
+async def test_find_says_that_it_is_not_there_only_by_the_servers_own_word() -> None:
     connector = connector_for(FakeServer({"com.atproto.repo.getRecord": [error(400, "RecordNotFound")]}))
-    assert await connector.find(draft(), 0) is None
+    assert await connector.find(draft(), 0, alone()) is None
 
 
 @pytest.mark.parametrize(
@@ -206,8 +205,8 @@ async def test_find_proves_an_absence_only_by_the_servers_own_word() -> None:
     ],
 )
 async def test_find_says_so_where_it_cannot_tell(reply: Reply) -> None:
-    with pytest.raises(CannotTell):
-        await connector_for(FakeServer({"com.atproto.repo.getRecord": [reply]})).find(draft(), 0)
+    with pytest.raises(ConnectorError):
+        await connector_for(FakeServer({"com.atproto.repo.getRecord": [reply]})).find(draft(), 0, alone())
 
 
 def uploads(*replies: Reply, resolved: Sequence[Reply] = ()) -> tuple[Connector, FakeServer]:
@@ -374,7 +373,7 @@ def test_no_answer_whatever_breaks_the_connector(status: int, body: object) -> N
         connector = connector_for(lambda _: httpx2.Response(status, json=body))
         for call in (
             connector.publish(draft(), 0),
-            connector.find(draft(), 0),
+            connector.find(draft(), 0, alone()),
             connector.prepare(draft("@alice.test", picture("media_1")), MemoryHandles()),
             connector.connect("", CREDENTIALS),
             connector.observe(account(), [Remote(f"{URI}|bafyreia", "")]),

@@ -245,9 +245,7 @@ async def test_a_post_that_is_proven_absent_is_sent_again_with_the_same_key(desk
     await desk.receive(desk.due(await desk.channel()))
     for _ in range(3):
         await desk.work()
-        await clock.advance(timedelta(seconds=5))
-        await desk.pursuit.find_unknown()
-        await clock.advance(timedelta(seconds=5))
+        await desk.settle(clock.advance)
     assert len(set(desk.connector.published())) == 1
     assert len(desk.connector.posts) == 1
     assert await desk.states() == ["published"]
@@ -302,7 +300,7 @@ async def test_a_thread_goes_on_after_whatever_happened_to_its_second_part(
     for _ in range(6):
         await desk.work()
         await clock.advance(timedelta(seconds=31))
-        await desk.pursuit.find_unknown()
+        await desk.settle(clock.advance)
         await desk.pursuit.check_processing()
     assert [(post.text, post.reply_to) for post in desk.connector.posts] == [("one", ""), ("two", "1"), ("three", "2")]
     assert await desk.states() == ["published"]
@@ -353,9 +351,7 @@ async def test_a_worker_that_dies_after_its_mark_leaves_an_unknown_that_is_found
     await second.sweep()
     assert await second.states() == ["unknown"]
     await second.work()
-    await clock.advance(MARGIN)
-    await second.pursuit.find_unknown()
-    await clock.advance(timedelta(seconds=5))
+    await second.settle(clock.advance)
     await second.work()
     assert len(second.connector.posts) == 1
     assert await second.states() == ["published"]

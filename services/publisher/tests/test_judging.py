@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.ids import new_id
 from regie_chassis.testing.clock import START
 from regie_publisher.connectors.connector import (
+    QUIET,
+    Absence,
     CannotTell,
     FailureKind,
     NotSent,
@@ -16,6 +20,7 @@ from regie_publisher.connectors.connector import (
     Processing,
     Refused,
     Remote,
+    Repeat,
 )
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.delivery import THREAD_GRACE, Held, State
@@ -54,12 +59,15 @@ def helds(draw: st.DrawFn) -> Held:
         handles={},
         remotes=tuple(Remote(str(part), "") for part in range(done)),
         processing_handle="",
+        call_end=None,
+        quiet_end=None,
+        looks=0,
     )
 
 
 @given(error=PROOF_OF_NOTHING, held=helds())
 def test_an_error_that_proves_nothing_after_the_call_is_always_unknown(error: Exception, held: Held) -> None:
-    outcome = judging.after_publish(error, held, START, version=1)
+    outcome = judging.after_publish(error, held, START, version=1, quiet=QUIET)
     assert outcome.state is State.UNKNOWN
     assert outcome.act_time is not None
     assert outcome.act_time > START
@@ -75,7 +83,7 @@ def test_whatever_waits_has_a_time_within_its_deadline_and_whatever_fails_has_a_
     error: Exception, held: Held
 ) -> None:
     deadline = held.miss_time + (THREAD_GRACE if held.remotes else timedelta(0))
-    for judge in (judging.before_publish, judging.after_publish):
+    for judge in (judging.before_publish, partial(judging.after_publish, quiet=QUIET)):
         outcome = judge(error, held, START, version=1)
         if outcome.state is State.PENDING:
             assert outcome.act_time is not None
@@ -95,15 +103,18 @@ def test_a_find_that_fails_never_permits_another_attempt(error: Exception, held:
 
 @given(held=helds())
 def test_attempts_end_even_where_absence_is_proven_every_time(held: Held) -> None:
-    outcome = judging.absent(held, START)
+    later = START + QUIET
+    proven = replace(held, call_end=START, looks=1)
+    outcome = judging.absent(proven, Absence(Repeat.AFTER_QUIET), later)
+    assert outcome.proven
     assert (outcome.state is State.FAILED) == (held.tries >= judging.TRIES.max_attempts)
 
 
 @given(held=helds())
 def test_a_delivery_is_published_with_its_last_part_and_not_before(held: Held) -> None:
     done = len(held.remotes)
-    outcome = judging.out(Remote("r", "u"), held, START, done=done, cause="worker")
+    outcome = judging.out(Remote("r", "u"), held, START, done=done, cause="worker", quiet=QUIET)
     assert (outcome.state is State.PUBLISHED) == (done + 1 == len(held.segment_keys))
-    waits = judging.out(Processing("h", timedelta(days=9)), held, START, done=done, cause="worker")
+    waits = judging.out(Processing("h", timedelta(days=9)), held, START, done=done, cause="worker", quiet=QUIET)
     assert waits.state is State.PROCESSING
     assert waits.act_time == START + judging.LONGEST_CHECK

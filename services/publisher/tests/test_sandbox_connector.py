@@ -25,6 +25,7 @@ from regie_publisher.connectors.connector import (
     Segment,
 )
 from regie_publisher.connectors.sandbox import SandboxConnector
+from regie_publisher.connectors.testing import alone
 from regie_sandbox.testing import RunningSandbox, free_port, running_sandbox
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -116,10 +117,10 @@ async def test_wrong_credentials_are_refused(
 
 async def test_a_post_is_published_found_and_observed(connector: SandboxConnector, sandbox: RunningSandbox) -> None:
     draft = draft_to(sandbox.url)
-    assert await connector.find(draft, 0) is None
+    assert await connector.find(draft, 0, alone()) is None
     remote = await connector.publish(draft, 0)
     assert isinstance(remote, Remote)
-    assert await connector.find(draft, 0) == remote
+    assert await connector.find(draft, 0, alone()) == remote
     [post] = await sandbox.posts()
     assert (post["id"], post["key"], post["text"], post["language"]) == (remote.id, "key-1", "Hello", "en")
     [observation] = await connector.observe(draft.account, [remote, Remote("9", "gone")])
@@ -176,12 +177,12 @@ async def test_processing_is_followed_to_the_post(connector: SandboxConnector, s
     processing = await connector.publish(draft, 0)
     assert isinstance(processing, Processing)
     with pytest.raises(CannotTell):
-        await connector.find(draft, 0)
+        await connector.find(draft, 0, alone())
     again = await connector.check(draft, 0, processing.handle)
     assert again == processing
     remote = await connector.check(draft, 0, processing.handle)
     assert isinstance(remote, Remote)
-    assert await connector.find(draft, 0) == remote
+    assert await connector.find(draft, 0, alone()) == remote
 
 
 @pytest.mark.parametrize("fault", [{"fail_after": 503}, {"drop_after": True}])
@@ -193,18 +194,18 @@ async def test_after_a_lost_answer_the_post_is_found(
     with pytest.raises(OutcomeUnknown):
         await connector.publish(draft, 0)
     [post] = await sandbox.posts()
-    assert await connector.find(draft, 0) == Remote(post["id"], f"{sandbox.url}/@ada/{post['id']}")
+    assert await connector.find(draft, 0, alone()) == Remote(post["id"], f"{sandbox.url}/@ada/{post['id']}")
 
 
 @pytest.mark.parametrize("fault", [{"fail_before": 503}, {"drop_before": True}])
-async def test_after_a_failure_without_effect_absence_is_proven(
+async def test_after_a_failure_without_effect_it_is_not_there(
     connector: SandboxConnector, sandbox: RunningSandbox, fault: dict[str, object]
 ) -> None:
     await sandbox.set_faults([{"operation": "create_post", "times": 1, **fault}])
     draft = draft_to(sandbox.url)
     with pytest.raises(OutcomeUnknown):
         await connector.publish(draft, 0)
-    assert await connector.find(draft, 0) is None
+    assert await connector.find(draft, 0, alone()) is None
 
 
 @pytest.mark.parametrize(
@@ -214,8 +215,8 @@ async def test_find_cannot_tell_when_the_network_does_not_answer_it(
     connector: SandboxConnector, sandbox: RunningSandbox, fault: dict[str, object]
 ) -> None:
     await sandbox.set_faults([{"operation": "find", **fault}])
-    with pytest.raises(CannotTell):
-        await connector.find(draft_to(sandbox.url), 0)
+    with pytest.raises(ConnectorError):
+        await connector.find(draft_to(sandbox.url), 0, alone())
 
 
 async def test_of_two_posts_with_the_key_the_older_is_found(
@@ -225,7 +226,7 @@ async def test_of_two_posts_with_the_key_the_older_is_found(
     first = await connector.publish(draft, 0)
     await connector.publish(draft, 0)
     assert await sandbox.repeated_keys() == 1
-    assert await connector.find(draft, 0) == first
+    assert await connector.find(draft, 0, alone()) == first
 
 
 async def test_an_expired_token_is_renewed_once_and_the_post_goes_out_once(
@@ -347,9 +348,9 @@ async def test_what_may_come_after_the_effect_is_unknown(status: int) -> None:
         (500, b'{"posts": []}'),
     ],
 )
-async def test_only_an_empty_list_proves_absence(status: int, body: bytes) -> None:
-    with pytest.raises(CannotTell):
-        await answering(status, body).find(draft_to("http://sandbox.test"), 0)
+async def test_only_an_empty_list_says_that_it_is_not_there(status: int, body: bytes) -> None:
+    with pytest.raises(ConnectorError):
+        await answering(status, body).find(draft_to("http://sandbox.test"), 0, alone())
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 301, 400, 401, 404, 418, 422, 429, 500, 503])
@@ -363,7 +364,7 @@ async def test_nothing_a_network_says_raises_anything_else(status: int, body: by
         connector.prepare(draft, keep_nothing),
         connector.publish(ready, 0),
         connector.check(ready, 0, "h/../x"),
-        connector.find(ready, 0),
+        connector.find(ready, 0, alone()),
         connector.observe(ready.account, [Remote("1", "u")]),
     )
     outcomes = await asyncio.gather(*calls, return_exceptions=True)

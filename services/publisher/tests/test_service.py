@@ -109,6 +109,7 @@ async def running_house(
         master_key=SecretStr(new_master_key()),
         allowed_hosts=(urlsplit(sandbox.url).netloc,),
         media_url=f"file://{media}",
+        quiet_seconds=2,
         drain_seconds=10,
     )
     caller = Caller(new_id(), "test")

@@ -129,6 +129,9 @@ class Delivery(message.Message):
     FAILURE_KIND_FIELD_NUMBER: builtins.int
     NETWORK_MESSAGE_FIELD_NUMBER: builtins.int
     CHANGES_FIELD_NUMBER: builtins.int
+    CALL_END_TIME_FIELD_NUMBER: builtins.int
+    QUIET_END_TIME_FIELD_NUMBER: builtins.int
+    NEXT_LOOK_TIME_FIELD_NUMBER: builtins.int
     delivery_id: builtins.str
     """The delivery's id, `dlv_…`."""
     post_id: builtins.str
@@ -151,6 +154,18 @@ class Delivery(message.Message):
     def changes(self) -> containers.RepeatedCompositeFieldContainer[DeliveryChange]:
         """Every state that the delivery went through, the oldest first."""
 
+    @builtins.property
+    def call_end_time(self) -> timestamp_pb2.Timestamp:
+        """The end of the last call that may still take effect; absent where none may."""
+
+    @builtins.property
+    def quiet_end_time(self) -> timestamp_pb2.Timestamp:
+        """Until when that call may still take effect; before that, nobody can settle it as not published."""
+
+    @builtins.property
+    def next_look_time(self) -> timestamp_pb2.Timestamp:
+        """When the network is looked at next, of an unknown delivery; absent where only a person can find out."""
+
     def __init__(
         self,
         *,
@@ -164,10 +179,13 @@ class Delivery(message.Message):
         failure_kind: builtins.str = ...,
         network_message: builtins.str = ...,
         changes: abc.Iterable[DeliveryChange] | None = ...,
+        call_end_time: timestamp_pb2.Timestamp | None = ...,
+        quiet_end_time: timestamp_pb2.Timestamp | None = ...,
+        next_look_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "next_look_time", b"next_look_time", "quiet_end_time", b"quiet_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["changes", b"changes", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "failure_kind", b"failure_kind", "network_message", b"network_message", "post_id", b"post_id", "remote_id", b"remote_id", "remote_url", b"remote_url", "revision", b"revision", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "changes", b"changes", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "failure_kind", b"failure_kind", "network_message", b"network_message", "next_look_time", b"next_look_time", "post_id", b"post_id", "quiet_end_time", b"quiet_end_time", "remote_id", b"remote_id", "remote_url", b"remote_url", "revision", b"revision", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

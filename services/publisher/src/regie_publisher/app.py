@@ -114,7 +114,7 @@ def build(
         worker,
         Polling("processing deliveries", pursuit.check_processing, idle=CHECK_IDLE, clock=clock),
         Polling("unknown deliveries", pursuit.find_unknown, idle=CHECK_IDLE, clock=clock),
-        Polling("expired leases", partial(_sweep, database, clock), idle=SWEEP_IDLE, clock=clock),
+        Polling("expired leases", partial(_sweep, database, networks, clock), idle=SWEEP_IDLE, clock=clock),
         Polling("observations", observer.observe_due, idle=OBSERVE_IDLE, clock=clock),
         Polling("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
         Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock),
@@ -130,9 +130,10 @@ def build(
     return Service(app, database, broker, readers, reactions, rpc)
 
 
-async def _sweep(database: Database, clock: Clock) -> int:
+async def _sweep(database: Database, networks: Mapping[str, Connector], clock: Clock) -> int:
+    quiets = {name: connector.quiet for name, connector in networks.items()}
     async with database.transaction() as session:
-        swept = await sweep(session, now=clock.now())
+        swept = await sweep(session, quiets=quiets, now=clock.now())
     async with database.reading() as session:
         await count_unknown(session)
     return swept
@@ -145,9 +146,13 @@ def _client(settings: PublisherSettings) -> httpx2.AsyncClient:
 
 
 def _networks(settings: PublisherSettings, client: httpx2.AsyncClient) -> dict[str, Connector]:
-    networks: dict[str, Connector] = {"bluesky": BlueskyConnector(client), "mastodon": MastodonConnector(client)}
+    quiet = timedelta(seconds=settings.quiet_seconds)
+    networks: dict[str, Connector] = {
+        "bluesky": BlueskyConnector(client, quiet=quiet),
+        "mastodon": MastodonConnector(client, quiet=quiet),
+    }
     if settings.sandbox_enabled:
-        networks["sandbox"] = SandboxConnector(client)
+        networks["sandbox"] = SandboxConnector(client, quiet=quiet)
     return networks
 
 

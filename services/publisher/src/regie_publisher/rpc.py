@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from regie.publisher.v1 import publisher_service_pb2 as pb
 from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceServicer
 from regie_chassis.clock import Clock
@@ -18,6 +16,7 @@ from regie_publisher.connectors.connector import Connector
 from regie_publisher.deliveries import timeline
 from regie_publisher.media import Library
 from regie_publisher.sealing import Keyring
+from regie_publisher.timestamps import timestamp
 
 
 class PublisherServicer(PublisherServiceServicer):
@@ -124,7 +123,7 @@ def _channel(channel: channels.Channel) -> pb.Channel:
         display_name=channel.display_name,
         state=channel.state,
         attention=channel.attention,
-        create_time=_timestamp(channel.create_time),
+        create_time=timestamp(channel.create_time),
     )
 
 
@@ -140,21 +139,18 @@ def _delivery(delivery: timeline.Delivery) -> pb.Delivery:
         failure_kind=delivery.failure_kind,
         network_message=delivery.network_message,
         changes=[_change(change) for change in delivery.changes],
+        call_end_time=timestamp(delivery.call_end),
+        quiet_end_time=timestamp(delivery.quiet_end),
+        next_look_time=timestamp(delivery.next_look),
     )
 
 
 def _change(change: timeline.Change) -> pb.DeliveryChange:
     return pb.DeliveryChange(
-        time=_timestamp(change.time),
+        time=timestamp(change.time),
         state=change.state,
         cause=change.cause,
         attempt=change.attempt,
         network_message=change.network_message,
         trace_id=change.trace_id,
     )
-
-
-def _timestamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp

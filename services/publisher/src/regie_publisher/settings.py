@@ -33,6 +33,9 @@ class PublisherSettings(ServiceSettings):
     channel_in_flight: int = Field(default=50, ge=1, le=1000)
     """Of these, at most so many for one channel, so that none starves the others."""
 
+    quiet_seconds: float = Field(default=120.0, gt=0, le=3600)
+    """So long after a call that ended without an answer it may still land: no post is called absent before."""
+
     @field_validator("allowed_hosts", "old_master_keys", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -74,6 +74,9 @@ delivery = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False, server_default=_ZERO, comment="attempts since the last progress"),
     sa.Column("finds", sa.Integer, nullable=False, server_default=_ZERO, comment="finds since it became unknown"),
     sa.Column("needs_person", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("call_end_time", _TIME, comment="of the last call that may still land; null when none may"),
+    sa.Column("quiet_end_time", _TIME, comment="until when it may"),
+    sa.Column("looks", sa.Integer, nullable=False, server_default=_ZERO, comment="that came back empty since then"),
     sa.Column("handles", JSONB, nullable=False, server_default=_NONE),
     sa.Column("remote_ids", ARRAY(sa.Text), nullable=False, server_default=_NONE),
     sa.Column("remote_urls", ARRAY(sa.Text), nullable=False, server_default=_NONE),
@@ -95,6 +98,28 @@ sa.Index(
     delivery.c.state,
     delivery.c.act_time,
     postgresql_where=sa.text("state IN ('processing', 'unknown')"),
+)
+# At most one that went out or may go out, whatever the revision.
+sa.Index(
+    "delivery_open_once",
+    delivery.c.post_id,
+    delivery.c.channel_id,
+    unique=True,
+    postgresql_where=sa.text("state NOT IN ('failed', 'cancelled', 'missed')"),
+)
+sa.Index("delivery_in_doubt", delivery.c.channel_id, postgresql_where=delivery.c.call_end_time.is_not(None))
+
+remote = sa.Table(
+    "remote",
+    metadata,
+    sa.Column("network", sa.Text, primary_key=True),
+    sa.Column("server_url", sa.Text, primary_key=True),
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("remote_id", sa.Text, primary_key=True, comment="or the address, where a person gave no more"),
+    sa.Column("delivery_id", UUID, nullable=False),
+    sa.Column("segment", sa.Integer, nullable=False),
+    sa.Column("time", _TIME, nullable=False),
+    comment="which delivery holds a post of an account; no post belongs to two",
 )
 
 attempt = sa.Table(

@@ -243,6 +243,9 @@ class DeliveryUnknown(message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     NEEDS_PERSON_FIELD_NUMBER: builtins.int
+    CALL_END_TIME_FIELD_NUMBER: builtins.int
+    QUIET_END_TIME_FIELD_NUMBER: builtins.int
+    NEXT_LOOK_TIME_FIELD_NUMBER: builtins.int
     delivery_id: builtins.str
     """The delivery."""
     post_id: builtins.str
@@ -255,6 +258,18 @@ class DeliveryUnknown(message.Message):
     """What is known."""
     needs_person: builtins.bool
     """True when only a person can find out."""
+    @builtins.property
+    def call_end_time(self) -> timestamp_pb2.Timestamp:
+        """The end of the last call that may still take effect, or the latest time at which it can have ended."""
+
+    @builtins.property
+    def quiet_end_time(self) -> timestamp_pb2.Timestamp:
+        """Until when that call may still take effect, as far as is known of the network."""
+
+    @builtins.property
+    def next_look_time(self) -> timestamp_pb2.Timestamp:
+        """When the network is looked at next; absent where only a person can find out."""
+
     def __init__(
         self,
         *,
@@ -264,10 +279,13 @@ class DeliveryUnknown(message.Message):
         revision: builtins.int = ...,
         reason: builtins.str = ...,
         needs_person: builtins.bool = ...,
+        call_end_time: timestamp_pb2.Timestamp | None = ...,
+        quiet_end_time: timestamp_pb2.Timestamp | None = ...,
+        next_look_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "next_look_time", b"next_look_time", "quiet_end_time", b"quiet_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "delivery_id", b"delivery_id", "needs_person", b"needs_person", "post_id", b"post_id", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "needs_person", b"needs_person", "next_look_time", b"next_look_time", "post_id", b"post_id", "quiet_end_time", b"quiet_end_time", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

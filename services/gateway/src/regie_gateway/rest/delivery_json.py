@@ -14,7 +14,9 @@ from regie_gateway.rest.fields import Body, View, show_time
 class ResolveDelivery(Body):
     """What a person found on the network."""
 
-    published: bool = Field(description="True when it is there, false when it is not and may be sent again.")
+    published: bool = Field(
+        description="True when it is there, false when it is not and may be sent again; refused before quiet_end_time."
+    )
     remote_url: str = Field(default="", max_length=2048)
 
 
@@ -41,6 +43,15 @@ class DeliveryView(View):
     remote_url: str
     failure_kind: str
     network_message: str
+    call_end_time: datetime | None = Field(
+        description="The end of the last call that may still take effect; null where none may."
+    )
+    quiet_end_time: datetime | None = Field(
+        description="Until when it may. Before that, nobody can settle the delivery as not published."
+    )
+    next_look_time: datetime | None = Field(
+        description="When the network is looked at next, of an unknown delivery; null where only a person can tell."
+    )
     changes: list[DeliveryChangeView]
 
 
@@ -56,6 +67,9 @@ def show_delivery(delivery: pb.Delivery) -> dict[str, Any]:
         "remote_url": delivery.remote_url,
         "failure_kind": delivery.failure_kind,
         "network_message": delivery.network_message,
+        "call_end_time": show_time(delivery.call_end_time),
+        "quiet_end_time": show_time(delivery.quiet_end_time),
+        "next_look_time": show_time(delivery.next_look_time),
         "changes": [
             {
                 "time": show_time(change.time),

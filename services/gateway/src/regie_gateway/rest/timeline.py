@@ -32,6 +32,10 @@ class TimelineEntryView(View):
     detail: str
     failure_kind: str = Field(description="Why a delivery failed, one of a closed list; empty otherwise.")
     network_message: str = Field(description="The network's own words.")
+    quiet_end_time: datetime | None = Field(
+        description="Until when the call may still take effect; of the newest entry of an unknown delivery."
+    )
+    next_look_time: datetime | None = Field(description="When the network is looked at next; likewise.")
     trace_id: str
 
 
@@ -87,6 +91,8 @@ def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
         "detail": entry.detail,
         "failure_kind": "",
         "network_message": "",
+        "quiet_end_time": None,
+        "next_look_time": None,
         "trace_id": entry.trace_id,
     }
     rolled_up = not entry.channel_id and entry.state in ROLLED_UP
@@ -94,6 +100,7 @@ def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
 
 
 def _of_delivery(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryChange) -> Timed:
+    newest = delivery.state == "unknown" and change == delivery.changes[-1]
     shown = {
         "time": show_time(change.time),
         "subject": "delivery",
@@ -105,6 +112,8 @@ def _of_delivery(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryC
         "detail": "",
         "failure_kind": delivery.failure_kind if change.state == "failed" else "",
         "network_message": change.network_message,
+        "quiet_end_time": show_time(delivery.quiet_end_time) if newest else None,
+        "next_look_time": show_time(delivery.next_look_time) if newest else None,
         "trace_id": change.trace_id,
     }
     return (change.time.seconds, change.time.nanos, False), shown

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from regie_publisher.connectors.look import Look
 from regie_publisher.pictures.picture import Bounds, Rendition
 
 
@@ -34,7 +35,7 @@ class ConnectorError(Exception):
     ├── NotSent          nothing reached the network; trying again is safe
     ├── Refused          the network answered, and the answer is no
     ├── OutcomeUnknown   the call left and no usable answer came back
-    └── CannotTell       `find` could neither find the post nor prove that it is absent
+    └── CannotTell       `find` could neither find the post nor say that it is not there
     """
 
 
@@ -188,6 +189,43 @@ class Observation:
     engagements: tuple[Engagement, ...] = ()
 
 
+class Repeat(StrEnum):
+    """When a call whose answer was lost may be made again, by class of network (ADR 0017)."""
+
+    AT_ONCE = "at_once"
+    """The key makes the write idempotent: the same bytes under the same key are one post, whenever they land."""
+    UNDER_KEY = "under_key"
+    """The server is known to honour the key for a while, but not for two calls that it handles at the same moment."""
+    AFTER_QUIET = "after_quiet"
+    """Nothing protects a second call, and the account can be read: only a proven absence permits one."""
+    BY_PERSON = "by_person"
+    """Nothing can be read: only a person can say that the post is not there."""
+
+
+QUIET = timedelta(seconds=120)
+"""Proxies and servers give a call up within 60 s as a rule, within 120 s but for rare ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """What proves, on one account's server, that a call had no effect and will have none.
+
+    `quiet` is how long after the end of the last call anything on the way may still carry it to its effect. Absence
+    is proven by at least `looks` looks that came back empty, the last of them begun after the quiet time.
+    `settle` and `key_life` are for `Repeat.UNDER_KEY`: the time after a call's end in which a repeated call could
+    meet it, and how long the server keeps a key.
+
+    Networks whose commit has a state of its own (containers, upload sessions) are `AFTER_QUIET`: their `find` asks
+    for the state of the saved handle, and answers None only where the network says that it was not committed.
+    """
+
+    repeat: Repeat
+    quiet: timedelta = QUIET
+    looks: int = 2
+    settle: timedelta = timedelta(0)
+    key_life: timedelta = timedelta(0)
+
+
 SaveHandle = Callable[[str, str], Awaitable[None]]
 """Persists one prepared handle by name, committed before it returns."""
 
@@ -201,6 +239,8 @@ class Connector(Protocol):
     """
 
     network: str
+    quiet: timedelta
+    """The longest `Absence.quiet` of any server of the network, for where the server cannot be asked."""
 
     def new_key(self, now: datetime) -> str:
         """Returns a fresh key for one segment, in the form that the network wants."""
@@ -223,10 +263,14 @@ class Connector(Protocol):
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         """Asks about a segment that is being processed. Reads only."""
 
-    async def find(self, draft: Draft, index: int) -> Remote | None:
+    async def absence(self, account: Account) -> Absence:
+        """Returns what proves an absence on the account's server. May ask the server what it is."""
+
+    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
         """Looks for segment `index` on the network after an unknown outcome. Reads only.
 
-        Returns where it is, or None when its absence is proven; raises `CannotTell` otherwise.
+        Returns where it is, or None when it is not there now, which alone proves nothing: see `Absence`. Raises
+        `CannotTell` where neither can be said. What another delivery holds is never returned.
         """
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:

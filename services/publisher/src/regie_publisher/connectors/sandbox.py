@@ -12,10 +12,11 @@ import httpx2
 
 from regie_publisher.connectors.answers import Answer, call, retry_after
 from regie_publisher.connectors.connector import (
+    QUIET,
+    Absence,
     Account,
     CannotTell,
     Connection,
-    ConnectorError,
     Draft,
     Engagement,
     FailureKind,
@@ -26,9 +27,11 @@ from regie_publisher.connectors.connector import (
     Processing,
     Refused,
     Remote,
+    Repeat,
     SaveHandle,
     Segment,
 )
+from regie_publisher.connectors.look import Look
 
 MAIN_SERVER = "http://127.0.0.1:8090"
 TEXT_LIMIT = 500
@@ -58,7 +61,8 @@ class SandboxConnector:
 
     network = "sandbox"
 
-    def __init__(self, client: httpx2.AsyncClient) -> None:
+    def __init__(self, client: httpx2.AsyncClient, *, quiet: timedelta = QUIET) -> None:
+        self.quiet = quiet
         self._client = client
 
     def new_key(self, now: datetime) -> str:
@@ -123,21 +127,22 @@ class SandboxConnector:
             raise Refused(FailureKind.CONTENT_REJECTED, _text(document, "message") or "Processing failed.")
         return _remote(document.get("post"))
 
-    async def find(self, draft: Draft, index: int) -> Remote | None:
-        """Trusts the network's own search by key: an empty list, with nothing in processing, proves absence."""
+    async def absence(self, account: Account) -> Absence:
+        """The network's search proves presence only: a call that waits there, or before it, is in no list yet."""
+        return Absence(Repeat.AFTER_QUIET, quiet=self.quiet)
+
+    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
+        """Trusts the network's own search by key, which no other delivery's post has."""
         key = draft.segments[index].key
         params = {"key": key, "limit": str(FOUND_LIMIT)}
-        try:
-            document = _document(await self._ask(draft.account, "GET", "/api/v1/posts", params=params))
-            posts, processing = document.get("posts"), document.get("processing", [])
-            if posts == [] and processing == []:
-                return None
-            # The oldest, if there are several: the one that later parts of a thread may already hang on.
-            own = [post for post in _objects(posts) if post.get("key") == key]
-            if own:
-                return _remote(own[-1])
-        except ConnectorError as error:
-            raise CannotTell(f"The network could not be asked for the post: {error}") from error
+        document = _document(await self._ask(draft.account, "GET", "/api/v1/posts", params=params))
+        posts, processing = document.get("posts"), document.get("processing", [])
+        if posts == [] and processing == []:
+            return None
+        # The oldest, if there are several: the one that later parts of a thread may already hang on.
+        own = [post for post in _objects(posts) if post.get("key") == key]
+        if own:
+            return _remote(own[-1])
         raise CannotTell("The network is still working on the post, or did not search by its key")
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
@@ -245,7 +250,7 @@ def _document(answer: Answer, *, rejected: FailureKind = FailureKind.CONTENT_REJ
 
 
 def _refuse(answer: Answer, rejected: FailureKind) -> Never:
-    """A 5xx may come after the effect (and so may a timeout said by a proxy, 408): unknown, whatever its words."""
+    """A 5xx may come after the effect (and so may a proxy's 408, or a 409 about the first call): unknown."""
     words = answer.words()
     match answer.status:
         case 401:
@@ -259,7 +264,7 @@ def _refuse(answer: Answer, rejected: FailureKind) -> Never:
             document = answer.json()
             about_media = isinstance(document, dict) and _text(document, "error").startswith("media_")
             raise Refused(FailureKind.MEDIA_REJECTED if about_media else rejected, words)
-        case status if 400 <= status <= 499 and status != httpx2.codes.REQUEST_TIMEOUT:
+        case status if 400 <= status <= 499 and status not in (408, 409):
             raise Refused(FailureKind.PLATFORM_ERROR, words)
         case status:
             raise OutcomeUnknown(f"The network answered {status}: {words}")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from regie_publisher.connectors.look import Look, Others, Rival
+
+BEGINNING = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 class FakeCredentials:
@@ -38,3 +43,12 @@ class MemoryHandles:
 
     async def __call__(self, name: str, value: str) -> None:
         self.saved[name] = value
+
+
+def alone(*, since: datetime = BEGINNING, taken: Sequence[str] = (), rivals: Sequence[Rival] = ()) -> Look:
+    """Returns a look of one delivery, whose account has no others but what is given."""
+
+    async def read_others(remote_ids: Sequence[str]) -> Others:
+        return Others(frozenset(taken) & frozenset(remote_ids), rivals)
+
+    return Look(since, read_others)

@@ -21,6 +21,7 @@ from regie_chassis.telemetry import context_of, current_traceparent, tracer
 from regie_publisher.accounts import Accounts
 from regie_publisher.connectors.connector import Connector, ConnectorError, Draft, FailureKind, Processing, Remote
 from regie_publisher.deliveries import judging
+from regie_publisher.deliveries.absence import Doubt, may_repeat
 from regie_publisher.deliveries.delivery import (
     LEASE,
     MARGIN,
@@ -91,6 +92,9 @@ class Attempts:
             if connector.needs_preparation(draft):
                 async with asyncio.timeout(PREPARE_TIMEOUT.total_seconds()):
                     await self._prepare(connector, draft, held)
+            if held.call_end is not None and not await self._may_repeat(connector, draft, held):
+                message = "an earlier call may still land, and its key protects no second one any more"
+                return held, Outcome(State.UNKNOWN, "worker", act_time=self._clock.now(), message=message)
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001  # broad: nothing has left, whatever it is
@@ -104,6 +108,12 @@ class Attempts:
 
         with tracer().start_as_current_span("prepare", attributes={"regie.network": held.network}):
             await connector.prepare(draft, save_handle)
+
+    async def _may_repeat(self, connector: Connector, draft: Draft, held: Held) -> bool:
+        """Asks again right before the call: since the look, the attempt may have waited for long."""
+        now = self._clock.now()
+        doubt = Doubt(end=held.call_end or now, first=held.compose_time, looks=held.looks)
+        return may_repeat(await connector.absence(draft.account), doubt, now)
 
     async def _publish_segments(self, connector: Connector, draft: Draft, held: Held) -> tuple[Held, Outcome]:
         asked = time.monotonic()
@@ -120,14 +130,14 @@ class Attempts:
             answer = await self._publish(connector, draft, held, index)
             if isinstance(answer, Outcome):
                 return held, answer
-            outcome = judging.out(answer, held, self._clock.now(), done=index, cause="worker")
+            outcome = judging.out(answer, held, self._clock.now(), done=index, cause="worker", quiet=connector.quiet)
             if outcome.state is not State.PENDING or not isinstance(answer, Remote):
                 return held, outcome
             asked = time.monotonic()
             going_on = replace(outcome, state=State.PUBLISHING, act_time=self._clock.now() + LEASE)
             await self._ledger.advance(Note(held, going_on, current_traceparent()))
             draft.remotes.append(answer)
-            held = replace(held, remotes=tuple(draft.remotes), tries=0)
+            held = replace(held, remotes=tuple(draft.remotes), tries=0, call_end=None, quiet_end=None, looks=0)
         raise AssertionError("a delivery without segments is never pending")
 
     async def _publish(
@@ -147,7 +157,7 @@ class Attempts:
             except Exception as error:  # noqa: BLE001  # broad: whatever it is, the call may have had its effect
                 self._log_unforeseen(error, held)
                 span.set_status(StatusCode.ERROR, type(error).__name__)
-                return judging.after_publish(error, held, self._clock.now(), version=version)
+                return judging.after_publish(error, held, self._clock.now(), version=version, quiet=connector.quiet)
 
     def _back(self, held: Held, cause: str) -> Outcome:
         return Outcome(State.PENDING, cause, act_time=self._clock.now(), tries=max(held.tries - 1, 0))

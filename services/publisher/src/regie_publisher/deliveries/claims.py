@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -35,7 +35,8 @@ class Capacity:
 
 async def claim_pending(session: AsyncSession, *, worker: str, capacity: Capacity, now: datetime) -> list[Held]:
     """Takes pending deliveries whose time has come, each with a new attempt; those that are too late become
-    missed, and those that a person stopped meanwhile cancelled.
+    missed, and those that a person stopped meanwhile cancelled. Neither is said while a call may still land: such a
+    one is looked for again.
     """
     rows = await session.execute(
         _CLAIM_PENDING,
@@ -53,7 +54,7 @@ async def claim_pending(session: AsyncSession, *, worker: str, capacity: Capacit
     for row in rows:
         if row.state == State.CLAIMED:
             held.append(held_of(row))
-        else:
+        elif row.state != State.UNKNOWN:
             _say_stopped(session, row, now)
     return held
 
@@ -63,7 +64,7 @@ async def claim_open(session: AsyncSession, *, state: State, worker: str, limit:
     rows = await session.execute(
         _CLAIM_OPEN, {"state": state, "now": now, "lease": now + LEASE, "worker": worker, "limit": limit}
     )
-    return [held_of(row) for row in rows]
+    return [replace(held_of(row), cancelled=row.cancelled) for row in rows]
 
 
 async def release(session: AsyncSession, held: Sequence[Held], *, cause: str, now: datetime) -> None:
@@ -97,6 +98,9 @@ def held_of(row: Any) -> Held:
         handles=json.loads(row.handles_text),
         remotes=tuple(Remote(*pair) for pair in zip(row.remote_ids, row.remote_urls, strict=True)),
         processing_handle=row.processing_handle,
+        call_end=row.call_end_time,
+        quiet_end=row.quiet_end_time,
+        looks=row.looks,
     )
 
 
@@ -136,8 +140,9 @@ _CLAIM_PENDING = text(
                 WHEN remote_ids = '{}' AND EXISTS (
                     SELECT FROM cancellation AS c WHERE c.workspace_id = delivery.workspace_id
                         AND c.post_id = delivery.post_id AND c.revision >= delivery.revision
-                ) THEN 'cancelled'
-                WHEN remote_ids = '{}' AND miss_time <= :now THEN 'missed'
+                ) THEN CASE WHEN call_end_time IS NULL THEN 'cancelled' ELSE 'unknown' END
+                WHEN remote_ids = '{}' AND miss_time <= :now
+                    THEN CASE WHEN call_end_time IS NULL THEN 'missed' ELSE 'unknown' END
                 ELSE 'claimed'
             END AS verdict
         FROM delivery
@@ -152,7 +157,8 @@ _CLAIM_PENDING = text(
         UPDATE delivery AS d SET
             fence = d.fence + 1,
             state = verdict,
-            act_time = CASE verdict WHEN 'claimed' THEN CAST(:lease AS timestamptz) END,
+            act_time = CASE verdict WHEN 'claimed' THEN CAST(:lease AS timestamptz)
+                WHEN 'unknown' THEN CAST(:now AS timestamptz) END,
             attempt = d.attempt + CASE verdict WHEN 'claimed' THEN 1 ELSE 0 END,
             tries = d.tries + CASE verdict WHEN 'claimed' THEN 1 ELSE 0 END,
             worker = :worker
@@ -165,7 +171,8 @@ _CLAIM_PENDING = text(
     ), noted AS (
         INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id)
         SELECT id, :now, state,
-            CASE state WHEN 'missed' THEN 'too_late' WHEN 'cancelled' THEN 'PostCancelled' ELSE 'worker' END, attempt,
+            CASE state WHEN 'missed' THEN 'too_late' WHEN 'cancelled' THEN 'PostCancelled'
+                WHEN 'unknown' THEN 'call_may_land' ELSE 'worker' END, attempt,
             split_part(traceparent, '-', 2)
         FROM taken
     )
@@ -181,7 +188,10 @@ _CLAIM_OPEN = text(
         ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE d.id = due.id
-    RETURNING d.*, CAST(d.handles AS text) AS handles_text
+    RETURNING d.*, CAST(d.handles AS text) AS handles_text, EXISTS (
+        SELECT FROM cancellation AS c WHERE c.workspace_id = d.workspace_id AND c.post_id = d.post_id
+            AND c.revision >= d.revision
+    ) AS cancelled
     """
 )
 

@@ -18,7 +18,7 @@ MARGIN = timedelta(seconds=5)
 PREPARE_TIMEOUT = timedelta(minutes=10)
 """Uploads; every saved handle renews the lease, so that it outlives them."""
 FIND_DELAY = timedelta(seconds=2)
-"""Before the first find: what was in flight may still land."""
+"""Before the first look, which finds most posts. That it finds none proves nothing yet (`absence.py`)."""
 THREAD_GRACE = timedelta(hours=1)
 """A thread that has begun is finished up to this long after its miss time: half a thread is worse than a late one."""
 
@@ -61,6 +61,13 @@ class Held:
     handles: Mapping[str, str]
     remotes: tuple[Remote, ...]
     processing_handle: str
+    call_end: datetime | None
+    """The end of the last call that may still land; None when none may."""
+    quiet_end: datetime | None
+    """Until when it may, as far as is known of the network."""
+    looks: int
+    """Looks since `call_end` that came back empty."""
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class Outcome:
     `tries` of None leaves the count as it is; a segment that is out sets it to zero. `announce` is False where the
     world already knows.
     `expired_version` is the version of the credentials that the network called expired for good.
+    `call_end` and `quiet_end` are set by a call that may still land; they stay until `proven` or a `remote` ends the
+    doubt. `looks` of None leaves that count as it is.
     """
 
     state: State
@@ -86,6 +95,10 @@ class Outcome:
     announce: bool = True
     block_until: datetime | None = None
     expired_version: int | None = None
+    call_end: datetime | None = None
+    quiet_end: datetime | None = None
+    looks: int | None = None
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)

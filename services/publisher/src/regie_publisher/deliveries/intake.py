@@ -72,6 +72,8 @@ async def on_post_due(
     for row in rows:
         _decide(row, channels.get((row.event.workspace_id, row.channel_id)), cancelled, connectors, now)
     written = await _insert(session, rows, now)
+    if len(written) < len(rows):
+        written |= await _insert_blocked(session, [row for row in rows if row.id not in written], now)
     for row in rows:
         if row.id in written:
             _say(session, row, now)
@@ -79,7 +81,7 @@ async def on_post_due(
 
 
 async def on_post_cancelled(session: AsyncSession, events: Sequence[Event[PostCancelled]], *, clock: Clock) -> None:
-    """Stops every delivery of which no call has begun.
+    """Stops every delivery of which no call has begun, or none that may still land.
 
     The cancellation is remembered: for a `PostDue` that comes after it, and for a delivery whose call is on its way
     now and turns out to have had no effect.
@@ -132,6 +134,15 @@ def _decide(
         row.keys = " ".join(connector.new_key(now) for _ in row.variant.segments)
         blocked = channel.block_time or now
         row.act_time = max(now, min(blocked, row.event.message.miss_time.ToDatetime(UTC)))
+
+
+async def _insert_blocked(session: AsyncSession, rows: Sequence[_Row], now: datetime) -> set[UUID]:
+    """Writes those as failed that another revision keeps from going out; the rest was received before."""
+    for row in rows:
+        message = "another revision of this post is out on this channel, or on its way; a post goes out once"
+        _fail(row, FailureKind.DUPLICATE_CONTENT, message)
+        row.act_time, row.keys = None, ""
+    return await _insert(session, rows, now)
 
 
 def _fail(row: _Row, kind: FailureKind, message: str) -> None:
@@ -240,7 +251,7 @@ _INSERT = text(
             CAST(:traceparents AS text[]), CAST(:kinds AS text[]), CAST(:messages AS text[])
         ) AS v (id, workspace_id, post_id, channel_id, revision, network, state, act_time, content, keys, due_time,
             miss_time, traceparent, kind, message)
-        ON CONFLICT ON CONSTRAINT delivery_once DO NOTHING
+        ON CONFLICT DO NOTHING
         RETURNING id, state, network_message, traceparent
     ), noted AS (
         INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
@@ -274,7 +285,7 @@ _CANCEL = text(
     ), locked AS (
         SELECT d.id, w.traceparent, w.trace_id FROM delivery AS d
         JOIN wanted AS w ON d.post_id = w.post_id AND d.workspace_id = w.workspace_id AND d.revision <= w.revision
-        WHERE d.state IN ('pending', 'claimed') AND d.remote_ids = '{}'
+        WHERE d.state IN ('pending', 'claimed') AND d.remote_ids = '{}' AND d.call_end_time IS NULL
         ORDER BY d.id FOR UPDATE OF d
     ), stopped AS (
         UPDATE delivery AS d SET state = 'cancelled', act_time = NULL, fence = d.fence + 1

@@ -1,7 +1,7 @@
 """What an answer means for a delivery: pure rules, no database, no network.
 
-The one question behind all of them is whether the call may have had an effect. Where it may, the only way on is
-`unknown`; every other way on is open.
+The one question behind all of them is whether a call may have had an effect, or may still have one. Where it may, the
+only way on is `unknown`; every other way on is open. When that ends is the rule in `absence.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from regie_chassis.retry import RetryPolicy
 
 from regie_publisher.connectors.connector import (
+    Absence,
     CannotTell,
     ConnectorError,
     FailureKind,
@@ -21,6 +22,7 @@ from regie_publisher.connectors.connector import (
     Refused,
     Remote,
 )
+from regie_publisher.deliveries.absence import Doubt, Verdict, rule
 from regie_publisher.deliveries.delivery import FIND_DELAY, THREAD_GRACE, Held, Outcome, State
 
 TRIES = RetryPolicy(max_attempts=20, base=timedelta(milliseconds=500), cap=timedelta(minutes=1))
@@ -37,6 +39,8 @@ FIND_AGAIN = (
 """After so many finds without proof, a person is asked."""
 LONGEST_CHECK = timedelta(minutes=5)
 PROCESSING_LIMIT = timedelta(hours=24)
+LONGEST_WAIT = timedelta(hours=24)
+"""A network that tells every look to wait is heeded so long; then a person is asked."""
 
 SOURCES = {
     FailureKind.AUTH_EXPIRED: "user",
@@ -61,9 +65,31 @@ def failed(kind: FailureKind, message: str, *, cause: str, expired_version: int 
     return Outcome(State.FAILED, cause, message=message, failure_kind=kind, expired_version=expired_version)
 
 
-def unknown(message: str, now: datetime, *, cause: str, delay: timedelta = FIND_DELAY) -> Outcome:
-    """Returns what follows a call that may have had an effect."""
-    return Outcome(State.UNKNOWN, cause, act_time=now + delay, message=message)
+def unknown(message: str, now: datetime, *, cause: str, quiet: timedelta) -> Outcome:
+    """Returns what follows a call that ended now and may have had an effect, or still have it within `quiet`."""
+    return Outcome(
+        State.UNKNOWN,
+        cause,
+        act_time=now + FIND_DELAY,
+        message=message,
+        call_end=now,
+        quiet_end=now + quiet,
+        looks=0,
+    )
+
+
+def while_in_doubt(held: Held, outcome: Outcome, now: datetime) -> Outcome:
+    """Returns the outcome as it may be told: while an earlier call may still land, nothing has failed."""
+    if held.call_end is None or outcome.proven or outcome.state is not State.FAILED:
+        return outcome
+    return replace(
+        outcome,
+        state=State.UNKNOWN,
+        act_time=now + FIND_DELAY,
+        failure_kind=None,
+        message=f"an earlier call may still take effect; sending again was refused: {outcome.message}"[:1000],
+        announce=False,
+    )
 
 
 def before_publish(error: Exception, held: Held, now: datetime, *, version: int | None) -> Outcome:
@@ -81,7 +107,7 @@ def before_publish(error: Exception, held: Held, now: datetime, *, version: int 
             return _again(held, now, message, kind=FailureKind.INTERNAL, cause="internal", limit=INTERNAL_TRIES)
 
 
-def after_publish(error: Exception, held: Held, now: datetime, *, version: int | None) -> Outcome:
+def after_publish(error: Exception, held: Held, now: datetime, *, version: int | None, quiet: timedelta) -> Outcome:
     """Judges an error of `publish` itself: whatever does not prove that nothing happened is unknown."""
     match error:
         case Refused():
@@ -89,18 +115,19 @@ def after_publish(error: Exception, held: Held, now: datetime, *, version: int |
         case NotSent():
             return _again(held, now, str(error), kind=FailureKind.NETWORK_UNREACHABLE, cause="not_sent")
         case TimeoutError():
-            return unknown("the network did not answer in time", now, cause="timeout")
+            return unknown("the network did not answer in time", now, cause="timeout", quiet=quiet)
         case ConnectorError():
-            return unknown(str(error), now, cause="no_answer")
+            return unknown(str(error), now, cause="no_answer", quiet=quiet)
         case _:
-            return unknown("the call ended in an error of ours; it is logged under this trace", now, cause="internal")
+            message = "the call ended in an error of ours; it is logged under this trace"
+            return unknown(message, now, cause="internal", quiet=quiet)
 
 
-def out(answer: Remote | Processing, held: Held, now: datetime, *, done: int, cause: str) -> Outcome:
+def out(answer: Remote | Processing, held: Held, now: datetime, *, done: int, cause: str, quiet: timedelta) -> Outcome:
     """Judges an answer of `publish`, `check` or `find`. `done` counts the segments that were out before it."""
     if isinstance(answer, Processing):
         if now > held.miss_time + PROCESSING_LIMIT:
-            return unknown("the network has been processing for too long", now, cause=cause)
+            return unknown("the network has been processing for too long", now, cause=cause, quiet=quiet)
         return Outcome(
             State.PROCESSING,
             cause,
@@ -113,12 +140,12 @@ def out(answer: Remote | Processing, held: Held, now: datetime, *, done: int, ca
     return Outcome(State.PENDING, cause, act_time=now, remote=answer)
 
 
-def after_check(error: Exception, held: Held, now: datetime, *, version: int | None) -> Outcome:
+def after_check(error: Exception, held: Held, now: datetime, *, version: int | None, quiet: timedelta) -> Outcome:
     """Judges an error while asking about a segment that is being processed: a refusal of the post ends it."""
     if isinstance(error, Refused) and error.retry_after is None and error.kind is not FailureKind.AUTH_EXPIRED:
         return failed(error.kind, error.message, cause="check")
     if now > held.miss_time + PROCESSING_LIMIT:
-        return unknown(f"the network cannot be asked: {error}", now, cause="check")
+        return unknown(f"the network cannot be asked: {words_of(error)}", now, cause="check", quiet=quiet)
     pause = error.retry_after if isinstance(error, Refused) and error.retry_after else LONGEST_CHECK / 10
     return Outcome(
         State.PROCESSING,
@@ -131,30 +158,74 @@ def after_check(error: Exception, held: Held, now: datetime, *, version: int | N
     )
 
 
-def absent(held: Held, now: datetime) -> Outcome:
-    """Judges a proven absence: another attempt with the same keys, a bounded number of times."""
-    message = "the network proves that it is not there"
-    if held.tries >= TRIES.max_attempts:
-        return failed(FailureKind.PLATFORM_ERROR, f"{message}, after {held.attempt} attempts", cause="find")
-    return Outcome(State.PENDING, "find", act_time=now + TRIES.delay(max(held.tries, 1)), message=message)
+def absent(held: Held, absence: Absence, look_time: datetime) -> Outcome:
+    """Judges a look that began at `look_time` and came back empty, by the rule of `absence.py`.
+
+    Leads to another attempt with the same keys where that is proven or made safe, a bounded number of times.
+    """
+    looks = held.looks + 1
+    doubt = Doubt(end=held.call_end or look_time, first=held.compose_time, looks=looks)
+    ruling = rule(absence, doubt, look_time, wanted=_is_wanted(held, look_time))
+    quiet_end = doubt.end + absence.quiet
+    match ruling.verdict:
+        case Verdict.PROVEN:
+            return _proven(held, look_time)
+        case Verdict.REPEAT:
+            then = look_time + TRIES.delay(max(held.tries, 1))
+            message = "it is not there yet; sent again under the same key, which cannot make a second post"
+            return Outcome(State.PENDING, "find", act_time=then, message=message, looks=looks)
+        case Verdict.LOOK:
+            message = f"it is not there yet; the call may still land until {quiet_end:%H:%M:%S} UTC"
+            return Outcome(
+                State.UNKNOWN,
+                "find",
+                act_time=ruling.time,
+                message=message,
+                finds=held.finds,
+                announce=False,
+                call_end=doubt.end,
+                quiet_end=quiet_end,
+                looks=looks,
+            )
+        case Verdict.PERSON:
+            message = "this network cannot be read; only a person can say whether it is there"
+            return Outcome(State.UNKNOWN, "find", message=message, finds=held.finds, needs_person=True, looks=looks)
+
+
+def not_published(now: datetime) -> Outcome:
+    """Returns what follows a person's word that it is not there, once nothing can land any more."""
+    return Outcome(State.PENDING, "person", act_time=now, tries=0, proven=True)
 
 
 def after_find(error: Exception, held: Held, now: datetime, *, version: int | None) -> Outcome:
-    """Judges a find without proof: again later, and at last a person."""
-    asked = held.finds + 1
-    if asked > len(FIND_AGAIN):
-        return Outcome(State.UNKNOWN, "find", message=words_of(error), finds=asked, needs_person=True)
-    pause = FIND_AGAIN[asked - 1]
-    if isinstance(error, Refused) and error.retry_after is not None:
-        pause = max(pause, error.retry_after)
+    """Judges a look that says nothing: again later, and at last a person.
+
+    To wait as the network says is no failure, and it holds for everything that is sent to the account as well.
+    """
+    waits = error.retry_after if isinstance(error, Refused) else None
+    heeded = waits is not None and now < (held.call_end or now) + LONGEST_WAIT
+    finds = held.finds if heeded else held.finds + 1
+    expired_version = version if _expired(error) else None
+    if finds > len(FIND_AGAIN):
+        return Outcome(
+            State.UNKNOWN,
+            "find",
+            message=words_of(error),
+            finds=finds,
+            needs_person=True,
+            expired_version=expired_version,
+        )
+    pause = FIND_AGAIN[max(finds - 1, 0)]
+    limited = isinstance(error, Refused) and error.kind is FailureKind.RATE_LIMITED
     return Outcome(
         State.UNKNOWN,
         "find",
-        act_time=now + pause,
+        act_time=now + max(pause, waits or pause),
         message=words_of(error),
-        finds=asked,
+        finds=finds,
         announce=False,
-        expired_version=version if _expired(error) else None,
+        expired_version=expired_version,
+        block_until=now + waits if limited and waits is not None else None,
     )
 
 
@@ -163,6 +234,22 @@ def words_of(error: Exception) -> str:
     if isinstance(error, ConnectorError):
         return str(error)[:1000]
     return "something failed on our side; it is logged under this trace"
+
+
+def _proven(held: Held, now: datetime) -> Outcome:
+    message = "the network proves that it is not there"
+    if held.tries >= TRIES.max_attempts:
+        message = f"{message}, after {held.attempt} attempts"
+        return replace(failed(FailureKind.PLATFORM_ERROR, message, cause="find"), proven=True)
+    then = now + TRIES.delay(max(held.tries, 1))
+    return Outcome(State.PENDING, "find", act_time=then, message=message, proven=True)
+
+
+def _is_wanted(held: Held, now: datetime) -> bool:
+    """False for a delivery that would not be sent again if its absence were proven; a begun thread is finished."""
+    if held.tries >= TRIES.max_attempts:
+        return False
+    return bool(held.remotes) or (not held.cancelled and now < held.miss_time)
 
 
 def _expired(error: Exception) -> bool:

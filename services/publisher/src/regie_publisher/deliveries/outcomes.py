@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import structlog
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryFailed,
     DeliveryProcessing,
@@ -27,10 +27,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher import standing
 from regie_publisher.connectors.connector import Remote
-from regie_publisher.deliveries.delivery import LEASE, Held, Note, Outcome, State
-from regie_publisher.deliveries.judging import source_of
+from regie_publisher.deliveries.delivery import FIND_DELAY, LEASE, Held, Note, Outcome, State
+from regie_publisher.deliveries.judging import source_of, while_in_doubt
 from regie_publisher.polls import plan
 from regie_publisher.telemetry import tell_outcomes
+from regie_publisher.timestamps import timestamp
 from regie_publisher.words import storable
 
 log = structlog.get_logger()
@@ -41,11 +42,16 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
 
     Repeatable: a note that was written already changes nothing, and counts as no longer held.
     """
-    notes = [replace(note, outcome=_storable(note.outcome)) for note in notes]
+    notes = [replace(note, outcome=_storable(while_in_doubt(note.held, note.outcome, now))) for note in notes]
     # Rows are locked in the order of their ids everywhere, so that a cancellation and a batch never deadlock.
-    rows = await session.execute(_RECORD, _columns(sorted(notes, key=lambda note: note.held.id), now))
+    rows = (await session.execute(_RECORD, _columns(sorted(notes, key=lambda note: note.held.id), now))).all()
     written = {row.id: Remote(row.first_id, row.first_url) if row.first_id is not None else None for row in rows}
-    kept = [note for note in notes if note.held.id in written]
+    taken = {row.id: row for row in rows if row.taken}
+    kept = [
+        replace(note, outcome=_taken(note.outcome, taken[note.held.id])) if note.held.id in taken else note
+        for note in notes
+        if note.held.id in written
+    ]
     for note in notes:
         if note.held.id not in written:
             log.warning("delivery.fenced_off", delivery=show_id(DELIVERY, note.held.id), fence=note.held.fence)
@@ -64,7 +70,8 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
     await plan(session, [(note, written[note.held.id]) for note in published], now=now)
     await _act_on_channels(session, kept, now)
     tell_outcomes(session, kept)
-    return [note.held.id in written for note in notes]
+    # An attempt whose post belongs to another delivery ends here, as if it were no longer held.
+    return [note.held.id in written and note.held.id not in taken for note in notes]
 
 
 async def mark_publishing(session: AsyncSession, held: Sequence[Held], *, now: datetime) -> list[bool]:
@@ -104,15 +111,20 @@ async def save_handle(session: AsyncSession, held: Held, name: str, value: str, 
 async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: datetime) -> None:
     """Once for each channel, in the order of their ids, so that two batches never wait for one another."""
     blocked: dict[UUID, datetime] = {}
+    unread: dict[UUID, datetime] = {}
     expired: dict[UUID, Note] = {}
     for note in notes:
         channel_id, until = note.held.channel_id, note.outcome.block_until
         if until is not None:
             blocked[channel_id] = max(until, blocked.get(channel_id, until))
+            if note.outcome.state is State.UNKNOWN:
+                unread[channel_id] = blocked[channel_id]
         if note.outcome.expired_version is not None:
             expired[channel_id] = note
     for channel_id in sorted(blocked):
         await standing.block(session, channel_id=channel_id, until=blocked[channel_id])
+    for channel_id in sorted(unread):
+        await session.execute(_POSTPONE_LOOKS, {"channel_id": channel_id, "until": unread[channel_id]})
     for channel_id in sorted(expired):
         note = expired[channel_id]
         await standing.need_attention(
@@ -123,6 +135,21 @@ async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: da
             now=now,
             traceparent=note.traceparent,
         )
+
+
+def _taken(outcome: Outcome, row: Any) -> Outcome:
+    """Returns what was written for a post that another delivery of the account holds already."""
+    return replace(
+        outcome,
+        state=State.UNKNOWN,
+        act_time=row.act_time,
+        message=row.message,
+        remote=None,
+        needs_person=row.needs_person,
+        announce=True,
+        call_end=row.call_end_time,
+        quiet_end=row.quiet_end_time,
+    )
 
 
 def _storable(outcome: Outcome) -> Outcome:
@@ -145,15 +172,13 @@ def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime)
     }
     match outcome.state:
         case State.PUBLISHED:
-            publish_time = Timestamp()
-            publish_time.FromDatetime(now)
             return PostPublished(
                 **ids,
                 revision=held.revision,
                 network=held.network,
                 remote_id=first.id if first else "",
                 remote_url=first.url if first else "",
-                publish_time=publish_time,
+                publish_time=timestamp(now),
                 attempt=held.attempt,
             )
         case State.FAILED:
@@ -168,7 +193,13 @@ def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime)
             )
         case State.UNKNOWN:
             return DeliveryUnknown(
-                **ids, revision=held.revision, reason=outcome.message, needs_person=outcome.needs_person
+                **ids,
+                revision=held.revision,
+                reason=outcome.message,
+                needs_person=outcome.needs_person,
+                call_end_time=timestamp(outcome.call_end or held.call_end),
+                quiet_end_time=timestamp(outcome.quiet_end or held.quiet_end),
+                next_look_time=timestamp(outcome.act_time),
             )
         case State.PROCESSING:
             return DeliveryProcessing(**ids, revision=held.revision)
@@ -196,6 +227,11 @@ def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
         "finds": [outcome.finds for outcome in outcomes],
         "persons": [outcome.needs_person for outcome in outcomes],
         "trace_ids": [trace_id_of(note.traceparent) for note in notes],
+        "call_ends": [outcome.call_end for outcome in outcomes],
+        "quiet_ends": [outcome.quiet_end for outcome in outcomes],
+        "looks": [outcome.looks for outcome in outcomes],
+        "proven": [outcome.proven for outcome in outcomes],
+        "again": now + FIND_DELAY,
     }
 
 
@@ -214,6 +250,8 @@ _MARK = text(
     """
 )
 
+# A post belongs to one delivery of an account. Where another holds it, this delivery stays unknown: what a look took
+# for its post is looked for again, and what a publish was answered with is a riddle for a person.
 _RECORD = text(
     """
     WITH wanted AS (
@@ -222,21 +260,52 @@ _RECORD = text(
             CAST(:states AS text[]), CAST(:causes AS text[]), CAST(:act_times AS timestamptz[]),
             CAST(:messages AS text[]), CAST(:kinds AS text[]), CAST(:remote_ids AS text[]),
             CAST(:remote_urls AS text[]), CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]),
-            CAST(:persons AS bool[]), CAST(:trace_ids AS text[])
+            CAST(:persons AS bool[]), CAST(:trace_ids AS text[]), CAST(:call_ends AS timestamptz[]),
+            CAST(:quiet_ends AS timestamptz[]), CAST(:looks AS int[]), CAST(:proven AS bool[])
         ) AS w (id, fence, done, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
-            finds, person, trace_id)
+            finds, person, trace_id, call_end, quiet_end, looks, proven)
+    ), held AS MATERIALIZED (
+        SELECT d.id, d.channel_id FROM delivery AS d JOIN wanted AS w ON d.id = w.id
+        WHERE d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
+          AND cardinality(d.remote_ids) = w.done
+        ORDER BY d.id FOR UPDATE OF d
+    ), claimed AS (
+        INSERT INTO remote (network, server_url, account_id, remote_id, delivery_id, segment, time)
+        SELECT c.network, c.server_url, c.remote_id, coalesce(nullif(w.remote_id, ''), w.remote_url), w.id, w.done, :now
+        FROM wanted AS w JOIN held USING (id) JOIN channel AS c ON c.id = held.channel_id
+        WHERE coalesce(nullif(w.remote_id, ''), w.remote_url, '') <> ''
+        ORDER BY 1, 2, 3, 4
+        ON CONFLICT DO NOTHING
+        RETURNING delivery_id
+    ), judged AS (
+        SELECT w.*, coalesce(nullif(w.remote_id, ''), w.remote_url, '') <> ''
+            AND w.id NOT IN (SELECT delivery_id FROM claimed) AS taken
+        FROM wanted AS w JOIN held USING (id)
     ), moved AS (
         UPDATE delivery AS d SET
-            state = w.state, act_time = w.act_time, network_message = w.message, failure_kind = w.kind,
-            remote_ids = CASE WHEN w.remote_id IS NULL THEN d.remote_ids ELSE d.remote_ids || w.remote_id END,
-            remote_urls = CASE WHEN w.remote_id IS NULL THEN d.remote_urls ELSE d.remote_urls || w.remote_url END,
-            processing_handle = w.handle, finds = w.finds, needs_person = w.person,
-            tries = CASE WHEN w.remote_id IS NULL THEN coalesce(w.tries, d.tries) ELSE 0 END
-        FROM wanted AS w
-        WHERE d.id = w.id AND d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
-          AND cardinality(d.remote_ids) = w.done
-        RETURNING d.id, d.attempt, d.remote_ids[1] AS first_id, d.remote_urls[1] AS first_url, w.state, w.cause,
-            w.message, w.trace_id
+            state = CASE WHEN w.taken THEN 'unknown' ELSE w.state END,
+            act_time = CASE WHEN NOT w.taken THEN w.act_time WHEN w.cause = 'find' THEN CAST(:again AS timestamptz) END,
+            network_message = CASE WHEN w.taken
+                THEN 'another delivery of this account holds the post that was named for this one: ' || w.remote_url
+                ELSE w.message END,
+            failure_kind = w.kind,
+            remote_ids = CASE WHEN w.taken OR w.remote_id IS NULL THEN d.remote_ids
+                ELSE d.remote_ids || w.remote_id END,
+            remote_urls = CASE WHEN w.taken OR w.remote_id IS NULL THEN d.remote_urls
+                ELSE d.remote_urls || w.remote_url END,
+            processing_handle = w.handle, finds = w.finds,
+            needs_person = w.person OR (w.taken AND w.cause <> 'find'),
+            tries = CASE WHEN w.taken OR w.remote_id IS NULL THEN coalesce(w.tries, d.tries) ELSE 0 END,
+            call_end_time = CASE WHEN w.taken THEN coalesce(d.call_end_time, :now)
+                WHEN w.proven OR w.remote_id IS NOT NULL THEN NULL ELSE coalesce(w.call_end, d.call_end_time) END,
+            quiet_end_time = CASE WHEN w.taken THEN coalesce(d.quiet_end_time, :now)
+                WHEN w.proven OR w.remote_id IS NOT NULL THEN NULL ELSE coalesce(w.quiet_end, d.quiet_end_time) END,
+            looks = CASE WHEN w.proven OR w.remote_id IS NOT NULL THEN 0 ELSE coalesce(w.looks, d.looks) END
+        FROM judged AS w
+        WHERE d.id = w.id
+        RETURNING d.id, d.attempt, d.remote_ids[1] AS first_id, d.remote_urls[1] AS first_url, d.state, w.cause,
+            d.network_message AS message, w.trace_id, w.taken, d.act_time, d.needs_person, d.call_end_time,
+            d.quiet_end_time
     ), ended AS (
         UPDATE attempt AS a SET end_time = :now, outcome = moved.state, network_message = moved.message
         FROM moved WHERE a.delivery_id = moved.id AND a.number = moved.attempt AND moved.state <> 'publishing'
@@ -244,6 +313,18 @@ _RECORD = text(
         INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
         SELECT id, :now, state, cause, attempt, message, trace_id FROM moved
     )
-    SELECT id, first_id, first_url FROM moved
+    SELECT id, first_id, first_url, taken, act_time, message, needs_person, call_end_time, quiet_end_time FROM moved
+    """
+)
+
+# A network that tells a look to wait means every look at the account.
+_POSTPONE_LOOKS = text(
+    """
+    UPDATE delivery SET act_time = :until WHERE id IN (
+        SELECT id FROM delivery
+        WHERE state IN ('processing', 'unknown') AND state = 'unknown' AND channel_id = :channel_id
+          AND act_time < :until
+        FOR UPDATE SKIP LOCKED
+    )
     """
 )

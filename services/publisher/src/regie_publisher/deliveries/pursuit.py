@@ -1,12 +1,17 @@
 """Finds out what became of deliveries whose end is open: `processing` is checked, `unknown` is looked for.
 
-Both only read at the network. Both go on where they can: a thread continues as a pending delivery.
+Both only read at the network. Both go on where they can: a thread continues as a pending delivery. The deliveries of
+one channel that are due together share one look.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from uuid import UUID
 
 import structlog
 from opentelemetry.trace import SpanKind, StatusCode
@@ -16,18 +21,30 @@ from regie_chassis.ids import DELIVERY, show_id
 from regie_chassis.telemetry import context_of, current_traceparent, tracer
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.connectors.connector import CannotTell, Connector, ConnectorError
+from regie_publisher.connectors.connector import QUIET, CannotTell, Connector, ConnectorError, Repeat
+from regie_publisher.connectors.look import Look, Others
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.claims import claim_open
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT, Held, Note, Outcome, State
 from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.ledger import Ledger
+from regie_publisher.deliveries.others import read_others
 from regie_publisher.media import Library
 
 LIMIT = 50
 
 log = structlog.get_logger()
-Ask = Callable[[Connector, Held], Awaitable[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A look, and when it began: what it does not show was not there at that time."""
+
+    time: datetime
+    look: Look
+
+
+Ask = Callable[[Connector, Held, _Pass], Awaitable[Outcome]]
 
 
 class Pursuit:
@@ -67,13 +84,30 @@ class Pursuit:
             held = await claim_open(session, state=state, worker=self._worker, limit=LIMIT, now=self._clock.now())
         if held:
             await self._accounts.open([one.channel_id for one in held])
-            results = await asyncio.gather(*(self._settle(one, ask) for one in held), return_exceptions=True)
+            looks = self._looks(held)
+            settling = (self._settle(one, ask, looks[one.channel_id]) for one in held)
+            results = await asyncio.gather(*settling, return_exceptions=True)
             for one, error in zip(held, results, strict=True):
                 if isinstance(error, Exception):  # one delivery must not stop the others; its lease brings it back
                     log.error("delivery.pursuit_not_recorded", delivery=show_id(DELIVERY, one.id), exc_info=error)
         return len(held)
 
-    async def _settle(self, held: Held, ask: Ask) -> None:
+    def _looks(self, held: Sequence[Held]) -> dict[UUID, _Pass]:
+        """Returns one look for each channel. Its time is before the first reading that any delivery shares."""
+        since: dict[UUID, datetime] = {}
+        for one in held:
+            since[one.channel_id] = min(one.compose_time, since.get(one.channel_id, one.compose_time))
+        now = self._clock.now()
+        return {
+            channel_id: _Pass(now, Look(oldest, partial(self._read_others, channel_id)))
+            for channel_id, oldest in since.items()
+        }
+
+    async def _read_others(self, channel_id: UUID, remote_ids: Sequence[str]) -> Others:
+        async with self._database.reading() as session:
+            return await read_others(session, channel_id=channel_id, remote_ids=remote_ids)
+
+    async def _settle(self, held: Held, ask: Ask, look: _Pass) -> None:
         verb = "find" if held.state is State.UNKNOWN else "check"
         with tracer().start_as_current_span(
             f"{verb} {held.network}",
@@ -82,33 +116,40 @@ class Pursuit:
             attributes={"regie.delivery_id": show_id(DELIVERY, held.id), "regie.attempt": held.attempt},
         ) as span:
             version = self._accounts.version(held.channel_id)
+            connector = self._connectors.get(held.network)
             try:
-                connector = self._connectors.get(held.network)
                 if connector is None:
                     raise CannotTell(f"{held.network} is not a network here")
                 async with asyncio.timeout(NETWORK_TIMEOUT.total_seconds()):
-                    outcome = await ask(connector, held)
+                    outcome = await ask(connector, held, look)
             except Exception as error:  # broad: no proof either way, whatever it is
                 if not isinstance(error, ConnectorError | TimeoutError):
                     log.error("delivery.pursuit_failed", delivery=show_id(DELIVERY, held.id), exc_info=error)
                 span.set_status(StatusCode.ERROR, type(error).__name__)
-                judge = judging.after_find if held.state is State.UNKNOWN else judging.after_check
-                outcome = judge(error, held, self._clock.now(), version=version)
+                now = self._clock.now()
+                if held.state is State.UNKNOWN:
+                    outcome = judging.after_find(error, held, now, version=version)
+                else:
+                    quiet = connector.quiet if connector else QUIET
+                    outcome = judging.after_check(error, held, now, version=version, quiet=quiet)
             span.set_attribute("regie.outcome", outcome.state.value)
             note = Note(held, outcome, current_traceparent(), expected=(held.state,))
             if await self._ledger.record(note) and outcome.state is State.PENDING:
                 self._wake()
 
-    async def _check(self, connector: Connector, held: Held) -> Outcome:
+    async def _check(self, connector: Connector, held: Held, _look: _Pass) -> Outcome:
         draft = await draft_of(held, accounts=self._accounts, library=self._library)
         done = len(held.remotes)
         answer = await connector.check(draft, done, held.processing_handle)
-        return judging.out(answer, held, self._clock.now(), done=done, cause="check")
+        return judging.out(answer, held, self._clock.now(), done=done, cause="check", quiet=connector.quiet)
 
-    async def _find(self, connector: Connector, held: Held) -> Outcome:
+    async def _find(self, connector: Connector, held: Held, look: _Pass) -> Outcome:
         draft = await draft_of(held, accounts=self._accounts, library=self._library)
+        absence = await connector.absence(draft.account)
+        if absence.repeat is Repeat.BY_PERSON:
+            return judging.absent(held, absence, look.time)
         done = len(held.remotes)
-        found = await connector.find(draft, done)
-        if found is None:
-            return judging.absent(held, self._clock.now())
-        return judging.out(found, held, self._clock.now(), done=done, cause="find")
+        remote = await connector.find(draft, done, look.look)
+        if remote is None:
+            return judging.absent(held, absence, look.time)
+        return judging.out(remote, held, self._clock.now(), done=done, cause="find", quiet=absence.quiet)

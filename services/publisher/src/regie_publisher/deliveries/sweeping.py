@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown
@@ -11,20 +12,31 @@ from regie_chassis.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from regie_publisher.connectors.connector import QUIET
 from regie_publisher.deliveries.delivery import MARGIN, Outcome, State
 from regie_publisher.telemetry import set_unknown, tell_end
+from regie_publisher.timestamps import timestamp
 
 LIMIT = 500
 WHY_UNKNOWN = "the worker ended while the call was on its way; it is being looked for"
 
 
-async def sweep(session: AsyncSession, *, now: datetime) -> int:
+async def sweep(session: AsyncSession, *, quiets: Mapping[str, timedelta], now: datetime) -> int:
     """Takes back expired leases, set-based. Returns how many. Safe with any number of replicas.
 
-    An unknown one is first looked for a while later: leases outlive calls, but what a network has taken in may
-    still be on its way to being visible.
+    When the call of a dead worker ended is not known; leases outlive calls, so the lease's end stands for it.
+    `quiets` is how long after that a call may still land, by network.
     """
-    rows = await session.execute(_SWEEP, {"now": now, "find_time": now + MARGIN, "limit": LIMIT, "why": WHY_UNKNOWN})
+    columns = {
+        "now": now,
+        "find_time": now + MARGIN,
+        "limit": LIMIT,
+        "why": WHY_UNKNOWN,
+        "networks": list(quiets),
+        "quiets": list(quiets.values()),
+        "quiet": QUIET,
+    }
+    rows = await session.execute(_SWEEP, columns)
     swept = rows.all()
     for row in swept:
         if row.state == "unknown":
@@ -48,6 +60,9 @@ def _say_unknown(session: AsyncSession, row: Any, now: datetime) -> None:
         channel_id=show_id(CHANNEL, row.channel_id),
         revision=row.revision,
         reason=WHY_UNKNOWN,
+        call_end_time=timestamp(row.call_end_time),
+        quiet_end_time=timestamp(row.quiet_end_time),
+        next_look_time=timestamp(row.act_time),
     )
     tell_end(session, row, Outcome(State.UNKNOWN, "lease_expired"), traceparent=row.traceparent)
     stage(
@@ -69,7 +84,13 @@ _SWEEP = text(
             act_time = CASE d.state WHEN 'claimed' THEN CAST(:now AS timestamptz)
                 ELSE CAST(:find_time AS timestamptz) END,
             network_message = CASE d.state WHEN 'claimed' THEN '' ELSE :why END,
-            finds = 0
+            finds = 0,
+            looks = CASE d.state WHEN 'claimed' THEN d.looks ELSE 0 END,
+            call_end_time = CASE d.state WHEN 'claimed' THEN d.call_end_time ELSE d.act_time END,
+            quiet_end_time = CASE d.state WHEN 'claimed' THEN d.quiet_end_time ELSE d.act_time + coalesce((
+                SELECT quiet FROM unnest(CAST(:networks AS text[]), CAST(:quiets AS interval[])) AS q (network, quiet)
+                WHERE q.network = d.network
+            ), CAST(:quiet AS interval)) END
         FROM (
             SELECT id FROM delivery WHERE state IN ('claimed', 'publishing') AND act_time <= :now
             ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED

@@ -17,6 +17,7 @@ from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries import outcomes
 from regie_publisher.deliveries.claims import held_of
 from regie_publisher.deliveries.delivery import Note, Outcome, State
+from regie_publisher.deliveries.judging import not_published
 
 MOST = 500
 
@@ -27,6 +28,14 @@ class DeliveryNotFound(NotFound):
 
 class DeliveryStateConflict(Conflict):
     """The delivery is not in the state that the call is for."""
+
+
+class CallMayStillLand(Conflict):
+    """Nobody can know yet that the post is not there: the call may still be on its way."""
+
+
+class RemoteTaken(Conflict):
+    """The address is that of another delivery's post."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,9 @@ class Delivery:
     failure_kind: str
     network_message: str
     changes: Sequence[Change]
+    call_end: datetime | None
+    quiet_end: datetime | None
+    next_look: datetime | None
 
 
 async def list_deliveries(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> list[Delivery]:
@@ -79,7 +91,9 @@ async def resolve_delivery(
 ) -> Delivery:
     """Settles an unknown delivery by a person's word: published, or to be sent again with the same keys.
 
-    Repeatable with the same `request_id`. Raises DeliveryNotFound or DeliveryStateConflict.
+    Before its call's quiet time is over a person can see that a post is there, and cannot know that it will not be.
+    Repeatable with the same `request_id`. Raises DeliveryNotFound, DeliveryStateConflict, CallMayStillLand or
+    RemoteTaken.
     """
     key = {"id": delivery_id, "workspace_id": workspace_id}
     rows = await session.execute(
@@ -103,11 +117,18 @@ async def resolve_delivery(
 async def _settle(
     session: AsyncSession, row: Any, *, request_id: str, published: bool, remote_url: str, now: datetime
 ) -> None:
+    if not published and row.quiet_end_time is not None and now < row.quiet_end_time:
+        raise CallMayStillLand(
+            f"the call may still take effect until {row.quiet_end_time:%Y-%m-%d %H:%M:%S} UTC; look again after that, "
+            "and say then that it is not published"
+        )
     if published:
+        if remote_url:
+            await _check_address(session, row, remote_url)
         # For a thread, too: without the part's id on the network nothing can be hung on it.
         outcome = Outcome(State.PUBLISHED, "person", remote=Remote("", remote_url))
     else:
-        outcome = Outcome(State.PENDING, "person", act_time=now, tries=0)
+        outcome = not_published(now)
     # The fence is raised first, so that a find on its way writes nothing after the person has spoken.
     rows = await session.execute(
         text(
@@ -118,6 +139,15 @@ async def _settle(
     )
     note = Note(held_of(rows.one()), outcome, current_traceparent() or row.traceparent, expected=(State.UNKNOWN,))
     await outcomes.record(session, [note], now=now)
+
+
+async def _check_address(session: AsyncSession, row: Any, remote_url: str) -> None:
+    held = await session.execute(_HOLDER, {"channel_id": row.channel_id, "remote_url": remote_url, "id": row.id})
+    if held.scalar_one_or_none() is not None:
+        raise RemoteTaken(
+            "this is the address of another delivery's post; give the one of this delivery's own post",
+            field="remote_url",
+        )
 
 
 async def _with_changes(session: AsyncSession, rows: Sequence[Any]) -> list[Delivery]:
@@ -144,4 +174,19 @@ def _delivery(row: Any, changes: Sequence[Change]) -> Delivery:
         row.failure_kind,
         row.network_message,
         changes,
+        row.call_end_time,
+        row.quiet_end_time,
+        row.act_time if row.state == State.UNKNOWN else None,
     )
+
+
+_HOLDER = text(
+    """
+    SELECT d.id FROM delivery AS d
+    JOIN channel AS theirs ON theirs.id = d.channel_id
+    JOIN channel AS own ON (theirs.network, theirs.server_url, theirs.remote_id)
+        = (own.network, own.server_url, own.remote_id)
+    WHERE own.id = :channel_id AND d.id <> :id AND CAST(:remote_url AS text) = ANY(d.remote_urls)
+    LIMIT 1
+    """
+)

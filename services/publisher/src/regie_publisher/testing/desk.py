@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -141,6 +141,15 @@ class Desk:
             if not await self.worker.claim():
                 return
 
+    async def settle(self, advance: Callable[[timedelta], Awaitable[None]]) -> None:
+        """Looks for what is unknown, whenever it is time, until a call may be made or only a person can tell."""
+        while open_ended := [row for row in await self.rows() if row.state == "unknown" and row.act_time]:
+            first = min(row.act_time for row in open_ended)
+            await advance(max(first - self.clock.now(), timedelta(0)))
+            await self.pursuit.find_unknown()
+        waiting = [row.act_time for row in await self.rows() if row.state == "pending"]
+        await advance(max([time - self.clock.now() for time in waiting], default=timedelta(0)))
+
     async def claim_only(self, session: AsyncSession) -> list[Held]:
         """Claims in the session and begins nothing, as a worker that ends at once."""
         return await claim_pending(session, worker="dead", capacity=Capacity(50, 50, {}), now=self.clock.now())
@@ -165,14 +174,14 @@ class Desk:
         """Begins anew: no deliveries, an empty network."""
         async with self.database.transaction() as session:
             await session.execute(
-                text("TRUNCATE delivery, attempt, delivery_change, cancellation, poll, outbox, channel")
+                text("TRUNCATE delivery, attempt, delivery_change, cancellation, poll, remote, outbox, channel")
             )
         self.connector.reset()
 
     async def sweep(self) -> int:
         """Takes back expired leases."""
         async with self.database.transaction() as session:
-            return await sweep(session, now=self.clock.now())
+            return await sweep(session, quiets={"fake": self.connector.quiet}, now=self.clock.now())
 
     async def rows(self, table: str = "delivery", order: str = "id") -> list[Any]:
         """Returns a whole table."""
@@ -209,6 +218,7 @@ def open_desk(
     channel_in_flight: int = 50,
 ) -> Desk:
     """Returns a replica of the publisher on this database; several of them are several processes."""
+    connector.now = clock.now
     connectors = {"fake": connector}
     accounts = Accounts(database, keyring, clock, worker=name)
     pictures = PicturePool(limits=Limits(cpu_seconds=30, wall_seconds=60))  # a busy machine is no reason to fail

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import uuid4
 
 from regie_publisher.connectors.connector import (
+    QUIET,
+    Absence,
     Account,
     CannotTell,
     Connection,
@@ -21,8 +23,10 @@ from regie_publisher.connectors.connector import (
     Processing,
     Refused,
     Remote,
+    Repeat,
     SaveHandle,
 )
+from regie_publisher.connectors.look import Look
 
 
 class Play(StrEnum):
@@ -32,6 +36,7 @@ class Play(StrEnum):
     NOT_SENT = "not sent"
     LOST_BEFORE = "no effect, no answer"
     LOST_AFTER = "an effect, no answer"
+    LATE = "no answer, an effect later"
     CRASH_BEFORE = "no effect, an error of ours"
     CRASH_AFTER = "an effect, an error of ours"
     REFUSE = "refused"
@@ -56,12 +61,19 @@ class FakeConnector:
     """Plays `script`, one entry for each publish, then only OK. `posts` is what people see; nothing is idempotent."""
 
     network: str = "fake"
+    quiet: timedelta = QUIET
+    repeat: Repeat = Repeat.AFTER_QUIET
+    """What the network offers against a second post; `AT_ONCE` and `UNDER_KEY` make it honour its keys."""
     script: deque[Play] = field(default_factory=deque)
     posts: list[Post] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Every call as (verb, key of the segment)."""
     finds: deque[Exception] = field(default_factory=deque)
     """Raised by the next finds, one each; then `find` tells the truth."""
+    looks: list[Look] = field(default_factory=list)
+    """The look of each find."""
+    answer: Remote | None = None
+    """What every publish answers, whatever it did."""
     checks: int = 1
     """So many checks still say that it is processing."""
     retry_after: timedelta = timedelta(seconds=30)
@@ -74,6 +86,10 @@ class FakeConnector:
     review_error: Refused | None = None
     seen: list[Observation] = field(default_factory=list)
     observe_errors: deque[Exception] = field(default_factory=deque)
+    now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    lateness: deque[timedelta] = field(default_factory=deque)
+    """How long after its call each late one takes effect; then 100 s."""
+    _on_the_way: list[tuple[datetime, Draft, int]] = field(default_factory=list)
     _processing: dict[str, list[object]] = field(default_factory=dict)
 
     def new_key(self, now: datetime) -> str:  # noqa: ARG002
@@ -105,11 +121,16 @@ class FakeConnector:
 
     async def publish(self, draft: Draft, index: int) -> Remote | Processing:
         key = draft.segments[index].key
+        self.land()
         self.calls.append(("publish", key))
         if self.before_publish:
             await self.before_publish(draft, index)
         play = self.script.popleft() if self.script else Play.OK
         self._refuse(play)
+        if play is Play.LATE:
+            lateness = self.lateness.popleft() if self.lateness else timedelta(seconds=100)
+            self._on_the_way.append((self.now() + lateness, replace(draft, remotes=list(draft.remotes)), index))
+            raise OutcomeUnknown("504 from something in between")
         if play is Play.PROCESS:
             self._processing[key] = [self.checks, draft, index]
             return Processing(key, timedelta(seconds=1))
@@ -120,7 +141,7 @@ class FakeConnector:
             raise OutcomeUnknown("the connection was dropped")
         if play is Play.CRASH_AFTER:
             raise RuntimeError("our own error")
-        return remote
+        return self.answer or remote
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         self.calls.append(("check", handle))
@@ -133,8 +154,13 @@ class FakeConnector:
         del self._processing[handle]
         return self._show(draft, index)
 
-    async def find(self, draft: Draft, index: int) -> Remote | None:
+    async def absence(self, account: Account) -> Absence:  # noqa: ARG002
+        return Absence(self.repeat, quiet=self.quiet, settle=self.quiet / 4, key_life=timedelta(hours=1))
+
+    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
         key = draft.segments[index].key
+        self.looks.append(look)
+        self.land()
         self.calls.append(("find", key))
         if self.finds:
             raise self.finds.popleft()
@@ -152,7 +178,16 @@ class FakeConnector:
 
     def reset(self) -> None:
         """Forgets everything."""
-        for memory in (self.script, self.posts, self.calls, self.finds, self._processing):
+        for memory in (
+            self.script,
+            self.posts,
+            self.calls,
+            self.finds,
+            self.looks,
+            self.lateness,
+            self._on_the_way,
+            self._processing,
+        ):
             memory.clear()
 
     def published(self, verb: str = "publish") -> list[str]:
@@ -176,8 +211,20 @@ class FakeConnector:
             case _:
                 return
 
+    def land(self) -> None:
+        """Makes the calls take effect whose time has come."""
+        now = self.now()
+        due = [call for call in self._on_the_way if call[0] <= now]
+        self._on_the_way = [call for call in self._on_the_way if call[0] > now]
+        for _, draft, index in due:
+            self._show(draft, index)
+
     def _show(self, draft: Draft, index: int) -> Remote:
         segment = draft.segments[index]
+        if self.repeat in (Repeat.AT_ONCE, Repeat.UNDER_KEY):
+            known = next((post for post in self.posts if post.key == segment.key), None)
+            if known is not None:
+                return Remote(known.id, f"https://fake.example/{known.id}")
         post_id = str(len(self.posts) + 1)
         reply_to = draft.remotes[index - 1].id if index else ""
         self.posts.append(Post(post_id, segment.key, segment.text, draft.account.remote_id, reply_to))

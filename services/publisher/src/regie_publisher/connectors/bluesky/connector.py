@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 import httpx2
@@ -31,8 +31,9 @@ from regie_publisher.connectors.bluesky.sessions import (
 )
 from regie_publisher.connectors.bluesky.tids import TidClock
 from regie_publisher.connectors.connector import (
+    QUIET,
+    Absence,
     Account,
-    CannotTell,
     Connection,
     ConnectorError,
     Draft,
@@ -43,8 +44,10 @@ from regie_publisher.connectors.connector import (
     Processing,
     Refused,
     Remote,
+    Repeat,
     SaveHandle,
 )
+from regie_publisher.connectors.look import Look
 
 UPLOAD_TIMEOUT = 60.0
 """Seconds for a picture of two megabytes on a slow line."""
@@ -60,7 +63,8 @@ class BlueskyConnector:
 
     network = "bluesky"
 
-    def __init__(self, client: httpx2.AsyncClient, clock: Clock | None = None) -> None:
+    def __init__(self, client: httpx2.AsyncClient, clock: Clock | None = None, *, quiet: timedelta = QUIET) -> None:
+        self.quiet = quiet
         self._server = Server(client, clock or SystemClock())
         self._tids = TidClock()
 
@@ -111,24 +115,28 @@ class BlueskyConnector:
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # the form
         """Bluesky answers at once, so that nothing is ever processing; says where the post is all the same."""
-        remote = await self.find(draft, index)
+        remote = await self._read_record(draft, index)
         if remote is None:
             raise OutcomeUnknown("The post is not there")
         return remote
 
-    async def find(self, draft: Draft, index: int) -> Remote | None:
+    async def absence(self, account: Account) -> Absence:
+        """The record key is ours: the same bytes under it are the same post, however late a first call lands."""
+        return Absence(Repeat.AT_ONCE, quiet=self.quiet)
+
+    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
+        return await self._read_record(draft, index)
+
+    async def _read_record(self, draft: Draft, index: int) -> Remote | None:
         query = {
             "repo": draft.account.remote_id,
             "collection": COLLECTION,
             "rkey": draft.segments[index].key,
         }
-        try:
-            answer = await self._server.read(draft.account.server_url, "com.atproto.repo.getRecord", query)
-            if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) == "RecordNotFound":
-                return None
-            return _remote(self._server.accepted(answer), draft.account)
-        except ConnectorError as error:
-            raise CannotTell(f"The record could not be read: {error}") from error
+        answer = await self._server.read(draft.account.server_url, "com.atproto.repo.getRecord", query)
+        if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) == "RecordNotFound":
+            return None
+        return _remote(self._server.accepted(answer), draft.account)
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
         if not remotes:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import httpx2
 from regie_chassis.clock import Clock, SystemClock
 
 from regie_publisher.connectors.connector import (
+    QUIET,
+    Absence,
     Account,
     Connection,
+    ConnectorError,
     Draft,
     FailureKind,
     Observation,
@@ -19,12 +22,21 @@ from regie_publisher.connectors.connector import (
     Processing,
     Refused,
     Remote,
+    Repeat,
     SaveHandle,
 )
-from regie_publisher.connectors.mastodon.limits import InstanceCache, check_segment, fits_everywhere
+from regie_publisher.connectors.look import Look
+from regie_publisher.connectors.mastodon.limits import (
+    HONOURS_KEYS,
+    KEEPS_MEDIA_IDS,
+    KEY_LIFE,
+    InstanceCache,
+    check_segment,
+    fits_everywhere,
+)
 from regie_publisher.connectors.mastodon.media import media_ids, missing_pictures, prepare_pictures
 from regie_publisher.connectors.mastodon.observations import observe_status
-from regie_publisher.connectors.mastodon.readback import find_segment
+from regie_publisher.connectors.mastodon.readback import SourceCache, find_segment
 from regie_publisher.connectors.mastodon.server import Server, host_of, server_origin, text_of
 
 PUBLISH_TIMEOUT = 30.0
@@ -38,10 +50,12 @@ class MastodonConnector:
 
     network = "mastodon"
 
-    def __init__(self, client: httpx2.AsyncClient, *, clock: Clock | None = None) -> None:
+    def __init__(self, client: httpx2.AsyncClient, *, clock: Clock | None = None, quiet: timedelta = QUIET) -> None:
+        self.quiet = quiet
         self._client = client
         self._clock = clock or SystemClock()
         self._instances = InstanceCache()
+        self._sources = SourceCache()
 
     def new_key(self, now: datetime) -> str:
         """Any string is a key there, so it is a random one."""
@@ -120,13 +134,33 @@ class MastodonConnector:
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         raise Refused(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
 
-    async def find(self, draft: Draft, index: int) -> Remote | None:
-        return await find_segment(self._server(draft.account), draft, index)
+    async def absence(self, account: Account) -> Absence:
+        """Trusts a key only where the server is known to honour it, and then not for two calls at the same time."""
+        if await self._software(account) in HONOURS_KEYS:
+            return Absence(Repeat.UNDER_KEY, quiet=self.quiet, settle=self.quiet / 4, key_life=KEY_LIFE)
+        return Absence(Repeat.AFTER_QUIET, quiet=self.quiet)
+
+    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
+        return await find_segment(
+            self._server(draft.account),
+            draft,
+            index,
+            look,
+            sources=self._sources,
+            keeps_media_ids=await self._software(draft.account) in KEEPS_MEDIA_IDS,
+        )
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
         server = self._server(account)
         observations = [await observe_status(server, account, remote) for remote in remotes]
         return [observation for observation in observations if observation is not None]
+
+    async def _software(self, account: Account) -> str:
+        try:
+            return (await self._instances.read(self._server(account))).software
+        except ConnectorError:
+            # A server that does not describe itself is as one that honours nothing: that is only slower.
+            return ""
 
     def _server(self, account: Account) -> Server:
         # Tokens last until they are revoked, so `Credentials.refresh` has no use here.

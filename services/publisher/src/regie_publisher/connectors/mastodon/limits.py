@@ -13,6 +13,19 @@ from regie_publisher.connectors.mastodon.text import counted_length
 
 KEPT_FOR = timedelta(minutes=10)
 KEPT_SERVERS = 256
+SOFTWARE = {
+    "github.com/mastodon/mastodon": "mastodon",
+    "github.com/fedify-dev/hollo": "hollo",
+    "github.com/dahlia/hollo": "hollo",
+    "github.com/jointakahe/takahe": "takahe",
+}
+"""By the address of its source, which a fork changes as its licence asks."""
+HONOURS_KEYS = frozenset({"mastodon", "hollo"})
+"""A repeated `Idempotency-Key` gives the first status. GoToSocial and Takahe, for two, make a second one."""
+KEY_LIFE = timedelta(minutes=55)
+"""Mastodon keeps a key for an hour; the rest is for clocks and for a call's own time."""
+KEEPS_MEDIA_IDS = frozenset({"mastodon", "hollo", "gotosocial", "takahe"})
+"""A picture has one id, from its upload to its status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,8 @@ class Instance:
 
     domain: str
     limits: Limits
+    software: str = ""
+    """Its name where it is known for sure; empty otherwise."""
 
 
 class InstanceCache:
@@ -60,7 +75,8 @@ async def read_instance(server: Server) -> Instance:
         answer = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
         body = answer.json()
         if answer.status == HTTPStatus.OK and isinstance(body, dict):
-            return Instance(text_of(body, domain).rpartition("://")[2].strip("/"), limits_of(body))
+            name = text_of(body, domain).rpartition("://")[2].strip("/")
+            return Instance(name, limits_of(body), software_of(body))
     return Instance("", Limits())
 
 
@@ -81,6 +97,20 @@ def limits_of(body: dict[str, object]) -> Limits:
         image_size_limit=count_of(media, "image_size_limit") or None,
         supported_mime_types=frozenset(names),
     )
+
+
+def software_of(body: dict[str, object]) -> str:
+    """Returns the name of the server's software, or an empty string where it is not one that is known here.
+
+    A relative that names itself as compatible with another is not that other.
+    """
+    source = text_of(body, "source_url").lower().rstrip("/").removesuffix(".git").rpartition("://")[2]
+    version = text_of(body, "version").lower()
+    if "compatible;" in version:
+        return ""
+    if source.endswith("/gotosocial"):
+        return "gotosocial"
+    return SOFTWARE.get(source, "takahe" if version.startswith("takahe/") else "")
 
 
 def check_segment(segment: Segment, limits: Limits) -> None:

@@ -1,71 +1,81 @@
 """Finding a segment among the account's own statuses after an unknown outcome.
 
-The idempotency key cannot be relied upon for this: some servers ignore it, others keep it for an hour only.
+A status is taken for the segment only where nothing else can be meant: no other delivery holds it, and none whose
+outcome is open would look the same. A status that is certainly another one is left aside without a call.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from datetime import timedelta
 
-from regie_publisher.connectors.connector import (
-    CannotTell,
-    Draft,
-    FailureKind,
-    NotSent,
-    OutcomeUnknown,
-    Refused,
-    Remote,
+from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, Remote, Segment
+from regie_publisher.connectors.look import Look, Others
+from regie_publisher.connectors.mastodon.media import media_ids
+from regie_publisher.connectors.mastodon.server import Server
+from regie_publisher.connectors.mastodon.text import (
+    exact,
+    is_another_text,
+    plain,
+    skeleton,
+    skeleton_of_html,
+    without_hosts,
 )
-from regie_publisher.connectors.mastodon.server import Server, text_of
-from regie_publisher.connectors.mastodon.text import exact, plain, skeleton, skeleton_of_html, without_hosts
+from regie_publisher.connectors.mastodon.timeline import Status, Timeline, read_timeline
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """How far the server's clock may be behind ours for an equal status still to be taken for the segment."""
 READ_BACK = timedelta(minutes=15)
 """How far before `compose_time` the list is read. An equal status in between proves nothing, either way."""
-PAGE = 20
-MAX_PAGES = 10
 MAX_COMPARED = 40
-"""Statuses whose source is asked for: a call each."""
+"""Statuses whose source is asked for in one look: a call each. The next look goes on with the rest."""
+KEPT_SOURCES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class _Status:
-    id: str
-    url: str
-    created: datetime
-    reply_to: str
-    media: int
-    content: str
-    edited: bool
-    reblog: bool
-    visibility: str
+class SourceCache:
+    """The texts of statuses as they were sent, by server, status and edit. They never change."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, str], str] = OrderedDict()
+
+    def get(self, server: Server, status: Status) -> str | None:
+        return self._kept.get((server.url, status.id, status.edited))
+
+    async def read(self, server: Server, status: Status) -> str | None:
+        """Asks for the text; None where the server does not tell."""
+        answer = await server.ask(
+            "GET", f"/api/v1/statuses/{status.id}/source", rejected=FailureKind.PLATFORM_ERROR, absent=None
+        )
+        body = answer.json()
+        text = body.get("text") if isinstance(body, dict) else None
+        if not isinstance(text, str):
+            return None
+        self._kept[server.url, status.id, status.edited] = text
+        while len(self._kept) > KEPT_SOURCES:
+            self._kept.popitem(last=False)
+        return text
 
 
-@dataclass(slots=True)
-class _Timeline:
-    """`complete` says that nothing since the horizon was left unread."""
+async def find_segment(
+    server: Server, draft: Draft, index: int, look: Look, *, sources: SourceCache, keeps_media_ids: bool
+) -> Remote | None:
+    """Returns the segment's status, or None when it is not among the account's statuses.
 
-    statuses: list[_Status] = field(default_factory=list)
-    visibilities: set[str] = field(default_factory=set)
-    complete: bool = False
-
-
-async def find_segment(server: Server, draft: Draft, index: int) -> Remote | None:
-    """Returns the segment's status, or None when it is proven absent; raises `CannotTell` and nothing else.
-
-    A refusal is no statement about the segment either, so it becomes `CannotTell` with the refusal as its cause.
+    `keeps_media_ids` says that the server is known to name a picture in a status as it named it at its upload.
     """
-    try:
-        timeline = await _read_timeline(server, draft.account.remote_id, draft.compose_time - READ_BACK)
-        found = await _match(server, draft, index, timeline)
-    except (NotSent, OutcomeUnknown, Refused) as error:
-        raise CannotTell(f"Reading the account's statuses failed: {error}") from error
+
+    async def load() -> tuple[Timeline, Sequence[str]]:
+        timeline = await read_timeline(server, draft.account.remote_id, look.since - READ_BACK)
+        return timeline, [name for status in timeline.statuses for name in (status.id, status.url)]
+
+    timeline, others = await look.read(load)
+    match = _Match(draft, index, others, keeps_media_ids)
+    found = await _search(server, match, timeline, sources)
     if found is not None:
-        return found
+        return Remote(found.id, found.url)
     if not timeline.complete:
-        raise CannotTell(f"More than {PAGE * MAX_PAGES} statuses have followed: the list was not read to its start")
+        raise CannotTell(f"More than {len(timeline.statuses)} statuses have followed: the list has no end in reach")
     visibility = draft.visibility or "public"
     if visibility in ("private", "direct") and visibility not in timeline.visibilities:
         # Takahe, for one, leaves these out of the list, even for their author.
@@ -73,110 +83,91 @@ async def find_segment(server: Server, draft: Draft, index: int) -> Remote | Non
     return None
 
 
-async def _match(server: Server, draft: Draft, index: int, timeline: _Timeline) -> Remote | None:
-    text = draft.segments[index].text
-    candidates = _candidates(draft, index, timeline)
-    doubtful = len(candidates) > MAX_COMPARED
-    for status in candidates[:MAX_COMPARED]:
-        same = await _is_same(server, status, text)
-        if same and status.created >= draft.compose_time - CLOCK_TOLERANCE:
-            return Remote(status.id, status.url)
+async def _search(server: Server, match: _Match, timeline: Timeline, sources: SourceCache) -> Status | None:
+    candidates = match.candidates(timeline)
+    certain = next((status for status in candidates if match.has_its_pictures(status)), None)
+    if certain is not None:
+        return certain
+    doubtful, asked = False, 0
+    for status in candidates:
+        source = sources.get(server, status)
+        if source is None:
+            if asked == MAX_COMPARED:
+                raise CannotTell("There are more alike statuses than one look compares; the next one goes on")
+            asked += 1
+            source = await sources.read(server, status)
+        same = match.is_same(status, source)
+        if same and status.created >= match.compose_time - CLOCK_TOLERANCE:
+            match.check_rivals(source_known=source is not None)
+            return status
         doubtful = doubtful or same is not False
     if doubtful:
         raise CannotTell("There is a status that may be this one, and its text or its time does not prove it")
     return None
 
 
-def _candidates(draft: Draft, index: int, timeline: _Timeline) -> list[_Status]:
-    """Returns the statuses of the segment's shape: those that look alike first, the older before the newer.
+class _Match:
+    """A segment, and what a status must be to be taken for it."""
 
-    Visibility is no criterion: a server may turn public into unlisted, for accounts that it has limited.
-    """
-    segment = draft.segments[index]
-    shape = (draft.remotes[index - 1].id if index > 0 else "", len(segment.pictures))
-    bones = skeleton(segment.text)
-    fitting = [each for each in timeline.statuses if (each.reply_to, each.media) == shape]
-    return sorted(fitting, key=lambda status: (skeleton_of_html(status.content) != bones, status.created))
+    def __init__(self, draft: Draft, index: int, others: Others, keeps_media_ids: bool) -> None:
+        self._segment: Segment = draft.segments[index]
+        self._text = self._segment.text
+        self._reply_to = draft.remotes[index - 1].id if index > 0 else ""
+        self._media = frozenset(media_ids(draft, self._segment)) if self._segment.pictures else frozenset()
+        self._alt_texts = Counter(exact(picture.alt_text) for picture in self._segment.pictures)
+        self._others = others
+        self._keeps_media_ids = keeps_media_ids
+        self.compose_time = draft.compose_time
 
+    def candidates(self, timeline: Timeline) -> list[Status]:
+        """Returns the statuses that may be the segment: those that look alike first, the older before the newer.
 
-async def _is_same(server: Server, status: _Status, text: str) -> bool | None:
-    """True and False are certain; None where the server shows the text too changed to tell."""
-    source = await _read_source(server, status.id)
-    if source is None:
-        shown = exact(without_hosts(plain(status.content)))
-        return True if shown == exact(without_hosts(text)) else None
-    if exact(text) in (exact(source), exact(plain(source))):
-        return True
-    alike = skeleton(text) in (skeleton(source), skeleton_of_html(source), skeleton_of_html(status.content))
-    return None if alike or status.edited else False
+        Visibility is no criterion: a server may turn public into unlisted, for accounts that it has limited.
+        """
+        bones = skeleton(self._text)
+        fitting = [status for status in timeline.statuses if self._fits(status)]
+        return sorted(fitting, key=lambda status: (skeleton_of_html(status.content) != bones, status.created))
 
+    def has_its_pictures(self, status: Status) -> bool:
+        """True is certain: the server gives an uploaded picture to one status only."""
+        return bool(self._media) and {each.id for each in status.media} == self._media
 
-async def _read_source(server: Server, status_id: str) -> str | None:
-    """Returns the text as it was sent, or None where the server does not tell."""
-    answer = await server.ask(
-        "GET", f"/api/v1/statuses/{status_id}/source", rejected=FailureKind.PLATFORM_ERROR, absent=None
-    )
-    body = answer.json()
-    text = body.get("text") if isinstance(body, dict) else None
-    return text if isinstance(text, str) else None
+    def is_same(self, status: Status, source: str | None) -> bool | None:
+        """True and False are certain; None where the server shows text or pictures too changed to tell."""
+        same = self._has_its_text(status, source)
+        if not same or not self._segment.pictures:
+            return same
+        alike = Counter(exact(each.alt_text) for each in status.media) == self._alt_texts
+        described = any(self._alt_texts) or bool(self._text.strip())
+        return True if alike and described else None
 
+    def check_rivals(self, *, source_known: bool) -> None:
+        """Raises `CannotTell` where another open delivery would recognise its post in the same status."""
+        for rival in self._others.rivals:
+            same_place = rival.key != self._segment.key and rival.reply_to == self._reply_to
+            if not same_place or len(rival.alt_texts) != len(self._segment.pictures):
+                continue
+            if exact(rival.text) == exact(self._text) or (
+                not source_known and skeleton(rival.text) == skeleton(self._text)
+            ):
+                raise CannotTell("There is such a status, and another delivery of the same content waits for its own")
 
-async def _read_timeline(server: Server, account_id: str, horizon: datetime) -> _Timeline:
-    """Reads the account's statuses, newest first, until one is older than the horizon or there are no more."""
-    timeline = _Timeline()
-    seen: set[str] = set()
-    params = {"limit": str(PAGE), "exclude_reblogs": "true"}
-    for _page in range(MAX_PAGES):
-        statuses = await _read_page(server, account_id, params)
-        if seen and not {status.id for status in statuses}.isdisjoint(seen):
-            raise CannotTell("The server gives the same statuses on every page")
-        seen.update(status.id for status in statuses)
-        timeline.visibilities.update(status.visibility for status in statuses)
-        timeline.statuses += [each for each in statuses if each.created >= horizon and not each.reblog]
-        # A short page is no end: servers filter after they have counted. Only an empty one is.
-        if not statuses or statuses[-1].created < horizon:
-            timeline.complete = True
-            break
-        params["max_id"] = statuses[-1].id
-    return timeline
+    def _fits(self, status: Status) -> bool:
+        if status.created < self.compose_time - READ_BACK or not self._others.taken.isdisjoint((status.id, status.url)):
+            return False
+        if (status.reply_to, len(status.media)) != (self._reply_to, len(self._segment.pictures)):
+            return False
+        if self.has_its_pictures(status):
+            return True
+        if self._segment.pictures and self._keeps_media_ids:
+            return False
+        return bool(status.edited) or not is_another_text(self._text, status.content)
 
-
-async def _read_page(server: Server, account_id: str, params: dict[str, str]) -> list[_Status]:
-    answer = await server.ask(
-        "GET",
-        f"/api/v1/accounts/{account_id}/statuses",
-        params=params,
-        rejected=FailureKind.PLATFORM_ERROR,
-        absent=FailureKind.PLATFORM_ERROR,
-    )
-    body = answer.json()
-    if not isinstance(body, list):
-        raise CannotTell("The server's list of statuses cannot be read")
-    return [_status(entry) for entry in body]
-
-
-def _status(entry: object) -> _Status:
-    created = _moment(text_of(entry, "created_at"))
-    status_id = text_of(entry, "id")
-    if not isinstance(entry, dict) or created is None or not status_id:
-        raise CannotTell("The server's list of statuses holds one that cannot be read")
-    media = entry.get("media_attachments")
-    return _Status(
-        id=status_id,
-        url=text_of(entry, "url") or text_of(entry, "uri"),
-        created=created,
-        reply_to=text_of(entry, "in_reply_to_id"),
-        media=len(media) if isinstance(media, list) else 0,
-        content=text_of(entry, "content"),
-        edited=bool(entry.get("edited_at")),
-        reblog=entry.get("reblog") is not None,
-        visibility=text_of(entry, "visibility"),
-    )
-
-
-def _moment(value: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    def _has_its_text(self, status: Status, source: str | None) -> bool | None:
+        if source is None:
+            shown = exact(without_hosts(plain(status.content)))
+            return True if shown == exact(without_hosts(self._text)) else None
+        if exact(self._text) in (exact(source), exact(plain(source))):
+            return True
+        shown_bones = (skeleton(source), skeleton_of_html(source), skeleton_of_html(status.content))
+        return None if skeleton(self._text) in shown_bones or status.edited else False

@@ -20,6 +20,8 @@ from regie_publisher.connectors.connector import FailureKind, OutcomeUnknown, Re
 
 RATE_WINDOW = timedelta(minutes=5)
 """Waited after a 429 that does not say how long: the window of Mastodon and GoToSocial."""
+_NO_PROOF = (HTTPStatus.SEE_OTHER, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT)
+"""Answers below 500 that may follow an effect: a look elsewhere, a proxy's time limit, a first call under the key."""
 READ_TIMEOUT = 15.0
 """Seconds."""
 
@@ -83,7 +85,7 @@ class Server:
         status = answer.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _NO_PROOF:
             raise OutcomeUnknown(f"HTTP {status}: {answer.words()}")
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             wait = retry_after(answer.headers, self.clock.now())

@@ -1,0 +1,111 @@
+"""An account's own statuses as its server lists them, newest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from regie_publisher.connectors.connector import CannotTell, FailureKind
+from regie_publisher.connectors.mastodon.server import Server, text_of
+
+PAGE = 40
+"""The most that Mastodon gives; a server that gives less is read in more pages."""
+MAX_PAGES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A picture of a status. The server names it as it was named at its upload, or anew."""
+
+    id: str
+    alt_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is compared of a status."""
+
+    id: str
+    url: str
+    created: datetime
+    reply_to: str
+    media: tuple[Attachment, ...]
+    content: str
+    edited: str
+    reblog: bool
+    visibility: str
+
+
+@dataclass(slots=True)
+class Timeline:
+    """`complete` says that nothing since the horizon was left unread."""
+
+    statuses: list[Status] = field(default_factory=list)
+    visibilities: set[str] = field(default_factory=set)
+    complete: bool = False
+
+
+async def read_timeline(server: Server, account_id: str, horizon: datetime) -> Timeline:
+    """Reads until a status is older than the horizon or there are no more. Raises `CannotTell` for a useless list."""
+    timeline = Timeline()
+    seen: set[str] = set()
+    params = {"limit": str(PAGE), "exclude_reblogs": "true"}
+    for _page in range(MAX_PAGES):
+        statuses = await _read_page(server, account_id, params)
+        # Pages may overlap by statuses that were made at the same moment; only one without any news is endless.
+        fresh = [status for status in statuses if status.id not in seen]
+        if statuses and not fresh:
+            raise CannotTell("The server gives the same statuses on every page")
+        seen.update(status.id for status in fresh)
+        timeline.visibilities.update(status.visibility for status in fresh)
+        timeline.statuses += [each for each in fresh if each.created >= horizon and not each.reblog]
+        # A short page is no end: servers filter after they have counted. Only an empty one is.
+        if not statuses or statuses[-1].created < horizon:
+            timeline.complete = True
+            break
+        params["max_id"] = statuses[-1].id
+    return timeline
+
+
+async def _read_page(server: Server, account_id: str, params: dict[str, str]) -> list[Status]:
+    answer = await server.ask(
+        "GET",
+        f"/api/v1/accounts/{account_id}/statuses",
+        params=params,
+        rejected=FailureKind.PLATFORM_ERROR,
+        absent=FailureKind.PLATFORM_ERROR,
+    )
+    body = answer.json()
+    if not isinstance(body, list):
+        raise CannotTell("The server's list of statuses cannot be read")
+    return [_status(entry) for entry in body]
+
+
+def _status(entry: object) -> Status:
+    created = _moment(text_of(entry, "created_at"))
+    status_id = text_of(entry, "id")
+    if not isinstance(entry, dict) or created is None or not status_id:
+        raise CannotTell("The server's list of statuses holds one that cannot be read")
+    media = entry.get("media_attachments")
+    return Status(
+        id=status_id,
+        url=text_of(entry, "url") or text_of(entry, "uri"),
+        created=created,
+        reply_to=text_of(entry, "in_reply_to_id"),
+        media=tuple(
+            Attachment(text_of(each, "id"), text_of(each, "description"))
+            for each in (media if isinstance(media, list) else [])
+        ),
+        content=text_of(entry, "content"),
+        edited=text_of(entry, "edited_at"),
+        reblog=entry.get("reblog") is not None,
+        visibility=text_of(entry, "visibility"),
+    )
+
+
+def _moment(value: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

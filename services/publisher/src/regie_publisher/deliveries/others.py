@@ -1,0 +1,62 @@
+"""Reads what other deliveries of an account hold: posts that are theirs, and segments that a post may belong to.
+
+An account may be a channel of several workspaces; all of them count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_publisher.connectors.look import Others, Rival
+
+
+async def read_others(session: AsyncSession, *, channel_id: UUID, remote_ids: Sequence[str]) -> Others:
+    """Returns which of the ids and addresses are held, and every segment of the account whose outcome is open.
+
+    To be called after the network was read: see `look.py`.
+    """
+    taken = await session.execute(_TAKEN, {"channel_id": channel_id, "remote_ids": list(remote_ids)})
+    rivals = await session.execute(_RIVALS, {"channel_id": channel_id})
+    return Others(frozenset(taken.scalars()), [_rival(row) for row in rivals])
+
+
+def _rival(row: Any) -> Rival:
+    done = len(row.remote_ids)
+    segment = DueVariant.FromString(row.content).segments[done]
+    return Rival(
+        key=row.segment_keys[done],
+        text=segment.text,
+        reply_to=row.remote_ids[-1] if done else "",
+        alt_texts=tuple(one.alt_text for one in segment.attachments),
+        handles=json.loads(row.handles_text),
+    )
+
+
+_TAKEN = text(
+    """
+    SELECT remote.remote_id FROM remote
+    JOIN channel AS own ON (remote.network, remote.server_url, remote.account_id)
+        = (own.network, own.server_url, own.remote_id)
+    WHERE own.id = :channel_id AND remote.remote_id = ANY(CAST(:remote_ids AS text[]))
+    """
+)
+
+# A delivery whose call is on its way counts: its post may have been seen before its answer is recorded.
+_RIVALS = text(
+    """
+    SELECT d.segment_keys, d.remote_ids, d.content, CAST(d.handles AS text) AS handles_text
+    FROM delivery AS d
+    JOIN channel AS theirs ON theirs.id = d.channel_id
+    JOIN channel AS own ON (theirs.network, theirs.server_url, theirs.remote_id)
+        = (own.network, own.server_url, own.remote_id)
+    WHERE own.id = :channel_id AND cardinality(d.remote_ids) < cardinality(d.segment_keys)
+      AND (d.state = 'publishing' OR d.state IN ('processing', 'unknown') OR d.call_end_time IS NOT NULL)
+    """
+)

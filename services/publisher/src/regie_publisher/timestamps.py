@@ -1,0 +1,21 @@
+"""Points in time as messages carry them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import overload
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+
+@overload
+def timestamp(time: datetime) -> Timestamp: ...
+@overload
+def timestamp(time: datetime | None) -> Timestamp | None: ...
+def timestamp(time: datetime | None) -> Timestamp | None:
+    """Returns the time as a message, or None for none."""
+    if time is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp

@@ -1,0 +1,261 @@
+"""Posts to a stand-in of each class of network whose proxy loses answers and hands calls on late: `make late`.
+
+Prints for each class what its own table says of what Régie said, and fails where a promise was broken. The second
+round hands calls on long after the quiet time; it is reported as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import random
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import oracle
+from fates import Fates
+from PIL import Image
+from proxy import Proxy
+from regie_chassis.embedded.constellation import Constellation
+from regie_chassis.ids import CHANNEL, parse_id
+from standins import TOKENS, Bluesky, BusyMastodon, Opaque, Searchable, StandIn
+
+ACCOUNTS = 4
+"""For each class."""
+SPREAD = 15.0  # seconds over which the posts are due
+MARGIN = 1 / 12
+"""Late calls land up to this share of the quiet time before its end: ten seconds of two minutes."""
+CALL_TIMEOUT = 20.0  # seconds after which the publisher gives a call up
+PATIENCE = 10  # looks without an open delivery, until no more are expected
+LEASE = 30.0  # seconds, of a publisher that was killed
+CLASSES = {
+    "a key of our own (Bluesky)": "bluesky",
+    "a key that is honoured (Mastodon)": "honouring",
+    "no key, readable (GoToSocial)": "mastodon",
+    "no key, searchable (sandbox)": "sandbox",
+    "nothing can be read": "opaque",
+}
+
+
+@dataclass(slots=True)
+class Class:
+    """One class of network in a round."""
+
+    name: str
+    kind: str
+    fates: Fates
+    proxies: list[Proxy] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
+
+    @property
+    def network(self) -> str:
+        return "mastodon" if self.kind == "honouring" else self.kind
+
+
+class Client:
+    """The REST gateway, as somebody with one key."""
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self._http = http
+
+    async def call(self, path: str, **sent: Any) -> Any:
+        answer = await self._http.post(path, **sent)
+        if not answer.is_success:
+            raise SystemExit(f"POST {path}: {answer.status_code} {answer.text}")
+        return answer.json()
+
+    async def connect(self, network: str, url: str) -> str:
+        credentials = {"access_token": TOKENS.get(network, "")}
+        if network == "bluesky":
+            credentials = {"identifier": "late.example", "app_password": "late"}
+        body = {"network": network, "server_url": url, "credentials": credentials}
+        return str((await self.call("/v1/channels", json=body))["channel_id"])
+
+    async def upload(self, number: int) -> str:
+        picture = io.BytesIO()
+        colour = (number % 256, number // 256 % 256, 99)
+        Image.new("RGB", (32, 32), colour).save(picture, "PNG")
+        headers = {"Content-Type": "image/png"}
+        return str((await self.call("/v1/media", content=picture.getvalue(), headers=headers))["media_id"])
+
+    async def schedule(self, channel: str, segment: dict[str, Any], at: float) -> str:
+        local_time = datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+        body = {
+            "title": "late",
+            "variants": [{"channel_id": channel, "segments": [segment]}],
+            "publish_at": {"local_time": local_time, "time_zone": "UTC"},
+        }
+        return str((await self.call("/v1/posts", json=body))["post_id"])
+
+
+async def play(installation: Constellation, options: argparse.Namespace, *, beyond: bool) -> list[oracle.Tally]:
+    """Plays one round and returns what it comes to, by class."""
+    http = httpx2.AsyncClient(
+        base_url=installation.addresses.gateway,
+        headers={"Authorization": f"Bearer {installation.api_key}"},
+        timeout=30,
+        trust_env=False,
+    )
+    async with http, _networks(options, beyond=beyond) as classes:
+        client = Client(http)
+        for one in classes:
+            one.channels = [await client.connect(one.network, await proxy.start()) for proxy in one.proxies]
+        ids, end = await _plan(client, classes, options)
+        await _wait(end - SPREAD / 2)
+        await asyncio.to_thread(installation.kill, "publisher")
+        await asyncio.to_thread(installation.restart, "publisher")
+        await _wait(end + 2)
+        await _cancel_some(http, random.Random(options.seed).sample(ids, len(ids) // 10))
+        return await _until_ended(installation, classes, options)
+
+
+async def _plan(client: Client, classes: list[Class], options: argparse.Namespace) -> tuple[list[str], float]:
+    """Schedules the posts of all classes in turn: plain ones, identical pairs, and pictures without words.
+
+    Returns their ids and when the last is due.
+    """
+    count = options.posts * len(classes)
+    begin = time.time() + 3 + count / 15
+    ids: list[str] = []
+    for number in range(options.posts):
+        for one in classes:
+            at = begin + SPREAD * number / options.posts
+            channel = one.channels[number // 2 % len(one.channels)]
+            segment: dict[str, Any] = {"text": f"post number {number}: {_words(number)}"}
+            if number % 10 in (2, 3):  # neighbours on one channel
+                segment = {"text": f"the same words twice, in {number // 10}"}
+            elif number % 10 in (6, 7) and one.network == "mastodon":
+                attached = {"media_id": await client.upload(len(ids)), "alt_text": "a square"}
+                segment = {"text": "", "attachments": [attached]}
+            ids.append(await client.schedule(channel, segment, at))
+    return ids, begin + SPREAD
+
+
+async def _cancel_some(http: httpx2.AsyncClient, ids: list[str]) -> None:
+    """Stops posts whose calls may be on their way; one that has ended refuses."""
+    for post_id in ids:
+        answer = await http.post(f"/v1/posts/{post_id}/cancel")
+        if answer.status_code not in (httpx2.codes.OK, httpx2.codes.CONFLICT):
+            raise SystemExit(f"cancel: {answer.status_code} {answer.text}")
+
+
+async def _until_ended(
+    installation: Constellation, classes: list[Class], options: argparse.Namespace
+) -> list[oracle.Tally]:
+    """Waits for the end of every delivery, at most for as long as two calls and their quiet times take."""
+    of_class = {parse_id(CHANNEL, channel): one for one in classes for channel in one.channels}
+    deadline = time.time() + LEASE + 2 * (CALL_TIMEOUT + options.quiet) + options.posts / 4 + SPREAD
+    idle = 0
+    while True:
+        found = await oracle.read_deliveries(installation.database_url("publisher"))
+        deliveries = [one for one in found if one["channel_id"] in of_class]
+        still_open = sum(map(oracle.is_open, deliveries))
+        print(f"\r  {len(deliveries)} deliveries, {still_open} open   ", end="", flush=True)
+        idle = 0 if still_open else idle + 1
+        if time.time() > deadline or idle > PATIENCE:
+            break
+        for proxy in (proxy for one in classes for proxy in one.proxies):
+            if isinstance(proxy.server, BusyMastodon):
+                proxy.server.write_foreign()
+        await asyncio.sleep(1)
+    for proxy in (proxy for one in classes for proxy in one.proxies):
+        await proxy.until_landed()
+    print()
+    found = await oracle.read_deliveries(installation.database_url("publisher"))
+    tallies = []
+    for one in classes:
+        own = [delivery for delivery in found if of_class.get(delivery["channel_id"]) is one]
+        pairs = zip(one.channels, one.proxies, strict=True)
+        tables = {parse_id(CHANNEL, channel): proxy.server.rows for channel, proxy in pairs}
+        tallies.append(oracle.count(own, tables))
+    return tallies
+
+
+@asynccontextmanager
+async def _networks(options: argparse.Namespace, *, beyond: bool) -> AsyncIterator[list[Class]]:
+    classes = []
+    for number, (name, kind) in enumerate(CLASSES.items()):
+        quiet = options.quiet / 4 if kind == "honouring" else options.quiet
+        limit = 3 * options.quiet if beyond else quiet * (1 - MARGIN)
+        one = Class(name, kind, Fates(options.seed + number, limit))
+        one.proxies = [Proxy(_server(kind, account), one.fates) for account in range(ACCOUNTS)]
+        classes.append(one)
+    try:
+        yield classes
+    finally:
+        for proxy in (proxy for one in classes for proxy in one.proxies):
+            await proxy.stop()
+
+
+def _server(kind: str, account: int) -> StandIn:
+    match kind:
+        case "bluesky":
+            return Bluesky(f"did:plc:late{account}")
+        case "honouring" | "mastodon":
+            return BusyMastodon(honours=kind == "honouring")
+        case "sandbox":
+            return Searchable()
+        case _:
+            return Opaque()
+
+
+def _words(number: int) -> str:
+    return " ".join(random.Random(number).choices(("sun", "rain", "snow", "wind", "fog", "hail"), k=6))
+
+
+async def _wait(until: float) -> None:
+    await asyncio.sleep(max(until - time.time(), 0))
+
+
+def _report(tallies: list[oracle.Tally]) -> None:
+    names = ("posts", "once", "not there", "a person", "doubled", "lost", "another's", "denied but there")
+    print(f"  {'':36}" + "".join(f"{name:>12}" for name in names[:-1]) + f"{names[-1]:>18}")
+    for name, tally in zip(CLASSES, tallies, strict=True):
+        counts = (tally.posts, tally.once, tally.not_there, tally.person, tally.doubled, tally.lost, tally.anothers)
+        print(f"  {name:36}" + "".join(f"{number:>12}" for number in counts) + f"{tally.denied:>18}")
+        for example in tally.examples[:5]:
+            print(f"      {example}")
+
+
+def main() -> int:
+    """Returns 0 where every promise held within the quiet time."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--posts", type=int, default=200, help="for each class")
+    parser.add_argument(
+        "--quiet", type=float, default=120.0, help="PUBLISHER_QUIET_SECONDS, scaled down for a short run"
+    )
+    parser.add_argument("--seed", type=int, default=int(datetime.now(UTC).timestamp()) % 100_000)
+    parser.add_argument("--beyond", action=argparse.BooleanOptionalAction, default=True, help="play the second round")
+    options = parser.parse_args()
+    print(f"{options.posts} posts for each class, quiet time {options.quiet:g} s, seed {options.seed}")
+    broken = 0
+    for beyond in (False, True) if options.beyond else (False,):
+        with tempfile.TemporaryDirectory(prefix="regie-late-") as folder:
+            publisher = str(Path(__file__).with_name("publisher.py"))
+            env = {"PUBLISHER_QUIET_SECONDS": str(options.quiet), "REGIE_LOG_LEVEL": "ERROR"}
+            with Constellation(
+                Path(folder), env={"publisher": env}, programs={"publisher": [publisher]}, fsync=False
+            ) as installation:
+                began = time.monotonic()
+                tallies = asyncio.run(play(installation, options, beyond=beyond))
+        took = timedelta(seconds=round(time.monotonic() - began))
+        margin = options.quiet * MARGIN
+        when = "up to three quiet times after" if beyond else f"up to {margin:.3g} s before the quiet time's end"
+        print(f"\nCalls land {when} ({took}):")
+        _report(tallies)
+        broken += 0 if beyond else sum(tally.broken for tally in tallies)
+    print("\nEvery promise held within the quiet time." if not broken else f"\n{broken} promises were broken.")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
