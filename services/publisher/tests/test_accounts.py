@@ -39,7 +39,7 @@ class Renewal:
 
 async def opened(desk: Desk, channel: UUID) -> Mapping[str, str]:
     await desk.accounts.open([channel])
-    return dict(desk.accounts.account(channel).credentials.secrets)
+    return dict((await desk.accounts.account(channel)).credentials.secrets)
 
 
 async def test_fifty_workers_on_five_replicas_renew_once(new_desk: NewDesk) -> None:
@@ -47,7 +47,7 @@ async def test_fifty_workers_on_five_replicas_renew_once(new_desk: NewDesk) -> N
     channel = await desks[0].channel()
     renewal = Renewal()
     used = (await asyncio.gather(*(opened(desk, channel) for desk in desks)))[0]
-    accounts = [desk.accounts.account(channel) for desk in desks for _ in range(10)]
+    accounts = [await desk.accounts.account(channel) for desk in desks for _ in range(10)]
     found = await asyncio.gather(*(account.credentials.refresh(used, renewal) for account in accounts))
     assert renewal.calls == 1
     assert {secrets["access_token"] for secrets in found} == {"fake-renewed-1"}
@@ -58,7 +58,7 @@ async def test_renewed_secrets_are_saved_before_they_are_used(new_desk: NewDesk)
     desk, witness = new_desk(own_clock=SystemClock()), new_desk(own_clock=SystemClock())
     channel = await desk.channel()
     used = await opened(desk, channel)
-    renewed = await desk.accounts.account(channel).credentials.refresh(used, Renewal())
+    renewed = await (await desk.accounts.account(channel)).credentials.refresh(used, Renewal())
     assert await opened(witness, channel) == renewed
 
 
@@ -72,7 +72,7 @@ async def test_a_caller_that_is_cut_off_does_not_lose_the_renewed_secrets(new_de
     impatient.cancel()
     renewal.gate.set()
     await desk.accounts.drain()
-    assert desk.accounts.secrets(channel)["access_token"] == "fake-renewed-1"
+    assert (await opened(desk, channel))["access_token"] == "fake-renewed-1"
 
 
 async def test_a_failed_renewal_can_be_tried_again_at_once(new_desk: NewDesk) -> None:
@@ -111,7 +111,7 @@ async def test_disconnecting_wipes_the_secrets(new_desk: NewDesk) -> None:
     assert (row.secrets, row.data_key, row.state) == (b"", b"", "disconnected")
     await desk.accounts.open([channel])
     with pytest.raises(Refused):
-        desk.accounts.account(channel)
+        await desk.accounts.account(channel)
 
 
 async def test_a_new_master_key_takes_over_all_channels(desk: Desk) -> None:
@@ -121,8 +121,7 @@ async def test_a_new_master_key_takes_over_all_channels(desk: Desk) -> None:
     rotation = Rotation(desk.database, Keyring(new, [old]))
     assert [await rotation.rewrap_some(limit=2) for _ in range(3)] == [2, 1, 0]
     accounts = Accounts(desk.database, Keyring(new), desk.clock, worker="new")
-    await accounts.open([channel])
-    assert accounts.secrets(channel) == {"access_token": "fake-a0"}
+    assert (await accounts.account(channel)).credentials.secrets == {"access_token": "fake-a0"}
 
 
 async def test_channels_that_do_not_open_are_left_and_hold_up_no_others(desk: Desk) -> None:
@@ -136,8 +135,7 @@ async def test_channels_that_do_not_open_are_left_and_hold_up_no_others(desk: De
         assert [await rotation.rewrap_some(limit=2) for _ in range(3)] == [2, 1, 0]
     assert [record["event"] for record in logs] == ["channel.not_rewrapped"] * 2
     accounts = Accounts(desk.database, Keyring(new), desk.clock, worker="new")
-    await accounts.open([good])
-    assert accounts.secrets(good) == {"access_token": "fake-good"}
+    assert (await accounts.account(good)).credentials.secrets == {"access_token": "fake-good"}
 
 
 async def test_an_account_that_does_not_open_fails_alone(desk: Desk) -> None:

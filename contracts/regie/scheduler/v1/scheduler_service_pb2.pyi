@@ -244,8 +244,17 @@ class Segment(message.Message):
 
     TEXT_FIELD_NUMBER: builtins.int
     ATTACHMENTS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    REMOTE_ID_FIELD_NUMBER: builtins.int
+    REMOTE_URL_FIELD_NUMBER: builtins.int
     text: builtins.str
     """The text as it is to appear."""
+    state: builtins.str
+    """Where this part stands; output only: the variant's state, published, waiting behind another part, or not_sent."""
+    remote_id: builtins.str
+    """The id that the network gave; output only, empty until published."""
+    remote_url: builtins.str
+    """The public address on the network; output only, empty until published."""
     @builtins.property
     def attachments(self) -> containers.RepeatedCompositeFieldContainer[Attachment]:
         """Up to four pictures."""
@@ -255,10 +264,13 @@ class Segment(message.Message):
         *,
         text: builtins.str = ...,
         attachments: abc.Iterable[Attachment] | None = ...,
+        state: builtins.str = ...,
+        remote_id: builtins.str = ...,
+        remote_url: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "remote_id", b"remote_id", "remote_url", b"remote_url", "state", b"state", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

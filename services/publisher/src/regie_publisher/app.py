@@ -143,7 +143,7 @@ def _client(settings: PublisherSettings) -> httpx2.AsyncClient:
 def _networks(settings: PublisherSettings, client: httpx2.AsyncClient) -> dict[str, Connector]:
     networks: dict[str, Connector] = {"bluesky": BlueskyConnector(client), "mastodon": MastodonConnector(client)}
     if settings.sandbox_enabled:
-        networks["sandbox"] = SandboxConnector(client)
+        networks["sandbox"] = SandboxConnector(client, main_server=settings.sandbox_url)
     return networks
 
 

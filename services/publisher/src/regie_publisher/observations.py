@@ -13,7 +13,7 @@ from itertools import groupby
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace import SpanKind, StatusCode
-from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved, PostMetricsObserved
+from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved, PostMetricsObserved, PostRemoved
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
@@ -96,7 +96,7 @@ class Observer:
                 connector = self._connectors.get(network)
                 if connector is None:
                     raise NotSent(f"{network} is not a network here")
-                account = self._accounts.account(channel_id)
+                account = await self._accounts.account(channel_id)
                 async with asyncio.timeout(NETWORK_TIMEOUT.total_seconds()):
                     seen = await connector.observe(account, [poll.remote for poll in polls])
             except Exception as error:  # broad: reading fails in any way, and is simply done again
@@ -125,6 +125,7 @@ class Observer:
                     reason=error.message,
                     now=now,
                     traceparent=polls[0].traceparent,
+                    source=standing.Source.OBSERVE,
                 )
 
 
@@ -153,6 +154,10 @@ async def _record(
     ]
     observe_time = Timestamp()
     observe_time.FromDatetime(now)
+    await standing.prove(session, {poll.channel_id for poll, _ in read}, source=standing.Source.OBSERVE, now=now)
+    for poll in polls:
+        if poll.delivery_id in held and poll.remote.id not in by_remote and poll.failures + 1 == GONE_AFTER:
+            _stage_removed(session, poll, observe_time, now)
     for poll, observation in read:
         # The delivery's trace goes on where the numbers are said; the reading itself is a trace of its own, linked.
         parent = poll.traceparent or traceparent
@@ -219,3 +224,23 @@ async def _say_engagements(
             time=now,
             traceparent=poll.traceparent,
         )
+
+
+def _stage_removed(session: AsyncSession, poll: Poll, observe_time: Timestamp, now: datetime) -> None:
+    message = PostRemoved(
+        delivery_id=show_id(DELIVERY, poll.delivery_id),
+        post_id=show_id(POST, poll.post_id),
+        channel_id=show_id(CHANNEL, poll.channel_id),
+        network=poll.network,
+        remote_id=poll.remote.id,
+        remote_url=poll.remote.url,
+        observe_time=observe_time,
+    )
+    stage(
+        session,
+        message,
+        workspace_id=poll.workspace_id,
+        aggregate_id=str(poll.post_id),
+        time=now,
+        traceparent=poll.traceparent,
+    )

@@ -14,8 +14,11 @@ from regie_publisher.media import Library, Media
 
 
 async def draft_of(held: Held, *, accounts: Accounts, library: Library) -> Draft:
-    """Returns the draft, the same in every attempt. Raises Refused where the channel or a picture is gone."""
-    account = accounts.account(held.channel_id)
+    """Returns the draft, the same in every attempt. Raises Refused where the channel or a picture is gone.
+
+    Raises the database's error, too, which is no verdict on the delivery.
+    """
+    account = await accounts.account(held.channel_id)
     variant = DueVariant.FromString(held.content)
     found = await _find_media(held, variant, library)
     segments = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -18,6 +19,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryProcessing,
     DeliveryUnknown,
     PostPublished,
+    RemoteSegment,
 )
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
@@ -44,7 +46,7 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
     notes = [replace(note, outcome=_storable(note.outcome)) for note in notes]
     # Rows are locked in the order of their ids everywhere, so that a cancellation and a batch never deadlock.
     rows = await session.execute(_RECORD, _columns(sorted(notes, key=lambda note: note.held.id), now))
-    written = {row.id: Remote(row.first_id, row.first_url) if row.first_id is not None else None for row in rows}
+    written = {row.id: [Remote(*one) for one in zip(row.remote_ids, row.remote_urls, strict=True)] for row in rows}
     kept = [note for note in notes if note.held.id in written]
     for note in notes:
         if note.held.id not in written:
@@ -61,7 +63,8 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
                 traceparent=note.traceparent,
             )
     published = [note for note in kept if note.outcome.state is State.PUBLISHED]
-    await plan(session, [(note, written[note.held.id]) for note in published], now=now)
+    firsts = [(note, next(iter(written[note.held.id]), None)) for note in published]
+    await plan(session, firsts, now=now)
     await _act_on_channels(session, kept, now)
     tell_outcomes(session, kept)
     return [note.held.id in written for note in notes]
@@ -105,6 +108,9 @@ async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: da
     """Once for each channel, in the order of their ids, so that two batches never wait for one another."""
     blocked: dict[UUID, datetime] = {}
     expired: dict[UUID, Note] = {}
+    proven = {note.held.channel_id for note in notes if note.outcome.remote and note.outcome.cause == "worker"}
+    if proven:
+        await standing.prove(session, proven, source=standing.Source.PUBLISH, now=now)
     for note in notes:
         channel_id, until = note.held.channel_id, note.outcome.block_until
         if until is not None:
@@ -112,7 +118,7 @@ async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: da
         if note.outcome.expired_version is not None:
             expired[channel_id] = note
     for channel_id in sorted(blocked):
-        await standing.block(session, channel_id=channel_id, until=blocked[channel_id])
+        await standing.block(session, channel_id=channel_id, until=blocked[channel_id], now=now)
     for channel_id in sorted(expired):
         note = expired[channel_id]
         await standing.need_attention(
@@ -130,18 +136,23 @@ def _storable(outcome: Outcome) -> Outcome:
     return replace(
         outcome,
         message=storable(outcome.message),
+        detail=storable(outcome.detail),
         remote=Remote(storable(remote.id), storable(remote.url)) if remote else None,
         processing_handle=storable(outcome.processing_handle),
     )
 
 
-def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime) -> Message | None:
+def _event_of(held: Held, outcome: Outcome, remotes: Sequence[Remote], now: datetime) -> Message | None:
     if not outcome.announce:
         return None
-    ids = {
+    ids: dict[str, Any] = {
         "delivery_id": show_id(DELIVERY, held.id),
         "post_id": show_id(POST, held.post_id),
         "channel_id": show_id(CHANNEL, held.channel_id),
+    }
+    parts: dict[str, Any] = {
+        "segments": [RemoteSegment(remote_id=remote.id, remote_url=remote.url) for remote in remotes],
+        "segment_count": len(held.segment_keys),
     }
     match outcome.state:
         case State.PUBLISHED:
@@ -151,10 +162,11 @@ def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime)
                 **ids,
                 revision=held.revision,
                 network=held.network,
-                remote_id=first.id if first else "",
-                remote_url=first.url if first else "",
+                remote_id=remotes[0].id if remotes else "",
+                remote_url=remotes[0].url if remotes else "",
                 publish_time=publish_time,
                 attempt=held.attempt,
+                **parts,
             )
         case State.FAILED:
             assert outcome.failure_kind is not None
@@ -165,10 +177,12 @@ def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime)
                 source=source_of(outcome.failure_kind),
                 network_message=outcome.message,
                 attempt=held.attempt,
+                detail=outcome.detail,
+                **parts,
             )
         case State.UNKNOWN:
             return DeliveryUnknown(
-                **ids, revision=held.revision, reason=outcome.message, needs_person=outcome.needs_person
+                **ids, revision=held.revision, reason=outcome.message, needs_person=outcome.needs_person, **parts
             )
         case State.PROCESSING:
             return DeliveryProcessing(**ids, revision=held.revision)
@@ -188,6 +202,7 @@ def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
         "causes": [outcome.cause for outcome in outcomes],
         "act_times": [outcome.act_time for outcome in outcomes],
         "messages": [outcome.message for outcome in outcomes],
+        "details": [outcome.detail for outcome in outcomes],
         "kinds": [outcome.failure_kind.value if outcome.failure_kind else "" for outcome in outcomes],
         "remote_ids": [outcome.remote.id if outcome.remote else None for outcome in outcomes],
         "remote_urls": [outcome.remote.url if outcome.remote else None for outcome in outcomes],
@@ -205,10 +220,10 @@ _MARK = text(
         UPDATE delivery AS d SET state = 'publishing', act_time = :lease
         FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS h (id, fence)
         WHERE d.id = h.id AND d.fence = h.fence AND d.state IN ('claimed', 'publishing')
-        RETURNING d.id, d.attempt, d.traceparent
+        RETURNING d.id, d.attempt, d.traceparent, cardinality(d.remote_ids) AS segments_out
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id)
-        SELECT id, :now, 'publishing', 'worker', attempt, split_part(traceparent, '-', 2) FROM marked
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id, segments_out)
+        SELECT id, :now, 'publishing', 'worker', attempt, split_part(traceparent, '-', 2), segments_out FROM marked
     )
     SELECT id FROM marked
     """
@@ -222,12 +237,13 @@ _RECORD = text(
             CAST(:states AS text[]), CAST(:causes AS text[]), CAST(:act_times AS timestamptz[]),
             CAST(:messages AS text[]), CAST(:kinds AS text[]), CAST(:remote_ids AS text[]),
             CAST(:remote_urls AS text[]), CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]),
-            CAST(:persons AS bool[]), CAST(:trace_ids AS text[])
+            CAST(:persons AS bool[]), CAST(:trace_ids AS text[]), CAST(:details AS text[])
         ) AS w (id, fence, done, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
-            finds, person, trace_id)
+            finds, person, trace_id, detail)
     ), moved AS (
         UPDATE delivery AS d SET
             state = w.state, act_time = w.act_time, network_message = w.message, failure_kind = w.kind,
+            detail = w.detail,
             remote_ids = CASE WHEN w.remote_id IS NULL THEN d.remote_ids ELSE d.remote_ids || w.remote_id END,
             remote_urls = CASE WHEN w.remote_id IS NULL THEN d.remote_urls ELSE d.remote_urls || w.remote_url END,
             processing_handle = w.handle, finds = w.finds, needs_person = w.person,
@@ -235,15 +251,15 @@ _RECORD = text(
         FROM wanted AS w
         WHERE d.id = w.id AND d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
           AND cardinality(d.remote_ids) = w.done
-        RETURNING d.id, d.attempt, d.remote_ids[1] AS first_id, d.remote_urls[1] AS first_url, w.state, w.cause,
-            w.message, w.trace_id
+        RETURNING d.id, d.attempt, d.remote_ids, d.remote_urls, w.state, w.cause, w.message, w.trace_id, w.detail
     ), ended AS (
         UPDATE attempt AS a SET end_time = :now, outcome = moved.state, network_message = moved.message
         FROM moved WHERE a.delivery_id = moved.id AND a.number = moved.attempt AND moved.state <> 'publishing'
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
-        SELECT id, :now, state, cause, attempt, message, trace_id FROM moved
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id, detail,
+            segments_out)
+        SELECT id, :now, state, cause, attempt, message, trace_id, detail, cardinality(remote_ids) FROM moved
     )
-    SELECT id, first_id, first_url FROM moved
+    SELECT id, remote_ids, remote_urls FROM moved
     """
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown
+from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown, RemoteSegment
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
 from sqlalchemy import text
@@ -48,6 +48,11 @@ def _say_unknown(session: AsyncSession, row: Any, now: datetime) -> None:
         channel_id=show_id(CHANNEL, row.channel_id),
         revision=row.revision,
         reason=WHY_UNKNOWN,
+        segments=[
+            RemoteSegment(remote_id=remote_id, remote_url=url)
+            for remote_id, url in zip(row.remote_ids, row.remote_urls, strict=True)
+        ],
+        segment_count=len(row.segment_keys),
     )
     tell_end(session, row, Outcome(State.UNKNOWN, "lease_expired"), traceparent=row.traceparent)
     stage(
@@ -80,8 +85,10 @@ _SWEEP = text(
         UPDATE attempt AS a SET end_time = :now, outcome = 'lease_expired' FROM swept
         WHERE a.delivery_id = swept.id AND a.number = swept.attempt
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
-        SELECT id, :now, state, 'lease_expired', attempt, network_message, split_part(traceparent, '-', 2) FROM swept
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id, segments_out)
+        SELECT id, :now, state, 'lease_expired', attempt, network_message, split_part(traceparent, '-', 2),
+            cardinality(remote_ids)
+        FROM swept
     )
     SELECT * FROM swept
     """
