@@ -29,7 +29,9 @@ ALLOWED = ("127.0.0.1",)
         "https://[::ffff:10.0.0.1]",
         "https://2130706433",
         "https://mastodon.example/ path",
-        "mastodon.example",
+        "https://\u2488",
+        "https://mastodon..example",
+        "someone@somewhere@mastodon.example",
         "https://" + "a" * 600,
         "http://127.0.0.2:8090",
     ],
@@ -46,6 +48,12 @@ async def test_an_address_that_is_not_plain_public_https_is_refused(url: str) ->
         ("https://1.1.1.1:8443", "https://1.1.1.1:8443"),
         ("http://127.0.0.1:8090/", "http://127.0.0.1:8090"),
         ("https://nowhere.invalid", "https://nowhere.invalid"),
+        ("  Nowhere.invalid/\u200b\n", "https://nowhere.invalid"),
+        ("HTTPS://NOWHERE.invalid:443/", "https://nowhere.invalid"),
+        ("https://nowhere.invalid.", "https://nowhere.invalid"),
+        ("@ada@nowhere.invalid", "https://nowhere.invalid"),
+        ("ada@nowhere.invalid", "https://nowhere.invalid"),
+        ("https://b\u00fccher.invalid", "https://xn--bcher-kva.invalid"),
     ],
 )
 async def test_a_good_address_is_returned_in_its_plain_form(url: str, plain: str) -> None:

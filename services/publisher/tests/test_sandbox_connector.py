@@ -47,7 +47,10 @@ class MemoryCredentials:
         renew: Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]],
     ) -> Mapping[str, str]:
         if used == self.secrets:
-            self.secrets = await renew(used)
+            try:
+                self.secrets = await renew(used)
+            except OutcomeUnknown as error:
+                raise NotSent(str(error)) from error
             self.renewals += 1
         return self.secrets
 

@@ -16,6 +16,8 @@ from regie_chassis.egress import is_public
 from regie_chassis.errors import Unprocessable
 
 LONGEST = 500
+MAX_HOST = 253
+MAX_LABEL = 63
 RESOLVE_TIMEOUT = 5.0  # seconds
 
 _ACCOUNT_NAME = re.compile(r"@?[^\s@/:]+@([^\s@/:]+)")
@@ -88,7 +90,10 @@ def _ascii_host(host: str) -> str:
         ascii_host = httpx2.URL(f"https://[{host}]" if ":" in host else f"https://{host}").raw_host.decode("ascii")
     except (httpx2.InvalidURL, ValueError) as error:
         raise _refused("its host is no name that a server can have") from error
-    return ascii_host.rstrip(".").lower()
+    plain = ascii_host.removesuffix(".").lower()
+    if len(plain) > MAX_HOST or not all(1 <= len(label) <= MAX_LABEL for label in plain.split(".")):
+        raise _refused("its host is no name that a server can have")
+    return plain
 
 
 def _refused(why: str) -> AddressRefused:

@@ -16,7 +16,7 @@ _SEPARATORS = re.compile(r"[\s\u2010-\u2015-]+")
 
 def token_of(credentials: Mapping[str, str], name: str) -> str:
     """Returns a token that a header can carry. Raises Unacceptable(AUTH_EXPIRED)."""
-    token = re.sub(r"(?i)^bearer\s+", "", credentials.get(name, "").strip())
+    token = re.sub(r"(?i)^bearer(\s+|$)", "", credentials.get(name, "").strip())
     if not token:
         raise Unacceptable(FailureKind.AUTH_EXPIRED, f"Give `{name}`")
     if not _TOKEN.fullmatch(token):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
+
 
 class FakeCredentials:
     """`Credentials` of one channel in memory; `renewals` are the secrets that each renewal brought."""
@@ -25,7 +27,10 @@ class FakeCredentials:
     ) -> Mapping[str, str]:
         async with self._lock:
             if self._secrets == dict(used):
-                self._secrets = dict(await renew(used))
+                try:
+                    self._secrets = dict(await renew(used))
+                except OutcomeUnknown as error:
+                    raise NotSent(f"the session could not be renewed: {error}") from error
                 self.renewals.append(self.secrets)
             return self.secrets
 
