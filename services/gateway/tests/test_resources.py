@@ -13,6 +13,7 @@ from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
+NOT_OUT = {"state": "waiting", "remote_id": "", "remote_url": ""}
 
 
 async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any) -> None:
@@ -22,7 +23,9 @@ async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any)
         post = created.json()
         assert post["state"] == "draft"
         assert post["publish_at"] is None
-        assert post["variants"][0]["segments"] == [{"text": "Doors open at eight.", "attachments": []}]
+        assert post["variants"][0]["segments"] == [
+            {"text": "Doors open at eight.", "attachments": [], **NOT_OUT}
+        ]
         path = created.headers["location"]
         assert (await client.get(path)).json() == post
         edited = await client.patch(path, json={"title": "Closing", "revision": 1})
@@ -47,7 +50,7 @@ async def test_a_thread_with_pictures_arrives_whole(world: Any) -> None:
     async with world.client() as client:
         created = await client.post("/v1/posts", json={"title": "t", "variants": [variant]})
     shown = created.json()["variants"][0]
-    assert shown["segments"] == segments
+    assert shown["segments"] == [{**segment, **NOT_OUT} for segment in segments]
     assert (shown["visibility"], shown["language"], shown["state"]) == ("unlisted", "fr", "waiting")
 
 

@@ -43,6 +43,8 @@ RETRY = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10), tim
 GONE_AFTER = 3
 """So many times in a row left out by the network, and the post is taken for deleted."""
 
+REMOVED = "the network no longer has the post; it was deleted there, and its numbers are read no more"
+
 log = structlog.get_logger()
 
 
@@ -157,7 +159,7 @@ async def _record(
     await standing.prove(session, {poll.channel_id for poll, _ in read}, source=standing.Source.OBSERVE, now=now)
     for poll in polls:
         if poll.delivery_id in held and poll.remote.id not in by_remote and poll.failures + 1 == GONE_AFTER:
-            _stage_removed(session, poll, observe_time, now)
+            await _tell_removed(session, poll, observe_time, now)
     for poll, observation in read:
         # The delivery's trace goes on where the numbers are said; the reading itself is a trace of its own, linked.
         parent = poll.traceparent or traceparent
@@ -226,7 +228,8 @@ async def _say_engagements(
         )
 
 
-def _stage_removed(session: AsyncSession, poll: Poll, observe_time: Timestamp, now: datetime) -> None:
+async def _tell_removed(session: AsyncSession, poll: Poll, observe_time: Timestamp, now: datetime) -> None:
+    await session.execute(_NOTE_REMOVED, {"id": poll.delivery_id, "now": now, "detail": REMOVED})
     message = PostRemoved(
         delivery_id=show_id(DELIVERY, poll.delivery_id),
         post_id=show_id(POST, poll.post_id),
@@ -244,3 +247,12 @@ def _stage_removed(session: AsyncSession, poll: Poll, observe_time: Timestamp, n
         time=now,
         traceparent=poll.traceparent,
     )
+
+
+_NOTE_REMOVED = text(
+    """
+    INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, detail, trace_id, segments_out)
+    SELECT id, :now, 'removed', 'observe', attempt, :detail, split_part(traceparent, '-', 2), cardinality(remote_ids)
+    FROM delivery WHERE id = :id
+    """
+)
