@@ -23,9 +23,7 @@ async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any)
         post = created.json()
         assert post["state"] == "draft"
         assert post["publish_at"] is None
-        assert post["variants"][0]["segments"] == [
-            {"text": "Doors open at eight.", "attachments": [], **NOT_OUT}
-        ]
+        assert post["variants"][0]["segments"] == [{"text": "Doors open at eight.", "attachments": [], **NOT_OUT}]
         path = created.headers["location"]
         assert (await client.get(path)).json() == post
         edited = await client.patch(path, json={"title": "Closing", "revision": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
@@ -10,11 +11,13 @@ from uuid import UUID
 import pytest
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.clock import SystemClock
+from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, show_id
 from regie_chassis.testing.clock import FakeClock
-from regie_publisher.accounts import Accounts
+from regie_publisher.accounts import LOST_RENEWAL_PAUSES, Accounts, RenewalWaits
 from regie_publisher.channels import Rotation, disconnect_channel
-from regie_publisher.connectors.connector import NotSent, Observation, Refused
+from regie_publisher.connectors.connector import FailureKind, NotSent, Observation, OutcomeUnknown, Refused
+from regie_publisher.deliveries.attempts import Attempts
 from regie_publisher.sealing import Keyring, new_master_key
 from regie_publisher.testing.desk import Desk, NewDesk
 from sqlalchemy import text
@@ -164,3 +167,117 @@ async def seal_under_another_key(desk: Desk, channel: UUID) -> None:
         await session.execute(
             text("UPDATE channel SET key_id = 'gone', version = version + 1 WHERE id = :id"), {"id": channel}
         )
+
+
+def small(desk: Desk, database: Database | None = None) -> Accounts:
+    """Accounts with room for two channels."""
+    return Accounts(database or desk.database, desk.keyring, desk.clock, worker="small", max_channels=2)
+
+
+async def test_a_channel_that_left_the_memory_is_loaded_again(desk: Desk) -> None:
+    known, *others = [await desk.channel(f"a{number}") for number in range(4)]
+    accounts = small(desk)
+    await accounts.open([known])
+    account = await accounts.account(known)
+    await accounts.open([known, *others])  # one old and three new, with room for two
+    assert (await accounts.account(known)).credentials.secrets == {"access_token": "fake-a0"}
+    for other in others:
+        await accounts.account(other)
+    assert account.credentials.secrets == {"access_token": "fake-a0"}, "an attempt under way keeps its credentials"
+
+
+async def test_posts_of_more_channels_than_fit_in_memory_all_come_out(new_desk: NewDesk) -> None:
+    desk = new_desk(max_channels=2)
+    channels = [await desk.channel(f"a{number}") for number in range(5)]
+    await desk.receive(*(desk.due(channel) for channel in channels))
+    await desk.work()
+    assert await desk.states() == ["published"] * 5
+
+
+async def test_what_leaves_the_memory_is_what_was_used_longest_ago(desk: Desk) -> None:
+    first, second, third = [await desk.channel(f"a{number}") for number in range(3)]
+    accounts = small(desk)
+    await accounts.open([first])
+    await accounts.open([second])
+    await accounts.open([first])  # known and unchanged: a use all the same
+    await accounts.open([third])
+    gc.collect()
+    assert [accounts.version(channel) for channel in (first, second, third)] == [1, None, 1]
+
+
+async def test_an_attempt_sees_secrets_that_were_renewed_after_they_left_the_memory(new_desk: NewDesk) -> None:
+    desk = new_desk(own_clock=SystemClock())
+    channel, *others = [await desk.channel(f"a{number}") for number in range(3)]
+    accounts = small(desk)
+    account = await accounts.account(channel)
+    used = account.credentials.secrets
+    await accounts.open(others)
+    await accounts.refresh(channel, used, Renewal())
+    assert account.credentials.secrets["access_token"] == "fake-renewed-1"
+
+
+async def test_a_database_that_is_away_while_an_account_is_loaded_is_no_verdict(desk: Desk) -> None:
+    channel = await desk.channel()
+    await desk.receive(desk.due(channel))
+    nowhere = Database("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere")
+    async with desk.database.transaction() as session:
+        (held,) = await desk.claim_only(session)
+    attempts = Attempts(
+        connectors={"fake": desk.connector},
+        accounts=small(desk, nowhere),
+        library=desk.library,
+        ledger=desk.ledger,
+        clock=desk.clock,
+    )
+    await attempts.make(held)
+    await nowhere.close()
+    (row,) = await desk.rows()
+    assert (row.state, row.tries, desk.connector.published()) == ("pending", 0, [])
+    assert ("pending", "database_outage") in await desk.changes()
+
+
+async def lose(_used: Mapping[str, str]) -> Mapping[str, str]:
+    raise OutcomeUnknown("the connection was cut")
+
+
+async def test_a_renewal_without_an_answer_is_repeated_ever_more_rarely(desk: Desk, clock: FakeClock) -> None:
+    channel = await desk.channel()
+    used, renewal = await opened(desk, channel), Renewal()
+    for losses, pause in enumerate(LOST_RENEWAL_PAUSES, start=1):
+        with pytest.raises(NotSent, match="cut"):
+            await desk.accounts.refresh(channel, used, lose)
+        with pytest.raises(RenewalWaits):  # not in a loop: the token may be spent, and a second use taken for theft
+            await desk.accounts.refresh(channel, used, renewal)
+        (row,) = await desk.rows("channel")
+        assert (row.refresh_losses, row.state, renewal.calls) == (losses, "active", 0)
+        await clock.advance(pause)
+    assert (await desk.accounts.refresh(channel, used, renewal))["access_token"] == "fake-renewed-1"
+    (row,) = await desk.rows("channel")
+    assert (row.refresh_losses, row.refresh_expire_time) == (0, None)
+
+
+async def test_a_token_that_a_lost_renewal_has_spent_says_so_once_the_network_proves_it(
+    desk: Desk, clock: FakeClock
+) -> None:
+    channel = await desk.channel()
+    used = await opened(desk, channel)
+
+    async def refuse(_used: Mapping[str, str]) -> Mapping[str, str]:
+        raise Refused(FailureKind.AUTH_EXPIRED, "unknown token")
+
+    with pytest.raises(NotSent):
+        await desk.accounts.refresh(channel, used, lose)
+    await clock.advance(LOST_RENEWAL_PAUSES[0])
+    with pytest.raises(Refused, match="may have used the token up") as refused:
+        await desk.accounts.refresh(channel, used, refuse)
+    assert refused.value.kind is FailureKind.AUTH_EXPIRED
+
+
+async def test_a_person_who_connects_again_ends_the_wait_for_a_lost_renewal(desk: Desk) -> None:
+    channel = await desk.channel()
+    used = await opened(desk, channel)
+    with pytest.raises(NotSent):
+        await desk.accounts.refresh(channel, used, lose)
+    await desk.channel()
+    (row,) = await desk.rows("channel")
+    assert (row.refresh_losses, row.refresh_expire_time) == (0, None)

@@ -130,7 +130,12 @@ async def test_more_pictures_than_the_server_takes_are_refused_before_any_upload
 async def test_a_type_or_a_size_that_the_server_does_not_take_is_refused(
     server: FakeMastodon, mastodon: Connector, clock: StepClock
 ) -> None:
-    for limit in ({"supported_mime_types": ["image/jpeg"]}, {"image_size_limit": 17}, {"description_limit": 5}):
+    for limit in (
+        {"supported_mime_types": ["image/jpeg"]},
+        {"image_size_limit": 17},
+        {"image_matrix_limit": 11},
+        {"description_limit": 5},
+    ):
         server.instances["/api/v2/instance"] = {"configuration": {"media_attachments": limit}}
         with pytest.raises(Refused):
             await mastodon.prepare(draft("Bild", pictures=1), discard)

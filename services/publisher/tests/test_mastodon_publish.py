@@ -217,6 +217,14 @@ async def test_a_missing_status_to_reply_to_is_the_contents_fault(mastodon: Conn
     assert refused.value.kind is FailureKind.CONTENT_REJECTED
 
 
+async def test_a_status_of_pictures_alone_has_no_empty_text(server: FakeMastodon, mastodon: Connector) -> None:
+    pictured = draft("", pictures=1)
+    await mastodon.prepare(pictured, discard)
+    await mastodon.publish(pictured, 0)
+    (call,) = server.asked("POST", STATUSES)
+    assert "status" not in json.loads(call.content)
+
+
 async def test_a_missing_picture_is_the_medias_fault(server: FakeMastodon, mastodon: Connector) -> None:
     pictured = draft("Bild", pictures=1)
     await mastodon.prepare(pictured, discard)

@@ -27,7 +27,7 @@ from regie_chassis.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.accounts import Accounts
+from regie_publisher.accounts import MAX_CHANNELS, Accounts
 from regie_publisher.channels import connect_channel
 from regie_publisher.connectors.connector import ConnectorError
 from regie_publisher.deliveries.attempts import Attempts
@@ -204,10 +204,11 @@ def open_desk(
     name: str,
     in_flight: int = 50,
     channel_in_flight: int = 50,
+    max_channels: int = MAX_CHANNELS,
 ) -> Desk:
     """Returns a replica of the publisher on this database; several of them are several processes."""
     connectors = {"fake": connector}
-    accounts = Accounts(database, keyring, clock, worker=name)
+    accounts = Accounts(database, keyring, clock, worker=name, max_channels=max_channels)
     library = Library(database, MemoryStore())
     ledger = Ledger(database, clock)
     attempts = Attempts(connectors=connectors, accounts=accounts, library=library, ledger=ledger, clock=clock)

@@ -130,7 +130,7 @@ class MastodonConnector:
         # Visibility is always said, or it would be whatever the account's default is. `scheduled_at` never is: some
         # servers ignore it and publish at once.
         status: dict[str, object] = {"visibility": draft.visibility or "public"}
-        if segment.text:  # Hollo refuses an empty one, and all take a picture without
+        if segment.text.strip():  # Hollo refuses an empty one, and all take a picture without
             status["status"] = segment.text
         if segment.pictures:
             status["media_ids"] = media_ids(draft, segment)
