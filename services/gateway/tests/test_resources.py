@@ -181,6 +181,40 @@ def _put_timeline(world: Any, post_id: str) -> None:
     world.behind.publisher.deliveries[post_id] = [delivery]
 
 
+async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(world: Any) -> None:
+    async with world.client() as client:
+        path = (await client.post("/v1/posts", json=POST)).headers["location"]
+        post_id = path.rpartition("/")[2]
+        addresses = ["https://net.example/1", "https://net.example/2", ""]
+        states = ["published", "published", "failed"]
+        changes = [("publishing", 0, ""), ("publishing", 1, ""), ("publishing", 2, ""), ("failed", 2, "not allowed")]
+        world.behind.publisher.deliveries[post_id] = [
+            publisher_pb.Delivery(
+                delivery_id=show_id(DELIVERY, new_id()),
+                channel_id=CHANNEL_ID,
+                state="failed",
+                failure_kind="content_rejected",
+                segments=[
+                    publisher_pb.DeliverySegment(state=state, remote_url=url)
+                    for state, url in zip(states, addresses, strict=True)
+                ],
+                changes=[
+                    publisher_pb.DeliveryChange(
+                        time=Timestamp(seconds=at), state=state, segments_out=out, detail=detail, trace_id="a" * 32
+                    )
+                    for at, (state, out, detail) in enumerate(changes)
+                ],
+            )
+        ]
+        timeline = (await client.get(f"{path}/timeline")).json()
+    assert [(entry["segments_out"], entry["detail"]) for entry in timeline["entries"]] == [
+        (0, ""),
+        (1, "1 of 3 parts are out: https://net.example/1"),
+        (2, "2 of 3 parts are out: https://net.example/2"),
+        (2, "2 of 3 parts are out: not allowed"),
+    ]
+
+
 async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_moment(world: Any) -> None:
     def at(second: int) -> Timestamp:
         return Timestamp(seconds=1_770_000_000 + second)

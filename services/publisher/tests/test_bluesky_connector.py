@@ -119,6 +119,7 @@ async def test_every_attempt_sends_the_same_bytes() -> None:
         (httpx2.RemoteProtocolError("dropped"), OutcomeUnknown),
         (error(500, "InternalServerError"), OutcomeUnknown),
         (httpx2.Response(502, content=HTML), OutcomeUnknown),
+        (httpx2.Response(403, content=HTML), OutcomeUnknown),
         (httpx2.Response(200, content=HTML), OutcomeUnknown),
         (httpx2.Response(200, json=["odd"]), OutcomeUnknown),
         (httpx2.Response(200, json={"uri": URI}), OutcomeUnknown),

@@ -298,3 +298,12 @@ async def test_an_html_400_is_the_contents_fault_where_the_token_is_good(
 
 def test_keys_are_never_the_same(mastodon: Connector) -> None:
     assert len({mastodon.new_key(START) for _ in range(100)}) == 100
+
+
+async def test_a_page_that_forbids_a_status_is_no_verdict_on_a_good_token(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.fail("POST", STATUSES, answering(403, html="<h1>Attention required</h1>"))
+    with pytest.raises(Refused) as refused:
+        await mastodon.publish(draft("Hallo"), 0)
+    assert refused.value.kind is FailureKind.PLATFORM_ERROR

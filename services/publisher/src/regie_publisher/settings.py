@@ -8,8 +8,6 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 from regie_chassis.settings import ServiceSettings
 
-from regie_publisher.connectors.sandbox import MAIN_SERVER
-
 
 class PublisherSettings(ServiceSettings):
     """What the publisher is told from outside, prefixed `PUBLISHER_`."""
@@ -22,8 +20,8 @@ class PublisherSettings(ServiceSettings):
     """Comma separated; they still open what they sealed, until it is wrapped anew."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma separated hosts that may be private and plain http, as a laptop's sandbox; turns the sandbox on."""
-    sandbox_url: str = MAIN_SERVER
-    """Where the sandbox network is when a channel is connected without a `server_url`."""
+    sandbox_url: str = ""
+    """The sandbox network of channels that are connected without a `server_url`; empty means its usual address."""
     media_url: str = "file:///var/lib/regie/media"
     """Where pictures are kept: file://, s3://, gs:// or az://."""
     in_flight: int = Field(default=200, ge=1, le=2000)

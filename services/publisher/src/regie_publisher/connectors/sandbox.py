@@ -59,9 +59,9 @@ class SandboxConnector:
 
     network = "sandbox"
 
-    def __init__(self, client: httpx2.AsyncClient, *, main_server: str = MAIN_SERVER) -> None:
+    def __init__(self, client: httpx2.AsyncClient, *, main_server: str = "") -> None:
         self._client = client
-        self._main_server = main_server.rstrip("/")
+        self._main_server = (main_server or MAIN_SERVER).rstrip("/")
 
     def new_key(self, now: datetime) -> str:
         """Keys sort by time, which helps a person who reads the network's log."""
@@ -222,7 +222,7 @@ def _post(draft: Draft, index: int) -> dict[str, object]:
     segment = draft.segments[index]
     missing = [picture.media_id for picture in segment.pictures if _handle_name(picture) not in draft.handles]
     if missing or len(draft.remotes) < index:
-        raise Refused(FailureKind.INTERNAL, "The pictures or the earlier parts of the post are not there yet.")
+        raise Unacceptable(FailureKind.INTERNAL, "The pictures or the earlier parts of the post are not there yet.")
     return {
         "text": segment.text,
         "key": segment.key,

@@ -120,6 +120,8 @@ class Server:
         if name in _MEDIA_ERRORS or answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return Refused(FailureKind.MEDIA_REJECTED, words)
         locked_out = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        if locked_out and not name:  # a proxy's page: the protocol's own refusals name their error
+            return OutcomeUnknown(f"HTTP {answer.status}: {words}")
         if locked_out or name in _SESSION_ERRORS or name.startswith("Account"):
             return Refused(FailureKind.AUTH_EXPIRED, words)
         if answer.status == HTTPStatus.BAD_REQUEST:

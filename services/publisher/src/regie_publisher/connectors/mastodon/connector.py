@@ -154,7 +154,7 @@ class MastodonConnector:
         return remote
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
-        raise Refused(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
+        raise Unacceptable(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
 
     async def find(self, draft: Draft, index: int) -> Remote | None:
         return await find_segment(self._server(draft.account), draft, index)

@@ -77,9 +77,11 @@ async def read_instance(server: Server) -> Instance:
 
 async def _read(server: Server, path: str, domain: str) -> Instance | None:
     answer = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
-    body = answer.json()
-    if answer.status != HTTPStatus.OK or not isinstance(body, dict):
+    if answer.status != HTTPStatus.OK:
         return None
+    body = answer.json()
+    if not isinstance(body, dict):  # a page in its place says nothing of the limits, not even that there are none
+        raise OutcomeUnknown("The server's description of itself cannot be read")
     return Instance(text_of(body, domain).rpartition("://")[2].strip("/"), limits_of(body))
 
 

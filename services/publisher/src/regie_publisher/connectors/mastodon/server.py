@@ -62,9 +62,11 @@ class Server:
             params=params,
             timeout=timeout,
         )
-        if answer.status == HTTPStatus.BAD_REQUEST and answer.json() is None:
-            # Takahe's answer to a bad token. A proxy's to a bad request looks the same, so the token is asked about.
+        if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN) and answer.json() is None:
+            # Takahe's answer to a bad token. A proxy's to a request that it dislikes looks the same, so the token is
+            # asked about: where it is good, no person has to connect anything.
             await self.verify()
+            raise Refused(_of_page(answer.status, rejected), answer.words())
         self._judge(answer, rejected, absent)
         return answer
 
@@ -99,6 +101,11 @@ class Server:
         if status < HTTPStatus.BAD_REQUEST:
             raise Refused(FailureKind.UNSUPPORTED, "The server has moved: connect the channel at its present address")
         raise Refused(rejected, answer.words())
+
+
+def _of_page(status: int, rejected: FailureKind) -> FailureKind:
+    """What a refusal means that is a page and no answer of the API, once the token is known to be good."""
+    return FailureKind.PLATFORM_ERROR if status == HTTPStatus.FORBIDDEN else rejected
 
 
 def server_origin(address: str) -> str:
