@@ -14,7 +14,7 @@ from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, show_id
 from regie_chassis.testing.clock import FakeClock
-from regie_publisher.accounts import LOST_RENEWAL_PAUSES, Accounts, RenewalWaits
+from regie_publisher.accounts import LOST_RENEWAL_PAUSES, REFRESH_LEASE, Accounts, RenewalWaits
 from regie_publisher.channels import Rotation, disconnect_channel
 from regie_publisher.connectors.connector import FailureKind, NotSent, Observation, OutcomeUnknown, Refused
 from regie_publisher.deliveries.attempts import Attempts
@@ -271,6 +271,24 @@ async def test_a_token_that_a_lost_renewal_has_spent_says_so_once_the_network_pr
     with pytest.raises(Refused, match="may have used the token up") as refused:
         await desk.accounts.refresh(channel, used, refuse)
     assert refused.value.kind is FailureKind.AUTH_EXPIRED
+
+
+async def test_a_process_that_died_under_a_renewal_leaves_a_loss_behind(new_desk: NewDesk, clock: FakeClock) -> None:
+    desk, dead = new_desk(), new_desk()
+    channel = await desk.channel()
+    used, renewal = await opened(dead, channel), Renewal()
+    renewal.gate.clear()
+    cut = asyncio.create_task(dead.accounts.refresh(channel, used, renewal))
+    await renewal.called.wait()
+    await clock.advance(REFRESH_LEASE)
+
+    async def refuse(_used: Mapping[str, str]) -> Mapping[str, str]:
+        raise Refused(FailureKind.AUTH_EXPIRED, "unknown token")
+
+    with pytest.raises(Refused, match="may have used the token up"):
+        await desk.accounts.refresh(channel, used, refuse)
+    renewal.gate.set()
+    await cut
 
 
 async def test_a_person_who_connects_again_ends_the_wait_for_a_lost_renewal(desk: Desk) -> None:

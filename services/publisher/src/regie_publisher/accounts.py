@@ -194,8 +194,8 @@ class Accounts:
                 },
             )
             row = rows.one()
-        if row.taken:
-            return int(row.refresh_losses)
+        if row.losses is not None:
+            return int(row.losses)
         until = row.refresh_expire_time
         if row.version == opened.version and row.refresh_worker is None and until is not None and until > now:
             raise RenewalWaits(until)
@@ -299,14 +299,16 @@ _CHANGED = text(
     WHERE channel.id = ANY(CAST(:ids AS uuid[])) AND k.version IS DISTINCT FROM channel.version
     """
 )
+# A lease that ended with its worker still named is of a process that died: its renewal counts as lost.
 _LEASE = text(
     """
     WITH taken AS (
-        UPDATE channel SET refresh_worker = :worker, refresh_expire_time = :until
+        UPDATE channel SET refresh_worker = :worker, refresh_expire_time = :until,
+            refresh_losses = refresh_losses + CAST(refresh_worker IS NOT NULL AS int)
         WHERE id = :id AND version = :version AND (refresh_expire_time IS NULL OR refresh_expire_time <= :now)
-        RETURNING id
+        RETURNING refresh_losses
     )
-    SELECT EXISTS (SELECT FROM taken) AS taken, version, refresh_worker, refresh_expire_time, refresh_losses
+    SELECT (SELECT refresh_losses FROM taken) AS losses, version, refresh_worker, refresh_expire_time
     FROM channel WHERE id = :id
     """
 )
