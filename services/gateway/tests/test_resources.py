@@ -10,6 +10,7 @@ from regie.metrics.v1 import metrics_service_pb2 as metrics_pb
 from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
 from regie.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
+from regie_gateway.rest.channels import show_channel
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
@@ -295,3 +296,10 @@ async def test_without_its_database_it_says_so_and_stays_alive(make_world: Any, 
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()["reason"]) == (503, "NOT_READY")
         assert (await client.get("/healthz")).status_code == 200
+
+
+def test_a_channel_shows_that_it_is_held_back_and_shared() -> None:
+    held_back = show_channel(publisher_pb.Channel(blocked_until_time=Timestamp(seconds=1_770_000_000), shared=True))
+    assert (held_back["blocked_until_time"], held_back["shared"]) == ("2026-02-02T02:40:00Z", True)
+    free = show_channel(publisher_pb.Channel())
+    assert (free["blocked_until_time"], free["shared"]) == (None, False)

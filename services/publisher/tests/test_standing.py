@@ -13,8 +13,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.channels import get_channel
-from regie_publisher.connectors.connector import FailureKind, Observation, Refused
-from regie_publisher.observations import GONE_AFTER
+from regie_publisher.connectors.connector import FailureKind, Observation, OutcomeUnknown, Refused
+from regie_publisher.observations import GONE_AFTER, GONE_AGE
 from regie_publisher.standing import MAX_FIRST_BLOCK
 from regie_publisher.testing.desk import Desk
 from regie_publisher.testing.network import Play
@@ -146,3 +146,21 @@ async def test_a_post_that_the_network_no_longer_has_says_so_once(desk: Desk, cl
     last = (await desk.rows("delivery_change"))[-1]
     assert (last.state, last.cause, last.segments_out) == ("removed", "observe", 1)
     assert "no longer has the post" in last.detail
+
+
+async def test_a_young_post_and_failed_readings_are_no_proof_that_it_is_gone(desk: Desk, clock: FakeClock) -> None:
+    channel = await desk.channel()
+    await desk.receive(desk.due(channel))
+    await desk.work()
+    for _ in range(6):  # what reads lags behind what writes
+        await clock.advance(timedelta(minutes=5))
+        await desk.observer.observe_due()
+    desk.connector.seen = [Observation("1", {"likes": 1})]
+    await clock.advance(GONE_AGE)
+    await desk.observer.observe_due()
+    desk.connector.seen = []
+    desk.connector.observe_errors.extend([OutcomeUnknown("HTTP 502")] * (GONE_AFTER + 1))
+    for _ in range(GONE_AFTER + 2):
+        await clock.advance(timedelta(days=1))
+        await desk.observer.observe_due()
+    assert await desk.said(PostRemoved) == []

@@ -26,6 +26,7 @@ def upgrade() -> None:
     op.add_column("delivery", sa.Column("detail", sa.Text, nullable=False, server_default=_EMPTY))
     op.add_column("delivery_change", sa.Column("detail", sa.Text, nullable=False, server_default=_EMPTY))
     op.add_column("delivery_change", sa.Column("segments_out", sa.Integer, nullable=False, server_default=_ZERO))
+    op.add_column("poll", sa.Column("misses", sa.Integer, nullable=False, server_default=_ZERO))
     _name_accounts()
 
 

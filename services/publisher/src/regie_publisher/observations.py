@@ -41,7 +41,9 @@ CHUNK = 25
 """Posts in one call: what the connectors' contract allows."""
 RETRY = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
 GONE_AFTER = 3
-"""So many times in a row left out by the network, and the post is taken for deleted."""
+"""So many readings in a row without a post, and it is taken for deleted; a reading that fails is none of them."""
+GONE_AGE = timedelta(hours=1)
+"""A younger post is not gone: what reads for a network may lag behind what writes."""
 
 REMOVED = "the network no longer has the post; it was deleted there, and its numbers are read no more"
 
@@ -137,12 +139,18 @@ def _after_error(poll: Poll, error: Exception, now: datetime) -> NextReading:
         pause = error.retry_after
     if now > poll.publish_time + PLAN[-1]:
         return NextReading(poll, None, 0)
-    return NextReading(poll, now + pause, poll.failures + 1)
+    return NextReading(poll, now + pause, poll.failures + 1, poll.misses)
 
 
 def _after_reading(poll: Poll, seen: bool, now: datetime) -> NextReading:
-    failures = 0 if seen else poll.failures + 1
-    return NextReading(poll, None if failures >= GONE_AFTER else next_reading(poll.publish_time, now), failures)
+    gone = not seen and _is_gone(poll, now)
+    act_time = None if gone else next_reading(poll.publish_time, now)
+    return NextReading(poll, act_time, 0, 0 if seen else poll.misses + 1)
+
+
+def _is_gone(poll: Poll, now: datetime) -> bool:
+    """True when one more reading without the post proves that it was deleted."""
+    return poll.misses + 1 >= GONE_AFTER and now >= poll.publish_time + GONE_AGE
 
 
 async def _record(
@@ -158,7 +166,7 @@ async def _record(
     observe_time.FromDatetime(now)
     await standing.prove(session, {poll.channel_id for poll, _ in read}, source=standing.Source.OBSERVE, now=now)
     for poll in polls:
-        if poll.delivery_id in held and poll.remote.id not in by_remote and poll.failures + 1 == GONE_AFTER:
+        if poll.delivery_id in held and poll.remote.id not in by_remote and _is_gone(poll, now):
             await _tell_removed(session, poll, observe_time, now)
     for poll, observation in read:
         # The delivery's trace goes on where the numbers are said; the reading itself is a trace of its own, linked.

@@ -156,6 +156,7 @@ poll = sa.Table(
     sa.Column("fence", sa.BigInteger, nullable=False, server_default=_ZERO),
     sa.Column("failures", sa.Integer, nullable=False, server_default=_ZERO),
     sa.Column("traceparent", sa.Text, nullable=False),
+    sa.Column("misses", sa.Integer, nullable=False, server_default=_ZERO, comment="readings in a row without the post"),
 )
 sa.Index("poll_due", poll.c.act_time, postgresql_where=poll.c.act_time.is_not(None))
 
