@@ -216,6 +216,20 @@ async def test_accounts_of_two_servers_with_the_same_id_are_two_channels(desk: D
     assert old.id != new.id
 
 
+class EndlessConnector(FakeConnector):
+    """Gives its account an id that no index can hold."""
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        return replace(
+            await super().connect(server_url, credentials), remote_id="".join(map(chr, range(0x4E00, 0x5E00)))
+        )
+
+
+async def test_an_account_with_an_endless_id_is_no_error_of_ours(desk: Desk) -> None:
+    with pytest.raises(NetworkUnreachable, match="too long"):
+        await connect_at(desk, "", EndlessConnector())
+
+
 async def test_an_account_in_two_workspaces_is_said_to_both(desk: Desk) -> None:
     alone = await connect_at(desk, "", FakeConnector())
     assert not alone.shared

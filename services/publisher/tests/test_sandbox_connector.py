@@ -274,6 +274,15 @@ async def test_a_renewal_that_fails_for_now_means_the_post_was_not_sent(
     assert await sandbox.count() == 0
 
 
+async def test_a_page_in_the_place_of_a_renewal_proves_nothing_of_the_token() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(404 if request.url.path.endswith("/refresh") else 401, json={"error": "token_expired"})
+
+    connector = SandboxConnector(httpx2.AsyncClient(transport=httpx2.MockTransport(answer)))
+    with pytest.raises(NotSent):
+        await connector.publish(draft_to("http://127.0.0.1:1"), 0)
+
+
 async def test_a_rate_limit_is_refused_with_its_wait(connector: SandboxConnector, sandbox: RunningSandbox) -> None:
     await sandbox.set_faults([{"rate_limit": 7}])
     with pytest.raises(Refused) as refused:

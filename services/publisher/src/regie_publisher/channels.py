@@ -39,7 +39,7 @@ LIST = "channels"
 CONNECT_WITHIN = timedelta(seconds=40)
 """For proving an account, however many calls that takes; the gateway waits a little longer (45 s)."""
 MAX_ACCOUNT = 1000
-"""Characters of an account's identity: an index holds it."""
+"""Bytes of an account's identity: an index holds it."""
 
 log = structlog.get_logger()
 
@@ -235,7 +235,7 @@ async def _prove(
     # The network may send us elsewhere (Bluesky names the account's own server); the same rule holds there.
     plain = await check_server_url(connection.server_url, allowed_hosts)
     identity = connection.identity or f"{origin_of(plain)}#{connection.remote_id}"
-    if len(identity) > MAX_ACCOUNT:
+    if len(identity.encode(errors="replace")) > MAX_ACCOUNT:
         raise NetworkUnreachable("the network gave no usable answer: the account's id is too long")
     return replace(connection, server_url=plain, identity=identity)
 

@@ -19,6 +19,7 @@ from regie_publisher.connectors.connector import (
     Draft,
     Engagement,
     FailureKind,
+    NotSent,
     Observation,
     OutcomeUnknown,
     Picture,
@@ -181,9 +182,13 @@ class SandboxConnector:
     async def _renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
         """Gets a new access token. The refresh token stays good, so that a lost renewal can be repeated."""
         sent = {"refresh_token": used["refresh_token"]}
-        document = _document(
-            await call(self._client, "POST", server_url.rstrip("/") + "/api/v1/token/refresh", json=sent)
-        )
+        answer = await call(self._client, "POST", server_url.rstrip("/") + "/api/v1/token/refresh", json=sent)
+        try:
+            document = _document(answer)
+        except Refused as error:
+            if error.kind in (FailureKind.AUTH_EXPIRED, FailureKind.RATE_LIMITED):
+                raise
+            raise NotSent(f"The access token has expired and could not be renewed: {error}") from error
         if not (access_token := _text(document, "access_token")):
             raise OutcomeUnknown("The access token has expired, and no new one came back")
         return {
