@@ -95,7 +95,7 @@ async def test_a_post_is_in_the_repository_with_its_links_mentions_and_hashtags(
 
     [record] = bluesky_network.records(account.remote_id)
     assert remote.id == f"{record['uri']}|{record['cid']}"
-    assert remote.url == f"https://bsky.app/profile/{account.handle}/post/{record['uri'].rpartition('/')[2]}"
+    assert remote.url == f"https://bsky.app/profile/{account.remote_id}/post/{record['uri'].rpartition('/')[2]}"
     value = record["value"]
     assert (value["text"], value["langs"], value["createdAt"]) == (text, ["en"], "2026-03-01T12:00:00.123Z")
     cuts = [

@@ -91,7 +91,7 @@ async def test_a_post_with_its_link_hashtag_and_mention_is_on_the_network_once(
     [variant] = (await user.post(post_id))["variants"]
     assert variant["remote_id"] == f"{record['uri']}|{record['cid']}"
     key = record["uri"].rpartition("/")[2]
-    assert variant["remote_url"] == f"https://bsky.app/profile/{channel.handle}/post/{key}"
+    assert variant["remote_url"] == f"https://bsky.app/profile/{channel.did}/post/{key}"
     assert (await _states(user, post_id))[-3:] == ["claimed", "publishing", "published"]
     assert all(len(entry["trace_id"]) == 32 for entry in await user.timeline(post_id))
 

@@ -10,9 +10,11 @@ from regie.metrics.v1 import metrics_service_pb2 as metrics_pb
 from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
 from regie.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
+from regie_gateway.rest.channels import show_channel
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
+NOT_OUT = {"state": "waiting", "remote_id": "", "remote_url": ""}
 
 
 async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any) -> None:
@@ -22,7 +24,7 @@ async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any)
         post = created.json()
         assert post["state"] == "draft"
         assert post["publish_at"] is None
-        assert post["variants"][0]["segments"] == [{"text": "Doors open at eight.", "attachments": []}]
+        assert post["variants"][0]["segments"] == [{"text": "Doors open at eight.", "attachments": [], **NOT_OUT}]
         path = created.headers["location"]
         assert (await client.get(path)).json() == post
         edited = await client.patch(path, json={"title": "Closing", "revision": 1})
@@ -47,7 +49,7 @@ async def test_a_thread_with_pictures_arrives_whole(world: Any) -> None:
     async with world.client() as client:
         created = await client.post("/v1/posts", json={"title": "t", "variants": [variant]})
     shown = created.json()["variants"][0]
-    assert shown["segments"] == segments
+    assert shown["segments"] == [{**segment, **NOT_OUT} for segment in segments]
     assert (shown["visibility"], shown["language"], shown["state"]) == ("unlisted", "fr", "waiting")
 
 
@@ -193,6 +195,40 @@ async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: A
     assert told == [(None, None), ("2026-02-02T02:42:00Z", "2026-02-02T02:40:14Z")]
 
 
+async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(world: Any) -> None:
+    async with world.client() as client:
+        path = (await client.post("/v1/posts", json=POST)).headers["location"]
+        post_id = path.rpartition("/")[2]
+        addresses = ["https://net.example/1", "https://net.example/2", ""]
+        states = ["published", "published", "failed"]
+        changes = [("publishing", 0, ""), ("publishing", 1, ""), ("publishing", 2, ""), ("failed", 2, "not allowed")]
+        world.behind.publisher.deliveries[post_id] = [
+            publisher_pb.Delivery(
+                delivery_id=show_id(DELIVERY, new_id()),
+                channel_id=CHANNEL_ID,
+                state="failed",
+                failure_kind="content_rejected",
+                segments=[
+                    publisher_pb.DeliverySegment(state=state, remote_url=url)
+                    for state, url in zip(states, addresses, strict=True)
+                ],
+                changes=[
+                    publisher_pb.DeliveryChange(
+                        time=Timestamp(seconds=at), state=state, segments_out=out, detail=detail, trace_id="a" * 32
+                    )
+                    for at, (state, out, detail) in enumerate(changes)
+                ],
+            )
+        ]
+        timeline = (await client.get(f"{path}/timeline")).json()
+    assert [(entry["segments_out"], entry["detail"]) for entry in timeline["entries"]] == [
+        (0, ""),
+        (1, "1 of 3 parts are out: https://net.example/1"),
+        (2, "2 of 3 parts are out: https://net.example/2"),
+        (2, "2 of 3 parts are out: not allowed"),
+    ]
+
+
 async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_moment(world: Any) -> None:
     def at(second: int) -> Timestamp:
         return Timestamp(seconds=1_770_000_000 + second)
@@ -273,3 +309,10 @@ async def test_without_its_database_it_says_so_and_stays_alive(make_world: Any, 
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()["reason"]) == (503, "NOT_READY")
         assert (await client.get("/healthz")).status_code == 200
+
+
+def test_a_channel_shows_that_it_is_held_back_and_shared() -> None:
+    held_back = show_channel(publisher_pb.Channel(blocked_until_time=Timestamp(seconds=1_770_000_000), shared=True))
+    assert (held_back["blocked_until_time"], held_back["shared"]) == ("2026-02-02T02:40:00Z", True)
+    free = show_channel(publisher_pb.Channel())
+    assert (free["blocked_until_time"], free["shared"]) == (None, False)

@@ -12,6 +12,7 @@ from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.fixtures import NewDatabase
+from regie_publisher.accounts import MAX_CHANNELS
 from regie_publisher.sealing import Keyring, new_master_key
 from regie_publisher.testing.desk import Desk, NewDesk, open_desk
 from regie_publisher.testing.network import FakeConnector
@@ -39,7 +40,12 @@ async def new_desk(database: Database, connector: FakeConnector, clock: FakeCloc
     made: list[Desk] = []
 
     def make(
-        *, own_clock: Clock | None = None, in_flight: int = 50, channel_in_flight: int = 50, on: Database | None = None
+        *,
+        own_clock: Clock | None = None,
+        in_flight: int = 50,
+        channel_in_flight: int = 50,
+        on: Database | None = None,
+        max_channels: int = MAX_CHANNELS,
     ) -> Desk:
         desk = open_desk(
             on or database,
@@ -50,6 +56,7 @@ async def new_desk(database: Database, connector: FakeConnector, clock: FakeCloc
             name=f"worker {len(made)}",
             in_flight=in_flight,
             channel_in_flight=channel_in_flight,
+            max_channels=max_channels,
         )
         made.append(desk)
         return desk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
@@ -10,11 +11,13 @@ from uuid import UUID
 import pytest
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.clock import SystemClock
+from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, show_id
 from regie_chassis.testing.clock import FakeClock
-from regie_publisher.accounts import Accounts
+from regie_publisher.accounts import LOST_RENEWAL_PAUSES, REFRESH_LEASE, Accounts, RenewalWaits
 from regie_publisher.channels import Rotation, disconnect_channel
-from regie_publisher.connectors.connector import NotSent, Observation, Refused
+from regie_publisher.connectors.connector import FailureKind, NotSent, Observation, OutcomeUnknown, Refused
+from regie_publisher.deliveries.attempts import Attempts
 from regie_publisher.sealing import Keyring, new_master_key
 from regie_publisher.testing.desk import Desk, NewDesk
 from sqlalchemy import text
@@ -39,7 +42,7 @@ class Renewal:
 
 async def opened(desk: Desk, channel: UUID) -> Mapping[str, str]:
     await desk.accounts.open([channel])
-    return dict(desk.accounts.account(channel).credentials.secrets)
+    return dict((await desk.accounts.account(channel)).credentials.secrets)
 
 
 async def test_fifty_workers_on_five_replicas_renew_once(new_desk: NewDesk) -> None:
@@ -47,7 +50,7 @@ async def test_fifty_workers_on_five_replicas_renew_once(new_desk: NewDesk) -> N
     channel = await desks[0].channel()
     renewal = Renewal()
     used = (await asyncio.gather(*(opened(desk, channel) for desk in desks)))[0]
-    accounts = [desk.accounts.account(channel) for desk in desks for _ in range(10)]
+    accounts = [await desk.accounts.account(channel) for desk in desks for _ in range(10)]
     found = await asyncio.gather(*(account.credentials.refresh(used, renewal) for account in accounts))
     assert renewal.calls == 1
     assert {secrets["access_token"] for secrets in found} == {"fake-renewed-1"}
@@ -58,7 +61,7 @@ async def test_renewed_secrets_are_saved_before_they_are_used(new_desk: NewDesk)
     desk, witness = new_desk(own_clock=SystemClock()), new_desk(own_clock=SystemClock())
     channel = await desk.channel()
     used = await opened(desk, channel)
-    renewed = await desk.accounts.account(channel).credentials.refresh(used, Renewal())
+    renewed = await (await desk.accounts.account(channel)).credentials.refresh(used, Renewal())
     assert await opened(witness, channel) == renewed
 
 
@@ -72,7 +75,7 @@ async def test_a_caller_that_is_cut_off_does_not_lose_the_renewed_secrets(new_de
     impatient.cancel()
     renewal.gate.set()
     await desk.accounts.drain()
-    assert desk.accounts.secrets(channel)["access_token"] == "fake-renewed-1"
+    assert (await opened(desk, channel))["access_token"] == "fake-renewed-1"
 
 
 async def test_a_failed_renewal_can_be_tried_again_at_once(new_desk: NewDesk) -> None:
@@ -111,7 +114,7 @@ async def test_disconnecting_wipes_the_secrets(new_desk: NewDesk) -> None:
     assert (row.secrets, row.data_key, row.state) == (b"", b"", "disconnected")
     await desk.accounts.open([channel])
     with pytest.raises(Refused):
-        desk.accounts.account(channel)
+        await desk.accounts.account(channel)
 
 
 async def test_a_new_master_key_takes_over_all_channels(desk: Desk) -> None:
@@ -121,8 +124,7 @@ async def test_a_new_master_key_takes_over_all_channels(desk: Desk) -> None:
     rotation = Rotation(desk.database, Keyring(new, [old]))
     assert [await rotation.rewrap_some(limit=2) for _ in range(3)] == [2, 1, 0]
     accounts = Accounts(desk.database, Keyring(new), desk.clock, worker="new")
-    await accounts.open([channel])
-    assert accounts.secrets(channel) == {"access_token": "fake-a0"}
+    assert (await accounts.account(channel)).credentials.secrets == {"access_token": "fake-a0"}
 
 
 async def test_channels_that_do_not_open_are_left_and_hold_up_no_others(desk: Desk) -> None:
@@ -136,8 +138,7 @@ async def test_channels_that_do_not_open_are_left_and_hold_up_no_others(desk: De
         assert [await rotation.rewrap_some(limit=2) for _ in range(3)] == [2, 1, 0]
     assert [record["event"] for record in logs] == ["channel.not_rewrapped"] * 2
     accounts = Accounts(desk.database, Keyring(new), desk.clock, worker="new")
-    await accounts.open([good])
-    assert accounts.secrets(good) == {"access_token": "fake-good"}
+    assert (await accounts.account(good)).credentials.secrets == {"access_token": "fake-good"}
 
 
 async def test_an_account_that_does_not_open_fails_alone(desk: Desk) -> None:
@@ -166,3 +167,135 @@ async def seal_under_another_key(desk: Desk, channel: UUID) -> None:
         await session.execute(
             text("UPDATE channel SET key_id = 'gone', version = version + 1 WHERE id = :id"), {"id": channel}
         )
+
+
+def small(desk: Desk, database: Database | None = None) -> Accounts:
+    """Accounts with room for two channels."""
+    return Accounts(database or desk.database, desk.keyring, desk.clock, worker="small", max_channels=2)
+
+
+async def test_a_channel_that_left_the_memory_is_loaded_again(desk: Desk) -> None:
+    known, *others = [await desk.channel(f"a{number}") for number in range(4)]
+    accounts = small(desk)
+    await accounts.open([known])
+    account = await accounts.account(known)
+    await accounts.open([known, *others])  # one old and three new, with room for two
+    assert (await accounts.account(known)).credentials.secrets == {"access_token": "fake-a0"}
+    for other in others:
+        await accounts.account(other)
+    assert account.credentials.secrets == {"access_token": "fake-a0"}, "an attempt under way keeps its credentials"
+
+
+async def test_posts_of_more_channels_than_fit_in_memory_all_come_out(new_desk: NewDesk) -> None:
+    desk = new_desk(max_channels=2)
+    channels = [await desk.channel(f"a{number}") for number in range(5)]
+    await desk.receive(*(desk.due(channel) for channel in channels))
+    await desk.work()
+    assert await desk.states() == ["published"] * 5
+
+
+async def test_what_leaves_the_memory_is_what_was_used_longest_ago(desk: Desk) -> None:
+    first, second, third = [await desk.channel(f"a{number}") for number in range(3)]
+    accounts = small(desk)
+    await accounts.open([first])
+    await accounts.open([second])
+    await accounts.open([first])  # known and unchanged: a use all the same
+    await accounts.open([third])
+    gc.collect()
+    assert [accounts.version(channel) for channel in (first, second, third)] == [1, None, 1]
+
+
+async def test_an_attempt_sees_secrets_that_were_renewed_after_they_left_the_memory(new_desk: NewDesk) -> None:
+    desk = new_desk(own_clock=SystemClock())
+    channel, *others = [await desk.channel(f"a{number}") for number in range(3)]
+    accounts = small(desk)
+    account = await accounts.account(channel)
+    used = account.credentials.secrets
+    await accounts.open(others)
+    await accounts.refresh(channel, used, Renewal())
+    assert account.credentials.secrets["access_token"] == "fake-renewed-1"
+
+
+async def test_a_database_that_is_away_while_an_account_is_loaded_is_no_verdict(desk: Desk) -> None:
+    channel = await desk.channel()
+    await desk.receive(desk.due(channel))
+    nowhere = Database("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere")
+    async with desk.database.transaction() as session:
+        (held,) = await desk.claim_only(session)
+    attempts = Attempts(
+        connectors={"fake": desk.connector},
+        accounts=small(desk, nowhere),
+        library=desk.library,
+        ledger=desk.ledger,
+        clock=desk.clock,
+    )
+    await attempts.make(held)
+    await nowhere.close()
+    (row,) = await desk.rows()
+    assert (row.state, row.tries, desk.connector.published()) == ("pending", 0, [])
+    assert ("pending", "database_outage") in await desk.changes()
+
+
+async def lose(_used: Mapping[str, str]) -> Mapping[str, str]:
+    raise OutcomeUnknown("the connection was cut")
+
+
+async def test_a_renewal_without_an_answer_is_repeated_ever_more_rarely(desk: Desk, clock: FakeClock) -> None:
+    channel = await desk.channel()
+    used, renewal = await opened(desk, channel), Renewal()
+    for losses, pause in enumerate(LOST_RENEWAL_PAUSES, start=1):
+        with pytest.raises(NotSent, match="cut"):
+            await desk.accounts.refresh(channel, used, lose)
+        with pytest.raises(RenewalWaits):  # not in a loop: the token may be spent, and a second use taken for theft
+            await desk.accounts.refresh(channel, used, renewal)
+        (row,) = await desk.rows("channel")
+        assert (row.refresh_losses, row.state, renewal.calls) == (losses, "active", 0)
+        await clock.advance(pause)
+    assert (await desk.accounts.refresh(channel, used, renewal))["access_token"] == "fake-renewed-1"
+    (row,) = await desk.rows("channel")
+    assert (row.refresh_losses, row.refresh_expire_time) == (0, None)
+
+
+async def test_a_token_that_a_lost_renewal_has_spent_says_so_once_the_network_proves_it(
+    desk: Desk, clock: FakeClock
+) -> None:
+    channel = await desk.channel()
+    used = await opened(desk, channel)
+
+    async def refuse(_used: Mapping[str, str]) -> Mapping[str, str]:
+        raise Refused(FailureKind.AUTH_EXPIRED, "unknown token")
+
+    with pytest.raises(NotSent):
+        await desk.accounts.refresh(channel, used, lose)
+    await clock.advance(LOST_RENEWAL_PAUSES[0])
+    with pytest.raises(Refused, match="may have used the token up") as refused:
+        await desk.accounts.refresh(channel, used, refuse)
+    assert refused.value.kind is FailureKind.AUTH_EXPIRED
+
+
+async def test_a_process_that_died_under_a_renewal_leaves_a_loss_behind(new_desk: NewDesk, clock: FakeClock) -> None:
+    desk, dead = new_desk(), new_desk()
+    channel = await desk.channel()
+    used, renewal = await opened(dead, channel), Renewal()
+    renewal.gate.clear()
+    cut = asyncio.create_task(dead.accounts.refresh(channel, used, renewal))
+    await renewal.called.wait()
+    await clock.advance(REFRESH_LEASE)
+
+    async def refuse(_used: Mapping[str, str]) -> Mapping[str, str]:
+        raise Refused(FailureKind.AUTH_EXPIRED, "unknown token")
+
+    with pytest.raises(Refused, match="may have used the token up"):
+        await desk.accounts.refresh(channel, used, refuse)
+    renewal.gate.set()
+    await cut
+
+
+async def test_a_person_who_connects_again_ends_the_wait_for_a_lost_renewal(desk: Desk) -> None:
+    channel = await desk.channel()
+    used = await opened(desk, channel)
+    with pytest.raises(NotSent):
+        await desk.accounts.refresh(channel, used, lose)
+    await desk.channel()
+    (row,) = await desk.rows("channel")
+    assert (row.refresh_losses, row.refresh_expire_time) == (0, None)

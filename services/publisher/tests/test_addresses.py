@@ -29,7 +29,9 @@ ALLOWED = ("127.0.0.1:8090", "private.invalid:443")
         "https://[::ffff:10.0.0.1]",
         "https://2130706433",
         "https://mastodon.example/ path",
-        "mastodon.example",
+        "https://\u2488",
+        "https://mastodon..example",
+        "someone@somewhere@mastodon.example",
         "https://" + "a" * 600,
         "http://127.0.0.2:8090",
         "http://127.0.0.1:8091",  # another port of an allowed host
@@ -53,6 +55,12 @@ async def test_an_address_that_is_not_plain_public_https_is_refused(url: str) ->
         ("https://127.0.0.1:8090/", "https://127.0.0.1:8090"),
         ("https://private.invalid/", "https://private.invalid"),
         ("https://nowhere.invalid", "https://nowhere.invalid"),
+        ("  Nowhere.invalid/\u200b\n", "https://nowhere.invalid"),
+        ("HTTPS://NOWHERE.invalid:443/", "https://nowhere.invalid"),
+        ("https://nowhere.invalid.", "https://nowhere.invalid"),
+        ("@ada@nowhere.invalid", "https://nowhere.invalid"),
+        ("ada@nowhere.invalid", "https://nowhere.invalid"),
+        ("https://b\u00fccher.invalid", "https://xn--bcher-kva.invalid"),
     ],
 )
 async def test_a_good_address_is_returned_in_its_plain_form(url: str, plain: str) -> None:

@@ -97,7 +97,7 @@ def picture(media_id: str) -> Picture:
 async def test_a_post_that_was_there_already_is_as_good_as_a_new_one(answer: Mapping[str, object]) -> None:
     connector, _ = put(httpx2.Response(200, json=answer))
     remote = await connector.publish(draft(), 0)
-    assert remote == Remote(f"{URI}|bafyreia", f"https://bsky.app/profile/me.test/post/{KEY}")
+    assert remote == Remote(f"{URI}|bafyreia", f"https://bsky.app/profile/did:plc:me/post/{KEY}")
 
 
 async def test_every_attempt_sends_the_same_bytes() -> None:
@@ -118,6 +118,7 @@ async def test_every_attempt_sends_the_same_bytes() -> None:
         (httpx2.RemoteProtocolError("dropped"), OutcomeUnknown),
         (error(500, "InternalServerError"), OutcomeUnknown),
         (httpx2.Response(502, content=HTML), OutcomeUnknown),
+        (httpx2.Response(403, content=HTML), OutcomeUnknown),
         (httpx2.Response(200, content=HTML), OutcomeUnknown),
         (httpx2.Response(200, json=["odd"]), OutcomeUnknown),
         (httpx2.Response(200, json={"uri": URI}), OutcomeUnknown),
@@ -175,6 +176,34 @@ async def test_a_renewal_that_fails_leaves_the_post_known_as_not_sent(reply: Rep
     with pytest.raises(NotSent):
         await connector.publish(draft(), 0)
     assert len(server.calls("com.atproto.repo.putRecord")) == 1
+
+
+@pytest.mark.parametrize("reply", [httpx2.Response(403, content=HTML), httpx2.Response(400, content=HTML)])
+async def test_a_page_in_the_place_of_a_renewal_proves_nothing_of_the_session(reply: Reply) -> None:
+    connector, _ = put(EXPIRED, renewals=[reply])
+    with pytest.raises(NotSent):
+        await connector.publish(draft(), 0)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "sent"),
+    [
+        ("me.test", "me.test"),
+        (" @Me.Test\n", "me.test"),
+        ("at://me.test", "me.test"),
+        ("at://did:plc:Me/app.bsky.feed.post/3k2", "did:plc:Me"),
+        ("https://bsky.app/profile/me.test", "me.test"),
+        ("bsky.app/profile/me.test/post/3k2a4b6c8d2e4?ref=x", "me.test"),
+        ("\u2068@me.test\u2069.", "me.test"),
+        ("Me@Mail.example", "Me@Mail.example"),
+    ],
+)
+@pytest.mark.parametrize("password", ["abcd-ef23-ghij-kl45", " abcd-ef23-ghij-kl45\u200b", "abcd ef23 ghij kl45"])
+async def test_credentials_are_taken_as_people_paste_them(identifier: str, sent: str, password: str) -> None:
+    server = FakeServer({"com.atproto.server.createSession": [httpx2.Response(200, json=SESSION)]})
+    await connector_for(server).connect("", {"identifier": identifier, "app_password": password})
+    (login,) = server.calls("com.atproto.server.createSession")
+    assert json.loads(login.content) == {"identifier": sent, "password": "abcd-ef23-ghij-kl45"}
 
 
 @pytest.mark.parametrize("reply", [EXPIRED, error(400, "InvalidToken"), error(401, "AuthenticationRequired")])
@@ -277,7 +306,8 @@ CREDENTIALS = {"identifier": "@me.test", "app_password": "abcd-efgh-ijkl-mnop"}
     [
         ("", document("https://home.test/"), "https://home.test"),
         ("", None, "https://bsky.social"),
-        ("entry.test", document("http://home.test"), "https://entry.test"),
+        ("https://entry.test", document("http://home.test"), "https://entry.test"),
+        ("https://bsky.app", None, "https://bsky.social"),
         ("https://entry.test/", document("ftp://home.test"), "https://entry.test"),
         ("http://localhost:2583", document("http://localhost:2583"), "http://localhost:2583"),
         ("https://entry.test", {"service": "odd"}, "https://entry.test"),
@@ -291,6 +321,7 @@ async def test_an_account_lives_where_its_document_says(given_server: str, did_d
     assert (connection.remote_id, connection.handle) == ("did:plc:me", "me.test")
     assert connection.display_name == "Me, myself"
     assert connection.secrets == {"access_jwt": "a2", "refresh_jwt": "r2", "did": "did:plc:me"}
+    assert connection.identity == "did:plc:me"
 
 
 @pytest.mark.parametrize(
@@ -302,6 +333,9 @@ async def test_an_account_lives_where_its_document_says(given_server: str, did_d
         (httpx2.Response(200, json={**SESSION, "active": False, "status": "takendown"}), FailureKind.AUTH_EXPIRED),
         (error(429, "RateLimitExceeded"), FailureKind.RATE_LIMITED),
         (httpx2.Response(404, content=HTML), FailureKind.UNSUPPORTED),
+        (httpx2.Response(403, content=HTML), FailureKind.UNSUPPORTED),
+        (httpx2.Response(200, content=HTML), FailureKind.UNSUPPORTED),
+        (httpx2.Response(301, headers={"Location": "https://other.test"}), FailureKind.UNSUPPORTED),
     ],
 )
 async def test_why_an_account_cannot_be_connected(reply: Reply, kind: FailureKind) -> None:

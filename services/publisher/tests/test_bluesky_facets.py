@@ -68,6 +68,50 @@ def test_ranges_never_overlap_and_are_never_empty(text: str) -> None:
         ("https://example.com/#part", ["https://example.com/#part"]),
         ("https:// https://. ftp://example.com xhttps://example.com", []),
         ("http://[broken", []),
+        # What may end an address stays, as in the official client; only pairs around it go.
+        ("https://play.example/p/vhIPYQjX8_ ok", ["https://play.example/p/vhIPYQjX8_"]),
+        (
+            "https://example.com/~ https://example.com/a* https://example.com/=",
+            [
+                "https://example.com/~",
+                "https://example.com/a*",
+                "https://example.com/=",
+            ],
+        ),
+        ("*https://example.com/a* _https://example.com/b_", ["https://example.com/a", "https://example.com/b"]),
+        ("**https://example.com/a**, 'https://example.com/b'.", ["https://example.com/a", "https://example.com/b"]),
+        ("https://example.com/a_?!", ["https://example.com/a_"]),
+        # A sentence in any script ends a link.
+        ("https://example.com/a。", ["https://example.com/a"]),
+        ("https://example.com/a。次の文", ["https://example.com/a"]),
+        ("\uff08https://example.com\uff09と", ["https://example.com"]),
+        ("(https://example.com)と [https://example.com/[a]]b", ["https://example.com", "https://example.com/[a]"]),
+        ("「https://example.com/」、https://example.com\uff01", ["https://example.com/", "https://example.com"]),
+        (
+            "https://ja.example/wiki/日本語 https://例え.jp/道?q=1",
+            [
+                "https://ja.example/wiki/日本語",
+                "https://例え.jp/道?q=1",
+            ],
+        ),
+        ("https://example.com/a… «https://example.com/b»", ["https://example.com/a", "https://example.com/b"]),
+        (
+            "https://example.com/\u200btext \u202bhttps://example.com\u202c",
+            [
+                "https://example.com/",
+                "https://example.com",
+            ],
+        ),
+        (
+            "https://example.com/a\u200e \u2066https://example.com/b\u2069 https://example.com/c\ufeffd",
+            [
+                "https://example.com/a",
+                "https://example.com/b",
+                "https://example.com/c",
+            ],
+        ),
+        ("https://fa.example/می\u200cشود", ["https://fa.example/می\u200cشود"]),
+        ("example.com and www.example.com", []),
     ],
 )
 def test_links_are_found(text: str, found: list[str]) -> None:
@@ -80,7 +124,11 @@ def test_links_are_found(text: str, found: list[str]) -> None:
         ("@alice.test", ["alice.test"]),
         ("(@Alice.Test), @bob.example.org.", ["alice.test", "bob.example.org"]),
         ("@alice.test @alice.test", ["alice.test"]),
-        ("mail alice@alice.test, @alice, @alice@mastodon.social, @alice.testé @-a.test @a.1", []),
+        ("mail alice@alice.test, @alice, @alice@mastodon.social, @-a.test @a.1 l'@alice.test", []),
+        ("こんにちは @ami1.testさん", ["ami1.test"]),
+        ("@alice.testé @bob.test。 \uff08@eve.test\uff09", ["alice.test", "bob.test", "eve.test"]),
+        ("\u2068@alice.test\u2069 @bob.test\u200b", ["alice.test", "bob.test"]),
+        ("@alice.test_ @alice.test-", []),
         ("@" + ".".join(["a" * 60] * 5) + ".test", []),
     ],
 )
@@ -96,6 +144,7 @@ def test_mentions_are_found(text: str, found: list[str]) -> None:
         ("#don't #a.b...", ["#don't", "#a.b"]),
         ("#2026 #1,000 # #! ##twice a#b #️⃣ #\u20e3", []),
         ("#می\u200cشود #क्\u200dष", ["#می\u200cشود", "#क्\u200dष"]),
+        ("\u202b#tag\u202c #b\u2069 (#no)", ["#tag", "#b"]),
         ("#" + "a" * 64, ["#" + "a" * 64]),
         ("#" + "a" * 65, []),
         ("#" + "👩‍👩‍👧‍👦" * 30, []),

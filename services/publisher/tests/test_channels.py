@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import httpx2
 import pytest
-from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected
-from regie_chassis.ids import new_id
+from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected, ChannelShared
+from regie_chassis.errors import Unprocessable
+from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.paging import InvalidPageToken
 from regie_publisher.channels import (
+    Channel,
     ChannelNotFound,
     InvalidCredentials,
     NetworkUnreachable,
+    ServerNotSupported,
     UnknownNetwork,
     connect_channel,
     disconnect_channel,
@@ -157,3 +162,159 @@ async def test_a_forged_page_token_is_refused(desk: Desk, token: str) -> None:
     async with desk.database.reading() as session:
         with pytest.raises(InvalidPageToken):
             await list_channels(session, workspace_id=desk.workspace_id, page_size=0, page_token=token)
+
+
+class MovingConnector(FakeConnector):
+    """An account with an identity of its own, wherever it is reached."""
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        return replace(await super().connect(server_url, credentials), identity="did:fake:ada")
+
+
+async def connect_at(
+    desk: Desk, server_url: str, connector: FakeConnector, workspace_id: UUID | None = None
+) -> Channel:
+    return await connect_channel(
+        desk.database,
+        {"fake": connector},
+        desk.keyring,
+        workspace_id=workspace_id or desk.workspace_id,
+        network="fake",
+        server_url=server_url,
+        credentials={"access_token": "fake-ada"},
+        allowed_hosts=("old.example", "new.example", "fake.example"),
+        now=desk.clock.now(),
+    )
+
+
+async def test_an_account_that_moved_keeps_its_channel(desk: Desk) -> None:
+    old = await connect_at(desk, "https://old.example", MovingConnector())
+    new = await connect_at(desk, "https://new.example", MovingConnector())
+    assert new.id == old.id
+    assert new.server_url == "https://new.example"
+    account = await desk.accounts.account(new.id)
+    assert (account.server_url, account.credentials.secrets) == ("https://new.example", {"access_token": "fake-ada"})
+
+
+async def test_an_account_connected_at_two_addresses_at_once_is_one_channel(desk: Desk) -> None:
+    urls = ["https://old.example", "https://new.example"] * 4
+    made = await asyncio.gather(*(connect_at(desk, url, MovingConnector()) for url in urls))
+    assert len({channel.id for channel in made}) == 1
+    assert len(await desk.rows("channel")) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["https://OLD.example:443/", "old.example", " https://old.example./\u200b", "@ada@old.example"]
+)
+async def test_a_server_in_another_spelling_is_the_same_server(desk: Desk, url: str) -> None:
+    first = await connect_at(desk, "https://old.example", FakeConnector())
+    assert (await connect_at(desk, url, FakeConnector())).id == first.id
+
+
+async def test_accounts_of_two_servers_with_the_same_id_are_two_channels(desk: Desk) -> None:
+    old, new = [await connect_at(desk, f"https://{name}.example", FakeConnector()) for name in ("old", "new")]
+    assert old.id != new.id
+
+
+class EndlessConnector(FakeConnector):
+    """Gives its account an id that no index can hold."""
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        return replace(
+            await super().connect(server_url, credentials), remote_id="".join(map(chr, range(0x4E00, 0x5E00)))
+        )
+
+
+async def test_an_account_with_an_endless_id_is_no_error_of_ours(desk: Desk) -> None:
+    with pytest.raises(NetworkUnreachable, match="too long"):
+        await connect_at(desk, "", EndlessConnector())
+
+
+async def test_an_account_in_two_workspaces_is_said_to_both(desk: Desk) -> None:
+    alone = await connect_at(desk, "", FakeConnector())
+    assert not alone.shared
+    elsewhere = await connect_at(desk, "", FakeConnector(), workspace_id=new_id())
+    assert elsewhere.shared
+    assert elsewhere.id != alone.id
+    await connect_at(desk, "", FakeConnector(), workspace_id=desk.workspace_id)  # a renewal is no news
+    async with desk.database.reading() as session:
+        assert (await get_channel(session, workspace_id=desk.workspace_id, channel_id=alone.id)).shared
+        (listed,), _ = await list_channels(session, workspace_id=desk.workspace_id, page_size=0, page_token="")
+    assert listed.shared
+    assert [event.channel_id for event in await desk.said(ChannelShared)] == [show_id(CHANNEL, alone.id)]
+    assert [event.shared for event in await desk.said(ChannelConnected)] == [False, True, True]
+    shared = [row for row in await desk.rows("outbox") if row.type.endswith("ChannelShared")]
+    assert [row.workspace_id for row in shared] == [desk.workspace_id]
+
+
+async def test_a_channel_is_no_longer_shared_once_the_other_is_disconnected(desk: Desk) -> None:
+    other = new_id()
+    mine = await connect_at(desk, "", FakeConnector())
+    theirs = await connect_at(desk, "", FakeConnector(), workspace_id=other)
+    async with desk.database.transaction() as session:
+        await disconnect_channel(session, workspace_id=other, channel_id=theirs.id, now=desk.clock.now())
+        assert not (await get_channel(session, workspace_id=desk.workspace_id, channel_id=mine.id)).shared
+
+
+@pytest.mark.parametrize(
+    ("network", "server_url", "credentials", "reason", "field"),
+    [
+        ("mastodon", "", {"access_token": "token"}, "SERVER_NOT_SUPPORTED", "server_url"),
+        ("mastodon", "https://127.0.0.1:1", {"access_token": "tok\u00e9n"}, "INVALID_CREDENTIALS", "credentials"),
+        ("mastodon", "https://127.0.0.1:1", {"access_token": "one\r\ntwo"}, "INVALID_CREDENTIALS", "credentials"),
+        ("sandbox", "", {"access_token": "tok\u00e9n"}, "INVALID_CREDENTIALS", "credentials"),
+        ("sandbox", "", {"access_token": "a", "refresh_token": "a\r\nb"}, "INVALID_CREDENTIALS", "credentials"),
+        ("mastodon", "https://\u2488", {"access_token": "token"}, "ADDRESS_REFUSED", "server_url"),
+    ],
+)
+async def test_what_can_never_be_sent_is_refused_without_a_call(
+    desk: Desk, network: str, server_url: str, credentials: dict[str, str], reason: str, field: str
+) -> None:
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(unasked)) as client:
+        with pytest.raises(Unprocessable) as refused:
+            await connect_with(desk, client, network, server_url, credentials)
+    assert (refused.value.reason, refused.value.field) == (reason, field)
+
+
+@pytest.mark.parametrize("network", ["bluesky", "mastodon", "sandbox"])
+@pytest.mark.parametrize("status", [301, 404])
+async def test_an_address_that_is_no_server_of_the_network_is_not_a_matter_of_credentials(
+    desk: Desk, network: str, status: int
+) -> None:
+    credentials = {"access_token": "token", "identifier": "ada.test", "app_password": "word"}
+    page = httpx2.MockTransport(lambda _: httpx2.Response(status, html="<h1>Not Found</h1>"))
+    async with httpx2.AsyncClient(transport=page) as client:
+        with pytest.raises(ServerNotSupported) as refused:
+            await connect_with(desk, client, network, "https://127.0.0.1:1", credentials)
+    assert (refused.value.reason, refused.value.field) == ("SERVER_NOT_SUPPORTED", "server_url")
+
+
+async def connect_with(
+    desk: Desk, client: httpx2.AsyncClient, network: str, server_url: str, credentials: dict[str, str]
+) -> Channel:
+    connectors: dict[str, Connector] = {
+        "bluesky": BlueskyConnector(client),
+        "mastodon": MastodonConnector(client),
+        "sandbox": SandboxConnector(client),
+    }
+    return await connect_channel(
+        desk.database,
+        connectors,
+        desk.keyring,
+        workspace_id=desk.workspace_id,
+        network=network,
+        server_url=server_url,
+        credentials=credentials,
+        allowed_hosts=("127.0.0.1",),
+        now=desk.clock.now(),
+    )
+
+
+async def test_an_empty_address_is_the_sandbox_of_the_settings(desk: Desk) -> None:
+    account = {"id": "ada", "handle": "ada"}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=account))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        connection = await SandboxConnector(client, main_server="http://127.0.0.1:9999/").connect(
+            "", {"access_token": "sandbox-ada"}
+        )
+    assert connection.server_url == "http://127.0.0.1:9999"

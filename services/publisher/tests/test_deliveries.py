@@ -55,7 +55,7 @@ async def test_nothing_is_sent_to_another_workspaces_channel(desk: Desk) -> None
     assert desk.connector.calls == []
     [event] = await desk.said(DeliveryFailed)
     assert (event.kind, event.source) == ("unsupported", "user")
-    assert "no such channel" in event.network_message
+    assert "no such channel" in event.detail
 
 
 async def test_a_disconnected_channels_deliveries_fail_clearly(desk: Desk) -> None:
@@ -67,9 +67,7 @@ async def test_a_disconnected_channels_deliveries_fail_clearly(desk: Desk) -> No
     await desk.work()
     assert desk.connector.calls == []
     events = await desk.said(DeliveryFailed)
-    assert [(event.kind, "connect it again" in event.network_message) for event in events] == [
-        ("auth_expired", True)
-    ] * 2
+    assert [(event.kind, "connect it again" in event.detail) for event in events] == [("auth_expired", True)] * 2
 
 
 async def test_a_cancelled_post_is_never_claimed(desk: Desk) -> None:

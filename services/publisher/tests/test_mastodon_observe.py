@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,26 @@ def mastodon(server: FakeMastodon, clock: StepClock) -> Connector:
 
 async def test_the_numbers_are_called_by_the_fields_names(server: FakeMastodon, mastodon: Connector) -> None:
     server.write("Hallo", favourites_count=2, replies_count=1, reblogs_count=3, quotes_count=4)
-    server.likers = [{"id": "8", "acct": "ben"}, {"id": "9", "acct": "cy@far.example"}]
+    server.likers = [{"id": "8", "acct": "Ben"}, {"id": "9", "acct": "cy@far.example"}]
     (observation,) = await mastodon.observe(draft("").account, [Remote("1000", "")])
     assert observation.values == {"likes": 2, "replies": 1, "reposts": 3, "quotes": 4}
     assert observation.engagements == (
-        Engagement("8", "ben@social.example", "like"),
-        Engagement("9", "cy@far.example", "like"),
+        Engagement("ben@social.example", "Ben@social.example", "like"),
+        Engagement("cy@far.example", "cy@far.example", "like"),
     )
+
+
+async def test_people_of_two_servers_with_the_same_number_are_two_people(
+    server: FakeMastodon, clock: StepClock
+) -> None:
+    server.write("Hallo", favourites_count=1)
+    server.likers = [{"id": "42", "acct": "ben"}]
+    seen = set()
+    for domain in ("social.example", "far.example"):
+        account = replace(draft("").account, handle=f"ana@{domain}")
+        (observation,) = await MastodonConnector(server.client(), clock=clock).observe(account, [Remote("1000", "")])
+        seen |= {one.actor_id for one in observation.engagements}
+    assert seen == {"ben@social.example", "ben@far.example"}
 
 
 async def test_nobody_is_asked_who_liked_what_nobody_liked(server: FakeMastodon, mastodon: Connector) -> None:

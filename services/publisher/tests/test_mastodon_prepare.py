@@ -10,6 +10,7 @@ from regie_publisher.connectors.connector import (
     Connector,
     FailureKind,
     NotSent,
+    OutcomeUnknown,
     Refused,
     Remote,
 )
@@ -130,7 +131,12 @@ async def test_more_pictures_than_the_server_takes_are_refused_before_any_upload
 async def test_a_type_or_a_size_that_the_server_does_not_take_is_refused(
     server: FakeMastodon, mastodon: Connector, clock: StepClock
 ) -> None:
-    for limit in ({"supported_mime_types": ["image/jpeg"]}, {"image_size_limit": 17}, {"description_limit": 5}):
+    for limit in (
+        {"supported_mime_types": ["image/jpeg"]},
+        {"image_size_limit": 17},
+        {"image_matrix_limit": 11},
+        {"description_limit": 5},
+    ):
         server.instances["/api/v2/instance"] = {"configuration": {"media_attachments": limit}}
         with pytest.raises(Refused):
             await mastodon.prepare(draft("Bild", pictures=1), discard)
@@ -195,3 +201,12 @@ async def test_a_picture_that_the_server_cannot_use_is_the_medias_fault(
     with pytest.raises(Refused) as refused:
         await mastodon.prepare(draft("Bild", pictures=1), discard)
     assert refused.value.kind is FailureKind.MEDIA_REJECTED
+
+
+async def test_a_page_in_place_of_the_limits_is_no_limit(server: FakeMastodon, mastodon: Connector) -> None:
+    for version in ("v1", "v2"):
+        server.fail("GET", f"/api/{version}/instance", answering(200, html="<h1>Back soon</h1>"))
+    with pytest.raises(OutcomeUnknown):
+        await mastodon.prepare(draft("x" * 501), discard)
+    server.instances["/api/v2/instance"] = instance(max_characters=1000)
+    await mastodon.prepare(draft("x" * 501), discard)

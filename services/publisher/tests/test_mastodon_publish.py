@@ -16,6 +16,7 @@ from regie_publisher.connectors.connector import (
     OutcomeUnknown,
     Refused,
     Remote,
+    Unacceptable,
 )
 from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.mastodon.testing.description import Description, load_description
@@ -28,7 +29,7 @@ from regie_publisher.connectors.mastodon.testing.drafts import (
     instance,
     unreachable,
 )
-from regie_publisher.connectors.mastodon.testing.server import START, TOKEN, URL, FakeMastodon
+from regie_publisher.connectors.mastodon.testing.server import START, TOKEN, URL, FakeMastodon, Respond
 
 STATUSES = "/api/v1/statuses"
 SOURCE = r"/api/v1/statuses/\d+/source"
@@ -60,7 +61,7 @@ async def test_a_token_names_its_account_with_the_domain_of_the_server(
     server: FakeMastodon, mastodon: Connector
 ) -> None:
     server.instances["/api/v2/instance"] = instance(max_characters=5000)
-    connection = await mastodon.connect(" Social.example/ ", {"access_token": TOKEN})
+    connection = await mastodon.connect(f"{URL}/@ana", {"access_token": f" Bearer {TOKEN}\n"})
     assert connection.server_url == URL
     assert (connection.remote_id, connection.handle) == ("7", "ana@example.org")
     assert connection.secrets == {"access_token": TOKEN}
@@ -93,13 +94,56 @@ async def test_a_web_page_is_no_mastodon(server: FakeMastodon, mastodon: Connect
     assert refused.value.kind is FailureKind.UNSUPPORTED
 
 
-@pytest.mark.parametrize("address", ["", "ftp://x.example", "https://ana:pw@x.example", "https://[", "x:port"])
-async def test_what_is_no_server_address_is_refused_without_a_call(
-    server: FakeMastodon, mastodon: Connector, address: str
-) -> None:
-    with pytest.raises(Refused):
-        await mastodon.connect(address, {"access_token": TOKEN})
+async def test_without_a_server_address_there_is_no_call(server: FakeMastodon, mastodon: Connector) -> None:
+    with pytest.raises(Unacceptable, match="server_url") as refused:
+        await mastodon.connect("", {"access_token": TOKEN})
+    assert refused.value.kind is FailureKind.UNSUPPORTED
     assert server.calls == []
+
+
+@pytest.mark.parametrize("token", ["tok\u00e9n", "one\r\ntwo", "one two", "Bearer ", "\u2066token\u2069"])
+async def test_a_token_that_no_header_can_carry_is_refused_without_a_call(
+    server: FakeMastodon, mastodon: Connector, token: str
+) -> None:
+    with pytest.raises(Unacceptable, match="access_token") as refused:
+        await mastodon.connect(URL, {"access_token": token})
+    assert refused.value.kind is FailureKind.AUTH_EXPIRED
+    assert server.calls == []
+
+
+async def test_a_server_reached_by_another_of_its_names_is_the_same_one(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    reached = [await mastodon.connect(url, {"access_token": TOKEN}) for url in (URL, "https://www.social.example")]
+    assert {(one.server_url, one.identity) for one in reached} == {(URL, f"{URL}#7")}
+
+
+@pytest.mark.parametrize(
+    "claimed", [answering(401), answering(200, json={"id": "8", "url": f"{URL}/@ana"}), unreachable]
+)
+async def test_a_server_cannot_claim_the_accounts_of_another(
+    server: FakeMastodon, mastodon: Connector, claimed: Respond
+) -> None:
+    server.fail("GET", ".*verify_credentials", lambda _: httpx2.Response(200, json=server.account()))
+    server.fail("GET", ".*verify_credentials", claimed)
+    connection = await mastodon.connect("https://evil.example", {"access_token": TOKEN})
+    assert (connection.server_url, connection.identity) == ("https://evil.example", "https://evil.example#7")
+
+
+async def test_a_server_that_fails_at_the_newer_description_is_asked_for_the_older(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.fail("GET", "/api/v2/instance", answering(500, html="<h1>Oops</h1>"))
+    server.instances["/api/v1/instance"] = {"uri": "example.org"}
+    assert (await mastodon.connect(URL, {"access_token": TOKEN})).handle == "ana@example.org"
+
+
+async def test_a_server_that_cannot_describe_itself_is_connected_all_the_same(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.fail("GET", "/api/v2/instance", answering(500, html="<h1>Oops</h1>"))
+    server.fail("GET", "/api/v1/instance", answering(502, html="<h1>Oops</h1>"))
+    assert (await mastodon.connect(URL, {"access_token": TOKEN})).handle == "ana@social.example"
 
 
 @pytest.mark.parametrize("visibility", ["", "public", "unlisted", "private", "direct"])
@@ -171,6 +215,14 @@ async def test_a_missing_status_to_reply_to_is_the_contents_fault(mastodon: Conn
     with pytest.raises(Refused) as refused:
         await mastodon.publish(draft("eins", "zwei", remotes=[Remote("404", "")]), 1)
     assert refused.value.kind is FailureKind.CONTENT_REJECTED
+
+
+async def test_a_status_of_pictures_alone_has_no_empty_text(server: FakeMastodon, mastodon: Connector) -> None:
+    pictured = draft("", pictures=1)
+    await mastodon.prepare(pictured, discard)
+    await mastodon.publish(pictured, 0)
+    (call,) = server.asked("POST", STATUSES)
+    assert "status" not in json.loads(call.content)
 
 
 async def test_a_missing_picture_is_the_medias_fault(server: FakeMastodon, mastodon: Connector) -> None:
@@ -246,3 +298,12 @@ async def test_an_html_400_is_the_contents_fault_where_the_token_is_good(
 
 def test_keys_are_never_the_same(mastodon: Connector) -> None:
     assert len({mastodon.new_key(START) for _ in range(100)}) == 100
+
+
+async def test_a_page_that_forbids_a_status_is_no_verdict_on_a_good_token(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.fail("POST", STATUSES, answering(403, html="<h1>Attention required</h1>"))
+    with pytest.raises(Refused) as refused:
+        await mastodon.publish(draft("Hallo"), 0)
+    assert refused.value.kind is FailureKind.PLATFORM_ERROR

@@ -48,7 +48,10 @@ class MemoryCredentials:
         renew: Callable[[Mapping[str, str]], Awaitable[Mapping[str, str]]],
     ) -> Mapping[str, str]:
         if used == self.secrets:
-            self.secrets = await renew(used)
+            try:
+                self.secrets = await renew(used)
+            except OutcomeUnknown as error:
+                raise NotSent(str(error)) from error
             self.renewals += 1
         return self.secrets
 
@@ -270,6 +273,15 @@ async def test_a_renewal_that_fails_for_now_means_the_post_was_not_sent(
     with pytest.raises(NotSent):
         await connector.publish(draft_to(sandbox.url, credentials=credentials), 0)
     assert await sandbox.count() == 0
+
+
+async def test_a_page_in_the_place_of_a_renewal_proves_nothing_of_the_token() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(404 if request.url.path.endswith("/refresh") else 401, json={"error": "token_expired"})
+
+    connector = SandboxConnector(httpx2.AsyncClient(transport=httpx2.MockTransport(answer)))
+    with pytest.raises(NotSent):
+        await connector.publish(draft_to("http://127.0.0.1:1"), 0)
 
 
 async def test_a_rate_limit_is_refused_with_its_wait(connector: SandboxConnector, sandbox: RunningSandbox) -> None:

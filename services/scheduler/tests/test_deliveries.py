@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryProcessing,
     DeliveryUnknown,
     PostPublished,
+    PostRemoved,
+    RemoteSegment,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostFinished
 from regie_chassis import inbox
@@ -98,7 +101,7 @@ def published(post: reading.Post, number: int, **changes: Any) -> PostPublished:
 
 def failed(post: reading.Post, number: int, **changes: Any) -> DeliveryFailed:
     return DeliveryFailed(
-        **ids(post, number, **changes), kind="content_rejected", source="user", network_message="too\0 long"
+        **{**ids(post, number), **changes}, kind="content_rejected", source="user", network_message="too\0 long"
     )
 
 
@@ -225,3 +228,35 @@ async def test_the_last_two_deliveries_told_to_two_replicas_at_once_finish_the_p
     )
     assert {(await publisher.post(post)).state for post in posts} == {PostState.PUBLISHED}
     assert sorted(one.post_id for one in await staged(PostFinished)) == sorted(show_id(POST, post.id) for post in posts)
+
+
+async def test_a_post_of_which_a_part_is_out_is_partially_published(
+    publisher: Publisher, dispatched: reading.Post, staged: Any
+) -> None:
+    out = [RemoteSegment(remote_id="1", remote_url="https://net.example/1")]
+    await publisher.tell(
+        failed(dispatched, 0, segments=out, segment_count=3), *(failed(dispatched, at) for at in others(dispatched))
+    )
+    post = await publisher.post(dispatched)
+    assert post.state is PostState.PARTIALLY_PUBLISHED
+    assert (post.variants[0].remote_id, post.variants[0].remote_url) == ("1", "https://net.example/1")
+    assert json.loads(post.variants[0].remote_segments) == [["1", "https://net.example/1"]]
+    assert any(
+        "1 of 3 parts are out, from https://net.example/1" in one.detail for one in await publisher.timeline(post)
+    )
+
+
+async def test_a_post_that_its_network_no_longer_has_stays_published(
+    publisher: Publisher, dispatched: reading.Post, clock: FakeClock
+) -> None:
+    await publisher.tell(*(published(dispatched, at) for at in (0, *others(dispatched))))
+    seen = PostRemoved(post_id=ids(dispatched, 0)["post_id"], channel_id=ids(dispatched, 0)["channel_id"])
+    seen.observe_time.FromDatetime(clock.now())
+    await publisher.tell(seen)
+    post = await publisher.post(dispatched)
+    assert post.state is PostState.PUBLISHED
+    assert [variant.remove_time for variant in post.variants] == [clock.now(), *[None] * len(others(dispatched))]
+
+
+def others(post: reading.Post) -> range:
+    return range(1, len(post.variants))

@@ -120,6 +120,16 @@ async def test_a_post_goes_its_whole_way(ask: Call, workspace_id: UUID, memory_b
     assert timeline.entries[4].channel_id == said.channel_id
 
 
+async def test_a_post_that_is_stopped_on_its_way_says_so(ask: Call, database: Database) -> None:
+    post = (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()], **soon(timedelta(hours=1))))).post
+    assert not post.HasField("cancel_time")
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE post SET state = 'dispatched'"))
+    stopped = (await ask("CancelPost", pb.CancelPostRequest(post_id=post.post_id))).post
+    assert (stopped.state, stopped.HasField("cancel_time")) == (pb.POST_STATE_DISPATCHED, True)
+    assert [segment.state for segment in stopped.variants[0].segments] == ["pending"]
+
+
 async def test_posts_are_listed_and_cancelled(ask: Call) -> None:
     posts = [
         (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()], **soon(timedelta(hours=1))))).post

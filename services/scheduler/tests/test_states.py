@@ -15,6 +15,7 @@ from regie_scheduler.states import (
     after,
     has_ended,
     roll_up,
+    segment_states,
     shown,
     supersedes,
 )
@@ -107,3 +108,16 @@ def test_a_variant_is_pending_from_the_moment_its_post_is_dispatched() -> None:
     assert shown(VariantState.PLANNED, PostState.DISPATCHED) is VariantState.PENDING
     assert shown(VariantState.PLANNED, PostState.MISSED) is VariantState.MISSED
     assert shown(VariantState.UNKNOWN, PostState.DISPATCHED) is VariantState.UNKNOWN
+
+
+@given(st.sampled_from(list(VariantState)), st.integers(0, 5), st.integers(1, 5))
+def test_every_part_of_a_variant_has_a_state(variant: VariantState, public: int, count: int) -> None:
+    states = segment_states(variant, public=min(public, count), count=count)
+    assert len(states) == count
+    if variant is not VariantState.PLANNED:
+        assert states.count("published") == min(public, count)
+
+
+@given(st.lists(st.sampled_from(list(VariantState)), min_size=1, max_size=5))
+def test_a_post_of_which_a_part_is_out_never_counts_as_failed(states: list[VariantState]) -> None:
+    assert roll_up(states, parts_out=True) not in {PostState.FAILED, PostState.MISSED, PostState.CANCELLED}

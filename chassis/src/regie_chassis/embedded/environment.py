@@ -86,6 +86,7 @@ class Wiring:
         return {
             "PUBLISHER_MASTER_KEY": self.secrets.publisher_master_key,
             "PUBLISHER_ALLOWED_HOSTS": f"127.0.0.1:{self.ports.sandbox}",
+            "PUBLISHER_SANDBOX_URL": f"http://127.0.0.1:{self.ports.sandbox}",
             "PUBLISHER_MEDIA_URL": media.as_uri(),
         }
 

@@ -34,6 +34,8 @@ class Channel(message.Message):
     STATE_FIELD_NUMBER: builtins.int
     ATTENTION_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    BLOCKED_UNTIL_TIME_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
     channel_id: builtins.str
     """The channel's id, `chan_…`."""
     network: builtins.str
@@ -50,9 +52,15 @@ class Channel(message.Message):
     """active, needs_attention or disconnected."""
     attention: builtins.str
     """What a person has to do; empty when active."""
+    shared: builtins.bool
+    """True when the same account is connected in another workspace, too."""
     @builtins.property
     def create_time(self) -> timestamp_pb2.Timestamp:
         """When it was first connected."""
+
+    @builtins.property
+    def blocked_until_time(self) -> timestamp_pb2.Timestamp:
+        """Nothing is sent before this time, because the network asked to wait; absent when nothing is held back."""
 
     def __init__(
         self,
@@ -66,10 +74,12 @@ class Channel(message.Message):
         state: builtins.str = ...,
         attention: builtins.str = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
+        blocked_until_time: timestamp_pb2.Timestamp | None = ...,
+        shared: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["blocked_until_time", b"blocked_until_time", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attention", b"attention", "channel_id", b"channel_id", "create_time", b"create_time", "display_name", b"display_name", "handle", b"handle", "network", b"network", "remote_id", b"remote_id", "server_url", b"server_url", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attention", b"attention", "blocked_until_time", b"blocked_until_time", "channel_id", b"channel_id", "create_time", b"create_time", "display_name", b"display_name", "handle", b"handle", "network", b"network", "remote_id", b"remote_id", "server_url", b"server_url", "shared", b"shared", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -132,6 +142,8 @@ class Delivery(message.Message):
     CALL_END_TIME_FIELD_NUMBER: builtins.int
     QUIET_END_TIME_FIELD_NUMBER: builtins.int
     NEXT_LOOK_TIME_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
     delivery_id: builtins.str
     """The delivery's id, `dlv_…`."""
     post_id: builtins.str
@@ -150,6 +162,8 @@ class Delivery(message.Message):
     """Why it failed, one of the closed list of kinds; empty otherwise."""
     network_message: builtins.str
     """The network's own words."""
+    detail: builtins.str
+    """Why it failed, where Régie itself refused it; `network_message` holds the network's own words only."""
     @builtins.property
     def changes(self) -> containers.RepeatedCompositeFieldContainer[DeliveryChange]:
         """Every state that the delivery went through, the oldest first."""
@@ -165,6 +179,10 @@ class Delivery(message.Message):
     @builtins.property
     def next_look_time(self) -> timestamp_pb2.Timestamp:
         """When the network is looked at next, of an unknown delivery; absent where only a person can find out."""
+
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[DeliverySegment]:
+        """Each part of the thread, in order."""
 
     def __init__(
         self,
@@ -182,10 +200,40 @@ class Delivery(message.Message):
         call_end_time: timestamp_pb2.Timestamp | None = ...,
         quiet_end_time: timestamp_pb2.Timestamp | None = ...,
         next_look_time: timestamp_pb2.Timestamp | None = ...,
+        segments: abc.Iterable[DeliverySegment] | None = ...,
+        detail: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "next_look_time", b"next_look_time", "quiet_end_time", b"quiet_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "changes", b"changes", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "failure_kind", b"failure_kind", "network_message", b"network_message", "next_look_time", b"next_look_time", "post_id", b"post_id", "quiet_end_time", b"quiet_end_time", "remote_id", b"remote_id", "remote_url", b"remote_url", "revision", b"revision", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "changes", b"changes", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "detail", b"detail", "failure_kind", b"failure_kind", "network_message", b"network_message", "next_look_time", b"next_look_time", "post_id", b"post_id", "quiet_end_time", b"quiet_end_time", "remote_id", b"remote_id", "remote_url", b"remote_url", "revision", b"revision", "segments", b"segments", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeliverySegment(message.Message):
+    """One part of a delivery, and where it is."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    REMOTE_ID_FIELD_NUMBER: builtins.int
+    REMOTE_URL_FIELD_NUMBER: builtins.int
+    state: builtins.str
+    """published, the state of the delivery for the part that is next, waiting behind it, or not_sent."""
+    remote_id: builtins.str
+    """The id that the network gave; empty until published."""
+    remote_url: builtins.str
+    """The public address; empty until published."""
+    def __init__(
+        self,
+        *,
+        state: builtins.str = ...,
+        remote_id: builtins.str = ...,
+        remote_url: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["remote_id", b"remote_id", "remote_url", b"remote_url", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,6 +249,8 @@ class DeliveryChange(message.Message):
     ATTEMPT_FIELD_NUMBER: builtins.int
     NETWORK_MESSAGE_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
+    SEGMENTS_OUT_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
     state: builtins.str
     """The new state."""
     cause: builtins.str
@@ -211,6 +261,10 @@ class DeliveryChange(message.Message):
     """The network's own words; empty when it said nothing."""
     trace_id: builtins.str
     """The W3C trace id under which it happened."""
+    segments_out: builtins.int
+    """How many parts of the thread were public then."""
+    detail: builtins.str
+    """Régie's own words; empty where the network's say it all."""
     @builtins.property
     def time(self) -> timestamp_pb2.Timestamp:
         """When it happened."""
@@ -224,10 +278,12 @@ class DeliveryChange(message.Message):
         attempt: builtins.int = ...,
         network_message: builtins.str = ...,
         trace_id: builtins.str = ...,
+        segments_out: builtins.int = ...,
+        detail: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "cause", b"cause", "network_message", b"network_message", "state", b"state", "time", b"time", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "cause", b"cause", "detail", b"detail", "network_message", b"network_message", "segments_out", b"segments_out", "state", b"state", "time", b"time", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -138,6 +138,7 @@ class Post(message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
+    CANCEL_TIME_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """The post's id, `post_…`."""
     title: builtins.str
@@ -166,6 +167,10 @@ class Post(message.Message):
     def update_time(self) -> timestamp_pb2.Timestamp:
         """When the post last changed."""
 
+    @builtins.property
+    def cancel_time(self) -> timestamp_pb2.Timestamp:
+        """When somebody asked to stop it; absent otherwise. A part whose call had begun by then may still come out."""
+
     def __init__(
         self,
         *,
@@ -179,10 +184,11 @@ class Post(message.Message):
         revision: builtins.int = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
+        cancel_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "publish_time", b"publish_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["cancel_time", b"cancel_time", "create_time", b"create_time", "publish_time", b"publish_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "post_id", b"post_id", "publish_local_time", b"publish_local_time", "publish_time", b"publish_time", "revision", b"revision", "state", b"state", "time_zone", b"time_zone", "title", b"title", "update_time", b"update_time", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel_time", b"cancel_time", "create_time", b"create_time", "post_id", b"post_id", "publish_local_time", b"publish_local_time", "publish_time", b"publish_time", "revision", b"revision", "state", b"state", "time_zone", b"time_zone", "title", b"title", "update_time", b"update_time", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,6 +206,7 @@ class Variant(message.Message):
     REMOTE_ID_FIELD_NUMBER: builtins.int
     REMOTE_URL_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
+    REMOVE_TIME_FIELD_NUMBER: builtins.int
     channel_id: builtins.str
     """The channel, `chan_…`."""
     visibility: builtins.str
@@ -218,6 +225,10 @@ class Variant(message.Message):
     def segments(self) -> containers.RepeatedCompositeFieldContainer[Segment]:
         """One part for a plain post, several for a thread."""
 
+    @builtins.property
+    def remove_time(self) -> timestamp_pb2.Timestamp:
+        """When it was seen that the network no longer has the post; output only, absent while it has."""
+
     def __init__(
         self,
         *,
@@ -229,10 +240,11 @@ class Variant(message.Message):
         remote_id: builtins.str = ...,
         remote_url: builtins.str = ...,
         failure: builtins.str = ...,
+        remove_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["remove_time", b"remove_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "failure", b"failure", "language", b"language", "remote_id", b"remote_id", "remote_url", b"remote_url", "segments", b"segments", "state", b"state", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "failure", b"failure", "language", b"language", "remote_id", b"remote_id", "remote_url", b"remote_url", "remove_time", b"remove_time", "segments", b"segments", "state", b"state", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -244,8 +256,17 @@ class Segment(message.Message):
 
     TEXT_FIELD_NUMBER: builtins.int
     ATTACHMENTS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    REMOTE_ID_FIELD_NUMBER: builtins.int
+    REMOTE_URL_FIELD_NUMBER: builtins.int
     text: builtins.str
     """The text as it is to appear."""
+    state: builtins.str
+    """Where this part stands; output only: the variant's state, published, waiting behind another part, or not_sent."""
+    remote_id: builtins.str
+    """The id that the network gave; output only, empty until published."""
+    remote_url: builtins.str
+    """The public address on the network; output only, empty until published."""
     @builtins.property
     def attachments(self) -> containers.RepeatedCompositeFieldContainer[Attachment]:
         """Up to four pictures."""
@@ -255,10 +276,13 @@ class Segment(message.Message):
         *,
         text: builtins.str = ...,
         attachments: abc.Iterable[Attachment] | None = ...,
+        state: builtins.str = ...,
+        remote_id: builtins.str = ...,
+        remote_url: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attachments", b"attachments", "remote_id", b"remote_id", "remote_url", b"remote_url", "state", b"state", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

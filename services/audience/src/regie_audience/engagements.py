@@ -1,5 +1,8 @@
 """People who were seen to react to a post: they are profiles too, known as `<network>:<their id there>`.
 
+The id is one person on the whole network: a DID on Bluesky, the full handle (`ada@mastodon.example`) in Mastodon's
+family, where each server numbers people in its own way.
+
 This closes the way from a post to its audience: a reaction changes a profile, and segments follow.
 """
 

@@ -152,7 +152,7 @@ def _networks(settings: PublisherSettings, client: httpx2.AsyncClient) -> dict[s
         "mastodon": MastodonConnector(client, quiet=quiet),
     }
     if settings.sandbox_enabled:
-        networks["sandbox"] = SandboxConnector(client, quiet=quiet)
+        networks["sandbox"] = SandboxConnector(client, main_server=settings.sandbox_url, quiet=quiet)
     return networks
 
 

@@ -1,16 +1,19 @@
-"""Connected accounts: connecting, renewing and forgetting them. What networks make of them is in `standing`."""
+"""Connected accounts: connecting, renewing and forgetting them. What networks make of them is in `standing`.
+
+One account is one channel of a workspace, wherever it is reached (ADR 0018).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected
+from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected, ChannelShared
 from regie_chassis.database import Database
 from regie_chassis.errors import Invalid, NotFound, TooManyRequests, Unavailable, Unprocessable
 from regie_chassis.ids import CHANNEL, new_id, show_id
@@ -19,14 +22,24 @@ from regie_chassis.paging import read_token, show_token, size_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.addresses import check_server_url
-from regie_publisher.connectors.connector import Connection, Connector, ConnectorError, FailureKind, Refused
+from regie_publisher.addresses import check_server_url, origin_of, without_margins
+from regie_publisher.connectors.connector import (
+    Connection,
+    Connector,
+    ConnectorError,
+    FailureKind,
+    Refused,
+    Unacceptable,
+)
 from regie_publisher.sealing import Keyring, NotOpened, Place, Sealed
+from regie_publisher.standing import lift_block
 from regie_publisher.words import storable
 
 LIST = "channels"
 CONNECT_WITHIN = timedelta(seconds=40)
 """For proving an account, however many calls that takes; the gateway waits a little longer (45 s)."""
+MAX_ACCOUNT = 1000
+"""Bytes of an account's identity: an index holds it."""
 
 log = structlog.get_logger()
 
@@ -37,6 +50,10 @@ class UnknownNetwork(Invalid):
 
 class InvalidCredentials(Unprocessable):
     """The network does not accept the credentials."""
+
+
+class ServerNotSupported(Unprocessable):
+    """The address answers, and not as a server of the network."""
 
 
 class NetworkUnreachable(Unavailable):
@@ -64,6 +81,8 @@ class Channel:
     state: str
     attention: str
     create_time: datetime
+    block_time: datetime | None
+    shared: bool
 
 
 async def connect_channel(
@@ -79,14 +98,16 @@ async def connect_channel(
     now: datetime,
     within: timedelta = CONNECT_WITHIN,
 ) -> Channel:
-    """Proves the credentials and keeps them sealed. The same account again is renewed, so a repeat does no harm.
+    """Proves the credentials and keeps them sealed. The same account again is renewed, so a repeat does no harm;
+    an account that moved keeps its channel.
 
-    Raises UnknownNetwork, AddressRefused, InvalidCredentials, NetworkBusy or NetworkUnreachable.
+    Raises UnknownNetwork, AddressRefused, ServerNotSupported, InvalidCredentials, NetworkBusy or NetworkUnreachable.
     """
     connector = connectors.get(network)
     if connector is None:
         known = ", ".join(sorted(connectors))
         raise UnknownNetwork(f"{network[:40]!r} is not a network here; give one of {known}", field="network")
+    credentials = {name: without_margins(value) for name, value in credentials.items()}
     try:
         async with asyncio.timeout(within.total_seconds()):
             connection = await _prove(connector, server_url, credentials, allowed_hosts)
@@ -94,18 +115,25 @@ async def connect_channel(
         raise NetworkUnreachable("the network did not answer in time; try again later") from error
     async with database.transaction() as session:
         row = await _keep(session, keyring, connection, network=network, workspace_id=workspace_id, now=now)
-        message = ChannelConnected(channel_id=show_id(CHANNEL, row.id), network=network, handle=row.handle)
+        others = await _other_workspaces(session, row)
+        message = ChannelConnected(
+            channel_id=show_id(CHANNEL, row.id), network=network, handle=row.handle, shared=bool(others)
+        )
         stage(session, message, workspace_id=workspace_id, aggregate_id=str(row.id), time=now)
-        return _channel(row)
+        for other in others if row.is_new else ():
+            shared = ChannelShared(channel_id=show_id(CHANNEL, other.id), network=network)
+            stage(session, shared, workspace_id=other.workspace_id, aggregate_id=str(other.id), time=now)
+        return _channel(row, shared=bool(others))
 
 
 async def get_channel(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID) -> Channel:
     """Returns a channel. Raises ChannelNotFound."""
     rows = await session.execute(
-        text("SELECT * FROM channel WHERE id = :id AND workspace_id = :workspace_id"),
+        text(f"SELECT *, {_SHARED} FROM channel WHERE id = :id AND workspace_id = :workspace_id"),
         {"id": channel_id, "workspace_id": workspace_id},
     )
-    return _channel(_found(rows.one_or_none()))
+    row = _found(rows.one_or_none())
+    return _channel(row, shared=row.shared)
 
 
 async def list_channels(
@@ -114,10 +142,13 @@ async def list_channels(
     """Returns a page, the newest first, and the token of the next. Raises InvalidPageToken or InvalidPageSize."""
     size = size_of(page_size)
     rows = await session.execute(
-        text("SELECT * FROM channel WHERE workspace_id = :workspace_id AND id < :before ORDER BY id DESC LIMIT :limit"),
+        text(
+            f"SELECT *, {_SHARED} FROM channel"
+            " WHERE workspace_id = :workspace_id AND id < :before ORDER BY id DESC LIMIT :limit"
+        ),
         {"workspace_id": workspace_id, "before": read_token(LIST, page_token), "limit": size + 1},
     )
-    found = [_channel(row) for row in rows]
+    found = [_channel(row, shared=row.shared) for row in rows]
     page = found[:size]
     return page, show_token(LIST, page[-1].id) if len(found) > size else ""
 
@@ -134,9 +165,8 @@ async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, chann
     was = _found(rows.one_or_none()).state
     rows = await session.execute(
         text(
-            "UPDATE channel SET state = 'disconnected', attention = '', key_id = '', data_key = '', secrets = '',"
-            " version = version + 1, refresh_worker = NULL, refresh_expire_time = NULL, block_time = NULL"
-            " WHERE id = :id RETURNING *"
+            "UPDATE channel SET state = 'disconnected', key_id = '', data_key = '', secrets = '',"
+            f" version = version + 1, {_FORGOTTEN} WHERE id = :id RETURNING *"
         ),
         {"id": channel_id},
     )
@@ -148,7 +178,7 @@ async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, chann
         )
         message = ChannelDisconnected(channel_id=show_id(CHANNEL, channel_id))
         stage(session, message, workspace_id=workspace_id, aggregate_id=str(channel_id), time=now)
-    return _channel(row)
+    return _channel(row, shared=False)
 
 
 class Rotation:
@@ -199,22 +229,32 @@ def sealed_of(row: Any) -> Sealed:
 async def _prove(
     connector: Connector, server_url: str, credentials: Mapping[str, str], allowed_hosts: Collection[str]
 ) -> Connection:
-    if server_url:
+    if server_url := without_margins(server_url):
         server_url = await check_server_url(server_url, allowed_hosts)
     connection = await _log_in(connector, server_url, credentials)
     # The network may send us elsewhere (Bluesky names the account's own server); the same rule holds there.
-    await check_server_url(connection.server_url, allowed_hosts)
-    return connection
+    plain = await check_server_url(connection.server_url, allowed_hosts)
+    identity = connection.identity or f"{origin_of(plain)}#{connection.remote_id}"
+    if len(identity.encode(errors="replace")) > MAX_ACCOUNT:
+        raise NetworkUnreachable("the network gave no usable answer: the account's id is too long")
+    return replace(connection, server_url=plain, identity=identity)
 
 
 async def _log_in(connector: Connector, server_url: str, credentials: Mapping[str, str]) -> Connection:
     try:
         return await connector.connect(server_url, credentials)
+    except Unacceptable as error:
+        if error.kind is FailureKind.UNSUPPORTED:
+            raise ServerNotSupported(error.message, field="server_url") from error
+        raise InvalidCredentials(error.message, field="credentials") from error
     except Refused as error:
         if error.kind is FailureKind.RATE_LIMITED:
             raise NetworkBusy(f"the network asks to wait: {error.message}") from error
         if error.kind is FailureKind.PLATFORM_ERROR:
             raise NetworkUnreachable(f"the network cannot say: {error.message}; try again later") from error
+        if error.kind is FailureKind.UNSUPPORTED:
+            message = f"there is no server of this network at that address; it answers: {error.message}"
+            raise ServerNotSupported(message, field="server_url") from error
         message = f"the network does not accept these credentials: {error.message}"
         raise InvalidCredentials(message, field="credentials") from error
     except ConnectorError as error:
@@ -233,6 +273,7 @@ async def _keep(
     account = {
         "workspace_id": workspace_id,
         "network": network,
+        "account": storable(connection.identity),
         "server_url": connection.server_url,
         "remote_id": storable(connection.remote_id),
         "handle": storable(connection.handle),
@@ -240,30 +281,35 @@ async def _keep(
         "now": now,
     }
     # First the row and its lock, then the secrets: they are bound to the id and version that the row has.
-    rows = await session.execute(
-        text(
-            """
-            INSERT INTO channel (id, workspace_id, network, server_url, remote_id, handle, display_name, state,
-                create_time, key_id, data_key, secrets, version)
-            VALUES (:id, :workspace_id, :network, :server_url, :remote_id, :handle, :display_name, 'active', :now,
-                '', '', '', 1)
-            ON CONFLICT ON CONSTRAINT channel_once DO UPDATE SET version = channel.version + 1, state = 'active',
-                attention = '', handle = excluded.handle, display_name = excluded.display_name,
-                refresh_worker = NULL, refresh_expire_time = NULL
-            RETURNING id, version
-            """
-        ),
-        {"id": new_id(), **account},
-    )
-    row = rows.one()
+    row = (await session.execute(_UPSERT, {"id": new_id(), **account})).one()
+    if row.was_blocked:
+        await lift_block(session, channel_id=row.id, now=now)
     sealed = keyring.seal(connection.secrets, Place(workspace_id, row.id, row.version))
     rows = await session.execute(
         text(
-            "UPDATE channel SET key_id = :key_id, data_key = :data_key, secrets = :secrets WHERE id = :id RETURNING *"
+            "UPDATE channel SET key_id = :key_id, data_key = :data_key, secrets = :secrets WHERE id = :id"
+            " RETURNING *, CAST(:is_new AS boolean) AS is_new"
         ),
-        {"id": row.id, "key_id": sealed.key_id, "data_key": sealed.data_key, "secrets": sealed.secrets},
+        {
+            "id": row.id,
+            "key_id": sealed.key_id,
+            "data_key": sealed.data_key,
+            "secrets": sealed.secrets,
+            "is_new": row.is_new,
+        },
     )
     return rows.one()
+
+
+async def _other_workspaces(session: AsyncSession, row: Any) -> Sequence[Any]:
+    rows = await session.execute(
+        text(
+            "SELECT id, workspace_id FROM channel WHERE network = :network AND account = :account"
+            " AND workspace_id <> :workspace_id AND state <> 'disconnected' ORDER BY id"
+        ),
+        {"network": row.network, "account": row.account, "workspace_id": row.workspace_id},
+    )
+    return rows.all()
 
 
 def _found(row: Any) -> Any:
@@ -272,7 +318,7 @@ def _found(row: Any) -> Any:
     return row
 
 
-def _channel(row: Any) -> Channel:
+def _channel(row: Any, *, shared: bool) -> Channel:
     return Channel(
         row.id,
         row.network,
@@ -283,4 +329,36 @@ def _channel(row: Any) -> Channel:
         row.state,
         row.attention,
         row.create_time,
+        row.block_time,
+        shared,
     )
+
+
+_SHARED = """EXISTS (
+    SELECT FROM channel AS other WHERE other.network = channel.network AND other.account = channel.account
+        AND other.workspace_id <> channel.workspace_id AND other.state <> 'disconnected'
+        AND channel.state <> 'disconnected'
+) AS shared"""
+
+# What failures and networks left behind, and no longer holds.
+_FORGOTTEN = (
+    "attention = '', attention_source = '', block_time = NULL, requested_block_time = NULL, blocks = 0,"
+    " refresh_worker = NULL, refresh_expire_time = NULL, refresh_losses = 0"
+)
+_UPSERT = text(
+    f"""
+    WITH earlier AS (
+        SELECT state, block_time FROM channel
+        WHERE workspace_id = :workspace_id AND network = :network AND account = :account
+    )
+    INSERT INTO channel (id, workspace_id, network, account, server_url, remote_id, handle, display_name, state,
+        create_time, key_id, data_key, secrets, version)
+    VALUES (:id, :workspace_id, :network, :account, :server_url, :remote_id, :handle, :display_name, 'active', :now,
+        '', '', '', 1)
+    ON CONFLICT ON CONSTRAINT channel_once DO UPDATE SET version = channel.version + 1, state = 'active',
+        server_url = excluded.server_url, remote_id = excluded.remote_id, handle = excluded.handle,
+        display_name = excluded.display_name, {_FORGOTTEN}
+    RETURNING id, version, coalesce((SELECT block_time FROM earlier) > :now, false) AS was_blocked,
+        coalesce((SELECT state FROM earlier) = 'disconnected', true) AS is_new
+    """
+)

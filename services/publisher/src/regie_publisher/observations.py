@@ -13,7 +13,7 @@ from itertools import groupby
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace import SpanKind, StatusCode
-from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved, PostMetricsObserved
+from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved, PostMetricsObserved, PostRemoved
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
@@ -41,7 +41,11 @@ CHUNK = 25
 """Posts in one call: what the connectors' contract allows."""
 RETRY = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
 GONE_AFTER = 3
-"""So many times in a row left out by the network, and the post is taken for deleted."""
+"""So many readings in a row without a post, and it is taken for deleted; a reading that fails is none of them."""
+GONE_AGE = timedelta(hours=1)
+"""A younger post is not gone: what reads for a network may lag behind what writes."""
+
+REMOVED = "the network no longer has the post; it was deleted there, and its numbers are read no more"
 
 log = structlog.get_logger()
 
@@ -96,7 +100,7 @@ class Observer:
                 connector = self._connectors.get(network)
                 if connector is None:
                     raise NotSent(f"{network} is not a network here")
-                account = self._accounts.account(channel_id)
+                account = await self._accounts.account(channel_id)
                 async with asyncio.timeout(NETWORK_TIMEOUT.total_seconds()):
                     seen = await connector.observe(account, [poll.remote for poll in polls])
             except Exception as error:  # broad: reading fails in any way, and is simply done again
@@ -125,6 +129,7 @@ class Observer:
                     reason=error.message,
                     now=now,
                     traceparent=polls[0].traceparent,
+                    source=standing.Source.OBSERVE,
                 )
 
 
@@ -134,12 +139,18 @@ def _after_error(poll: Poll, error: Exception, now: datetime) -> NextReading:
         pause = error.retry_after
     if now > poll.publish_time + PLAN[-1]:
         return NextReading(poll, None, 0)
-    return NextReading(poll, now + pause, poll.failures + 1)
+    return NextReading(poll, now + pause, poll.failures + 1, poll.misses)
 
 
 def _after_reading(poll: Poll, seen: bool, now: datetime) -> NextReading:
-    failures = 0 if seen else poll.failures + 1
-    return NextReading(poll, None if failures >= GONE_AFTER else next_reading(poll.publish_time, now), failures)
+    gone = not seen and _is_gone(poll, now)
+    act_time = None if gone else next_reading(poll.publish_time, now)
+    return NextReading(poll, act_time, 0, 0 if seen else poll.misses + 1)
+
+
+def _is_gone(poll: Poll, now: datetime) -> bool:
+    """True when one more reading without the post proves that it was deleted."""
+    return poll.misses + 1 >= GONE_AFTER and now >= poll.publish_time + GONE_AGE
 
 
 async def _record(
@@ -153,6 +164,10 @@ async def _record(
     ]
     observe_time = Timestamp()
     observe_time.FromDatetime(now)
+    await standing.prove(session, {poll.channel_id for poll, _ in read}, source=standing.Source.OBSERVE, now=now)
+    for poll in polls:
+        if poll.delivery_id in held and poll.remote.id not in by_remote and _is_gone(poll, now):
+            await _tell_removed(session, poll, observe_time, now)
     for poll, observation in read:
         # The delivery's trace goes on where the numbers are said; the reading itself is a trace of its own, linked.
         parent = poll.traceparent or traceparent
@@ -219,3 +234,33 @@ async def _say_engagements(
             time=now,
             traceparent=poll.traceparent,
         )
+
+
+async def _tell_removed(session: AsyncSession, poll: Poll, observe_time: Timestamp, now: datetime) -> None:
+    await session.execute(_NOTE_REMOVED, {"id": poll.delivery_id, "now": now, "detail": REMOVED})
+    message = PostRemoved(
+        delivery_id=show_id(DELIVERY, poll.delivery_id),
+        post_id=show_id(POST, poll.post_id),
+        channel_id=show_id(CHANNEL, poll.channel_id),
+        network=poll.network,
+        remote_id=poll.remote.id,
+        remote_url=poll.remote.url,
+        observe_time=observe_time,
+    )
+    stage(
+        session,
+        message,
+        workspace_id=poll.workspace_id,
+        aggregate_id=str(poll.post_id),
+        time=now,
+        traceparent=poll.traceparent,
+    )
+
+
+_NOTE_REMOVED = text(
+    """
+    INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, detail, trace_id, segments_out)
+    SELECT id, :now, 'removed', 'observe', attempt, :detail, split_part(traceparent, '-', 2), cardinality(remote_ids)
+    FROM delivery WHERE id = :id
+    """
+)

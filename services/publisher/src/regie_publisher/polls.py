@@ -37,6 +37,7 @@ class Poll:
     remote: Remote
     publish_time: datetime
     failures: int
+    misses: int
     fence: int
     traceparent: str
 
@@ -48,6 +49,7 @@ class NextReading:
     poll: Poll
     act_time: datetime | None
     failures: int
+    misses: int = 0
 
 
 async def plan(session: AsyncSession, published: Sequence[tuple[Note, Remote | None]], *, now: datetime) -> None:
@@ -88,6 +90,7 @@ def _poll(row: Any) -> Poll:
         Remote(row.remote_id, row.remote_url),
         row.publish_time,
         row.failures,
+        row.misses,
         row.fence,
         row.traceparent,
     )
@@ -102,6 +105,7 @@ async def reschedule(session: AsyncSession, nexts: Sequence[NextReading]) -> set
             "fences": [one.poll.fence for one in nexts],
             "act_times": [one.act_time for one in nexts],
             "failures": [one.failures for one in nexts],
+            "misses": [one.misses for one in nexts],
         },
     )
     return set(rows.scalars())
@@ -134,9 +138,9 @@ _CLAIM = text(
 
 _RESCHEDULE = text(
     """
-    UPDATE poll SET act_time = n.act_time, failures = n.failures
+    UPDATE poll SET act_time = n.act_time, failures = n.failures, misses = n.misses
     FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:act_times AS timestamptz[]),
-        CAST(:failures AS int[])) AS n (delivery_id, fence, act_time, failures)
+        CAST(:failures AS int[]), CAST(:misses AS int[])) AS n (delivery_id, fence, act_time, failures, misses)
     WHERE poll.delivery_id = n.delivery_id AND poll.fence = n.fence
     RETURNING poll.delivery_id
     """

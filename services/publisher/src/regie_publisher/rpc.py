@@ -51,13 +51,13 @@ class PublisherServicer(PublisherServiceServicer):
             allowed_hosts=self._allowed_hosts,
             now=self._clock.now(),
         )
-        return pb.ConnectChannelResponse(channel=_channel(channel))
+        return pb.ConnectChannelResponse(channel=self._channel(channel))
 
     async def GetChannel(self, request: pb.GetChannelRequest, context: Context) -> pb.GetChannelResponse:
         channel_id = parse_id(CHANNEL, request.channel_id, "channel_id")
         async with self._database.reading() as session:
             found = await channels.get_channel(session, workspace_id=caller().workspace_id, channel_id=channel_id)
-        return pb.GetChannelResponse(channel=_channel(found))
+        return pb.GetChannelResponse(channel=self._channel(found))
 
     async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
         async with self._database.reading() as session:
@@ -67,7 +67,7 @@ class PublisherServicer(PublisherServiceServicer):
                 page_size=request.page_size,
                 page_token=request.page_token,
             )
-        return pb.ListChannelsResponse(channels=[_channel(channel) for channel in page], next_page_token=token)
+        return pb.ListChannelsResponse(channels=[self._channel(channel) for channel in page], next_page_token=token)
 
     async def DisconnectChannel(
         self, request: pb.DisconnectChannelRequest, context: Context
@@ -77,7 +77,7 @@ class PublisherServicer(PublisherServiceServicer):
             gone = await channels.disconnect_channel(
                 session, workspace_id=caller().workspace_id, channel_id=channel_id, now=self._clock.now()
             )
-        return pb.DisconnectChannelResponse(channel=_channel(gone))
+        return pb.DisconnectChannelResponse(channel=self._channel(gone))
 
     async def UploadMedia(self, request: pb.UploadMediaRequest, context: Context) -> pb.UploadMediaResponse:
         media = await self._library.upload(request.data, workspace_id=caller().workspace_id, now=self._clock.now())
@@ -112,19 +112,21 @@ class PublisherServicer(PublisherServiceServicer):
             )
         return pb.ResolveDeliveryResponse(delivery=_delivery(delivery))
 
-
-def _channel(channel: channels.Channel) -> pb.Channel:
-    return pb.Channel(
-        channel_id=show_id(CHANNEL, channel.id),
-        network=channel.network,
-        server_url=channel.server_url,
-        remote_id=channel.remote_id,
-        handle=channel.handle,
-        display_name=channel.display_name,
-        state=channel.state,
-        attention=channel.attention,
-        create_time=timestamp(channel.create_time),
-    )
+    def _channel(self, channel: channels.Channel) -> pb.Channel:
+        blocked = channel.block_time is not None and channel.block_time > self._clock.now()
+        return pb.Channel(
+            channel_id=show_id(CHANNEL, channel.id),
+            network=channel.network,
+            server_url=channel.server_url,
+            remote_id=channel.remote_id,
+            handle=channel.handle,
+            display_name=channel.display_name,
+            state=channel.state,
+            attention=channel.attention,
+            create_time=timestamp(channel.create_time),
+            blocked_until_time=timestamp(channel.block_time) if channel.block_time and blocked else None,
+            shared=channel.shared,
+        )
 
 
 def _delivery(delivery: timeline.Delivery) -> pb.Delivery:
@@ -142,6 +144,15 @@ def _delivery(delivery: timeline.Delivery) -> pb.Delivery:
         call_end_time=timestamp(delivery.call_end),
         quiet_end_time=timestamp(delivery.quiet_end),
         next_look_time=timestamp(delivery.next_look),
+        detail=delivery.detail,
+        segments=[
+            pb.DeliverySegment(
+                state=segment.state,
+                remote_id=segment.remote.id if segment.remote else "",
+                remote_url=segment.remote.url if segment.remote else "",
+            )
+            for segment in delivery.segments
+        ],
     )
 
 
@@ -153,4 +164,6 @@ def _change(change: timeline.Change) -> pb.DeliveryChange:
         attempt=change.attempt,
         network_message=change.network_message,
         trace_id=change.trace_id,
+        detail=change.detail,
+        segments_out=change.segments_out,
     )

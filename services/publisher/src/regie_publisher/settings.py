@@ -26,6 +26,8 @@ class PublisherSettings(ServiceSettings):
     """Comma separated; they still open what they sealed, until it is wrapped anew."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma separated `host:port` that may be private and plain http, as a laptop's sandbox; turns the sandbox on."""
+    sandbox_url: str = ""
+    """The sandbox network of channels that are connected without a `server_url`; empty means its usual address."""
     media_url: str = "file:///var/lib/regie/media"
     """Where pictures are kept: file://, s3://, gs:// or az://."""
     in_flight: int = Field(default=200, ge=1, le=2000)

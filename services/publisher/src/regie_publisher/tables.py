@@ -31,9 +31,15 @@ channel = sa.Table(
     sa.Column("secrets", sa.LargeBinary, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False, comment="of the secrets; a refresh is compare-and-set on it"),
     sa.Column("refresh_worker", sa.Text),
-    sa.Column("refresh_expire_time", _TIME),
-    sa.UniqueConstraint("workspace_id", "network", "server_url", "remote_id", name="channel_once"),
+    sa.Column("refresh_expire_time", _TIME, comment="of the lease; without a worker, when a lost renewal is repeated"),
+    sa.Column("attention_source", sa.Text, nullable=False, server_default=_EMPTY, comment="publish or observe"),
+    sa.Column("requested_block_time", _TIME, comment="until when the network asked to wait"),
+    sa.Column("blocks", sa.Integer, nullable=False, server_default=_ZERO, comment="since the last success"),
+    sa.Column("refresh_losses", sa.Integer, nullable=False, server_default=_ZERO, comment="renewals without an answer"),
+    sa.Column("account", sa.Text, nullable=False, comment="what the network guarantees to be one account (ADR 0018)"),
+    sa.UniqueConstraint("workspace_id", "network", "account", name="channel_once"),
 )
+sa.Index("channel_account", channel.c.network, channel.c.account)
 sa.Index("channel_listing", channel.c.workspace_id, channel.c.id)
 
 media = sa.Table(
@@ -84,6 +90,7 @@ delivery = sa.Table(
     sa.Column("failure_kind", sa.Text, nullable=False, server_default=_EMPTY),
     sa.Column("network_message", sa.Text, nullable=False, server_default=_EMPTY),
     sa.Column("resolve_request_id", sa.Text, nullable=False, server_default=_EMPTY),
+    sa.Column("detail", sa.Text, nullable=False, server_default=_EMPTY, comment="our own words about a failure"),
     sa.UniqueConstraint("post_id", "channel_id", "revision", name="delivery_once"),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
@@ -113,8 +120,7 @@ remote = sa.Table(
     "remote",
     metadata,
     sa.Column("network", sa.Text, primary_key=True),
-    sa.Column("server_url", sa.Text, primary_key=True),
-    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, primary_key=True),
     sa.Column("remote_id", sa.Text, primary_key=True, comment="or the address, where a person gave no more"),
     sa.Column("delivery_id", UUID, nullable=False),
     sa.Column("segment", sa.Integer, nullable=False),
@@ -146,6 +152,8 @@ delivery_change = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("network_message", sa.Text, nullable=False, server_default=_EMPTY),
     sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False, server_default=_EMPTY),
+    sa.Column("segments_out", sa.Integer, nullable=False, server_default=_ZERO),
 )
 sa.Index("delivery_change_delivery", delivery_change.c.delivery_id)
 
@@ -173,6 +181,7 @@ poll = sa.Table(
     sa.Column("fence", sa.BigInteger, nullable=False, server_default=_ZERO),
     sa.Column("failures", sa.Integer, nullable=False, server_default=_ZERO),
     sa.Column("traceparent", sa.Text, nullable=False),
+    sa.Column("misses", sa.Integer, nullable=False, server_default=_ZERO, comment="readings in a row without the post"),
 )
 sa.Index("poll_due", poll.c.act_time, postgresql_where=poll.c.act_time.is_not(None))
 

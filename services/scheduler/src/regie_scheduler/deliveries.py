@@ -6,9 +6,10 @@ two deliveries of a post, told to two replicas at once, cannot both believe that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryProcessing,
     DeliveryUnknown,
     PostPublished,
+    PostRemoved,
+    RemoteSegment,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished
 from regie_chassis import outbox
@@ -54,6 +57,8 @@ class Fate:
     failure: str = ""
     remote_id: str = ""
     remote_url: str = ""
+    segments: tuple[tuple[str, str], ...] = ()
+    """The parts that are out, as (id, address)."""
 
 
 async def on_post_published(session: AsyncSession, events: Sequence[Event[PostPublished]]) -> None:
@@ -86,6 +91,19 @@ async def on_delivery_cancelled(session: AsyncSession, events: Sequence[Event[De
     await apply_fates(session, [_fate(event, VariantState.CANCELLED) for event in events])
 
 
+async def on_post_removed(session: AsyncSession, events: Sequence[Event[PostRemoved]]) -> None:
+    """A network no longer has a post. It stays published: it was, and it is not to be sent again."""
+    await session.execute(
+        _REMOVE,
+        {
+            "workspace_ids": [event.workspace_id for event in events],
+            "post_ids": [parse_id(POST, event.message.post_id) for event in events],
+            "channel_ids": [parse_id(CHANNEL, event.message.channel_id) for event in events],
+            "times": [event.message.observe_time.ToDatetime(UTC) for event in events],
+        },
+    )
+
+
 async def apply_fates(session: AsyncSession, fates: Sequence[Fate]) -> None:
     """Writes what the fates change, and stages `PostFinished` for every post that they bring to an end.
 
@@ -93,7 +111,7 @@ async def apply_fates(session: AsyncSession, fates: Sequence[Fate]) -> None:
     that tell less than is known already.
     """
     posts = await _lock_posts(session, sorted({fate.post_id for fate in fates}))
-    known = await _variant_states(session, list(posts))
+    known, begun = await _variant_states(session, list(posts))
     changes: list[Change] = []
     applied: dict[tuple[UUID, UUID], Fate] = {}
     for fate in fates:
@@ -103,11 +121,13 @@ async def apply_fates(session: AsyncSession, fates: Sequence[Fate]) -> None:
             continue
         known[fate.post_id][fate.channel_id] = fate.state
         applied[fate.post_id, fate.channel_id] = fate
+        if fate.segments:
+            begun.add(fate.post_id)
         changes.append(_variant_change(fate))
     if not applied:
         return
     await _update_variants(session, list(applied.values()))
-    moved = _roll_up_posts(session, posts, known, list(applied.values()), changes)
+    moved = _roll_up_posts(session, posts, known, begun, list(applied.values()), changes)
     await _update_posts(session, moved)
     await write_changes(session, changes)
 
@@ -125,25 +145,47 @@ def _published(event: Event[PostPublished]) -> Fate:
     message = event.message
     url = storable(message.remote_url)
     fate = _fate(event, VariantState.PUBLISHED)
-    return replace(fate, detail=url, remote_id=storable(message.remote_id), remote_url=url)
+    remote_id = storable(message.remote_id)
+    segments = _segments(message.segments) or ((remote_id, url),)
+    return replace(fate, detail=url, remote_id=remote_id, remote_url=url, segments=segments)
 
 
 def _failed(event: Event[DeliveryFailed]) -> Fate:
     message = event.message
-    words = storable(message.network_message) or message.kind
-    detail = storable(f"{message.kind} ({message.source}): {message.network_message}")
-    return replace(_fate(event, VariantState.FAILED), detail=detail, failure=words)
+    said = ": ".join(words for words in (message.network_message, message.detail) if words)
+    detail = storable(f"{message.kind} ({message.source}): {said}{_parts_out(message)}")
+    fate = replace(_fate(event, VariantState.FAILED), detail=detail, failure=storable(said) or message.kind)
+    return _with_segments(fate, message)
 
 
 def _unknown(event: Event[DeliveryUnknown]) -> Fate:
     message = event.message
     words = storable((NEEDS_PERSON if message.needs_person else "") + message.reason)
-    return replace(_fate(event, VariantState.UNKNOWN), detail=words, failure=words)
+    detail = storable(words + _parts_out(message))
+    return _with_segments(replace(_fate(event, VariantState.UNKNOWN), detail=detail, failure=words), message)
 
 
 def _missed(event: Event[DeliveryMissed]) -> Fate:
     words = storable(event.message.reason)
     return replace(_fate(event, VariantState.MISSED), detail=words, failure=words)
+
+
+def _with_segments(fate: Fate, message: DeliveryFailed | DeliveryUnknown) -> Fate:
+    segments = _segments(message.segments)
+    if not segments:
+        return fate
+    return replace(fate, remote_id=segments[0][0], remote_url=segments[0][1], segments=segments)
+
+
+def _segments(segments: Iterable[RemoteSegment]) -> tuple[tuple[str, str], ...]:
+    return tuple((storable(segment.remote_id), storable(segment.remote_url)) for segment in segments)
+
+
+def _parts_out(message: DeliveryFailed | DeliveryUnknown) -> str:
+    """Returns what is to be known before anybody sends it again."""
+    if not message.segments:
+        return ""
+    return f" ({len(message.segments)} of {message.segment_count} parts are out, from {message.segments[0].remote_url})"
 
 
 def _fate(event: Event[Told], state: VariantState) -> Fate:
@@ -173,6 +215,7 @@ def _roll_up_posts(
     session: AsyncSession,
     posts: dict[UUID, _Post],
     known: dict[UUID, dict[UUID, VariantState]],
+    begun: set[UUID],
     applied: Sequence[Fate],
     changes: list[Change],
 ) -> list[_Post]:
@@ -181,7 +224,7 @@ def _roll_up_posts(
     moved: list[_Post] = []
     for post_id, fate in latest.items():
         post = posts[post_id]
-        state = roll_up(known[post_id].values())
+        state = roll_up(known[post_id].values(), parts_out=post_id in begun)
         moved.append(replace(post, state=state, update_time=max(fate.time, post.update_time)))
         if state is post.state:
             continue
@@ -213,12 +256,18 @@ async def _lock_posts(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[U
     }
 
 
-async def _variant_states(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[UUID, dict[UUID, VariantState]]:
+async def _variant_states(
+    session: AsyncSession, post_ids: Sequence[UUID]
+) -> tuple[dict[UUID, dict[UUID, VariantState]], set[UUID]]:
+    """Returns the states of all variants by post and channel, and the posts of which some part is out."""
     # A statement of its own: joined to the lock it would show the variants as they were before the wait for it.
     states: dict[UUID, dict[UUID, VariantState]] = {}
-    for post_id, channel_id, state in await session.execute(_STATES, {"ids": list(post_ids)}):
+    begun: set[UUID] = set()
+    for post_id, channel_id, state, parts_out in await session.execute(_STATES, {"ids": list(post_ids)}):
         states.setdefault(post_id, {})[channel_id] = VariantState(state)
-    return states
+        if parts_out:
+            begun.add(post_id)
+    return states, begun
 
 
 async def _update_variants(session: AsyncSession, fates: Sequence[Fate]) -> None:
@@ -231,6 +280,7 @@ async def _update_variants(session: AsyncSession, fates: Sequence[Fate]) -> None
             "remote_ids": [fate.remote_id for fate in fates],
             "remote_urls": [fate.remote_url for fate in fates],
             "failures": [fate.failure for fate in fates],
+            "segments": [json.dumps(fate.segments) for fate in fates],
         },
     )
 
@@ -250,16 +300,32 @@ _LOCK = text(
     "SELECT id, workspace_id, state, revision, update_time FROM post"
     " WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE"
 )
-_STATES = text("SELECT post_id, channel_id, state FROM variant WHERE post_id = ANY(CAST(:ids AS uuid[]))")
+_STATES = text(
+    "SELECT post_id, channel_id, state, remote_segments <> '[]' AS parts_out FROM variant"
+    " WHERE post_id = ANY(CAST(:ids AS uuid[]))"
+)
 _UPDATE_VARIANTS = text(
     """
     UPDATE variant
-    SET state = told.state, remote_id = told.remote_id, remote_url = told.remote_url, failure = told.failure
+    SET state = told.state, remote_id = told.remote_id, remote_url = told.remote_url, failure = told.failure,
+        remote_segments = CAST(told.segments AS jsonb)
     FROM unnest(
         CAST(:post_ids AS uuid[]), CAST(:channel_ids AS uuid[]), CAST(:states AS text[]),
-        CAST(:remote_ids AS text[]), CAST(:remote_urls AS text[]), CAST(:failures AS text[]))
-        AS told (post_id, channel_id, state, remote_id, remote_url, failure)
+        CAST(:remote_ids AS text[]), CAST(:remote_urls AS text[]), CAST(:failures AS text[]),
+        CAST(:segments AS text[]))
+        AS told (post_id, channel_id, state, remote_id, remote_url, failure, segments)
     WHERE variant.post_id = told.post_id AND variant.channel_id = told.channel_id
+    """
+)
+_REMOVE = text(
+    """
+    UPDATE variant SET remove_time = gone.time
+    FROM unnest(
+        CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:channel_ids AS uuid[]),
+        CAST(:times AS timestamptz[]))
+        AS gone (workspace_id, post_id, channel_id, time)
+    JOIN post ON post.id = gone.post_id AND post.workspace_id = gone.workspace_id
+    WHERE variant.post_id = gone.post_id AND variant.channel_id = gone.channel_id AND variant.remove_time IS NULL
     """
 )
 _UPDATE_POSTS = text(

@@ -10,6 +10,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryProcessing,
     DeliveryUnknown,
     PostPublished,
+    PostRemoved,
 )
 from regie_chassis.consumer import Subscriptions
 
@@ -20,11 +21,13 @@ from regie_scheduler.deliveries import (
     on_delivery_processing,
     on_delivery_unknown,
     on_post_published,
+    on_post_removed,
 )
 from regie_scheduler.policies import on_workspace_updated
 
 SUBSCRIPTIONS: Subscriptions = {
     PostPublished: on_post_published,
+    PostRemoved: on_post_removed,
     DeliveryProcessing: on_delivery_processing,
     DeliveryFailed: on_delivery_failed,
     DeliveryUnknown: on_delivery_unknown,

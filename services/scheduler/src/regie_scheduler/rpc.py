@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -21,7 +22,7 @@ from regie_scheduler.content import Attachment, Content, Segment
 from regie_scheduler.posts import planning, reading
 from regie_scheduler.posts.planning import Command, WallTime
 from regie_scheduler.posts.reading import Post, Wanted
-from regie_scheduler.states import PostState, VariantState, shown
+from regie_scheduler.states import PostState, VariantState, segment_states, shown
 from regie_scheduler.timeline import Change
 
 READ_BATCH = 100
@@ -150,6 +151,8 @@ def show_post(post: Post) -> pb.Post:
         create_time=_timestamp(post.create_time),
         update_time=_timestamp(post.update_time),
     )
+    if post.cancel_time:
+        message.cancel_time.FromDatetime(post.cancel_time)
     if post.publish_time:
         message.publish_time.FromDatetime(post.publish_time)
     return message
@@ -159,11 +162,23 @@ def _variants(post: Post) -> Iterable[pb.Variant]:
     for variant in post.variants:
         # The stored DueVariant has the tags of Variant's content (a test compares), so that it is read as one.
         message = pb.Variant.FromString(variant.content)
-        message.state = VARIANT_STATES[shown(VariantState(variant.state), post.state)]
+        state = shown(VariantState(variant.state), post.state)
+        message.state = VARIANT_STATES[state]
         message.remote_id = variant.remote_id
         message.remote_url = variant.remote_url
         message.failure = variant.failure
+        if variant.remove_time:
+            message.remove_time.FromDatetime(variant.remove_time)
+        _show_segments(message, state, json.loads(variant.remote_segments))
         yield message
+
+
+def _show_segments(message: pb.Variant, state: VariantState, remotes: Sequence[tuple[str, str]]) -> None:
+    states = segment_states(state, public=len(remotes), count=len(message.segments))
+    for segment, segment_state in zip(message.segments, states, strict=True):
+        segment.state = segment_state
+    for segment, (remote_id, remote_url) in zip(message.segments, remotes, strict=False):
+        segment.remote_id, segment.remote_url = remote_id, remote_url
 
 
 def _entry(change: Change) -> pb.TimelineEntry:

@@ -132,18 +132,36 @@ def has_ended(state: VariantState) -> bool:
     return RANKS[state] >= ENDED_RANK
 
 
-def roll_up(variants: Collection[VariantState]) -> PostState:
-    """Returns the state of a dispatched post from those of all its deliveries: dispatched until the last has ended."""
+def roll_up(variants: Collection[VariantState], *, parts_out: bool = False) -> PostState:
+    """Returns the state of a dispatched post from those of all its deliveries: dispatched until the last has ended.
+
+    `parts_out` says that some delivery put a part of its thread out: the post is then never merely `failed`.
+    """
     if not all(has_ended(state) for state in variants):
         return PostState.DISPATCHED
     kinds = set(variants)
     if kinds == {VariantState.PUBLISHED}:
         return PostState.PUBLISHED
-    if VariantState.PUBLISHED in kinds:
+    if VariantState.PUBLISHED in kinds or parts_out:
         return PostState.PARTIALLY_PUBLISHED
     if VariantState.FAILED in kinds:
         return PostState.FAILED
     return PostState.MISSED if VariantState.MISSED in kinds else PostState.CANCELLED
+
+
+def segment_states(variant: VariantState, *, public: int, count: int) -> list[str]:
+    """Returns where each part of a variant stands: parts go out in order, and none after one that did not.
+
+    The part after the public ones has the variant's state; those behind it wait, or will not be sent.
+    """
+    if variant is VariantState.PLANNED:
+        return [""] * count
+    rest = count - public
+    if rest <= 0:
+        return ["published"] * count
+    following = "not_sent" if variant is VariantState.PUBLISHED else str(variant)
+    behind = "not_sent" if has_ended(variant) else "waiting"
+    return [*["published"] * public, following, *[behind] * (rest - 1)]
 
 
 def shown(variant: VariantState, post: PostState) -> VariantState:

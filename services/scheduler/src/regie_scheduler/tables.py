@@ -18,7 +18,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from regie_scheduler.states import PostState
 
@@ -57,6 +57,8 @@ variant = Table(
     Column("remote_id", Text, nullable=False, server_default=""),
     Column("remote_url", Text, nullable=False, server_default=""),
     Column("failure", Text, nullable=False, server_default=""),
+    Column("remote_segments", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("remove_time", DateTime(timezone=True)),
 )
 
 # No foreign key: rows are only written under the lock of their post, and a check for each would slow the due loop.

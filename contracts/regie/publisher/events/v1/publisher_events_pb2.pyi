@@ -20,6 +20,30 @@ else:
 DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
+class RemoteSegment(message.Message):
+    """A part of a post that is on a network."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REMOTE_ID_FIELD_NUMBER: builtins.int
+    REMOTE_URL_FIELD_NUMBER: builtins.int
+    remote_id: builtins.str
+    """The network's id of the part."""
+    remote_url: builtins.str
+    """Its public address."""
+    def __init__(
+        self,
+        *,
+        remote_id: builtins.str = ...,
+        remote_url: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["remote_id", b"remote_id", "remote_url", b"remote_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ChannelConnected(message.Message):
     """An account was connected, or its credentials renewed."""
 
@@ -28,22 +52,110 @@ class ChannelConnected(message.Message):
     CHANNEL_ID_FIELD_NUMBER: builtins.int
     NETWORK_FIELD_NUMBER: builtins.int
     HANDLE_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
     channel_id: builtins.str
     """The channel, `chan_…`."""
     network: builtins.str
     """The network."""
     handle: builtins.str
     """The account's name."""
+    shared: builtins.bool
+    """True when the same account is connected in another workspace, too."""
     def __init__(
         self,
         *,
         channel_id: builtins.str = ...,
         network: builtins.str = ...,
         handle: builtins.str = ...,
+        shared: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "handle", b"handle", "network", b"network"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "handle", b"handle", "network", b"network", "shared", b"shared"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ChannelShared(message.Message):
+    """The account of a channel was connected in another workspace, too."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: builtins.int
+    NETWORK_FIELD_NUMBER: builtins.int
+    channel_id: builtins.str
+    """The channel, `chan_…`."""
+    network: builtins.str
+    """The network."""
+    def __init__(
+        self,
+        *,
+        channel_id: builtins.str = ...,
+        network: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "network", b"network"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ChannelRecovered(message.Message):
+    """A channel that needed attention works again without a person's doing: the network took its credentials."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: builtins.int
+    NETWORK_FIELD_NUMBER: builtins.int
+    channel_id: builtins.str
+    """The channel, `chan_…`."""
+    network: builtins.str
+    """The network."""
+    def __init__(
+        self,
+        *,
+        channel_id: builtins.str = ...,
+        network: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "network", b"network"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ChannelBlocked(message.Message):
+    """A network asked to wait: nothing is sent to the channel before a time."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: builtins.int
+    NETWORK_FIELD_NUMBER: builtins.int
+    BLOCKED_UNTIL_TIME_FIELD_NUMBER: builtins.int
+    REQUESTED_UNTIL_TIME_FIELD_NUMBER: builtins.int
+    channel_id: builtins.str
+    """The channel, `chan_…`."""
+    network: builtins.str
+    """The network."""
+    @builtins.property
+    def blocked_until_time(self) -> timestamp_pb2.Timestamp:
+        """When it is tried again."""
+
+    @builtins.property
+    def requested_until_time(self) -> timestamp_pb2.Timestamp:
+        """Until when the network asked to wait; tries begin before, since networks often say too much."""
+
+    def __init__(
+        self,
+        *,
+        channel_id: builtins.str = ...,
+        network: builtins.str = ...,
+        blocked_until_time: timestamp_pb2.Timestamp | None = ...,
+        requested_until_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["blocked_until_time", b"blocked_until_time", "requested_until_time", b"requested_until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["blocked_until_time", b"blocked_until_time", "channel_id", b"channel_id", "network", b"network", "requested_until_time", b"requested_until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -110,6 +222,8 @@ class PostPublished(message.Message):
     REMOTE_URL_FIELD_NUMBER: builtins.int
     PUBLISH_TIME_FIELD_NUMBER: builtins.int
     ATTEMPT_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    SEGMENT_COUNT_FIELD_NUMBER: builtins.int
     delivery_id: builtins.str
     """The delivery, `dlv_…`."""
     post_id: builtins.str
@@ -126,9 +240,15 @@ class PostPublished(message.Message):
     """The public address of the first segment."""
     attempt: builtins.int
     """Which attempt succeeded, from 1."""
+    segment_count: builtins.int
+    """Of how many parts the post consists."""
     @builtins.property
     def publish_time(self) -> timestamp_pb2.Timestamp:
         """When the network's answer was recorded."""
+
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[RemoteSegment]:
+        """Every part that is on the network, in order."""
 
     def __init__(
         self,
@@ -142,10 +262,58 @@ class PostPublished(message.Message):
         remote_url: builtins.str = ...,
         publish_time: timestamp_pb2.Timestamp | None = ...,
         attempt: builtins.int = ...,
+        segments: abc.Iterable[RemoteSegment] | None = ...,
+        segment_count: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "network", b"network", "post_id", b"post_id", "publish_time", b"publish_time", "remote_id", b"remote_id", "remote_url", b"remote_url", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "network", b"network", "post_id", b"post_id", "publish_time", b"publish_time", "remote_id", b"remote_id", "remote_url", b"remote_url", "revision", b"revision", "segment_count", b"segment_count", "segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PostRemoved(message.Message):
+    """A published post is no longer on its network."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DELIVERY_ID_FIELD_NUMBER: builtins.int
+    POST_ID_FIELD_NUMBER: builtins.int
+    CHANNEL_ID_FIELD_NUMBER: builtins.int
+    NETWORK_FIELD_NUMBER: builtins.int
+    REMOTE_ID_FIELD_NUMBER: builtins.int
+    REMOTE_URL_FIELD_NUMBER: builtins.int
+    OBSERVE_TIME_FIELD_NUMBER: builtins.int
+    delivery_id: builtins.str
+    """The delivery, `dlv_…`."""
+    post_id: builtins.str
+    """The post."""
+    channel_id: builtins.str
+    """The channel."""
+    network: builtins.str
+    """The network."""
+    remote_id: builtins.str
+    """The network's id of the first segment."""
+    remote_url: builtins.str
+    """Where it was."""
+    @builtins.property
+    def observe_time(self) -> timestamp_pb2.Timestamp:
+        """When it was seen to be gone."""
+
+    def __init__(
+        self,
+        *,
+        delivery_id: builtins.str = ...,
+        post_id: builtins.str = ...,
+        channel_id: builtins.str = ...,
+        network: builtins.str = ...,
+        remote_id: builtins.str = ...,
+        remote_url: builtins.str = ...,
+        observe_time: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["observe_time", b"observe_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "delivery_id", b"delivery_id", "network", b"network", "observe_time", b"observe_time", "post_id", b"post_id", "remote_id", b"remote_id", "remote_url", b"remote_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -183,7 +351,7 @@ class DeliveryProcessing(message.Message):
 
 @typing.final
 class DeliveryFailed(message.Message):
-    """A post will not be on a network, and why."""
+    """A post will not be on a network, or not as a whole, and why."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -195,6 +363,9 @@ class DeliveryFailed(message.Message):
     SOURCE_FIELD_NUMBER: builtins.int
     NETWORK_MESSAGE_FIELD_NUMBER: builtins.int
     ATTEMPT_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    SEGMENT_COUNT_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
     delivery_id: builtins.str
     """The delivery."""
     post_id: builtins.str
@@ -213,6 +384,14 @@ class DeliveryFailed(message.Message):
     """The network's own words."""
     attempt: builtins.int
     """Which attempt was the last, from 1."""
+    segment_count: builtins.int
+    """Of how many parts the post consists."""
+    detail: builtins.str
+    """Why, where Régie itself refused it; `network_message` holds the network's own words only."""
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[RemoteSegment]:
+        """The parts that are on the network all the same, in order; empty when nothing is."""
+
     def __init__(
         self,
         *,
@@ -224,10 +403,13 @@ class DeliveryFailed(message.Message):
         source: builtins.str = ...,
         network_message: builtins.str = ...,
         attempt: builtins.int = ...,
+        segments: abc.Iterable[RemoteSegment] | None = ...,
+        segment_count: builtins.int = ...,
+        detail: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "kind", b"kind", "network_message", b"network_message", "post_id", b"post_id", "revision", b"revision", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["attempt", b"attempt", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "detail", b"detail", "kind", b"kind", "network_message", b"network_message", "post_id", b"post_id", "revision", b"revision", "segment_count", b"segment_count", "segments", b"segments", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,6 +428,8 @@ class DeliveryUnknown(message.Message):
     CALL_END_TIME_FIELD_NUMBER: builtins.int
     QUIET_END_TIME_FIELD_NUMBER: builtins.int
     NEXT_LOOK_TIME_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    SEGMENT_COUNT_FIELD_NUMBER: builtins.int
     delivery_id: builtins.str
     """The delivery."""
     post_id: builtins.str
@@ -258,6 +442,8 @@ class DeliveryUnknown(message.Message):
     """What is known."""
     needs_person: builtins.bool
     """True when only a person can find out."""
+    segment_count: builtins.int
+    """Of how many parts the post consists."""
     @builtins.property
     def call_end_time(self) -> timestamp_pb2.Timestamp:
         """The end of the last call that may still take effect, or the latest time at which it can have ended."""
@@ -269,6 +455,10 @@ class DeliveryUnknown(message.Message):
     @builtins.property
     def next_look_time(self) -> timestamp_pb2.Timestamp:
         """When the network is looked at next; absent where only a person can find out."""
+
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[RemoteSegment]:
+        """The parts that are known to be on the network, in order."""
 
     def __init__(
         self,
@@ -282,10 +472,12 @@ class DeliveryUnknown(message.Message):
         call_end_time: timestamp_pb2.Timestamp | None = ...,
         quiet_end_time: timestamp_pb2.Timestamp | None = ...,
         next_look_time: timestamp_pb2.Timestamp | None = ...,
+        segments: abc.Iterable[RemoteSegment] | None = ...,
+        segment_count: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "next_look_time", b"next_look_time", "quiet_end_time", b"quiet_end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "needs_person", b"needs_person", "next_look_time", b"next_look_time", "post_id", b"post_id", "quiet_end_time", b"quiet_end_time", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["call_end_time", b"call_end_time", "channel_id", b"channel_id", "delivery_id", b"delivery_id", "needs_person", b"needs_person", "next_look_time", b"next_look_time", "post_id", b"post_id", "quiet_end_time", b"quiet_end_time", "reason", b"reason", "revision", b"revision", "segment_count", b"segment_count", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,10 @@ class ChannelView(View):
     state: Literal["active", "needs_attention", "disconnected"]
     attention: str = Field(description="What a person has to do; empty when active.")
     create_time: datetime | None
+    blocked_until_time: datetime | None = Field(
+        description="Nothing is sent before: the network asked to wait. Connect the channel anew to try at once."
+    )
+    shared: bool = Field(description="True when another workspace has connected the same account, too.")
 
 
 class ChannelPage(View):
@@ -132,4 +136,6 @@ def show_channel(channel: pb.Channel) -> dict[str, Any]:
         "state": channel.state,
         "attention": channel.attention,
         "create_time": show_time(channel.create_time),
+        "blocked_until_time": show_time(channel.blocked_until_time),
+        "shared": channel.shared,
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 from regie.publisher.v1 import publisher_service_pb2 as pb
 
 from regie_gateway.rest.fields import Body, View, show_time
+from regie_gateway.rest.post_json import SegmentState
 
 
 class ResolveDelivery(Body):
@@ -27,8 +28,18 @@ class DeliveryChangeView(View):
     state: str
     cause: str
     attempt: int
-    network_message: str
+    network_message: str = Field(description="The network's own words.")
     trace_id: str
+    detail: str = Field(description="Régie's own words.")
+    segments_out: int = Field(description="How many parts were public then.")
+
+
+class DeliverySegmentView(View):
+    """One part of a delivery."""
+
+    state: SegmentState | Literal["claimed", "publishing"]
+    remote_id: str
+    remote_url: str
 
 
 class DeliveryView(View):
@@ -42,7 +53,9 @@ class DeliveryView(View):
     remote_id: str
     remote_url: str
     failure_kind: str
-    network_message: str
+    network_message: str = Field(description="The network's own words.")
+    detail: str = Field(description="Régie's own words, where it was not the network that refused.")
+    segments: list[DeliverySegmentView]
     call_end_time: datetime | None = Field(
         description="The end of the last call that may still take effect; null where none may."
     )
@@ -70,6 +83,11 @@ def show_delivery(delivery: pb.Delivery) -> dict[str, Any]:
         "call_end_time": show_time(delivery.call_end_time),
         "quiet_end_time": show_time(delivery.quiet_end_time),
         "next_look_time": show_time(delivery.next_look_time),
+        "detail": delivery.detail,
+        "segments": [
+            {"state": segment.state, "remote_id": segment.remote_id, "remote_url": segment.remote_url}
+            for segment in delivery.segments
+        ],
         "changes": [
             {
                 "time": show_time(change.time),
@@ -78,6 +96,8 @@ def show_delivery(delivery: pb.Delivery) -> dict[str, Any]:
                 "attempt": change.attempt,
                 "network_message": change.network_message,
                 "trace_id": change.trace_id,
+                "detail": change.detail,
+                "segments_out": change.segments_out,
             }
             for change in delivery.changes
         ],

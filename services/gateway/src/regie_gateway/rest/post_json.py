@@ -123,11 +123,19 @@ class AttachmentView(View):
     alt_text: str
 
 
+SegmentState = Literal[
+    "waiting", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled", "not_sent"
+]
+
+
 class PartView(View):
-    """One part of a thread."""
+    """One part of a thread, and what became of it."""
 
     text: str
     attachments: list[AttachmentView]
+    state: SegmentState = Field(description="not_sent: a part before it did not go out, so this one will not either.")
+    remote_id: str = Field(description="The network's id; empty until published.")
+    remote_url: str = Field(description="The public address; empty until published.")
 
 
 class VariantView(View):
@@ -139,8 +147,9 @@ class VariantView(View):
     language: str
     state: Literal["waiting", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled"]
     remote_id: str
-    remote_url: str
+    remote_url: str = Field(description="Of the first part that is out, also where later ones failed.")
     failure: str
+    remove_time: datetime | None = Field(description="When it was seen that the network no longer has it.")
 
 
 class PublishAtView(View):
@@ -162,6 +171,9 @@ class PostView(View):
     revision: int
     create_time: datetime | None
     update_time: datetime | None
+    cancel_time: datetime | None = Field(
+        description="When it was asked to stop. While the state is dispatched, what was on its way may still come out."
+    )
 
 
 class PostPage(View):
@@ -214,6 +226,7 @@ def show_post(post: pb.Post) -> dict[str, Any]:
         "revision": post.revision,
         "create_time": show_time(post.create_time),
         "update_time": show_time(post.update_time),
+        "cancel_time": show_time(post.cancel_time),
     }
 
 
@@ -227,9 +240,16 @@ def _show_variant(variant: pb.Variant) -> dict[str, Any]:
         "remote_id": variant.remote_id,
         "remote_url": variant.remote_url,
         "failure": variant.failure,
+        "remove_time": show_time(variant.remove_time),
     }
 
 
 def _show_part(segment: pb.Segment) -> dict[str, Any]:
     attachments = [{"media_id": one.media_id, "alt_text": one.alt_text} for one in segment.attachments]
-    return {"text": segment.text, "attachments": attachments}
+    return {
+        "text": segment.text,
+        "attachments": attachments,
+        "state": segment.state or "waiting",
+        "remote_id": segment.remote_id,
+        "remote_url": segment.remote_url,
+    }

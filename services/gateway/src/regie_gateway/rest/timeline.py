@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ class TimelineEntryView(View):
     )
     next_look_time: datetime | None = Field(description="When the network is looked at next; likewise.")
     trace_id: str
+    segments_out: int = Field(description="How many parts of the thread were public then; 0 for the whole post.")
 
 
 class TimelineView(View):
@@ -57,7 +59,7 @@ async def compose_timeline(call: Call, post_id: str) -> dict[str, Any]:
     )
     told = {delivery.channel_id for delivery in deliveries or ()}
     entries = [_of_post(entry) for entry in post.entries if entry.channel_id not in told]
-    entries += [_of_delivery(delivery, change) for delivery in deliveries or () for change in delivery.changes]
+    entries += [entry for delivery in deliveries or () for entry in _of_delivery(delivery)]
     entries.sort(key=lambda entry: entry[0])
     return {
         "post_id": post_id,
@@ -94,26 +96,40 @@ def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
         "quiet_end_time": None,
         "next_look_time": None,
         "trace_id": entry.trace_id,
+        "segments_out": 0,
     }
     rolled_up = not entry.channel_id and entry.state in ROLLED_UP
     return (entry.time.seconds, entry.time.nanos, rolled_up), shown
 
 
-def _of_delivery(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryChange) -> Timed:
-    newest = delivery.state == "unknown" and change == delivery.changes[-1]
-    shown = {
-        "time": show_time(change.time),
-        "subject": "delivery",
-        "channel_id": delivery.channel_id,
-        "delivery_id": delivery.delivery_id,
-        "state": change.state,
-        "cause": change.cause,
-        "attempt": change.attempt,
-        "detail": "",
-        "failure_kind": delivery.failure_kind if change.state == "failed" else "",
-        "network_message": change.network_message,
-        "quiet_end_time": show_time(delivery.quiet_end_time) if newest else None,
-        "next_look_time": show_time(delivery.next_look_time) if newest else None,
-        "trace_id": change.trace_id,
-    }
-    return (change.time.seconds, change.time.nanos, False), shown
+def _of_delivery(delivery: publisher_pb.Delivery) -> Iterator[Timed]:
+    public = 0
+    for change in delivery.changes:
+        newly = delivery.segments[public : change.segments_out]
+        public = max(public, change.segments_out)
+        addresses = ", ".join(segment.remote_url for segment in newly if segment.remote_url)
+        detail = ": ".join(words for words in (_parts(delivery, change), addresses, change.detail) if words)
+        newest = delivery.state == "unknown" and change == delivery.changes[-1]
+        shown = {
+            "time": show_time(change.time),
+            "subject": "delivery",
+            "channel_id": delivery.channel_id,
+            "delivery_id": delivery.delivery_id,
+            "state": change.state,
+            "cause": change.cause,
+            "attempt": change.attempt,
+            "detail": detail,
+            "failure_kind": delivery.failure_kind if change.state == "failed" else "",
+            "network_message": change.network_message,
+            "quiet_end_time": show_time(delivery.quiet_end_time) if newest else None,
+            "next_look_time": show_time(delivery.next_look_time) if newest else None,
+            "trace_id": change.trace_id,
+            "segments_out": change.segments_out,
+        }
+        yield (change.time.seconds, change.time.nanos, False), shown
+
+
+def _parts(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryChange) -> str:
+    """Returns how much of a thread was public; nothing for a plain post."""
+    count = len(delivery.segments)
+    return f"{change.segments_out} of {count} parts are out" if change.segments_out and count > 1 else ""

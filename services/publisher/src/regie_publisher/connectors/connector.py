@@ -34,6 +34,7 @@ class ConnectorError(Exception):
     """ConnectorError
     ├── NotSent          nothing reached the network; trying again is safe
     ├── Refused          the network answered, and the answer is no
+    │   └── Unacceptable our own check says no before any call
     ├── OutcomeUnknown   the call left and no usable answer came back
     └── CannotTell       `find` could neither find the post nor say that it is not there
     """
@@ -65,6 +66,10 @@ class Refused(ConnectorError):
         self.retry_after = retry_after
 
 
+class Unacceptable(Refused):
+    """Our own check says no before any call; `message` is our words, so they never stand as the network's."""
+
+
 class Credentials(Protocol):
     """The opened secrets of one channel."""
 
@@ -82,6 +87,10 @@ class Credentials(Protocol):
         `used` are the secrets that the network called expired. When somebody has renewed them since, those are
         returned and `renew` is not called; else `renew(used)` runs, and its result is sealed and committed
         before it is returned.
+
+        `renew` raises `Refused(AUTH_EXPIRED)` only where the network itself proves that the secrets are useless, and
+        `OutcomeUnknown` where its answer is lost: then the secrets may be spent, `NotSent` is raised here, and the
+        same ones are offered again a few times, ever more rarely.
         """
 
 
@@ -97,13 +106,18 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What `connect` found out. `secrets` are sealed by the caller and never logged."""
+    """What `connect` found out. `secrets` are sealed by the caller and never logged.
+
+    `identity` is what the network guarantees to be this one account for ever, wherever it is reached; empty where
+    that is the server and its id of the account.
+    """
 
     server_url: str
     remote_id: str
     handle: str
     display_name: str
     secrets: Mapping[str, str]
+    identity: str = ""
 
 
 async def _fit_nothing(bounds: Bounds) -> Rendition:  # noqa: ARG001  # the form
@@ -249,7 +263,11 @@ class Connector(Protocol):
         """Raises `Refused` where the content breaks a limit known without asking. Makes no call."""
 
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
-        """Proves the credentials and names the account. Raises `Refused(AUTH_EXPIRED)` for wrong ones."""
+        """Proves the credentials and names the account.
+
+        Raises `Refused(AUTH_EXPIRED)` for wrong ones and `Refused(UNSUPPORTED)` where the address is no server of the
+        network; `Unacceptable` with the same kinds for what cannot be sent at all.
+        """
 
     def needs_preparation(self, draft: Draft) -> bool:
         """True when `prepare` has something to do."""

@@ -30,8 +30,10 @@ from regie_publisher.connectors.connector import (
     Repeat,
     SaveHandle,
     Segment,
+    Unacceptable,
 )
 from regie_publisher.connectors.look import Look
+from regie_publisher.connectors.pasted import token_of
 
 MAIN_SERVER = "http://127.0.0.1:8090"
 TEXT_LIMIT = 500
@@ -61,9 +63,10 @@ class SandboxConnector:
 
     network = "sandbox"
 
-    def __init__(self, client: httpx2.AsyncClient, *, quiet: timedelta = QUIET) -> None:
+    def __init__(self, client: httpx2.AsyncClient, *, main_server: str = "", quiet: timedelta = QUIET) -> None:
         self.quiet = quiet
         self._client = client
+        self._main_server = (main_server or MAIN_SERVER).rstrip("/")
 
     def new_key(self, now: datetime) -> str:
         """Keys sort by time, which helps a person who reads the network's log."""
@@ -71,21 +74,23 @@ class SandboxConnector:
 
     def review(self, draft: Draft) -> None:
         if not draft.segments:
-            raise Refused(FailureKind.CONTENT_REJECTED, "A post has at least one part.")
+            raise Unacceptable(FailureKind.CONTENT_REJECTED, "A post has at least one part.")
         if draft.visibility not in VISIBILITIES:
-            raise Refused(FailureKind.UNSUPPORTED, f"Visibility is one of {', '.join(VISIBILITIES[1:])}.")
+            raise Unacceptable(FailureKind.UNSUPPORTED, f"Visibility is one of {', '.join(VISIBILITIES[1:])}.")
         for segment in draft.segments:
             _review_segment(segment)
 
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
-        server = (server_url or MAIN_SERVER).rstrip("/")
-        secrets = dict(credentials)
-        if not secrets.get("access_token"):
-            raise Refused(FailureKind.AUTH_EXPIRED, "Give `access_token`")
+        server = (server_url or self._main_server).rstrip("/")
+        secrets = {"access_token": token_of(credentials, "access_token")}
+        if credentials.get("refresh_token"):
+            secrets["refresh_token"] = token_of(credentials, "refresh_token")
         answer = await self._send(server, secrets, "GET", "/api/v1/account")
         if answer.status == httpx2.codes.UNAUTHORIZED and secrets.get("refresh_token"):
             secrets.update(await self._renew(server, secrets))
             answer = await self._send(server, secrets, "GET", "/api/v1/account")
+        if answer.status in (httpx2.codes.NOT_FOUND, httpx2.codes.METHOD_NOT_ALLOWED) or answer.status // 100 == 3:
+            raise Refused(FailureKind.UNSUPPORTED, answer.words())
         account = _document(answer)
         remote_id, handle = _text(account, "id"), _text(account, "handle")
         if not remote_id or not handle:
@@ -175,20 +180,22 @@ class SandboxConnector:
         self, server_url: str, secrets: Mapping[str, str], method: str, path: str, **sent: Unpack[_Sent]
     ) -> Answer:
         if not secrets.get("access_token"):
-            raise Refused(FailureKind.AUTH_EXPIRED, "There is no access_token; connect the channel again.")
+            raise Unacceptable(FailureKind.AUTH_EXPIRED, "There is no access_token; connect the channel again.")
         sent["headers"] = {"Authorization": f"Bearer {secrets['access_token']}", **sent.get("headers", {})}
         return await call(self._client, method, server_url.rstrip("/") + path, **sent)
 
     async def _renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
-        """Gets a new access token. Where that fails for now, the call that needed it was not sent."""
+        """Gets a new access token. The refresh token stays good, so that a lost renewal can be repeated."""
         sent = {"refresh_token": used["refresh_token"]}
+        answer = await call(self._client, "POST", server_url.rstrip("/") + "/api/v1/token/refresh", json=sent)
         try:
-            answer = await call(self._client, "POST", server_url.rstrip("/") + "/api/v1/token/refresh", json=sent)
             document = _document(answer)
-        except OutcomeUnknown as error:
+        except Refused as error:
+            if error.kind in (FailureKind.AUTH_EXPIRED, FailureKind.RATE_LIMITED):
+                raise
             raise NotSent(f"The access token has expired and could not be renewed: {error}") from error
         if not (access_token := _text(document, "access_token")):
-            raise NotSent("The access token has expired, and no new one came back")
+            raise OutcomeUnknown("The access token has expired, and no new one came back")
         return {
             "access_token": access_token,
             "refresh_token": _text(document, "refresh_token") or used["refresh_token"],
@@ -198,18 +205,18 @@ class SandboxConnector:
 def _review_segment(segment: Segment) -> None:
     if len(segment.text) > TEXT_LIMIT:
         message = f"The text has {len(segment.text)} characters; the network takes {TEXT_LIMIT}."
-        raise Refused(FailureKind.CONTENT_REJECTED, message)
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, message)
     if not segment.text.strip() and not segment.pictures:
-        raise Refused(FailureKind.CONTENT_REJECTED, "A part needs a text or a picture.")
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, "A part needs a text or a picture.")
     if len(segment.pictures) > PICTURE_LIMIT:
-        raise Refused(FailureKind.MEDIA_REJECTED, f"A part takes {PICTURE_LIMIT} pictures at most.")
+        raise Unacceptable(FailureKind.MEDIA_REJECTED, f"A part takes {PICTURE_LIMIT} pictures at most.")
     for picture in segment.pictures:
         if picture.content_type not in PICTURE_TYPES:
-            raise Refused(FailureKind.MEDIA_REJECTED, f"The network takes no {picture.content_type}.")
+            raise Unacceptable(FailureKind.MEDIA_REJECTED, f"The network takes no {picture.content_type}.")
         if picture.size > PICTURE_BYTES_LIMIT:
-            raise Refused(FailureKind.MEDIA_REJECTED, f"A picture has {PICTURE_BYTES_LIMIT} bytes at most.")
+            raise Unacceptable(FailureKind.MEDIA_REJECTED, f"A picture has {PICTURE_BYTES_LIMIT} bytes at most.")
         if len(picture.alt_text) > ALT_TEXT_LIMIT:
-            raise Refused(FailureKind.MEDIA_REJECTED, f"An alt text has {ALT_TEXT_LIMIT} characters at most.")
+            raise Unacceptable(FailureKind.MEDIA_REJECTED, f"An alt text has {ALT_TEXT_LIMIT} characters at most.")
 
 
 def _pictures(draft: Draft) -> list[tuple[Segment, Picture]]:
@@ -225,7 +232,7 @@ def _post(draft: Draft, index: int) -> dict[str, object]:
     segment = draft.segments[index]
     missing = [picture.media_id for picture in segment.pictures if _handle_name(picture) not in draft.handles]
     if missing or len(draft.remotes) < index:
-        raise Refused(FailureKind.INTERNAL, "The pictures or the earlier parts of the post are not there yet.")
+        raise Unacceptable(FailureKind.INTERNAL, "The pictures or the earlier parts of the post are not there yet.")
     return {
         "text": segment.text,
         "key": segment.key,

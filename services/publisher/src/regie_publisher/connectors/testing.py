@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
 from regie_publisher.connectors.look import Look, Others, Rival
 
 BEGINNING = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -30,7 +31,10 @@ class FakeCredentials:
     ) -> Mapping[str, str]:
         async with self._lock:
             if self._secrets == dict(used):
-                self._secrets = dict(await renew(used))
+                try:
+                    self._secrets = dict(await renew(used))
+                except OutcomeUnknown as error:
+                    raise NotSent(f"the session could not be renewed: {error}") from error
                 self.renewals.append(self.secrets)
             return self.secrets
 

@@ -39,6 +39,10 @@ from regie_publisher.media import Library
 log = structlog.get_logger()
 
 
+class _NotLoaded(Exception):
+    """The database did not give what the draft is made of: no verdict on the delivery, and no try of it."""
+
+
 class Attempts:
     """Makes attempts. One for each process; any number of attempts at once."""
 
@@ -87,7 +91,7 @@ class Attempts:
             message = f"{held.network} is not a network here"
             return held, judging.failed(FailureKind.UNSUPPORTED, message, cause="worker")
         try:
-            draft = await draft_of(held, accounts=self._accounts, library=self._library)
+            draft = await self._draft(held)
             connector.review(draft)
             if connector.needs_preparation(draft):
                 async with asyncio.timeout(PREPARE_TIMEOUT.total_seconds()):
@@ -97,10 +101,20 @@ class Attempts:
                 return held, Outcome(State.UNKNOWN, "worker", act_time=self._clock.now(), message=message)
         except LeaseLost:
             raise
+        except _NotLoaded:
+            return held, self._back(held, "database_outage")
         except Exception as error:  # noqa: BLE001  # broad: nothing has left, whatever it is
             self._log_unforeseen(error, held)
             return held, judging.before_publish(error, held, self._clock.now(), version=self._version(held))
         return await self._publish_segments(connector, draft, held)
+
+    async def _draft(self, held: Held) -> Draft:
+        try:
+            return await draft_of(held, accounts=self._accounts, library=self._library)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            raise _NotLoaded from error
 
     async def _prepare(self, connector: Connector, draft: Draft, held: Held) -> None:
         async def save_handle(name: str, value: str) -> None:

@@ -169,11 +169,11 @@ _CLAIM_PENDING = text(
         INSERT INTO attempt (delivery_id, number, fence, worker, claim_time)
         SELECT id, attempt, fence, worker, :now FROM taken WHERE state = 'claimed'
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id)
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id, segments_out)
         SELECT id, :now, state,
             CASE state WHEN 'missed' THEN 'too_late' WHEN 'cancelled' THEN 'PostCancelled'
                 WHEN 'unknown' THEN 'call_may_land' ELSE 'worker' END, attempt,
-            split_part(traceparent, '-', 2)
+            split_part(traceparent, '-', 2), cardinality(remote_ids)
         FROM taken
     )
     SELECT *, CAST(handles AS text) AS handles_text FROM taken
@@ -202,12 +202,12 @@ _RELEASE = text(
         SET state = 'pending', act_time = :now, fence = d.fence + 1, tries = greatest(d.tries - 1, 0)
         FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS h (id, fence)
         WHERE d.id = h.id AND d.fence = h.fence AND d.state = 'claimed'
-        RETURNING d.id, d.attempt, d.traceparent
+        RETURNING d.id, d.attempt, d.traceparent, cardinality(d.remote_ids) AS segments_out
     ), ended AS (
         UPDATE attempt AS a SET end_time = :now, outcome = 'released' FROM given
         WHERE a.delivery_id = given.id AND a.number = given.attempt
     )
-    INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id)
-    SELECT id, :now, 'pending', :cause, attempt, split_part(traceparent, '-', 2) FROM given
+    INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id, segments_out)
+    SELECT id, :now, 'pending', :cause, attempt, split_part(traceparent, '-', 2), segments_out FROM given
     """
 )

@@ -77,6 +77,7 @@ class Outcome:
     `act_time` is when a loop has to look again, None at the end of the way. `remote` is a segment that is out now.
     `tries` of None leaves the count as it is; a segment that is out sets it to zero. `announce` is False where the
     world already knows.
+    `message` is the network's words, `detail` ours: they are kept apart, since a person acts on them differently.
     `expired_version` is the version of the credentials that the network called expired for good.
     `call_end` and `quiet_end` are set by a call that may still land; they stay until `proven` or a `remote` ends the
     doubt. `looks` of None leaves that count as it is.
@@ -86,6 +87,7 @@ class Outcome:
     cause: str
     act_time: datetime | None = None
     message: str = ""
+    detail: str = ""
     failure_kind: FailureKind | None = None
     remote: Remote | None = None
     processing_handle: str = ""

@@ -8,14 +8,17 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVarian
 from regie_chassis.ids import MEDIA, InvalidId, parse_id
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Refused, Segment
+from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Segment, Unacceptable
 from regie_publisher.deliveries.delivery import Held
 from regie_publisher.media import Library, Media
 
 
 async def draft_of(held: Held, *, accounts: Accounts, library: Library) -> Draft:
-    """Returns the draft, the same in every attempt. Raises Refused where the channel or a picture is gone."""
-    account = accounts.account(held.channel_id)
+    """Returns the draft, the same in every attempt. Raises Unacceptable where the channel or a picture is gone.
+
+    Raises the database's error, too, which is no verdict on the delivery.
+    """
+    account = await accounts.account(held.channel_id)
     variant = DueVariant.FromString(held.content)
     found = await _find_media(held, variant, library)
     segments = [
@@ -44,9 +47,9 @@ async def _find_media(held: Held, variant: DueVariant, library: Library) -> Mapp
     try:
         ids = {text: parse_id(MEDIA, text) for text in wanted}
     except InvalidId as error:
-        raise Refused(FailureKind.MEDIA_REJECTED, error.message) from error
+        raise Unacceptable(FailureKind.MEDIA_REJECTED, error.message) from error
     stored = await library.find(held.workspace_id, list(ids.values()))
     missing = sorted(text for text, id_ in ids.items() if id_ not in stored)
     if missing:
-        raise Refused(FailureKind.MEDIA_REJECTED, f"there is no picture {missing[0]} in this workspace")
+        raise Unacceptable(FailureKind.MEDIA_REJECTED, f"there is no picture {missing[0]} in this workspace")
     return {text: stored[id_] for text, id_ in ids.items()}

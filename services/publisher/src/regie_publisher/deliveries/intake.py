@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from regie_publisher.connectors.connector import Connector, FailureKind
 from regie_publisher.deliveries.delivery import Outcome, State
 from regie_publisher.deliveries.judging import source_of
+from regie_publisher.standing import LONG_BLOCK, block_words
 from regie_publisher.telemetry import tell_end
 
 
@@ -38,7 +39,7 @@ class _Row:
     state: State = State.PENDING
     act_time: datetime | None = None
     kind: FailureKind | None = None
-    message: str = ""
+    detail: str = ""
     keys: str = ""
     attempt: int = 0
 
@@ -134,6 +135,8 @@ def _decide(
         row.keys = " ".join(connector.new_key(now) for _ in row.variant.segments)
         blocked = channel.block_time or now
         row.act_time = max(now, min(blocked, row.event.message.miss_time.ToDatetime(UTC)))
+        if blocked - now >= LONG_BLOCK:
+            row.detail = block_words(blocked)
 
 
 async def _insert_blocked(session: AsyncSession, rows: Sequence[_Row], now: datetime) -> set[UUID]:
@@ -145,8 +148,8 @@ async def _insert_blocked(session: AsyncSession, rows: Sequence[_Row], now: date
     return await _insert(session, rows, now)
 
 
-def _fail(row: _Row, kind: FailureKind, message: str) -> None:
-    row.state, row.kind, row.message = State.FAILED, kind, message
+def _fail(row: _Row, kind: FailureKind, detail: str) -> None:
+    row.state, row.kind, row.detail = State.FAILED, kind, detail
 
 
 def _say(session: AsyncSession, row: _Row, now: datetime) -> None:
@@ -158,7 +161,7 @@ def _say(session: AsyncSession, row: _Row, now: datetime) -> None:
     elif row.kind is not None:
         message = DeliveryFailed(**ids)
         message.revision, message.kind, message.source = revision, row.kind, source_of(row.kind)
-        message.network_message = row.message
+        message.detail, message.segment_count = row.detail, len(row.variant.segments)
     else:
         return
     cause = "PostCancelled" if row.state is State.CANCELLED else "PostDue"
@@ -229,7 +232,7 @@ async def _insert(session: AsyncSession, rows: Sequence[_Row], now: datetime) ->
             "miss_times": [message.miss_time.ToDatetime(UTC) for message in messages],
             "traceparents": [row.event.traceparent for row in rows],
             "kinds": [row.kind.value if row.kind else "" for row in rows],
-            "messages": [row.message for row in rows],
+            "details": [row.detail for row in rows],
         },
     )
     return set(found.scalars())
@@ -239,24 +242,24 @@ _INSERT = text(
     """
     WITH made AS (
         INSERT INTO delivery (id, workspace_id, post_id, channel_id, revision, network, state, act_time, content,
-            segment_keys, compose_time, due_time, miss_time, traceparent, failure_kind, network_message)
+            segment_keys, compose_time, due_time, miss_time, traceparent, failure_kind, detail)
         SELECT id, workspace_id, post_id, channel_id, revision, network, state, act_time, content,
             CASE keys WHEN '' THEN CAST('{}' AS text[]) ELSE string_to_array(keys, ' ') END,
-            :now, due_time, miss_time, traceparent, kind, message
+            :now, due_time, miss_time, traceparent, kind, detail
         FROM unnest(
             CAST(:ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]),
             CAST(:channel_ids AS uuid[]), CAST(:revisions AS bigint[]), CAST(:networks AS text[]),
             CAST(:states AS text[]), CAST(:act_times AS timestamptz[]), CAST(:contents AS bytea[]),
             CAST(:keys AS text[]), CAST(:due_times AS timestamptz[]), CAST(:miss_times AS timestamptz[]),
-            CAST(:traceparents AS text[]), CAST(:kinds AS text[]), CAST(:messages AS text[])
+            CAST(:traceparents AS text[]), CAST(:kinds AS text[]), CAST(:details AS text[])
         ) AS v (id, workspace_id, post_id, channel_id, revision, network, state, act_time, content, keys, due_time,
-            miss_time, traceparent, kind, message)
+            miss_time, traceparent, kind, detail)
         ON CONFLICT DO NOTHING
-        RETURNING id, state, network_message, traceparent
+        RETURNING id, state, detail, traceparent
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, detail, trace_id)
         SELECT id, :now, state, CASE state WHEN 'cancelled' THEN 'PostCancelled' ELSE 'PostDue' END, 0,
-            network_message, split_part(traceparent, '-', 2)
+            detail, split_part(traceparent, '-', 2)
         FROM made
     )
     SELECT id FROM made

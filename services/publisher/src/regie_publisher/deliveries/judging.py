@@ -21,9 +21,11 @@ from regie_publisher.connectors.connector import (
     Processing,
     Refused,
     Remote,
+    Unacceptable,
 )
 from regie_publisher.deliveries.absence import Doubt, Verdict, rule
 from regie_publisher.deliveries.delivery import FIND_DELAY, THREAD_GRACE, Held, Outcome, State
+from regie_publisher.standing import MAX_FIRST_BLOCK
 
 TRIES = RetryPolicy(max_attempts=20, base=timedelta(milliseconds=500), cap=timedelta(minutes=1))
 PREPARE_TRIES = 8
@@ -257,20 +259,24 @@ def _expired(error: Exception) -> bool:
 
 
 def _refused(error: Refused, held: Held, now: datetime, *, version: int | None) -> Outcome:
+    if isinstance(error, Unacceptable):
+        return Outcome(State.FAILED, "review", detail=error.message, failure_kind=error.kind)
     if error.kind is FailureKind.AUTH_EXPIRED:
         return failed(error.kind, error.message, cause="refused", expired_version=version)
     if error.retry_after is None:
         return failed(error.kind, error.message, cause="refused")
-    then = now + error.retry_after
     limited = error.kind is FailureKind.RATE_LIMITED
+    # Networks ask for more than they need: after an hour one call asks again, whatever was said (`standing.block`).
+    then = now + (min(error.retry_after, MAX_FIRST_BLOCK) if limited else error.retry_after)
     if then >= _deadline(held):
-        message = f"{error.message} (it may be tried again only after it is too late to send it)"
-        outcome = failed(error.kind, message, cause="refused")
+        detail = "it may be tried again only after it is too late to send it"
+        outcome = replace(failed(error.kind, error.message, cause="refused"), detail=detail)
     else:
         # Waiting as told is no failure of ours: it does not count as a try.
         tries = max(held.tries - 1, 0)
-        outcome = Outcome(State.PENDING, "refused", act_time=then, message=error.message, tries=tries)
-    return replace(outcome, block_until=then) if limited else outcome
+        detail = f"it is tried again at {then:%Y-%m-%d %H:%M:%S} UTC"
+        outcome = Outcome(State.PENDING, "refused", act_time=then, message=error.message, detail=detail, tries=tries)
+    return replace(outcome, block_until=now + error.retry_after) if limited else outcome
 
 
 def _again(

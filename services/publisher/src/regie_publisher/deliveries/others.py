@@ -42,8 +42,7 @@ def _rival(row: Any) -> Rival:
 _TAKEN = text(
     """
     SELECT remote.remote_id FROM remote
-    JOIN channel AS own ON (remote.network, remote.server_url, remote.account_id)
-        = (own.network, own.server_url, own.remote_id)
+    JOIN channel AS own ON (remote.network, remote.account) = (own.network, own.account)
     WHERE own.id = :channel_id AND remote.remote_id = ANY(CAST(:remote_ids AS text[]))
     """
 )
@@ -54,8 +53,7 @@ _RIVALS = text(
     SELECT d.segment_keys, d.remote_ids, d.content, CAST(d.handles AS text) AS handles_text
     FROM delivery AS d
     JOIN channel AS theirs ON theirs.id = d.channel_id
-    JOIN channel AS own ON (theirs.network, theirs.server_url, theirs.remote_id)
-        = (own.network, own.server_url, own.remote_id)
+    JOIN channel AS own ON (theirs.network, theirs.account) = (own.network, own.account)
     WHERE own.id = :channel_id AND cardinality(d.remote_ids) < cardinality(d.segment_keys)
       AND (d.state = 'publishing' OR d.state IN ('processing', 'unknown') OR d.call_end_time IS NOT NULL)
     """

@@ -18,6 +18,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryProcessing,
     DeliveryUnknown,
     PostPublished,
+    RemoteSegment,
 )
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
@@ -45,7 +46,7 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
     notes = [replace(note, outcome=_storable(while_in_doubt(note.held, note.outcome, now))) for note in notes]
     # Rows are locked in the order of their ids everywhere, so that a cancellation and a batch never deadlock.
     rows = (await session.execute(_RECORD, _columns(sorted(notes, key=lambda note: note.held.id), now))).all()
-    written = {row.id: Remote(row.first_id, row.first_url) if row.first_id is not None else None for row in rows}
+    written = {row.id: [Remote(*one) for one in zip(row.remote_ids, row.remote_urls, strict=True)] for row in rows}
     taken = {row.id: row for row in rows if row.taken}
     kept = [
         replace(note, outcome=_taken(note.outcome, taken[note.held.id])) if note.held.id in taken else note
@@ -67,7 +68,8 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
                 traceparent=note.traceparent,
             )
     published = [note for note in kept if note.outcome.state is State.PUBLISHED]
-    await plan(session, [(note, written[note.held.id]) for note in published], now=now)
+    firsts = [(note, next(iter(written[note.held.id]), None)) for note in published]
+    await plan(session, firsts, now=now)
     await _act_on_channels(session, kept, now)
     tell_outcomes(session, kept)
     # An attempt whose post belongs to another delivery ends here, as if it were no longer held.
@@ -110,21 +112,11 @@ async def save_handle(session: AsyncSession, held: Held, name: str, value: str, 
 
 async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: datetime) -> None:
     """Once for each channel, in the order of their ids, so that two batches never wait for one another."""
-    blocked: dict[UUID, datetime] = {}
-    unread: dict[UUID, datetime] = {}
-    expired: dict[UUID, Note] = {}
-    for note in notes:
-        channel_id, until = note.held.channel_id, note.outcome.block_until
-        if until is not None:
-            blocked[channel_id] = max(until, blocked.get(channel_id, until))
-            if note.outcome.state is State.UNKNOWN:
-                unread[channel_id] = blocked[channel_id]
-        if note.outcome.expired_version is not None:
-            expired[channel_id] = note
-    for channel_id in sorted(blocked):
-        await standing.block(session, channel_id=channel_id, until=blocked[channel_id])
-    for channel_id in sorted(unread):
-        await session.execute(_POSTPONE_LOOKS, {"channel_id": channel_id, "until": unread[channel_id]})
+    proven = {note.held.channel_id for note in notes if note.outcome.remote and note.outcome.cause == "worker"}
+    if proven:
+        await standing.prove(session, proven, source=standing.Source.PUBLISH, now=now)
+    await _block(session, [note for note in notes if note.outcome.block_until is not None], now)
+    expired = {note.held.channel_id: note for note in notes if note.outcome.expired_version is not None}
     for channel_id in sorted(expired):
         note = expired[channel_id]
         await standing.need_attention(
@@ -135,6 +127,16 @@ async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: da
             now=now,
             traceparent=note.traceparent,
         )
+
+
+async def _block(session: AsyncSession, notes: Sequence[Note], now: datetime) -> None:
+    until: dict[UUID, datetime] = {}
+    for note in sorted(notes, key=lambda note: note.outcome.block_until or now):
+        until[note.held.channel_id] = note.outcome.block_until or now
+    for channel_id in sorted(until):
+        await standing.block(session, channel_id=channel_id, until=until[channel_id], now=now)
+    for channel_id in sorted({note.held.channel_id for note in notes if note.outcome.state is State.UNKNOWN}):
+        await session.execute(_POSTPONE_LOOKS, {"channel_id": channel_id, "until": until[channel_id]})
 
 
 def _taken(outcome: Outcome, row: Any) -> Outcome:
@@ -157,18 +159,23 @@ def _storable(outcome: Outcome) -> Outcome:
     return replace(
         outcome,
         message=storable(outcome.message),
+        detail=storable(outcome.detail),
         remote=Remote(storable(remote.id), storable(remote.url)) if remote else None,
         processing_handle=storable(outcome.processing_handle),
     )
 
 
-def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime) -> Message | None:
+def _event_of(held: Held, outcome: Outcome, remotes: Sequence[Remote], now: datetime) -> Message | None:
     if not outcome.announce:
         return None
-    ids = {
+    ids: dict[str, Any] = {
         "delivery_id": show_id(DELIVERY, held.id),
         "post_id": show_id(POST, held.post_id),
         "channel_id": show_id(CHANNEL, held.channel_id),
+    }
+    parts: dict[str, Any] = {
+        "segments": [RemoteSegment(remote_id=remote.id, remote_url=remote.url) for remote in remotes],
+        "segment_count": len(held.segment_keys),
     }
     match outcome.state:
         case State.PUBLISHED:
@@ -176,10 +183,11 @@ def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime)
                 **ids,
                 revision=held.revision,
                 network=held.network,
-                remote_id=first.id if first else "",
-                remote_url=first.url if first else "",
+                remote_id=remotes[0].id if remotes else "",
+                remote_url=remotes[0].url if remotes else "",
                 publish_time=timestamp(now),
                 attempt=held.attempt,
+                **parts,
             )
         case State.FAILED:
             assert outcome.failure_kind is not None
@@ -190,6 +198,8 @@ def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime)
                 source=source_of(outcome.failure_kind),
                 network_message=outcome.message,
                 attempt=held.attempt,
+                detail=outcome.detail,
+                **parts,
             )
         case State.UNKNOWN:
             return DeliveryUnknown(
@@ -200,6 +210,7 @@ def _event_of(held: Held, outcome: Outcome, first: Remote | None, now: datetime)
                 call_end_time=timestamp(outcome.call_end or held.call_end),
                 quiet_end_time=timestamp(outcome.quiet_end or held.quiet_end),
                 next_look_time=timestamp(outcome.act_time),
+                **parts,
             )
         case State.PROCESSING:
             return DeliveryProcessing(**ids, revision=held.revision)
@@ -219,6 +230,7 @@ def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
         "causes": [outcome.cause for outcome in outcomes],
         "act_times": [outcome.act_time for outcome in outcomes],
         "messages": [outcome.message for outcome in outcomes],
+        "details": [outcome.detail for outcome in outcomes],
         "kinds": [outcome.failure_kind.value if outcome.failure_kind else "" for outcome in outcomes],
         "remote_ids": [outcome.remote.id if outcome.remote else None for outcome in outcomes],
         "remote_urls": [outcome.remote.url if outcome.remote else None for outcome in outcomes],
@@ -241,10 +253,10 @@ _MARK = text(
         UPDATE delivery AS d SET state = 'publishing', act_time = :lease
         FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[])) AS h (id, fence)
         WHERE d.id = h.id AND d.fence = h.fence AND d.state IN ('claimed', 'publishing')
-        RETURNING d.id, d.attempt, d.traceparent
+        RETURNING d.id, d.attempt, d.traceparent, cardinality(d.remote_ids) AS segments_out
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id)
-        SELECT id, :now, 'publishing', 'worker', attempt, split_part(traceparent, '-', 2) FROM marked
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id, segments_out)
+        SELECT id, :now, 'publishing', 'worker', attempt, split_part(traceparent, '-', 2), segments_out FROM marked
     )
     SELECT id FROM marked
     """
@@ -261,20 +273,20 @@ _RECORD = text(
             CAST(:messages AS text[]), CAST(:kinds AS text[]), CAST(:remote_ids AS text[]),
             CAST(:remote_urls AS text[]), CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]),
             CAST(:persons AS bool[]), CAST(:trace_ids AS text[]), CAST(:call_ends AS timestamptz[]),
-            CAST(:quiet_ends AS timestamptz[]), CAST(:looks AS int[]), CAST(:proven AS bool[])
+            CAST(:quiet_ends AS timestamptz[]), CAST(:looks AS int[]), CAST(:proven AS bool[]), CAST(:details AS text[])
         ) AS w (id, fence, done, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
-            finds, person, trace_id, call_end, quiet_end, looks, proven)
+            finds, person, trace_id, call_end, quiet_end, looks, proven, detail)
     ), held AS MATERIALIZED (
         SELECT d.id, d.channel_id FROM delivery AS d JOIN wanted AS w ON d.id = w.id
         WHERE d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
           AND cardinality(d.remote_ids) = w.done
         ORDER BY d.id FOR UPDATE OF d
     ), claimed AS (
-        INSERT INTO remote (network, server_url, account_id, remote_id, delivery_id, segment, time)
-        SELECT c.network, c.server_url, c.remote_id, coalesce(nullif(w.remote_id, ''), w.remote_url), w.id, w.done, :now
+        INSERT INTO remote (network, account, remote_id, delivery_id, segment, time)
+        SELECT c.network, c.account, coalesce(nullif(w.remote_id, ''), w.remote_url), w.id, w.done, :now
         FROM wanted AS w JOIN held USING (id) JOIN channel AS c ON c.id = held.channel_id
         WHERE coalesce(nullif(w.remote_id, ''), w.remote_url, '') <> ''
-        ORDER BY 1, 2, 3, 4
+        ORDER BY 1, 2, 3
         ON CONFLICT DO NOTHING
         RETURNING delivery_id
     ), judged AS (
@@ -288,7 +300,7 @@ _RECORD = text(
             network_message = CASE WHEN w.taken
                 THEN 'another delivery of this account holds the post that was named for this one: ' || w.remote_url
                 ELSE w.message END,
-            failure_kind = w.kind,
+            failure_kind = w.kind, detail = w.detail,
             remote_ids = CASE WHEN w.taken OR w.remote_id IS NULL THEN d.remote_ids
                 ELSE d.remote_ids || w.remote_id END,
             remote_urls = CASE WHEN w.taken OR w.remote_id IS NULL THEN d.remote_urls
@@ -303,17 +315,18 @@ _RECORD = text(
             looks = CASE WHEN w.proven OR w.remote_id IS NOT NULL THEN 0 ELSE coalesce(w.looks, d.looks) END
         FROM judged AS w
         WHERE d.id = w.id
-        RETURNING d.id, d.attempt, d.remote_ids[1] AS first_id, d.remote_urls[1] AS first_url, d.state, w.cause,
+        RETURNING d.id, d.attempt, d.remote_ids, d.remote_urls, d.state, w.cause, w.detail,
             d.network_message AS message, w.trace_id, w.taken, d.act_time, d.needs_person, d.call_end_time,
             d.quiet_end_time
     ), ended AS (
         UPDATE attempt AS a SET end_time = :now, outcome = moved.state, network_message = moved.message
         FROM moved WHERE a.delivery_id = moved.id AND a.number = moved.attempt AND moved.state <> 'publishing'
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
-        SELECT id, :now, state, cause, attempt, message, trace_id FROM moved
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id, detail,
+            segments_out)
+        SELECT id, :now, state, cause, attempt, message, trace_id, detail, cardinality(remote_ids) FROM moved
     )
-    SELECT id, first_id, first_url, taken, act_time, message, needs_person, call_end_time, quiet_end_time FROM moved
+    SELECT id, remote_ids, remote_urls, taken, act_time, message, needs_person, call_end_time, quiet_end_time FROM moved
     """
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown
+from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown, RemoteSegment
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
 from sqlalchemy import text
@@ -63,6 +63,11 @@ def _say_unknown(session: AsyncSession, row: Any, now: datetime) -> None:
         call_end_time=timestamp(row.call_end_time),
         quiet_end_time=timestamp(row.quiet_end_time),
         next_look_time=timestamp(row.act_time),
+        segments=[
+            RemoteSegment(remote_id=remote_id, remote_url=url)
+            for remote_id, url in zip(row.remote_ids, row.remote_urls, strict=True)
+        ],
+        segment_count=len(row.segment_keys),
     )
     tell_end(session, row, Outcome(State.UNKNOWN, "lease_expired"), traceparent=row.traceparent)
     stage(
@@ -101,8 +106,10 @@ _SWEEP = text(
         UPDATE attempt AS a SET end_time = :now, outcome = 'lease_expired' FROM swept
         WHERE a.delivery_id = swept.id AND a.number = swept.attempt
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id)
-        SELECT id, :now, state, 'lease_expired', attempt, network_message, split_part(traceparent, '-', 2) FROM swept
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id, segments_out)
+        SELECT id, :now, state, 'lease_expired', attempt, network_message, split_part(traceparent, '-', 2),
+            cardinality(remote_ids)
+        FROM swept
     )
     SELECT * FROM swept
     """

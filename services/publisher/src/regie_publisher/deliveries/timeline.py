@@ -48,6 +48,16 @@ class Change:
     attempt: int
     network_message: str
     trace_id: str
+    detail: str
+    segments_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySegment:
+    """A part of a delivery: published, the delivery's state for the part that is next, waiting, or not_sent."""
+
+    state: str
+    remote: Remote | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,8 @@ class Delivery:
     call_end: datetime | None
     quiet_end: datetime | None
     next_look: datetime | None
+    detail: str
+    segments: Sequence[DeliverySegment]
 
 
 async def list_deliveries(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> list[Delivery]:
@@ -157,7 +169,16 @@ async def _with_changes(session: AsyncSession, rows: Sequence[Any]) -> list[Deli
     )
     changes: dict[UUID, list[Change]] = {}
     for row in found:
-        change = Change(row.time, row.state, row.cause, row.attempt, row.network_message, row.trace_id)
+        change = Change(
+            row.time,
+            row.state,
+            row.cause,
+            row.attempt,
+            row.network_message,
+            row.trace_id,
+            row.detail,
+            row.segments_out,
+        )
         changes.setdefault(row.delivery_id, []).append(change)
     return [_delivery(row, changes.get(row.id, [])) for row in rows]
 
@@ -177,15 +198,28 @@ def _delivery(row: Any, changes: Sequence[Change]) -> Delivery:
         row.call_end_time,
         row.quiet_end_time,
         row.act_time if row.state == State.UNKNOWN else None,
+        row.detail,
+        segments_of(row.state, row.remote_ids, row.remote_urls, len(row.segment_keys)),
     )
+
+
+def segments_of(state: str, remote_ids: Sequence[str], remote_urls: Sequence[str], count: int) -> list[DeliverySegment]:
+    """Returns where each part of a delivery stands. Parts go out in order, and none after one that did not."""
+    public = [DeliverySegment("published", Remote(*one)) for one in zip(remote_ids, remote_urls, strict=True)]
+    rest = count - len(public)
+    if rest <= 0:
+        return public
+    # A person may have said that the post is there although not all of its parts are.
+    ended = state in (State.PUBLISHED, State.FAILED, State.MISSED, State.CANCELLED)
+    following = DeliverySegment("not_sent" if state == State.PUBLISHED else state)
+    return [*public, following, *[DeliverySegment("not_sent" if ended else "waiting")] * (rest - 1)]
 
 
 _HOLDER = text(
     """
     SELECT d.id FROM delivery AS d
     JOIN channel AS theirs ON theirs.id = d.channel_id
-    JOIN channel AS own ON (theirs.network, theirs.server_url, theirs.remote_id)
-        = (own.network, own.server_url, own.remote_id)
+    JOIN channel AS own ON (theirs.network, theirs.account) = (own.network, own.account)
     WHERE own.id = :channel_id AND d.id <> :id AND CAST(:remote_url AS text) = ANY(d.remote_urls)
     LIMIT 1
     """

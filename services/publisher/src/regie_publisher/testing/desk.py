@@ -27,7 +27,7 @@ from regie_chassis.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.accounts import Accounts
+from regie_publisher.accounts import MAX_CHANNELS, Accounts
 from regie_publisher.channels import connect_channel
 from regie_publisher.connectors.connector import ConnectorError
 from regie_publisher.deliveries.attempts import Attempts
@@ -216,11 +216,12 @@ def open_desk(
     name: str,
     in_flight: int = 50,
     channel_in_flight: int = 50,
+    max_channels: int = MAX_CHANNELS,
 ) -> Desk:
     """Returns a replica of the publisher on this database; several of them are several processes."""
     connector.now = clock.now
     connectors = {"fake": connector}
-    accounts = Accounts(database, keyring, clock, worker=name)
+    accounts = Accounts(database, keyring, clock, worker=name, max_channels=max_channels)
     pictures = PicturePool(limits=Limits(cpu_seconds=30, wall_seconds=60))  # a busy machine is no reason to fail
     library = Library(database, MemoryStore(), pictures)
     ledger = Ledger(database, clock)

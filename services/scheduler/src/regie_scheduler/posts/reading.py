@@ -33,6 +33,9 @@ class Variant:
     remote_id: str
     remote_url: str
     failure: str
+    remote_segments: str
+    """JSON: the parts that are out as [id, address], in order."""
+    remove_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,16 @@ def not_found(post_id: UUID) -> PostNotFound:
 
 
 def _post(row: Row[Any]) -> Post:
-    told = zip(row.contents, row.states, row.remote_ids, row.remote_urls, row.failures, strict=True)
+    told = zip(
+        row.contents,
+        row.states,
+        row.remote_ids,
+        row.remote_urls,
+        row.failures,
+        row.remote_segments,
+        row.remove_times,
+        strict=True,
+    )
     return Post(
         id=row.id,
         title=row.title,
@@ -141,12 +153,13 @@ def _post(row: Row[Any]) -> Post:
 _COLUMNS = """
     SELECT post.id, post.workspace_id, title, post.state, publish_local_time, time_zone, publish_time, revision,
            create_time, update_time, cancel_time, said.contents, said.states, said.remote_ids, said.remote_urls,
-           said.failures
+           said.failures, said.remote_segments, said.remove_times
 """
 _SAID = """
     CROSS JOIN LATERAL (
         SELECT array_agg(content) AS contents, array_agg(state) AS states, array_agg(remote_id) AS remote_ids,
-               array_agg(remote_url) AS remote_urls, array_agg(failure) AS failures
+               array_agg(remote_url) AS remote_urls, array_agg(failure) AS failures,
+               array_agg(CAST(remote_segments AS text)) AS remote_segments, array_agg(remove_time) AS remove_times
         FROM (SELECT * FROM variant WHERE post_id = post.id ORDER BY position) AS ordered
     ) AS said
 """

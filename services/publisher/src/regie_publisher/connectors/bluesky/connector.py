@@ -46,8 +46,10 @@ from regie_publisher.connectors.connector import (
     Remote,
     Repeat,
     SaveHandle,
+    Unacceptable,
 )
 from regie_publisher.connectors.look import Look
+from regie_publisher.connectors.pasted import atproto_identifier, atproto_password
 
 UPLOAD_TIMEOUT = 60.0
 """Seconds for a picture of two megabytes on a slow line."""
@@ -76,16 +78,18 @@ class BlueskyConnector:
 
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
         asked_url = server_address(server_url)
-        identifier, password = credentials.get("identifier", ""), credentials.get("app_password", "")
+        identifier = atproto_identifier(credentials.get("identifier", ""))
+        password = atproto_password(credentials.get("app_password", ""))
         if not identifier or not password:
-            raise Refused(FailureKind.AUTH_EXPIRED, "Give `identifier` (the handle) and `app_password`")
-        session = await self._server.open_session(asked_url, identifier.removeprefix("@"), password)
+            raise Unacceptable(FailureKind.AUTH_EXPIRED, "Give `identifier` (the handle) and `app_password`")
+        session = await self._server.open_session(asked_url, identifier, password)
         secrets = session_secrets(session)
         if session.get("active") is False:
             raise Refused(FailureKind.AUTH_EXPIRED, f"The account is {session.get('status', 'not active')}")
-        handle, home = str(session.get("handle") or secrets["did"]), home_server(session, asked_url)
-        name = await self._display_name(home, secrets["did"])
-        return Connection(home, secrets["did"], handle, name or handle, secrets)
+        did = secrets["did"]
+        handle, home = str(session.get("handle") or did), home_server(session, asked_url)
+        name = await self._display_name(home, did)
+        return Connection(home, did, handle, name or handle, secrets, identity=did)
 
     def needs_preparation(self, draft: Draft) -> bool:
         return bool(_pending_pictures(draft) or _pending_mentions(draft))
@@ -215,4 +219,4 @@ def _remote(body: Mapping[str, object], account: Account) -> Remote:
     uri, cid = body.get("uri"), body.get("cid")
     if not isinstance(uri, str) or not isinstance(cid, str):
         raise OutcomeUnknown("The server did not say where the post is")
-    return remote_post(uri, cid, account.handle)
+    return remote_post(uri, cid, account.remote_id)

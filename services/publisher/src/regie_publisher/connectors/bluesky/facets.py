@@ -17,14 +17,29 @@ MAX_TAG_GRAPHEMES = 64
 MAX_TAG_BYTES = 640
 MAX_HANDLE_LENGTH = 253
 
-_LINK = re.compile(r"(?<!\w)https?://[^\s<>\"\ufeff]+", re.IGNORECASE)
+# What nobody sees ends a link, a mention and a hashtag: soft hyphen, zero-width space, marks of direction, BOM. Joiners
+# do not, since they are part of Persian and Hindi words.
+_UNSEEN = "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+# East Asian sentences have no blanks: their punctuation, which no address is written with, is what ends a link.
+_WIDE_ENDS = (
+    "\u3001\u3002\u3008-\u3011\u3014-\u301f\uff01\uff02\uff07-\uff09\uff0c\uff0e\uff1a\uff1b\uff1f"
+    "\uff3b\uff3d\uff5b\uff5d\uff5f-\uff65"
+)
+_WIDE_OPENINGS = "\u3008\u300a\u300c\u300e\u3010\u3014\u3016\u3018\u301a\uff08\uff3b\uff5b\uff5f\uff62"
+_LINK = re.compile(rf"(?<![^\W_])https?://[^\s<>\"\x00-\x1f\x7f-\x9f{_UNSEEN}{_WIDE_ENDS}]+", re.IGNORECASE)
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-_MENTION = re.compile(rf"(?<![^\s(\[])@((?:{_LABEL}\.)+[a-zA-Z](?:[a-zA-Z0-9-]{{0,61}}[a-zA-Z0-9])?)(?![\w@-]|\.\w)")
-# A hashtag ends at white space and at what nobody can see but joiners, which are part of Persian and Hindi words;
+# Handles are ASCII, and so is what may not follow one: a Japanese particle does not belong to it.
+_MENTION = re.compile(
+    rf"(?<![^\s(\[{_UNSEEN}{_WIDE_OPENINGS}])"
+    rf"@((?:{_LABEL}\.)+[a-zA-Z](?:[a-zA-Z0-9-]{{0,61}}[a-zA-Z0-9])?)(?![a-zA-Z0-9_@-]|\.[a-zA-Z0-9])"
+)
 # U+FE0F and U+20E3 after the sign make it a keycap emoji.
-_TAG = re.compile(r"(?<!\S)[#\uff03](?![\ufe0f\u20e3])([^\s\u00ad\u200b\u200e\u200f\u2060\ufeff]+)")
-_SENTENCE_ENDS = ".,;:!?'*_~\u2026\u2019\u201d\u00bb"
+_TAG = re.compile(rf"(?<![^\s{_UNSEEN}])[#\uff03](?![\ufe0f\u20e3])([^\s{_UNSEEN}]+)")
+_SENTENCE_ENDS = ".,;:!?"
+_PAIRED = "'*_~`|"
+"""Legal at the end of an address; around one, as in Markdown or quotation marks, they belong to the sentence."""
 _CLOSING = {")": "(", "]": "[", "}": "{"}
+_OPENING = {opening: closing for closing, opening in _CLOSING.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +91,7 @@ def _feature(span: Span, dids: Mapping[str, str]) -> dict[str, object] | None:
 
 def _links(text: str) -> Iterator[Span]:
     for match in _LINK.finditer(text):
-        uri = _without_tail(match.group())
+        uri = _without_tail(match.group(), before=text[: match.start()])
         if _has_host(uri):
             yield Span(match.start(), match.start() + len(uri), "link", uri)
 
@@ -107,15 +122,36 @@ def _is_punctuation(char: str) -> bool:
     return unicodedata.category(char).startswith("P")
 
 
-def _without_tail(uri: str) -> str:
-    """Drops the punctuation of the sentence around a link, but keeps brackets that the link itself opened."""
+def _without_tail(uri: str, before: str) -> str:
+    """Drops what belongs to the sentence around a link, and keeps what the link itself may end in.
+
+    Brackets stay where the link opened them; signs such as `*` go only where the same stand before the link.
+    """
+    if before.endswith(tuple(_OPENING)):
+        uri = _until_closed(uri, before[-1])
+    pairs = before[len(before.rstrip(_PAIRED)) :]
     while uri:
         last = uri[-1]
         opening = _CLOSING.get(last)
-        unbalanced = opening is not None and uri.count(last) > uri.count(opening)
-        if not unbalanced and last not in _SENTENCE_ENDS:
+        if pairs and last == pairs[-1]:
+            pairs = pairs[:-1]
+        elif not (_ends_sentence(last) or (opening and uri.count(last) > uri.count(opening))):
             break
         uri = uri[:-1]
+    return uri
+
+
+def _ends_sentence(char: str) -> bool:
+    return char in _SENTENCE_ENDS or (not char.isascii() and _is_punctuation(char))
+
+
+def _until_closed(uri: str, opening: str) -> str:
+    """Cuts a link that stands in a bracket where the bracket is closed again."""
+    depth, closing = 1, _OPENING[opening]
+    for position, char in enumerate(uri):
+        depth += (char == opening) - (char == closing)
+        if depth == 0:
+            return uri[:position]
     return uri
 
 

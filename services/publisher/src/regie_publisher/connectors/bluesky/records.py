@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from regie_publisher.connectors.bluesky.facets import build_facets, mentioned_handles
-from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Refused, Remote, Segment
+from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Remote, Segment, Unacceptable
 from regie_publisher.connectors.graphemes import count_graphemes
 
 COLLECTION = "app.bsky.feed.post"
@@ -49,12 +49,12 @@ def mention_handle(handle: str) -> str:
 
 
 def review_draft(draft: Draft) -> None:
-    """Raises `Refused` for what no Bluesky server takes."""
+    """Raises `Unacceptable` for what no Bluesky server takes."""
     if draft.visibility not in ("", "public"):
         message = f"Bluesky has no visibility {draft.visibility!r}: every post is public"
-        raise Refused(FailureKind.UNSUPPORTED, message)
+        raise Unacceptable(FailureKind.UNSUPPORTED, message)
     if draft.language and not _LANGUAGE.fullmatch(draft.language):
-        raise Refused(FailureKind.CONTENT_REJECTED, "The language is no BCP 47 tag such as en or pt-BR")
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, "The language is no BCP 47 tag such as en or pt-BR")
     for number, segment in enumerate(draft.segments, start=1):
         _review_text(segment, f"Part {number}" if len(draft.segments) > 1 else "The text")
         _review_pictures(segment.pictures)
@@ -83,9 +83,12 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def remote_post(uri: str, cid: str, handle: str) -> Remote:
-    """Returns a post as a Remote. A reply needs the URI and the hash, so `id` carries both."""
-    return Remote(id=f"{uri}|{cid}", url=f"https://bsky.app/profile/{handle}/post/{uri.rpartition('/')[2]}")
+def remote_post(uri: str, cid: str, did: str) -> Remote:
+    """Returns a post as a Remote. A reply needs the URI and the hash, so `id` carries both.
+
+    The address names the account by its DID: a handle changes, and then leads nowhere or to somebody else.
+    """
+    return Remote(id=f"{uri}|{cid}", url=f"https://bsky.app/profile/{did}/post/{uri.rpartition('/')[2]}")
 
 
 def strong_ref(remote: Remote) -> dict[str, str]:
@@ -105,26 +108,26 @@ def _review_text(segment: Segment, where: str) -> None:
     try:
         size = len(segment.text.encode())
     except UnicodeEncodeError as error:
-        raise Refused(FailureKind.CONTENT_REJECTED, f"{where} is no valid Unicode") from error
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, f"{where} is no valid Unicode") from error
     if not segment.text.strip() and not segment.pictures:
-        raise Refused(FailureKind.CONTENT_REJECTED, f"{where} is empty and has no picture")
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, f"{where} is empty and has no picture")
     if size > MAX_BYTES:
         message = f"{where} has {size} bytes; Bluesky takes {MAX_BYTES}"
-        raise Refused(FailureKind.CONTENT_REJECTED, message)
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, message)
     length = count_graphemes(segment.text)
     if length > MAX_GRAPHEMES:
         message = f"{where} has {length} characters; Bluesky takes {MAX_GRAPHEMES}"
-        raise Refused(FailureKind.CONTENT_REJECTED, message)
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, message)
 
 
 def _review_pictures(pictures: Sequence[Picture]) -> None:
     if len(pictures) > MAX_PICTURES:
         message = f"A post has {len(pictures)} pictures; Bluesky takes {MAX_PICTURES}"
-        raise Refused(FailureKind.MEDIA_REJECTED, message)
+        raise Unacceptable(FailureKind.MEDIA_REJECTED, message)
     for picture in pictures:
         if not picture.content_type.startswith("image/"):
             message = f"Bluesky takes pictures here, not {picture.content_type}"
-            raise Refused(FailureKind.MEDIA_REJECTED, message)
+            raise Unacceptable(FailureKind.MEDIA_REJECTED, message)
         if picture.frames > 1:
             message = "Bluesky shows only the first frame of an animation: attach a still picture"
-            raise Refused(FailureKind.MEDIA_REJECTED, message)
+            raise Unacceptable(FailureKind.MEDIA_REJECTED, message)

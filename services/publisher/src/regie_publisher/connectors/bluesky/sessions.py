@@ -6,6 +6,7 @@ limited to 300 a day for an account.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx2
 from regie_chassis.clock import Clock
 
+from regie_publisher.addresses import origin_of
 from regie_publisher.connectors.answers import Answer, call, retry_after
 from regie_publisher.connectors.connector import (
     Account,
@@ -25,9 +27,12 @@ from regie_publisher.connectors.connector import (
 )
 
 DEFAULT_SERVER = "https://bsky.social"
+WEB_APP_HOSTS = ("bsky.app", "www.bsky.app", "staging.bsky.app")
+"""The web application is no server; its accounts live behind the main one."""
 DEFAULT_WAIT = timedelta(minutes=5)
 """How long a rate limit lasts where the server does not say: its shortest window."""
 
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
 _SESSION_ERRORS = frozenset({"ExpiredToken", "InvalidToken", "AuthMissing", "AuthenticationRequired"})
 _NOT_WELCOME = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NO_SUCH_METHOD = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
@@ -46,11 +51,13 @@ class Server:
         body = {"identifier": identifier, "password": password}
         url = method_url(server_url, "com.atproto.server.createSession")
         answer = await call(self._client, "POST", url, json=body)
-        if answer.status in _NOT_WELCOME:
+        if answer.status in _NOT_WELCOME and error_name(answer):
             words = f"{answer.words()} (log in with the handle and an app password)"
             raise Refused(FailureKind.AUTH_EXPIRED, words)
-        if answer.status in _NO_SUCH_METHOD:
-            raise Refused(FailureKind.UNSUPPORTED, f"{urlsplit(url).hostname} is no Bluesky server")
+        # Every refusal of a server of the protocol names its error; pages and redirects come from something else.
+        speaks_otherwise = answer.status // 100 == 2 and not isinstance(answer.json(), dict)
+        if answer.status // 100 == 3 or answer.status in (*_NOT_WELCOME, *_NO_SUCH_METHOD) or speaks_otherwise:
+            raise Refused(FailureKind.UNSUPPORTED, f"{urlsplit(url).hostname} is no Bluesky server: {answer.words()}")
         return self.accepted(answer)
 
     async def call_as(
@@ -113,6 +120,8 @@ class Server:
         if name in _MEDIA_ERRORS or answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return Refused(FailureKind.MEDIA_REJECTED, words)
         locked_out = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        if locked_out and not name:  # a proxy's page: the protocol's own refusals name their error
+            return OutcomeUnknown(f"HTTP {answer.status}: {words}")
         if locked_out or name in _SESSION_ERRORS or name.startswith("Account"):
             return Refused(FailureKind.AUTH_EXPIRED, words)
         if answer.status == HTTPStatus.BAD_REQUEST:
@@ -120,33 +129,39 @@ class Server:
         return Refused(FailureKind.PLATFORM_ERROR, words)
 
     async def _renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
+        """Renews a session. A PDS takes a used refresh token for two more hours and answers with the same successor.
+
+        Only an error that the protocol names proves that the token is useless; a page of a proxy does not.
+        """
         headers = {"Authorization": f"Bearer {used['refresh_jwt']}"}
         url = method_url(server_url, "com.atproto.server.refreshSession")
-        try:
-            answer = await call(self._client, "POST", url, headers=headers)
-            if answer.status in _NOT_WELCOME:
-                words = f"{answer.words()} (connect the channel again)"
-                raise Refused(FailureKind.AUTH_EXPIRED, words)
-            return session_secrets(self.accepted(answer))
-        except OutcomeUnknown as error:
-            # What was asked for has been refused and will not be asked again: its outcome is known.
-            raise NotSent(f"The session could not be renewed: {error}") from error
+        answer = await call(self._client, "POST", url, headers=headers)
+        name = error_name(answer)
+        if answer.status in _NOT_WELCOME and (name in _SESSION_ERRORS or name.startswith("Account")):
+            raise Refused(FailureKind.AUTH_EXPIRED, f"{answer.words()} (connect the channel again)")
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise self.refusal(answer)
+        if HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise NotSent(f"The session could not be renewed: HTTP {answer.status}: {answer.words()}")
+        return session_secrets(self.accepted(answer))
 
 
 def session_secrets(session: Mapping[str, object]) -> dict[str, str]:
     """Returns what is kept of a session. Raises `OutcomeUnknown` where the server left something out."""
     names = {"access_jwt": "accessJwt", "refresh_jwt": "refreshJwt", "did": "did"}
     secrets = {ours: session.get(theirs) for ours, theirs in names.items()}
-    found = {name: value for name, value in secrets.items() if isinstance(value, str) and value}
+    # A token goes into a header, which carries visible ASCII alone.
+    found = {name: value for name, value in secrets.items() if isinstance(value, str) and _VISIBLE.fullmatch(value)}
     if len(found) < len(names):
         raise OutcomeUnknown("The server gave a session without its tokens")
     return found
 
 
 def server_address(given: str) -> str:
-    """Returns what a person gave as the server, as a URL: `bsky.social` will do, and so will nothing at all."""
-    address = given.strip().rstrip("/") or DEFAULT_SERVER
-    return address if "://" in address else f"https://{address}"
+    """Returns the server behind an address in its plain form; the main one for none, and for the web application's."""
+    if not given or urlsplit(given).hostname in WEB_APP_HOSTS:
+        return DEFAULT_SERVER
+    return origin_of(given)
 
 
 def home_server(session: Mapping[str, object], asked_url: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 import httpx2
 from regie_chassis.clock import Clock, SystemClock
 
+from regie_publisher.addresses import AddressRefused, origin_of, plain_server_url
 from regie_publisher.connectors.connector import (
     QUIET,
     Absence,
@@ -24,6 +26,7 @@ from regie_publisher.connectors.connector import (
     Remote,
     Repeat,
     SaveHandle,
+    Unacceptable,
 )
 from regie_publisher.connectors.look import Look
 from regie_publisher.connectors.mastodon.limits import (
@@ -38,6 +41,7 @@ from regie_publisher.connectors.mastodon.media import media_ids, missing_picture
 from regie_publisher.connectors.mastodon.observations import observe_status
 from regie_publisher.connectors.mastodon.readback import SourceCache, find_segment
 from regie_publisher.connectors.mastodon.server import Server, host_of, server_origin, text_of
+from regie_publisher.connectors.pasted import token_of
 
 PUBLISH_TIMEOUT = 30.0
 """Seconds."""
@@ -63,29 +67,58 @@ class MastodonConnector:
 
     def review(self, draft: Draft) -> None:
         if draft.visibility and draft.visibility not in VISIBILITIES:
-            raise Refused(FailureKind.UNSUPPORTED, f"Mastodon knows no visibility {draft.visibility!r}")
+            raise Unacceptable(FailureKind.UNSUPPORTED, f"Mastodon knows no visibility {draft.visibility!r}")
         for segment in draft.segments:
             if not segment.text.strip() and not segment.pictures:
-                raise Refused(FailureKind.CONTENT_REJECTED, "A status needs a text or a picture")
+                raise Unacceptable(FailureKind.CONTENT_REJECTED, "A status needs a text or a picture")
 
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
         """Takes `access_token`, with the scopes read, write:statuses and write:media."""
-        token = credentials.get("access_token", "").strip()
-        if not token:
-            raise Refused(FailureKind.AUTH_EXPIRED, "Give `access_token`")
+        token = token_of(credentials, "access_token")
         server = Server(self._client, self._clock, server_origin(server_url), token)
         body = (await server.verify()).json()
         remote_id, username = text_of(body, "id"), text_of(body, "username")
         if not remote_id or not username:
             raise Refused(FailureKind.UNSUPPORTED, "This server does not speak Mastodon's API")
-        domain = (await self._instances.read(server)).domain or host_of(server.url)
+        server = await self._known_as(server, remote_id, text_of(body, "url"))
+        domain = await self._domain(server)
         return Connection(
             server_url=server.url,
             remote_id=remote_id,
             handle=f"{username}@{domain}",
             display_name=text_of(body, "display_name") or username,
             secrets={"access_token": token},
+            identity=f"{server.url}#{remote_id}",
         )
+
+    async def _known_as(self, server: Server, remote_id: str, account_url: str) -> Server:
+        """Returns the server at the address in its accounts' own URLs, where that is proven to be the same one.
+
+        A server reached as `www.` or by another of its names is still one server. Its word alone is no proof, or it
+        could claim another's accounts; that the same token names the same account there is.
+        """
+        try:
+            named = origin_of(plain_server_url(account_url, (host_of(server.url),)))
+        except AddressRefused:
+            return server
+        if named == server.url or not named.startswith("https://"):
+            return server
+        candidate = replace(server, url=named)
+        try:
+            body = (await candidate.verify()).json()
+        except ConnectorError:
+            return server
+        return candidate if text_of(body, "id") == remote_id and text_of(body, "url") == account_url else server
+
+    async def _domain(self, server: Server) -> str:
+        """Returns the domain in the names of the server's accounts. The account is proven already, so that a server
+        that cannot describe itself costs no more than this.
+        """
+        try:
+            domain = (await self._instances.read(server)).domain
+        except ConnectorError:
+            domain = ""
+        return domain or host_of(server.url)
 
     def needs_preparation(self, draft: Draft) -> bool:
         """Short texts go out without asking for the server's limits: nothing may stand between them and their time."""
@@ -109,7 +142,9 @@ class MastodonConnector:
         segment = draft.segments[index]
         # Visibility is always said, or it would be whatever the account's default is. `scheduled_at` never is: some
         # servers ignore it and publish at once.
-        status: dict[str, object] = {"status": segment.text, "visibility": draft.visibility or "public"}
+        status: dict[str, object] = {"visibility": draft.visibility or "public"}
+        if segment.text.strip():  # Hollo refuses an empty one, and all take a picture without
+            status["status"] = segment.text
         if segment.pictures:
             status["media_ids"] = media_ids(draft, segment)
         if index > 0:
@@ -132,7 +167,7 @@ class MastodonConnector:
         return remote
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
-        raise Refused(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
+        raise Unacceptable(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
 
     async def absence(self, account: Account) -> Absence:
         """Trusts a key only where the server is known to honour it, and then not for two calls at the same time."""

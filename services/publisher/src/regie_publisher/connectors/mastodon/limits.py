@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
-from regie_publisher.connectors.connector import FailureKind, Picture, Refused, Segment
+from regie_publisher.connectors.connector import (
+    FailureKind,
+    OutcomeUnknown,
+    Picture,
+    Refused,
+    Segment,
+    Unacceptable,
+)
 from regie_publisher.connectors.mastodon.server import Server, count_of, text_of
 from regie_publisher.connectors.mastodon.text import counted_length
 
@@ -37,6 +45,8 @@ class Limits:
     characters_reserved_per_url: int = 23
     description_limit: int = 1500
     image_size_limit: int | None = None
+    image_matrix_limit: int | None = None
+    """Pixels."""
     supported_mime_types: frozenset[str] = frozenset()
 
 
@@ -70,14 +80,24 @@ class InstanceCache:
 
 
 async def read_instance(server: Server) -> Instance:
-    """Asks the server, in the older form where it does not know the newer one."""
-    for path, domain in (("/api/v2/instance", "domain"), ("/api/v1/instance", "uri")):
-        answer = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
-        body = answer.json()
-        if answer.status == HTTPStatus.OK and isinstance(body, dict):
-            name = text_of(body, domain).rpartition("://")[2].strip("/")
-            return Instance(name, limits_of(body), software_of(body))
-    return Instance("", Limits())
+    """Asks the server, in the older form where the newer one brings nothing: some answer it with an error.
+
+    Raises what the older form brings, where that is no answer either.
+    """
+    with suppress(OutcomeUnknown, Refused):
+        if instance := await _read(server, "/api/v2/instance", "domain"):
+            return instance
+    return await _read(server, "/api/v1/instance", "uri") or Instance("", Limits())
+
+
+async def _read(server: Server, path: str, domain: str) -> Instance | None:
+    answer = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
+    if answer.status != HTTPStatus.OK:
+        return None
+    body = answer.json()
+    if not isinstance(body, dict):  # a page in its place says nothing of the limits, not even that there are none
+        raise OutcomeUnknown("The server's description of itself cannot be read")
+    return Instance(text_of(body, domain).rpartition("://")[2].strip("/"), limits_of(body), software_of(body))
 
 
 def limits_of(body: dict[str, object]) -> Limits:
@@ -95,6 +115,7 @@ def limits_of(body: dict[str, object]) -> Limits:
         or known.characters_reserved_per_url,
         description_limit=count_of(media, "description_limit") or known.description_limit,
         image_size_limit=count_of(media, "image_size_limit") or None,
+        image_matrix_limit=count_of(media, "image_matrix_limit") or None,
         supported_mime_types=frozenset(names),
     )
 
@@ -114,15 +135,15 @@ def software_of(body: dict[str, object]) -> str:
 
 
 def check_segment(segment: Segment, limits: Limits) -> None:
-    """Raises `Refused` where the segment breaks one of the server's limits."""
+    """Raises `Unacceptable` where the segment breaks one of the server's limits."""
     length = counted_length(segment.text, limits.characters_reserved_per_url)
     if length > limits.max_characters:
-        raise Refused(
+        raise Unacceptable(
             FailureKind.CONTENT_REJECTED,
             f"The text has {length} characters, and this server takes {limits.max_characters}",
         )
     if len(segment.pictures) > limits.max_media_attachments:
-        raise Refused(
+        raise Unacceptable(
             FailureKind.MEDIA_REJECTED,
             f"There are {len(segment.pictures)} pictures, and this server takes {limits.max_media_attachments}",
         )
@@ -141,11 +162,15 @@ def fits_everywhere(text: str) -> bool:
 
 def _check_picture(picture: Picture, limits: Limits) -> None:
     if limits.supported_mime_types and picture.content_type not in limits.supported_mime_types:
-        raise Refused(FailureKind.MEDIA_REJECTED, f"This server takes no {picture.content_type}")
+        raise Unacceptable(FailureKind.MEDIA_REJECTED, f"This server takes no {picture.content_type}")
     if limits.image_size_limit is not None and picture.size > limits.image_size_limit:
         reason = f"A picture has {picture.size} bytes, and this server takes {limits.image_size_limit}"
-        raise Refused(FailureKind.MEDIA_REJECTED, reason)
+        raise Unacceptable(FailureKind.MEDIA_REJECTED, reason)
+    pixels = picture.width * picture.height
+    if limits.image_matrix_limit is not None and pixels > limits.image_matrix_limit:
+        reason = f"A picture has {pixels} pixels, and this server takes {limits.image_matrix_limit}"
+        raise Unacceptable(FailureKind.MEDIA_REJECTED, reason)
     if len(picture.alt_text) > limits.description_limit:
         length = len(picture.alt_text)
         reason = f"An alternative text has {length} characters, and this server takes {limits.description_limit}"
-        raise Refused(FailureKind.CONTENT_REJECTED, reason)
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, reason)

@@ -43,11 +43,9 @@ async def _read_likes(server: Server, account: Account, remote: Remote) -> tuple
     body = answer.json()
     people = body if isinstance(body, list) else []
     home = account.handle.rpartition("@")[2] or host_of(account.server_url)
-    return tuple(
-        Engagement(text_of(person, "id"), _full_name(text_of(person, "acct"), home), "like")
-        for person in people
-        if text_of(person, "id") and text_of(person, "acct")
-    )
+    names = [_full_name(acct, home) for person in people if text_of(person, "id") and (acct := text_of(person, "acct"))]
+    # The id that a server gives a person is its own: another server has it for somebody else, and another for them.
+    return tuple(Engagement(name.lower(), name, "like") for name in names)
 
 
 def _full_name(acct: str, home: str) -> str:

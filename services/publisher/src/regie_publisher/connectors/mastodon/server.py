@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import httpx2
 from regie_chassis.clock import Clock
 
+from regie_publisher.addresses import origin_of
 from regie_publisher.connectors.answers import Answer, call, retry_after
-from regie_publisher.connectors.connector import FailureKind, OutcomeUnknown, Refused
+from regie_publisher.connectors.connector import FailureKind, OutcomeUnknown, Refused, Unacceptable
 
 RATE_WINDOW = timedelta(minutes=5)
 """Waited after a 429 that does not say how long: the window of Mastodon and GoToSocial."""
@@ -63,9 +64,11 @@ class Server:
             params=params,
             timeout=timeout,
         )
-        if answer.status == HTTPStatus.BAD_REQUEST and answer.json() is None:
-            # Takahe's answer to a bad token. A proxy's to a bad request looks the same, so the token is asked about.
+        if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN) and answer.json() is None:
+            # Takahe's answer to a bad token. A proxy's to a request that it dislikes looks the same, so the token is
+            # asked about: where it is good, no person has to connect anything.
             await self.verify()
+            raise Refused(_of_page(answer.status, rejected), answer.words())
         self._judge(answer, rejected, absent)
         return answer
 
@@ -102,18 +105,17 @@ class Server:
         raise Refused(rejected, answer.words())
 
 
+def _of_page(status: int, rejected: FailureKind) -> FailureKind:
+    """What a refusal means that is a page and no answer of the API, once the token is known to be good."""
+    return FailureKind.PLATFORM_ERROR if status == HTTPStatus.FORBIDDEN else rejected
+
+
 def server_origin(address: str) -> str:
-    """Returns scheme and host of what a person typed as their server; https where no scheme is given."""
-    typed = address.strip()
-    try:
-        parts = urlsplit(typed if "://" in typed else f"https://{typed}")
-        usable = parts.scheme in ("https", "http") and bool(parts.hostname) and "@" not in parts.netloc
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable:
-        raise Refused(FailureKind.UNSUPPORTED, "This is no server address: give one such as https://mastodon.example")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    """Returns the server behind an address in its plain form. Raises `Unacceptable` for none."""
+    if not address:
+        message = "Mastodon has no main server: give `server_url`, such as https://mastodon.example"
+        raise Unacceptable(FailureKind.UNSUPPORTED, message)
+    return origin_of(address)
 
 
 def host_of(url: str) -> str:

@@ -138,10 +138,10 @@ class FakeMastodon:
         if reply_to is not None and reply_to not in self.sources:
             return _error(404, "Nicht gefunden")
         attached = [self.media[media_id] for media_id in body.get("media_ids", []) if media_id in self.media]
-        if not body["status"].strip() and not attached:
+        if not body.get("status", "").strip() and not attached:
             return _error(422, "バリデーションに失敗しました: Textを入力してください")
         status = self.write(
-            body["status"],
+            body.get("status", ""),
             visibility=body.get("visibility", "unlisted"),
             language=body.get("language"),
             in_reply_to_id=reply_to,

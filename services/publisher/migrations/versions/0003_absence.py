@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import UUID
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 _TIME = sa.DateTime(timezone=True)
 
@@ -30,8 +30,7 @@ def upgrade() -> None:
     op.create_table(
         "remote",
         sa.Column("network", sa.Text, primary_key=True),
-        sa.Column("server_url", sa.Text, primary_key=True),
-        sa.Column("account_id", sa.Text, primary_key=True),
+        sa.Column("account", sa.Text, primary_key=True),
         sa.Column("remote_id", sa.Text, primary_key=True),
         sa.Column("delivery_id", UUID, nullable=False),
         sa.Column("segment", sa.Integer, nullable=False),
@@ -39,8 +38,8 @@ def upgrade() -> None:
     )
     op.execute(
         """
-        INSERT INTO remote (network, server_url, account_id, remote_id, delivery_id, segment, time)
-        SELECT c.network, c.server_url, c.remote_id, out.remote_id, d.id, out.position - 1, now()
+        INSERT INTO remote (network, account, remote_id, delivery_id, segment, time)
+        SELECT c.network, c.account, out.remote_id, d.id, out.position - 1, now()
         FROM delivery AS d
         JOIN channel AS c ON c.id = d.channel_id
         CROSS JOIN LATERAL unnest(d.remote_ids) WITH ORDINALITY AS out (remote_id, position)
