@@ -17,7 +17,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.ids import POST, new_id, parse_id
 from regie_chassis.testing.clock import FakeClock
-from regie_publisher.connectors.connector import QUIET, FailureKind, Refused, Remote, Repeat
+from regie_publisher.connectors.connector import QUIET, CannotTell, FailureKind, Refused, Remote, Repeat
 from regie_publisher.deliveries.delivery import LEASE, MARGIN
 from regie_publisher.deliveries.timeline import (
     CallMayStillLand,
@@ -116,6 +116,26 @@ async def test_a_server_that_honours_the_key_gets_one_call_at_a_time(desk: Desk,
     await desk.work()
     assert len(desk.connector.published()) == 2
     assert await desk.states() == ["published"]
+
+
+@pytest.mark.parametrize("play", [Play.LATE, Play.LOST_AFTER, Play.LOST_BEFORE])
+async def test_where_a_look_cannot_tell_whose_a_post_is_the_same_call_under_its_key_can(
+    desk: Desk, clock: FakeClock, play: Play
+) -> None:
+    desk.connector.repeat = Repeat.UNDER_KEY
+    desk.connector.script = deque([play])
+    desk.connector.finds = deque([CannotTell("another delivery has the same content")] * 50)
+    await desk.receive(desk.due(await desk.channel()))
+    await desk.work()
+    lost = clock.now()
+    await desk.settle(clock.advance)
+    await desk.work()
+    assert clock.now() >= lost + QUIET / 4
+    assert await desk.states() == ["published"]
+    assert len(desk.connector.published()) == 2
+    await clock.advance(QUIET)
+    desk.connector.land()
+    assert len(desk.connector.posts) == 1
 
 
 async def to_its_second_call(desk: Desk, clock: FakeClock, second: Play, **due: timedelta) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from regie_publisher.connectors.mastodon.testing.server import rendered
 from regie_publisher.connectors.mastodon.text import (
     counted_length,
     exact,
+    is_another_text,
     plain,
     skeleton,
     skeleton_of_html,
@@ -116,3 +118,35 @@ def test_one_more_word_makes_another_text(text: str, word: str) -> None:
 def test_markdown_and_shortened_links_leave_the_skeleton(content: str) -> None:
     assert skeleton_of_html(content).startswith("readthis")
     assert skeleton_of_html(content) == skeleton("Read **this**: https://example.com/page")
+
+
+@given(st.one_of(st.text(max_size=300), TEXTS))
+def test_a_text_is_never_taken_for_another_than_what_its_server_makes_of_it(text: str) -> None:
+    assert not is_another_text(text, rendered(text))
+    assert not is_another_text(text, f"<p>{html.escape(text)}</p>")
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("1. one thing\n2. another thing", "<ol><li>one thing</li><li>another thing</li></ol>"),
+        ("read **this** [report](https://example.com/a)", '<p>read <strong>this</strong> <a href="x">report</a></p>'),
+        ("@ben@a.very.long.name.of.a.server.example hi", '<p><a href="x">@ben</a> hi</p>'),
+        (":blobcat: :blobcat:", '<p><img alt="cat"> <img alt="cat"></p>'),
+        ("https://example.com/a/very/long/address/of/a/page", '<p><a href="x">example.com/a/very/long…</a></p>'),
+        ("hello", "<p>hello</p><p>#tag #another</p>"),
+    ],
+)
+def test_markup_makes_no_other_text(text: str, content: str) -> None:
+    assert not is_another_text(text, content)
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("We open the new library today", "<p>The train to the coast is late because of works</p>"),
+        ("Hello", "<p>The train to the coast is late because of works near the bridge</p>"),
+    ],
+)
+def test_plainly_other_words_are_another_text(text: str, content: str) -> None:
+    assert is_another_text(text, content)

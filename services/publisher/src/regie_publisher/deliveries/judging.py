@@ -23,7 +23,7 @@ from regie_publisher.connectors.connector import (
     Remote,
     Unacceptable,
 )
-from regie_publisher.deliveries.absence import Doubt, Verdict, rule
+from regie_publisher.deliveries.absence import Doubt, Verdict, may_repeat, rule
 from regie_publisher.deliveries.delivery import FIND_DELAY, THREAD_GRACE, Held, Outcome, State
 from regie_publisher.standing import MAX_FIRST_BLOCK
 
@@ -173,9 +173,7 @@ def absent(held: Held, absence: Absence, look_time: datetime) -> Outcome:
         case Verdict.PROVEN:
             return _proven(held, look_time)
         case Verdict.REPEAT:
-            then = look_time + TRIES.delay(max(held.tries, 1))
-            message = "it is not there yet; sent again under the same key, which cannot make a second post"
-            return Outcome(State.PENDING, "find", act_time=then, message=message, looks=looks)
+            return _repeated(held, look_time, looks, "it is not there yet")
         case Verdict.LOOK:
             message = f"it is not there yet; the call may still land until {quiet_end:%H:%M:%S} UTC"
             return Outcome(
@@ -192,6 +190,17 @@ def absent(held: Held, absence: Absence, look_time: datetime) -> Outcome:
         case Verdict.PERSON:
             message = "this network cannot be read; only a person can say whether it is there"
             return Outcome(State.UNKNOWN, "find", message=message, finds=held.finds, needs_person=True, looks=looks)
+
+
+def in_spite_of(error: CannotTell, held: Held, absence: Absence, look_time: datetime) -> Outcome | None:
+    """Judges a look that cannot tell whose a post is: under a key that is honoured, the answer to the same call can.
+
+    Returns None where no call may be made.
+    """
+    doubt = Doubt(end=held.call_end or look_time, first=held.compose_time, looks=held.looks)
+    if not _is_wanted(held, look_time) or not may_repeat(absence, doubt, look_time):
+        return None
+    return _repeated(held, look_time, held.looks, words_of(error))
 
 
 def not_published(now: datetime) -> Outcome:
@@ -245,6 +254,12 @@ def _proven(held: Held, now: datetime) -> Outcome:
         return replace(failed(FailureKind.PLATFORM_ERROR, message, cause="find"), proven=True)
     then = now + TRIES.delay(max(held.tries, 1))
     return Outcome(State.PENDING, "find", act_time=then, message=message, proven=True)
+
+
+def _repeated(held: Held, now: datetime, looks: int, why: str) -> Outcome:
+    then = now + TRIES.delay(max(held.tries, 1))
+    message = f"{why}; sent again under the same key, which cannot make a second post"
+    return Outcome(State.PENDING, "find", act_time=then, message=message, looks=looks)
 
 
 def _is_wanted(held: Held, now: datetime) -> bool:

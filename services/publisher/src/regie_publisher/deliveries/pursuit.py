@@ -149,7 +149,13 @@ class Pursuit:
         if absence.repeat is Repeat.BY_PERSON:
             return judging.absent(held, absence, look.time)
         done = len(held.remotes)
-        remote = await connector.find(draft, done, look.look)
+        try:
+            remote = await connector.find(draft, done, look.look)
+        except CannotTell as error:
+            outcome = judging.in_spite_of(error, held, absence, look.time)
+            if outcome is None:
+                raise
+            return outcome
         if remote is None:
             return judging.absent(held, absence, look.time)
         return judging.out(remote, held, self._clock.now(), done=done, cause="find", quiet=absence.quiet)

@@ -75,18 +75,18 @@ def skeleton_of_html(content: str) -> str:
 def is_another_text(text: str, content: str) -> bool:
     """True when a status' HTML is certainly of another text, whatever markup its server made of it.
 
-    Markup moves, adds and drops little of a text; two texts that share less than a third of their letters' runs, in
+    Markup moves, adds and drops little of a text; two texts that share less than a third of their runs of letters, in
     either direction, are two. Short texts have too few runs, so only their length tells.
     """
-    sent = _runs(text)
-    if not sent:
-        return len(skeleton(plain(content))) > 3 * max(len(skeleton(text)), 10)
-    shown = _runs(plain(content))
+    bones, shown_bones = skeleton(text), skeleton(plain(content))
+    sent, shown = _runs(bones), _runs(shown_bones)
+    if not sent or not shown:
+        return not sent and len(shown_bones) > 3 * max(len(bones), 10)
     shared = len(sent & shown)
-    return shared * 3 < len(sent) and shared * 3 < max(len(shown), 1)
+    return shared * 3 < len(sent) and shared * 3 < len(shown)
 
 
-def _runs(text: str) -> frozenset[str]:
-    """Returns the runs of four letters, without digits, which lists lose and number templates differ by."""
-    letters = "".join(sign for sign in unicodedata.normalize("NFKC", text).casefold() if sign.isalpha())
+def _runs(bones: str) -> frozenset[str]:
+    """Returns the runs of four letters, without digits: lists lose them, and templates differ by them alone."""
+    letters = "".join(sign for sign in bones if sign.isalpha())
     return frozenset(letters[at : at + 4] for at in range(len(letters) - 3))
