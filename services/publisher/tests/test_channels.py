@@ -157,3 +157,35 @@ async def test_a_forged_page_token_is_refused(desk: Desk, token: str) -> None:
     async with desk.database.reading() as session:
         with pytest.raises(InvalidPageToken):
             await list_channels(session, workspace_id=desk.workspace_id, page_size=0, page_token=token)
+
+
+class BoastfulConnector(FakeConnector):
+    """Names its accounts at length."""
+
+    remote_id = "1"
+    handle = "ada"
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        return Connection(server_url or "https://fake.example", self.remote_id, self.handle, "Ada", dict(credentials))
+
+
+@pytest.mark.parametrize(("name", "value"), [("handle", "u" * 1_600_001), ("remote_id", "鬱" * 4000)])
+async def test_a_network_that_says_more_of_an_account_than_can_be_kept_is_refused(
+    desk: Desk, name: str, value: str
+) -> None:
+    connector = BoastfulConnector()
+    setattr(connector, name, value)
+    with pytest.raises(InvalidCredentials, match="The server gives the account") as refused:
+        await connect_channel(
+            desk.database,
+            {"fake": connector},
+            desk.keyring,
+            workspace_id=desk.workspace_id,
+            network="fake",
+            server_url="",
+            credentials={"access_token": "fake-ada"},
+            allowed_hosts=("fake.example",),
+            now=desk.clock.now(),
+        )
+    assert refused.value.http_status == 422
+    assert len(refused.value.message) < 500

@@ -424,7 +424,7 @@ async def test_words_that_no_database_can_hold_do_no_harm(desk: Desk) -> None:
     await desk.receive(desk.due(await desk.channel()))
     await desk.work()
     [event] = await desk.said(DeliveryFailed)
-    assert event.network_message == "no ? way"
+    assert event.network_message == "no way"
 
 
 async def test_a_step_of_a_thread_that_is_written_twice_counts_once(desk: Desk) -> None:

@@ -20,7 +20,7 @@ from regie_chassis.ids import CHANNEL, show_id
 from sqlalchemy import text
 
 from regie_publisher.channels import sealed_of
-from regie_publisher.connectors.connector import Account, FailureKind, Refused
+from regie_publisher.connectors.connector import Account, FailureKind, Refused, check_secrets
 from regie_publisher.sealing import Keyring, NotOpened, Place
 
 REFRESH_LEASE = timedelta(seconds=60)
@@ -136,6 +136,7 @@ class Accounts:
                 await asyncio.sleep(LOOK_EVERY.total_seconds())
         try:
             renewed = dict(await renew(used))
+            check_secrets(renewed)
         except BaseException:
             await self._release(channel_id)
             raise

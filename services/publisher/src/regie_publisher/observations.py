@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace import SpanKind, StatusCode
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved, PostMetricsObserved
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database
+from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import link_to, traceparent_of, tracer
@@ -31,10 +31,11 @@ from regie_publisher.connectors.connector import (
     NotSent,
     Observation,
     Refused,
+    Unread,
 )
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT
 from regie_publisher.polls import PLAN, NextReading, Poll, claim_polls, reschedule
-from regie_publisher.telemetry import count_observed
+from regie_publisher.telemetry import count_left_out, count_observed, count_unread, tell_unread
 from regie_publisher.words import storable
 
 CHUNK = 25
@@ -105,18 +106,53 @@ class Observer:
                     log.error("observe.failed", channel=show_id(CHANNEL, channel_id), exc_info=error)
                 await self._put_off(polls, error, version=self._accounts.version(channel_id))
                 return error
-            traceparent = traceparent_of(span)
+            return await self._settle(polls, seen, traceparent_of(span))
+
+    async def _settle(
+        self, polls: Sequence[Poll], seen: Sequence[Observation | Unread], traceparent: str
+    ) -> ConnectorError | None:
+        """Records what was read and puts off what was not. Returns a refusal, which holds for the whole account."""
+        unread = {one.remote_id: one.error for one in seen if isinstance(one, Unread)}
+        read = [poll for poll in polls if poll.remote.id not in unread]
+        await self._keep(read, [one for one in seen if isinstance(one, Observation)], traceparent)
+        by_error: dict[ConnectorError, list[Poll]] = {}
+        for poll in polls:
+            if poll.remote.id in unread:
+                by_error.setdefault(unread[poll.remote.id], []).append(poll)
+        for error, left in by_error.items():
+            await self._put_off(left, error, version=self._accounts.version(left[0].channel_id))
+        return next((error for error in by_error if isinstance(error, Refused)), None)
+
+    async def _keep(self, polls: Sequence[Poll], seen: Sequence[Observation], traceparent: str) -> None:
+        """Records a chunk; where that fails, each of its posts by itself, so that none takes the others along."""
+        try:
             async with self._database.transaction() as session:
                 await _record(session, polls, seen, now=self._clock.now(), traceparent=traceparent)
-            count_observed(network, len(seen))
-            return None
+        except Exception as error:
+            if is_transient(error):
+                raise  # the lease brings all of them back
+            if len(polls) == 1:
+                log.error("observe.not_recorded", delivery=show_id(DELIVERY, polls[0].delivery_id), exc_info=error)
+                await self._put_off(polls, error)
+                return
+            for poll in polls:
+                await self._keep([poll], [one for one in seen if one.remote_id == poll.remote.id], traceparent)
+            return
+        if polls:
+            count_observed(polls[0].network, len(seen))
+            count_left_out(polls[0].network, sum(one.left_out for one in seen))
 
     async def _put_off(self, polls: Sequence[Poll], error: Exception, *, version: int | None = None) -> None:
         if not polls:
             return
         now = self._clock.now()
+        nexts = [_after_error(poll, error, now) for poll in polls]
         async with self._database.transaction() as session:
-            await reschedule(session, [_after_error(poll, error, now) for poll in polls])
+            held = await reschedule(session, nexts)
+            count_unread(session, polls[0].network, len(held))
+            for one in nexts:
+                if one.act_time is None and one.poll.delivery_id in held:
+                    tell_unread(session, one.poll.delivery_id, one.poll.channel_id, type(error).__name__)
             if isinstance(error, Refused) and error.kind is FailureKind.AUTH_EXPIRED and version is not None:
                 await standing.need_attention(
                     session,
@@ -129,6 +165,7 @@ class Observer:
 
 
 def _after_error(poll: Poll, error: Exception, now: datetime) -> NextReading:
+    """Tries again ever later, and gives up where the plan ends."""
     pause = RETRY[min(poll.failures, len(RETRY) - 1)]
     if isinstance(error, Refused) and error.retry_after is not None:
         pause = error.retry_after

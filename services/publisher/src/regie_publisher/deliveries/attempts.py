@@ -19,7 +19,16 @@ from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.telemetry import context_of, current_traceparent, tracer
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.connectors.connector import Connector, ConnectorError, Draft, FailureKind, Processing, Remote
+from regie_publisher.connectors.connector import (
+    Connector,
+    ConnectorError,
+    Draft,
+    FailureKind,
+    OutcomeUnknown,
+    Processing,
+    Remote,
+)
+from regie_publisher.connectors.values import MAX_HANDLE
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.delivery import (
     LEASE,
@@ -100,6 +109,8 @@ class Attempts:
 
     async def _prepare(self, connector: Connector, draft: Draft, held: Held) -> None:
         async def save_handle(name: str, value: str) -> None:
+            if len(value) > MAX_HANDLE:
+                raise OutcomeUnknown("The server took a part of the post and gave it a handle that is too long to keep")
             await self._ledger.save_handle(held, name, value)
 
         with tracer().start_as_current_span("prepare", attributes={"regie.network": held.network}):

@@ -22,6 +22,7 @@ from regie_publisher.connectors.connector import (
     Refused,
     Remote,
     SaveHandle,
+    Unread,
 )
 
 
@@ -72,7 +73,7 @@ class FakeConnector:
     after_publish: Callable[[Draft, int], Awaitable[None]] | None = None
     """Runs once the effect is there and before the answer is given."""
     review_error: Refused | None = None
-    seen: list[Observation] = field(default_factory=list)
+    seen: list[Observation | Unread] = field(default_factory=list)
     observe_errors: deque[Exception] = field(default_factory=deque)
     _processing: dict[str, list[object]] = field(default_factory=dict)
 
@@ -143,7 +144,7 @@ class FakeConnector:
         found = next((post for post in self.posts if post.key == key), None)
         return Remote(found.id, f"https://fake.example/{found.id}") if found else None
 
-    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation | Unread]:  # noqa: ARG002
         self.calls.append(("observe", ",".join(remote.id for remote in remotes)))
         if self.observe_errors:
             raise self.observe_errors.popleft()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 from regie_publisher.connectors.bluesky.facets import build_facets, mentioned_handles
 from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Refused, Remote, Segment
@@ -85,7 +86,8 @@ def format_time(moment: datetime) -> str:
 
 def remote_post(uri: str, cid: str, handle: str) -> Remote:
     """Returns a post as a Remote. A reply needs the URI and the hash, so `id` carries both."""
-    return Remote(id=f"{uri}|{cid}", url=f"https://bsky.app/profile/{handle}/post/{uri.rpartition('/')[2]}")
+    profile, key = quote(handle, safe=":"), quote(uri.rpartition("/")[2], safe="")
+    return Remote(id=f"{uri}|{cid}", url=f"https://bsky.app/profile/{profile}/post/{key}")
 
 
 def strong_ref(remote: Remote) -> dict[str, str]:

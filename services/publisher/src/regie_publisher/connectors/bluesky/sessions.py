@@ -23,6 +23,7 @@ from regie_publisher.connectors.connector import (
     OutcomeUnknown,
     Refused,
 )
+from regie_publisher.connectors.values import MAX_URL
 
 DEFAULT_SERVER = "https://bsky.social"
 DEFAULT_WAIT = timedelta(minutes=5)
@@ -161,7 +162,7 @@ def home_server(session: Mapping[str, object], asked_url: str) -> str:
             continue
         endpoint = str(service.get("serviceEndpoint", ""))
         allowed = ("https",) if asked_url.startswith("https://") else ("https", "http")
-        if _scheme_of(endpoint) in allowed:
+        if len(endpoint) <= MAX_URL and _scheme_of(endpoint) in allowed:
             return endpoint.rstrip("/")
     return asked_url
 

@@ -20,12 +20,14 @@ from regie_publisher.connectors.connector import (
     Refused,
     Remote,
     SaveHandle,
+    Unread,
 )
 from regie_publisher.connectors.mastodon.limits import InstanceCache, check_segment, fits_everywhere
 from regie_publisher.connectors.mastodon.media import media_ids, missing_pictures, prepare_pictures
-from regie_publisher.connectors.mastodon.observations import observe_status
+from regie_publisher.connectors.mastodon.observations import observe_statuses
 from regie_publisher.connectors.mastodon.readback import find_segment
 from regie_publisher.connectors.mastodon.server import Server, host_of, server_origin, text_of
+from regie_publisher.connectors.values import is_id
 
 PUBLISH_TIMEOUT = 30.0
 """Seconds."""
@@ -112,10 +114,10 @@ class MastodonConnector:
             timeout=PUBLISH_TIMEOUT,
         )
         body = answer.json()
-        remote = Remote(text_of(body, "id"), text_of(body, "url") or text_of(body, "uri"))
-        if not remote.id or not remote.url:
+        remote_id, url = text_of(body, "id"), text_of(body, "url") or text_of(body, "uri")
+        if not is_id(remote_id) or not url:  # what was scheduled has an id and no address
             raise OutcomeUnknown("The server took the status and its answer cannot be read")
-        return remote
+        return Remote(remote_id, url)
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         raise Refused(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
@@ -123,10 +125,8 @@ class MastodonConnector:
     async def find(self, draft: Draft, index: int) -> Remote | None:
         return await find_segment(self._server(draft.account), draft, index)
 
-    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
-        server = self._server(account)
-        observations = [await observe_status(server, account, remote) for remote in remotes]
-        return [observation for observation in observations if observation is not None]
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:
+        return await observe_statuses(self._server(account), account, remotes)
 
     def _server(self, account: Account) -> Server:
         # Tokens last until they are revoked, so `Credentials.refresh` has no use here.

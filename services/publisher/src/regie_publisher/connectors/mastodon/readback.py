@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 from regie_publisher.connectors.connector import (
     CannotTell,
@@ -19,6 +20,7 @@ from regie_publisher.connectors.connector import (
 )
 from regie_publisher.connectors.mastodon.server import Server, text_of
 from regie_publisher.connectors.mastodon.text import exact, plain, skeleton, skeleton_of_html, without_hosts
+from regie_publisher.connectors.values import is_id
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """How far the server's clock may be behind ours for an equal status still to be taken for the segment."""
@@ -114,7 +116,7 @@ async def _is_same(server: Server, status: _Status, text: str) -> bool | None:
 async def _read_source(server: Server, status_id: str) -> str | None:
     """Returns the text as it was sent, or None where the server does not tell."""
     answer = await server.ask(
-        "GET", f"/api/v1/statuses/{status_id}/source", rejected=FailureKind.PLATFORM_ERROR, absent=None
+        "GET", f"/api/v1/statuses/{quote(status_id, safe='')}/source", rejected=FailureKind.PLATFORM_ERROR, absent=None
     )
     body = answer.json()
     text = body.get("text") if isinstance(body, dict) else None
@@ -144,7 +146,7 @@ async def _read_timeline(server: Server, account_id: str, horizon: datetime) -> 
 async def _read_page(server: Server, account_id: str, params: dict[str, str]) -> list[_Status]:
     answer = await server.ask(
         "GET",
-        f"/api/v1/accounts/{account_id}/statuses",
+        f"/api/v1/accounts/{quote(account_id, safe='')}/statuses",
         params=params,
         rejected=FailureKind.PLATFORM_ERROR,
         absent=FailureKind.PLATFORM_ERROR,
@@ -158,7 +160,7 @@ async def _read_page(server: Server, account_id: str, params: dict[str, str]) ->
 def _status(entry: object) -> _Status:
     created = _moment(text_of(entry, "created_at"))
     status_id = text_of(entry, "id")
-    if not isinstance(entry, dict) or created is None or not status_id:
+    if not isinstance(entry, dict) or created is None or not is_id(status_id):
         raise CannotTell("The server's list of statuses holds one that cannot be read")
     media = entry.get("media_attachments")
     return _Status(
