@@ -24,8 +24,8 @@ class PublisherSettings(ServiceSettings):
     """Where pictures are kept: file://, s3://, gs:// or az://."""
     in_flight: int = Field(default=200, ge=1, le=2000)
     """Deliveries at work at once in this process."""
-    channel_in_flight: int = Field(default=50, ge=1, le=1000)
-    """Of these, at most so many for one channel, so that none starves the others."""
+    channel_in_flight: int = Field(default=8, ge=1, le=1000)
+    """Of these, at most so many for one channel: servers of networks are small, and some hang under more."""
 
     @field_validator("allowed_hosts", "old_master_keys", mode="before")
     @classmethod

@@ -65,8 +65,11 @@ class Attempts:
         self._ledger = ledger
         self._clock = clock
 
-    async def make(self, held: Held) -> None:
-        """Makes the attempt and records how it ended. Never raises for what a network or an outage can do."""
+    async def make(self, held: Held) -> Outcome | None:
+        """Makes the attempt and records how it ended. Returns the outcome, None where the lease was lost.
+
+        Never raises for what a network or an outage can do.
+        """
         with tracer().start_as_current_span(
             f"deliver {held.network}",
             context=context_of(held.traceparent),
@@ -82,11 +85,12 @@ class Attempts:
                 held, outcome = await self._try(held)
             except LeaseLost:
                 log.warning("delivery.lease_lost", delivery=show_id(DELIVERY, held.id), fence=held.fence)
-                return
+                return None
             span.set_attribute("regie.outcome", outcome.state.value)
             if outcome.state in (State.FAILED, State.UNKNOWN):
                 span.set_status(StatusCode.ERROR, outcome.failure_kind or outcome.cause)
             await self._ledger.record(Note(held, outcome, current_traceparent()))
+            return outcome
 
     async def _try(self, held: Held) -> tuple[Held, Outcome]:
         """Returns how the attempt ended, and the delivery with the segments that were recorded on the way."""

@@ -1,0 +1,232 @@
+"""Who is served next: places that are shared between workspaces, and within them between channels and hosts.
+
+The workspace that holds the fewest places comes first. A place is left empty only for somebody who has few: nobody
+waits while all the others' places are free, and nobody's load fills them all (ADR 0021).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import Counter, deque
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from regie_publisher.hosts import Hosts, Peer
+
+SCAN = 5000
+"""Rows of a workspace that are looked through for one that can be begun: behind as many at full hosts, it waits."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Work that waits. `late` work takes no place: it only has to be written down that it is not done."""
+
+    id: UUID
+    workspace_id: UUID
+    channel_id: UUID
+    host: str
+    act_time: datetime
+    late: bool = False
+
+    @property
+    def peer(self) -> Peer:
+        return self.workspace_id, self.host
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`total` places, of which one channel takes up to `per_channel` and one host `host_part` of its window."""
+
+    total: int
+    per_channel: int
+    host_part: float = 1.0
+
+    @property
+    def reserve(self) -> int:
+        """Places that only go to workspaces that hold few."""
+        return self.total // 4
+
+    @property
+    def few(self) -> int:
+        return max(1, self.reserve // 4)
+
+    @property
+    def per_host(self) -> int:
+        return max(1, self.total // 2)
+
+    @property
+    def unproven(self) -> int:
+        """Places of a workspace at hosts that have yet to answer, however many names they have."""
+        return max(1, self.total // 8)
+
+    def window(self, hosts: Hosts, peer: Peer, now: datetime) -> int:
+        window = hosts.window(peer, now)
+        return max(1, int(window * self.host_part)) if window else 0
+
+
+@dataclass(slots=True)
+class Held:
+    """How many places are taken, by whom."""
+
+    total: int = 0
+    channels: Counter[UUID] = field(default_factory=Counter)
+    workspaces: Counter[UUID] = field(default_factory=Counter)
+    hosts: Counter[str] = field(default_factory=Counter)
+    peers: Counter[Peer] = field(default_factory=Counter)
+
+    def add(self, due: Due, count: int = 1) -> None:
+        self.total += count
+        for counter, key in (
+            (self.channels, due.channel_id),
+            (self.workspaces, due.workspace_id),
+            (self.hosts, due.host),
+            (self.peers, due.peer),
+        ):
+            _add(counter, key, count)
+
+    def copy(self) -> Held:
+        return Held(self.total, self.channels.copy(), self.workspaces.copy(), self.hosts.copy(), self.peers.copy())
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is begun, what is only written down, and what waits until its host's pause is over."""
+
+    taken: Sequence[Due]
+    late: Sequence[Due]
+    paused: Mapping[UUID, datetime]
+
+
+def share_out(due: Sequence[Due], *, held: Held, limits: Limits, hosts: Hosts, now: datetime) -> Choice:
+    """Chooses among what waits. `due` is in the order in which each workspace wants it done."""
+    held = held.copy()
+    queues: dict[UUID, deque[Due]] = {}
+    late, paused = [], {}
+    for one in due:
+        if one.late:
+            late.append(one)
+        elif (until := hosts.pause_of(one.peer, now)) is not None:
+            paused[one.id] = until
+        else:
+            queues.setdefault(one.workspace_id, deque()).append(one)
+    unproven = Counter[UUID]()
+    for (workspace_id, host), count in held.peers.items():
+        if not hosts.is_proven((workspace_id, host)):
+            unproven[workspace_id] += count
+    order = [(held.workspaces[workspace_id], queue[0].act_time, workspace_id) for workspace_id, queue in queues.items()]
+    heapq.heapify(order)
+    taken: list[Due] = []
+    while order and held.total < limits.total:
+        holds, _, workspace_id = heapq.heappop(order)
+        if held.total >= limits.total - limits.reserve and holds >= limits.few:
+            break  # all that follow hold as many
+        queue = queues[workspace_id]
+        while queue:
+            one = queue.popleft()
+            if not _fits(one, held, limits, hosts, now, unproven):
+                continue
+            taken.append(one)
+            held.add(one)
+            if not hosts.is_proven(one.peer):
+                unproven[workspace_id] += 1
+            break
+        if queue:
+            heapq.heappush(order, (held.workspaces[workspace_id], queue[0].act_time, workspace_id))
+    return Choice(taken, late, paused)
+
+
+def _fits(one: Due, held: Held, limits: Limits, hosts: Hosts, now: datetime, unproven: Mapping[UUID, int]) -> bool:
+    return (
+        held.channels[one.channel_id] < limits.per_channel
+        and held.hosts[one.host] < limits.per_host
+        and held.peers[one.peer] < limits.window(hosts, one.peer, now)
+        and (hosts.is_proven(one.peer) or unproven.get(one.workspace_id, 0) < limits.unproven)
+    )
+
+
+def due_columns(slots: Slots, now: datetime) -> dict[str, object]:
+    """Returns the parameters of a statement that looks for what is due, of each workspace as much as may be begun."""
+    full = slots.full_peers(now)
+    return {
+        "now": now,
+        "full_channels": slots.full_channels(),
+        "full_spaces": [workspace_id for workspace_id, _ in full],
+        "full_hosts": [host for _, host in full],
+        "most": 2 * slots.room + 20,
+        "scan": SCAN,
+    }
+
+
+def due_of(row: Any) -> Due:
+    """Returns a row of such a statement."""
+    return Due(row.id, row.workspace_id, row.channel_id, row.host or "", row.act_time, row.late)
+
+
+class Slots:
+    """Places of one kind of work in this process, and the tasks that take them."""
+
+    def __init__(self, limits: Limits, hosts: Hosts) -> None:
+        self.wake = asyncio.Event()
+        """Set when a place becomes free."""
+        self._limits = limits
+        self._hosts = hosts
+        self._held = Held()
+        self._running: dict[asyncio.Task[None], Due] = {}
+
+    @property
+    def room(self) -> int:
+        """How many places are free, for whoever they are."""
+        return max(0, self._limits.total - self._held.total)
+
+    def share_out(self, due: Sequence[Due], now: datetime) -> Choice:
+        """Chooses what to begin among what waits."""
+        return share_out(due, held=self._held, limits=self._limits, hosts=self._hosts, now=now)
+
+    def full_channels(self) -> list[UUID]:
+        """Channels that get no further place now; their backlog is not looked at."""
+        return [key for key, count in self._held.channels.items() if count >= self._limits.per_channel]
+
+    def full_peers(self, now: datetime) -> list[Peer]:
+        """The same of a workspace's hosts."""
+        return [
+            peer
+            for peer, count in self._held.peers.items()
+            if count >= self._limits.window(self._hosts, peer, now) or self._held.hosts[peer[1]] >= self._limits.per_host
+        ]
+
+    def begin(self, due: Due, work: Coroutine[Any, Any, None]) -> None:
+        """Starts the work in a place of its own."""
+        task = asyncio.create_task(work)
+        self._running[task] = due
+        self._held.add(due)
+        task.add_done_callback(self._end)
+
+    async def finish(self) -> None:
+        """Waits for everything that was begun."""
+        while self._running:
+            await asyncio.wait(list(self._running))
+
+    def cancel(self) -> None:
+        """Ends what is left, past the drain's deadline: leases settle it."""
+        for task in self._running:
+            task.cancel()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._held.add(self._running.pop(task), -1)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("slot.work_failed", exc_info=error)
+        self.wake.set()
+
+
+def _add(counter: Counter[Any], key: object, count: int) -> None:
+    counter[key] += count
+    if counter[key] <= 0:
+        del counter[key]
