@@ -71,7 +71,7 @@ def build(
     accounts = Accounts(database, keyring, clock, worker=name)
     ledger = Ledger(database, clock)
     attempts = Attempts(connectors=networks, accounts=accounts, library=library, ledger=ledger, clock=clock)
-    hosts = Hosts(max_window=settings.in_flight // 2)
+    hosts = Hosts(max_window=settings.in_flight)
     worker = Worker(
         database,
         attempts,

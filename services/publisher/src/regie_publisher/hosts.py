@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 FIRST_WINDOW = 4
-GROWTH = 2
+GROWTH = 4
 """More calls at once, for each that was answered."""
 SILENT_IN_A_ROW = 5
 """Calls without a usable answer, and no more are begun for a while..."""

@@ -168,6 +168,7 @@ _FIND = text(
             )
         ORDER BY p.act_time LIMIT :most
     ) AS found
+    WHERE space.workspace_id <> ALL(CAST(:full_workspaces AS uuid[]))
     """
 )
 

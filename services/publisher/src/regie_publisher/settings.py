@@ -22,8 +22,8 @@ class PublisherSettings(ServiceSettings):
     """Comma separated hosts that may be private and plain http, as a laptop's sandbox; turns the sandbox on."""
     media_url: str = "file:///var/lib/regie/media"
     """Where pictures are kept: file://, s3://, gs:// or az://."""
-    in_flight: int = Field(default=200, ge=1, le=2000)
-    """Deliveries at work at once in this process."""
+    in_flight: int = Field(default=250, ge=1, le=2000)
+    """Deliveries at work at once in this process. One workspace gets four fifths of them, so do those at one host."""
     channel_in_flight: int = Field(default=8, ge=1, le=1000)
     """Of these, at most so many for one channel: servers of networks are small, and some hang under more."""
 

@@ -19,6 +19,8 @@ import structlog
 
 from regie_publisher.hosts import Hosts, Peer
 
+MORE = 20
+"""Rows that are looked up beyond the free places, for those that turn out not to fit."""
 SCAN = 5000
 """Rows of a workspace that are looked through for one that can be begun: behind as many at full hosts, it waits."""
 
@@ -52,15 +54,17 @@ class Limits:
     @property
     def reserve(self) -> int:
         """Places that only go to workspaces that hold few."""
-        return self.total // 4
+        return self.total // 5
 
     @property
     def few(self) -> int:
+        """So many does each of them get of these."""
         return max(1, self.reserve // 4)
 
     @property
     def per_host(self) -> int:
-        return max(1, self.total // 2)
+        """Places at one host, of all workspaces together."""
+        return self.total - self.reserve
 
     @property
     def unproven(self) -> int:
@@ -82,15 +86,19 @@ class Held:
     hosts: Counter[str] = field(default_factory=Counter)
     peers: Counter[Peer] = field(default_factory=Counter)
 
-    def add(self, due: Due, count: int = 1) -> None:
-        self.total += count
-        for counter, key in (
-            (self.channels, due.channel_id),
-            (self.workspaces, due.workspace_id),
-            (self.hosts, due.host),
-            (self.peers, due.peer),
-        ):
-            _add(counter, key, count)
+    def add(self, due: Due) -> None:
+        self.total += 1
+        self.channels[due.channel_id] += 1
+        self.workspaces[due.workspace_id] += 1
+        self.hosts[due.host] += 1
+        self.peers[due.peer] += 1
+
+    def remove(self, due: Due) -> None:
+        self.total -= 1
+        _decrease(self.channels, due.channel_id)
+        _decrease(self.workspaces, due.workspace_id)
+        _decrease(self.hosts, due.host)
+        _decrease(self.peers, due.peer)
 
     def copy(self) -> Held:
         return Held(self.total, self.channels.copy(), self.workspaces.copy(), self.hosts.copy(), self.peers.copy())
@@ -157,10 +165,11 @@ def due_columns(slots: Slots, now: datetime) -> dict[str, object]:
     full = slots.full_peers(now)
     return {
         "now": now,
+        "full_workspaces": slots.full_workspaces(),
         "full_channels": slots.full_channels(),
         "full_spaces": [workspace_id for workspace_id, _ in full],
         "full_hosts": [host for _, host in full],
-        "most": 2 * slots.room + 20,
+        "most": slots.room + MORE,
         "scan": SCAN,
     }
 
@@ -189,6 +198,12 @@ class Slots:
     def share_out(self, due: Sequence[Due], now: datetime) -> Choice:
         """Chooses what to begin among what waits."""
         return share_out(due, held=self._held, limits=self._limits, hosts=self._hosts, now=now)
+
+    def full_workspaces(self) -> list[UUID]:
+        """Workspaces that get no further place now."""
+        if self.room > self._limits.reserve:
+            return []
+        return [key for key, count in self._held.workspaces.items() if count >= self._limits.few]
 
     def full_channels(self) -> list[UUID]:
         """Channels that get no further place now; their backlog is not looked at."""
@@ -220,13 +235,13 @@ class Slots:
             task.cancel()
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._held.add(self._running.pop(task), -1)
+        self._held.remove(self._running.pop(task))
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("slot.work_failed", exc_info=error)
         self.wake.set()
 
 
-def _add(counter: Counter[Any], key: object, count: int) -> None:
-    counter[key] += count
+def _decrease(counter: Counter[Any], key: object) -> None:
+    counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]

@@ -6,6 +6,7 @@ functions return, so that no connector can hand on a value that a row, an index,
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ MAX_SECRET = 20_000
 MAX_SECRETS = 20
 
 REACTIONS = frozenset({"like", "reply", "repost", "quote"})
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,4})?(/[A-Za-z0-9@/._~-]*)?")
 _JOINERS = "\u200c\u200d"
 """Invisible, and still part of how words and emoji are written."""
 
@@ -57,6 +59,8 @@ def web_url(value: object) -> str:
     """Returns an address that a reader may safely open, else an empty string."""
     if not isinstance(value, str) or len(value) > MAX_URL or not value.isprintable() or " " in value:
         return ""
+    if _PLAIN_URL.fullmatch(value):  # nearly all are
+        return value
     try:
         parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not {"@", "\\"} & set(parts.netloc)

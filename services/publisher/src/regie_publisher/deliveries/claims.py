@@ -178,6 +178,7 @@ _FIND_DUE = text(
         )
         ORDER BY d.act_time LIMIT :most
     ) AS found
+    WHERE space.workspace_id <> ALL(CAST(:full_workspaces AS uuid[]))
     """
 )
 
@@ -214,6 +215,7 @@ _FIND_OPEN = text(
             )
         ORDER BY d.act_time LIMIT :most
     ) AS found
+    WHERE space.workspace_id <> ALL(CAST(:full_workspaces AS uuid[]))
     """
 )
 
