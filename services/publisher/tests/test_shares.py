@@ -1,4 +1,4 @@
-"""Who is served next, as pure rules: nobody's load fills all places, and none stays empty while somebody may have it."""
+"""Who is served next, as pure rules: nobody's load fills all places, and none stays empty that somebody may have."""
 
 from __future__ import annotations
 
@@ -95,9 +95,7 @@ def test_places_are_bounded_and_none_is_left_to_nobody(
         if held.total < limits.total:
             held.add(waiting(9000 + at, space=space, channel=at % channels, host=f"host{space}-0"))
     before = held.copy()
-    due = [
-        waiting(at, space=space, channel=at % channels, host=f"host{space}-0") for at, space in enumerate(asking)
-    ]
+    due = [waiting(at, space=space, channel=at % channels, host=f"host{space}-0") for at, space in enumerate(asking)]
     choice = share_out(due, held=held, limits=limits, hosts=hosts, now=START)
     assert held == before
     for one in choice.taken:

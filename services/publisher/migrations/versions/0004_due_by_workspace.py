@@ -16,9 +16,7 @@ def upgrade() -> None:
     pending = sa.text("state = 'pending'")
     open_ended = sa.text("state IN ('processing', 'unknown')")
     due = sa.text("act_time IS NOT NULL")
-    op.create_index(
-        "delivery_pending_by_workspace", "delivery", ["workspace_id", "act_time"], postgresql_where=pending
-    )
+    op.create_index("delivery_pending_by_workspace", "delivery", ["workspace_id", "act_time"], postgresql_where=pending)
     op.create_index(
         "delivery_open_by_workspace", "delivery", ["state", "workspace_id", "act_time"], postgresql_where=open_ended
     )

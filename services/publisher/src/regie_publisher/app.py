@@ -139,7 +139,7 @@ async def _sweep(database: Database, clock: Clock) -> int:
 
 
 def _client(settings: PublisherSettings) -> httpx2.AsyncClient:
-    client = guarded_client(allowed_hosts=settings.allowed_hosts)
+    client = guarded_client(allowed_hosts=settings.allowed_hosts, per_host=settings.in_flight)
     HTTPX2ClientInstrumentor.instrument_client(client)
     return client
 

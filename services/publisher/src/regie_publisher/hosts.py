@@ -1,7 +1,7 @@
 """How many calls a workspace may have under way at a network's host, judged by how the last ones ended.
 
 A host that is new, or that did not answer lately, gets few calls at once: it holds few of the places that others wait
-for. What one workspace learns counts for itself alone, so that nobody can spoil a shared host for the others (ADR 0021).
+for. What one workspace learns counts for itself alone: nobody can spoil a shared host for the others (ADR 0021).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter, deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -115,20 +115,21 @@ class Choice:
 
 def share_out(due: Sequence[Due], *, held: Held, limits: Limits, hosts: Hosts, now: datetime) -> Choice:
     """Chooses among what waits. `due` is in the order in which each workspace wants it done."""
-    held = held.copy()
+    late = [one for one in due if one.late]
+    pauses = {one.id: hosts.pause_of(one.peer, now) for one in due if not one.late}
+    paused = {id_: until for id_, until in pauses.items() if until is not None}
+    ready = [one for one in due if not one.late and one.id not in paused]
+    return Choice(_take(ready, held.copy(), limits, hosts, now), late, paused)
+
+
+def _take(ready: Sequence[Due], held: Held, limits: Limits, hosts: Hosts, now: datetime) -> list[Due]:
+    """Gives a place at a time to the workspace that holds the fewest, and notes it in `held`."""
     queues: dict[UUID, deque[Due]] = {}
-    late, paused = [], {}
-    for one in due:
-        if one.late:
-            late.append(one)
-        elif (until := hosts.pause_of(one.peer, now)) is not None:
-            paused[one.id] = until
-        else:
-            queues.setdefault(one.workspace_id, deque()).append(one)
+    for one in ready:
+        queues.setdefault(one.workspace_id, deque()).append(one)
     unproven = Counter[UUID]()
-    for (workspace_id, host), count in held.peers.items():
-        if not hosts.is_proven((workspace_id, host)):
-            unproven[workspace_id] += count
+    for peer, count in held.peers.items():
+        unproven[peer[0]] += 0 if hosts.is_proven(peer) else count
     order = [(held.workspaces[workspace_id], queue[0].act_time, workspace_id) for workspace_id, queue in queues.items()]
     heapq.heapify(order)
     taken: list[Due] = []
@@ -137,18 +138,20 @@ def share_out(due: Sequence[Due], *, held: Held, limits: Limits, hosts: Hosts, n
         if held.total >= limits.total - limits.reserve and holds >= limits.few:
             break  # all that follow hold as many
         queue = queues[workspace_id]
-        while queue:
-            one = queue.popleft()
-            if not _fits(one, held, limits, hosts, now, unproven):
-                continue
-            taken.append(one)
-            held.add(one)
-            if not hosts.is_proven(one.peer):
-                unproven[workspace_id] += 1
-            break
+        fitting = (one for one in _each_once(queue) if _fits(one, held, limits, hosts, now, unproven))
+        if (chosen := next(fitting, None)) is None:
+            continue
+        taken.append(chosen)
+        held.add(chosen)
+        unproven[workspace_id] += 0 if hosts.is_proven(chosen.peer) else 1
         if queue:
             heapq.heappush(order, (held.workspaces[workspace_id], queue[0].act_time, workspace_id))
-    return Choice(taken, late, paused)
+    return taken
+
+
+def _each_once(queue: deque[Due]) -> Iterator[Due]:
+    while queue:
+        yield queue.popleft()
 
 
 def _fits(one: Due, held: Held, limits: Limits, hosts: Hosts, now: datetime, unproven: Mapping[UUID, int]) -> bool:
@@ -214,7 +217,8 @@ class Slots:
         return [
             peer
             for peer, count in self._held.peers.items()
-            if count >= self._limits.window(self._hosts, peer, now) or self._held.hosts[peer[1]] >= self._limits.per_host
+            if count >= self._limits.window(self._hosts, peer, now)
+            or self._held.hosts[peer[1]] >= self._limits.per_host
         ]
 
     def begin(self, due: Due, work: Coroutine[Any, Any, None]) -> None:

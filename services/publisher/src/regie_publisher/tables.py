@@ -154,9 +154,7 @@ poll = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False, server_default=_ZERO),
     sa.Column("traceparent", sa.Text, nullable=False),
 )
-sa.Index(
-    "poll_due_by_workspace", poll.c.workspace_id, poll.c.act_time, postgresql_where=poll.c.act_time.is_not(None)
-)
+sa.Index("poll_due_by_workspace", poll.c.workspace_id, poll.c.act_time, postgresql_where=poll.c.act_time.is_not(None))
 
 engagement = sa.Table(
     "engagement",

@@ -218,7 +218,14 @@ def open_desk(
     attempts = Attempts(connectors=connectors, accounts=accounts, library=library, ledger=ledger, clock=clock)
     hosts = hosts or Hosts(first_window=50)
     worker = Worker(
-        database, attempts, accounts, hosts, clock, worker=name, in_flight=in_flight, channel_in_flight=channel_in_flight
+        database,
+        attempts,
+        accounts,
+        hosts,
+        clock,
+        worker=name,
+        in_flight=in_flight,
+        channel_in_flight=channel_in_flight,
     )
     pursuit = Pursuit(
         database,
