@@ -27,6 +27,7 @@ from regie_publisher.hosts import FIRST_WINDOW, Hosts
 from regie_publisher.polling import Polling
 from regie_publisher.sealing import Keyring, new_master_key
 from regie_publisher.shares import Limits, Slots
+from regie_publisher.standing import MOVED_AT_ONCE, block
 from regie_publisher.testing.desk import Desk, open_desk
 from regie_publisher.testing.network import FakeConnector
 from sqlalchemy import text
@@ -180,3 +181,18 @@ async def test_a_reading_that_hangs_keeps_no_other_account_waiting(
     stopping.set()
     network.release.set()
     await running
+
+
+async def test_a_block_of_a_long_backlog_holds_and_moves_a_part_of_it(both: tuple[Desk, Desk]) -> None:
+    _, good = both
+    channel = await good.channel("ada")
+    for _ in range(6):
+        await good.receive(*(good.due(channel) for _ in range(100)))
+    await good.receive(good.due(await good.channel("bea")))
+    now = good.clock.now()
+    async with good.database.transaction() as session:
+        await block(session, channel_id=channel, until=now + timedelta(minutes=5))
+    moved = [row for row in await good.rows() if row.act_time > now + timedelta(minutes=4)]
+    assert len(moved) == MOVED_AT_ONCE
+    await good.work()
+    assert [post.account for post in good.connector.posts] == ["bea"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from regie_publisher.connectors.connector import (
     Connection,
     Engagement,
+    FailureKind,
     Observation,
     OutcomeUnknown,
+    Processing,
     Refused,
     Remote,
 )
@@ -108,3 +112,17 @@ def test_an_account_beyond_the_bounds_is_refused(
 def test_names_are_shown_as_they_are_written() -> None:
     connection = Connection(SERVER, "1", f"ada{HARMFUL}", f"{HARMFUL}Ada", {})
     assert (connection.handle, connection.display_name) == ("ada", "Ada")
+
+
+@pytest.mark.parametrize("said", [timedelta(0), timedelta(microseconds=1), timedelta(seconds=-5)])
+def test_no_network_is_called_again_at_once(said: timedelta) -> None:
+    second = timedelta(seconds=1)
+    assert Refused(FailureKind.RATE_LIMITED, "", retry_after=said).retry_after == second
+    assert Processing("handle", said).check_after == second
+
+
+def test_a_network_makes_nothing_wait_for_ever() -> None:
+    day = timedelta(days=1)
+    assert Refused(FailureKind.RATE_LIMITED, "", retry_after=365 * day).retry_after == day
+    with pytest.raises(OutcomeUnknown, match="too long to keep"):
+        Processing("h" * 10_001, day)

@@ -194,7 +194,7 @@ def _after_error(poll: Poll, error: Exception, now: datetime) -> NextReading:
     """Tries again ever later, and gives up where the plan ends."""
     pause = RETRY[min(poll.failures, len(RETRY) - 1)]
     if isinstance(error, Refused) and error.retry_after is not None:
-        pause = error.retry_after
+        pause = max(pause, error.retry_after)
     if now > poll.publish_time + PLAN[-1]:
         return NextReading(poll, None, 0)
     return NextReading(poll, now + pause, poll.failures + 1)

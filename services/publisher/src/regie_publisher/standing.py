@@ -11,13 +11,16 @@ from regie_chassis.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+MOVED_AT_ONCE = 500
+
 
 async def block(session: AsyncSession, *, channel_id: UUID, until: datetime) -> None:
     """Sends nothing to the channel before `until`, because the network said so.
 
-    What waits is moved there, but never past its miss time: it is to be missed in time and not in silence.
+    What waits is moved there, but never past its miss time: it is to be missed in time and not in silence. A backlog is
+    moved a part at a time, and claims pass the rest over: it shares this transaction with other tenants' outcomes.
     """
-    parameters = {"id": channel_id, "until": until}
+    parameters = {"id": channel_id, "until": until, "limit": MOVED_AT_ONCE}
     await session.execute(
         text("UPDATE channel SET block_time = greatest(coalesce(block_time, :until), :until) WHERE id = :id"),
         parameters,
@@ -26,7 +29,9 @@ async def block(session: AsyncSession, *, channel_id: UUID, until: datetime) -> 
         text(
             "UPDATE delivery SET act_time = least(CAST(:until AS timestamptz), miss_time)"
             " WHERE id IN (SELECT id FROM delivery WHERE channel_id = :id AND state = 'pending'"
-            "   AND act_time < least(CAST(:until AS timestamptz), miss_time) FOR UPDATE SKIP LOCKED)"
+            "   AND workspace_id = (SELECT workspace_id FROM channel WHERE id = :id)"
+            "   AND act_time < least(CAST(:until AS timestamptz), miss_time)"
+            "   ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED)"
         ),
         parameters,
     )

@@ -21,7 +21,7 @@ from http import HTTPStatus
 import httpx2
 
 from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
-from regie_publisher.connectors.values import sentence
+from regie_publisher.connectors.values import MAX_WAIT, sentence
 
 BODY_LIMIT = 1_000_000
 """Bytes of an answer that are kept; a longer one is cut and then has no JSON."""
@@ -31,8 +31,7 @@ CHUNKS_AT_ONCE = 64
 """That are taken before others have a turn: a reading of 64 KiB can hold ten thousand."""
 MAX_DEPTH = 64
 WORDS_LIMIT = 500
-LONGEST_WAIT = timedelta(hours=24)
-"""No network's word makes a delivery wait longer than its longest known window."""
+LONGEST_WAIT = MAX_WAIT
 
 _NOT_SENT = (
     httpx2.ConnectError,

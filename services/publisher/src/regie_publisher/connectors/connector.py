@@ -66,7 +66,7 @@ class Refused(ConnectorError):
         super().__init__(message)
         self.kind = kind
         self.message = str(self)
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else min(max(retry_after, bounds.MIN_WAIT), bounds.MAX_WAIT)
 
 
 class Credentials(Protocol):
@@ -174,6 +174,7 @@ class Processing:
     def __post_init__(self) -> None:
         if len(self.handle) > bounds.MAX_HANDLE:
             raise OutcomeUnknown("The server took the post and gave it a handle that is too long to keep")
+        object.__setattr__(self, "check_after", min(max(self.check_after, bounds.MIN_WAIT), bounds.MAX_WAIT))
 
 
 @dataclass(slots=True)

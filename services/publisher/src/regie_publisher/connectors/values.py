@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 MAX_ID_BYTES = 500
@@ -31,6 +32,10 @@ MAX_HANDLE = 10_000
 MAX_SECRET = 20_000
 """Characters of one token: OAuth tokens that are JWTs with many claims reach a few thousand."""
 MAX_SECRETS = 20
+MIN_WAIT = timedelta(seconds=1)
+"""However soon a network wants to be called again: waiting as told counts as no try, and would be endless."""
+MAX_WAIT = timedelta(hours=24)
+"""No network's word makes a delivery wait longer than its longest known window."""
 
 REACTIONS = frozenset({"like", "reply", "repost", "quote"})
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,4})?(/[A-Za-z0-9@/._~-]*)?")

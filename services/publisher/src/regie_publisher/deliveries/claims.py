@@ -168,10 +168,11 @@ _FIND_DUE = text(
             ORDER BY act_time LIMIT :scan
         ) AS d
         LEFT JOIN LATERAL (
-            SELECT split_part(server_url, '/', 3) AS host FROM channel WHERE channel.id = d.channel_id
+            SELECT split_part(server_url, '/', 3) AS host, block_time FROM channel WHERE channel.id = d.channel_id
         ) AS channel ON true
         WHERE (d.remote_ids = '{}' AND d.miss_time <= :now) OR (
-            d.channel_id <> ALL(CAST(:full_channels AS uuid[]))
+            (channel.block_time IS NULL OR channel.block_time <= :now)
+            AND d.channel_id <> ALL(CAST(:full_channels AS uuid[]))
             AND NOT EXISTS (
                 SELECT FROM full_peer AS f WHERE f.workspace_id = d.workspace_id AND f.host = channel.host
             )
