@@ -107,10 +107,10 @@ def test_places_are_bounded_and_none_is_left_to_nobody(
     for one in left:  # each waits for a reason that is its own, or for places that are kept for others
         assert (
             held.total == limits.total
-            or (held.total >= limits.total - limits.reserve and held.workspaces[one.workspace_id] >= limits.few)
-            or held.channels[one.channel_id] >= limits.per_channel
-            or held.peers[one.peer] >= hosts.window(one.peer, START)
-            or held.hosts[one.host] >= limits.per_host
+            or (held.total >= limits.total - limits.reserve and held.workspaces.get(one.workspace_id, 0) >= limits.few)
+            or held.channels.get(one.channel_id, 0) >= limits.per_channel
+            or held.peers.get(one.peer, 0) >= hosts.window(one.peer, START)
+            or held.hosts.get(one.host, 0) >= limits.per_host
             or not hosts.is_proven(one.peer)
         )
 

@@ -66,7 +66,9 @@ class Hosts:
 
     def answered(self, peer: Peer) -> None:
         """Notes a call that ended with an answer, whatever it said."""
-        host = self._host(peer)
+        host = self._hosts.get(peer) or self._host(peer)
+        if not host.silent and host.window >= self._max:
+            return  # nothing to learn, as is usual
         if host.pause_until is not None:
             host.window, host.pause_until = self._first, None
         host.silent = host.pauses = 0

@@ -154,7 +154,8 @@ _FIND = text(
         SELECT * FROM unnest(CAST(:full_spaces AS uuid[]), CAST(:full_hosts AS text[])) AS f (workspace_id, host)
     )
     SELECT found.* FROM space CROSS JOIN LATERAL (
-        SELECT p.delivery_id AS id, p.workspace_id, p.channel_id, p.act_time, channel.host, false AS late
+        SELECT p.delivery_id AS id, p.workspace_id, p.channel_id, coalesce(channel.host, '') AS host, p.act_time,
+            false AS late
         FROM (
             SELECT delivery_id, workspace_id, channel_id, act_time FROM poll
             WHERE workspace_id = space.workspace_id AND act_time <= :now ORDER BY act_time LIMIT :scan

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import Counter, deque
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -27,8 +27,7 @@ SCAN = 5000
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """Work that waits. `late` work takes no place: it only has to be written down that it is not done."""
 
     id: UUID
@@ -78,30 +77,36 @@ class Limits:
 
 @dataclass(slots=True)
 class Held:
-    """How many places are taken, by whom."""
+    """How many places are taken, by whom; who holds none is not named. Counted for every post, so in plain dicts."""
 
     total: int = 0
-    channels: Counter[UUID] = field(default_factory=Counter)
-    workspaces: Counter[UUID] = field(default_factory=Counter)
-    hosts: Counter[str] = field(default_factory=Counter)
-    peers: Counter[Peer] = field(default_factory=Counter)
+    channels: dict[UUID, int] = field(default_factory=dict)
+    workspaces: dict[UUID, int] = field(default_factory=dict)
+    hosts: dict[str, int] = field(default_factory=dict)
+    peers: dict[Peer, int] = field(default_factory=dict)
 
     def add(self, due: Due) -> None:
         self.total += 1
-        self.channels[due.channel_id] += 1
-        self.workspaces[due.workspace_id] += 1
-        self.hosts[due.host] += 1
-        self.peers[due.peer] += 1
+        for counts, key in self._counts(due):
+            counts[key] = counts.get(key, 0) + 1
 
     def remove(self, due: Due) -> None:
         self.total -= 1
-        _decrease(self.channels, due.channel_id)
-        _decrease(self.workspaces, due.workspace_id)
-        _decrease(self.hosts, due.host)
-        _decrease(self.peers, due.peer)
+        for counts, key in self._counts(due):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
 
     def copy(self) -> Held:
         return Held(self.total, self.channels.copy(), self.workspaces.copy(), self.hosts.copy(), self.peers.copy())
+
+    def _counts(self, due: Due) -> tuple[tuple[dict[Any, int], object], ...]:
+        return (
+            (self.channels, due.channel_id),
+            (self.workspaces, due.workspace_id),
+            (self.hosts, due.host),
+            (self.peers, (due.workspace_id, due.host)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,54 +118,82 @@ class Choice:
     paused: Mapping[UUID, datetime]
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What is known of a host, read once for all that waits for it."""
+
+    window: int
+    proven: bool
+    pause: datetime | None
+
+
 def share_out(due: Sequence[Due], *, held: Held, limits: Limits, hosts: Hosts, now: datetime) -> Choice:
     """Chooses among what waits. `due` is in the order in which each workspace wants it done."""
+    peers = {peer: _standing(peer, limits, hosts, now) for peer in {one.peer for one in due}}
     late = [one for one in due if one.late]
-    pauses = {one.id: hosts.pause_of(one.peer, now) for one in due if not one.late}
-    paused = {id_: until for id_, until in pauses.items() if until is not None}
-    ready = [one for one in due if not one.late and one.id not in paused]
-    return Choice(_take(ready, held.copy(), limits, hosts, now), late, paused)
-
-
-def _take(ready: Sequence[Due], held: Held, limits: Limits, hosts: Hosts, now: datetime) -> list[Due]:
-    """Gives a place at a time to the workspace that holds the fewest, and notes it in `held`."""
     queues: dict[UUID, deque[Due]] = {}
-    for one in ready:
-        queues.setdefault(one.workspace_id, deque()).append(one)
-    unproven = Counter[UUID]()
+    paused: dict[UUID, datetime] = {}
+    for one in due:
+        if one.late:
+            continue
+        if (until := peers[one.peer].pause) is not None:
+            paused[one.id] = until
+        else:
+            queues.setdefault(one.workspace_id, deque()).append(one)
+    unproven: dict[UUID, int] = {}
     for peer, count in held.peers.items():
-        unproven[peer[0]] += 0 if hosts.is_proven(peer) else count
-    order = [(held.workspaces[workspace_id], queue[0].act_time, workspace_id) for workspace_id, queue in queues.items()]
+        if not hosts.is_proven(peer):
+            unproven[peer[0]] = unproven.get(peer[0], 0) + count
+    return Choice(_take(queues, held.copy(), limits, peers, unproven), late, paused)
+
+
+def _standing(peer: Peer, limits: Limits, hosts: Hosts, now: datetime) -> _Standing:
+    return _Standing(limits.window(hosts, peer, now), hosts.is_proven(peer), hosts.pause_of(peer, now))
+
+
+def _take(
+    queues: Mapping[UUID, deque[Due]],
+    held: Held,
+    limits: Limits,
+    peers: Mapping[Peer, _Standing],
+    unproven: dict[UUID, int],
+) -> list[Due]:
+    """Gives a place at a time to the workspace that holds the fewest, and notes it in `held` and `unproven`."""
+    order = [(held.workspaces.get(space, 0), queue[0].act_time, space) for space, queue in queues.items()]
     heapq.heapify(order)
     taken: list[Due] = []
     while order and held.total < limits.total:
-        holds, _, workspace_id = heapq.heappop(order)
+        holds, _, space = heapq.heappop(order)
         if held.total >= limits.total - limits.reserve and holds >= limits.few:
             break  # all that follow hold as many
-        queue = queues[workspace_id]
-        fitting = (one for one in _each_once(queue) if _fits(one, held, limits, hosts, now, unproven))
-        if (chosen := next(fitting, None)) is None:
+        queue = queues[space]
+        one = _next_fitting(queue, held, limits, peers, unproven.get(space, 0))
+        if one is None:
             continue
-        taken.append(chosen)
-        held.add(chosen)
-        unproven[workspace_id] += 0 if hosts.is_proven(chosen.peer) else 1
+        taken.append(one)
+        held.add(one)
+        if not peers[one.peer].proven:
+            unproven[space] = unproven.get(space, 0) + 1
         if queue:
-            heapq.heappush(order, (held.workspaces[workspace_id], queue[0].act_time, workspace_id))
+            heapq.heappush(order, (holds + 1, queue[0].act_time, space))
     return taken
 
 
-def _each_once(queue: deque[Due]) -> Iterator[Due]:
+def _next_fitting(
+    queue: deque[Due], held: Held, limits: Limits, peers: Mapping[Peer, _Standing], unproven: int
+) -> Due | None:
     while queue:
-        yield queue.popleft()
-
-
-def _fits(one: Due, held: Held, limits: Limits, hosts: Hosts, now: datetime, unproven: Mapping[UUID, int]) -> bool:
-    return (
-        held.channels[one.channel_id] < limits.per_channel
-        and held.hosts[one.host] < limits.per_host
-        and held.peers[one.peer] < limits.window(hosts, one.peer, now)
-        and (hosts.is_proven(one.peer) or unproven.get(one.workspace_id, 0) < limits.unproven)
-    )
+        one = queue.popleft()
+        peer = one.peer
+        standing = peers[peer]
+        if (
+            held.peers.get(peer, 0) < standing.window
+            and held.channels.get(one.channel_id, 0) < limits.per_channel
+            and held.hosts.get(one.host, 0) < limits.per_host
+            and (standing.proven or unproven < limits.unproven)
+        ):
+            return one
+    return None
 
 
 def due_columns(slots: Slots, now: datetime) -> dict[str, object]:
@@ -178,8 +211,8 @@ def due_columns(slots: Slots, now: datetime) -> dict[str, object]:
 
 
 def due_of(row: Any) -> Due:
-    """Returns a row of such a statement."""
-    return Due(row.id, row.workspace_id, row.channel_id, row.host or "", row.act_time, row.late)
+    """Returns a row of such a statement, which names its columns in the order of `Due`."""
+    return Due(*row)
 
 
 class Slots:
@@ -218,7 +251,7 @@ class Slots:
             peer
             for peer, count in self._held.peers.items()
             if count >= self._limits.window(self._hosts, peer, now)
-            or self._held.hosts[peer[1]] >= self._limits.per_host
+            or self._held.hosts.get(peer[1], 0) >= self._limits.per_host
         ]
 
     def begin(self, due: Due, work: Coroutine[Any, Any, None]) -> None:
@@ -243,9 +276,3 @@ class Slots:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("slot.work_failed", exc_info=error)
         self.wake.set()
-
-
-def _decrease(counter: Counter[Any], key: object) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]

@@ -62,10 +62,12 @@ def is_total(value: object) -> bool:
 
 def web_url(value: object) -> str:
     """Returns an address that a reader may safely open, else an empty string."""
-    if not isinstance(value, str) or len(value) > MAX_URL or not value.isprintable() or " " in value:
+    if not isinstance(value, str) or len(value) > MAX_URL:
         return ""
     if _PLAIN_URL.fullmatch(value):  # nearly all are
         return value
+    if not value.isprintable() or " " in value:
+        return ""
     try:
         parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not {"@", "\\"} & set(parts.netloc)

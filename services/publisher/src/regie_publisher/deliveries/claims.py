@@ -160,7 +160,7 @@ _FIND_DUE = text(
         SELECT * FROM unnest(CAST(:full_spaces AS uuid[]), CAST(:full_hosts AS text[])) AS f (workspace_id, host)
     )
     SELECT found.* FROM space CROSS JOIN LATERAL (
-        SELECT d.id, d.workspace_id, d.channel_id, d.act_time, channel.host,
+        SELECT d.id, d.workspace_id, d.channel_id, coalesce(channel.host, '') AS host, d.act_time,
             d.remote_ids = '{}' AND d.miss_time <= :now AS late
         FROM (
             SELECT id, workspace_id, channel_id, act_time, remote_ids, miss_time FROM delivery
@@ -200,7 +200,7 @@ _FIND_OPEN = text(
         SELECT * FROM unnest(CAST(:full_spaces AS uuid[]), CAST(:full_hosts AS text[])) AS f (workspace_id, host)
     )
     SELECT found.* FROM space CROSS JOIN LATERAL (
-        SELECT d.id, d.workspace_id, d.channel_id, d.act_time, channel.host, false AS late
+        SELECT d.id, d.workspace_id, d.channel_id, coalesce(channel.host, '') AS host, d.act_time, false AS late
         FROM (
             SELECT id, workspace_id, channel_id, act_time FROM delivery
             WHERE state IN ('processing', 'unknown') AND state = :state AND workspace_id = space.workspace_id

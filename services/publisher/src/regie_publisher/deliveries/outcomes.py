@@ -127,10 +127,12 @@ async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: da
 
 def _storable(outcome: Outcome) -> Outcome:
     remote = outcome.remote
+    if remote is not None and storable(remote.id) != remote.id:
+        remote = Remote(storable(remote.id), remote.url)
     return replace(
         outcome,
         message=storable(outcome.message),
-        remote=Remote(storable(remote.id), storable(remote.url)) if remote else None,
+        remote=remote,
         processing_handle=storable(outcome.processing_handle),
     )
 
