@@ -9,6 +9,7 @@ from functools import partial
 from uuid import UUID
 
 import pytest
+from regie.publisher.events.v1.publisher_events_pb2 import DeliveryMissed
 from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
@@ -22,11 +23,11 @@ from regie_publisher.connectors.connector import (
     Remote,
     Unread,
 )
-from regie_publisher.deliveries.claims import find_due
+from regie_publisher.deliveries.claims import claim_pending, find_due, put_off
 from regie_publisher.hosts import FIRST_WINDOW, Hosts
 from regie_publisher.polling import Polling
 from regie_publisher.sealing import Keyring, new_master_key
-from regie_publisher.shares import Limits, Slots
+from regie_publisher.shares import Choice, Limits, Slots
 from regie_publisher.standing import MOVED_AT_ONCE, block
 from regie_publisher.testing.desk import Desk, open_desk
 from regie_publisher.testing.network import FakeConnector
@@ -196,3 +197,23 @@ async def test_a_block_of_a_long_backlog_holds_and_moves_a_part_of_it(both: tupl
     assert len(moved) == MOVED_AT_ONCE
     await good.work()
     assert [post.account for post in good.connector.posts] == ["bea"]
+
+
+async def test_a_post_that_is_missed_says_that_its_host_was_silent(
+    both: tuple[Desk, Desk],
+) -> None:
+    _, good = both
+    await good.receive(good.due(await good.channel("ada")))
+    async with good.database.transaction() as session:
+        slots, now = Slots(Limits(4, 1), Hosts()), good.clock.now()
+        due = await find_due(session, slots=slots, now=now)
+        choice = Choice([], [], {due[0].id: now + timedelta(hours=1)})
+        await put_off(session, choice, due, now=now)
+    [row] = await good.rows()
+    assert row.act_time == row.miss_time
+    async with good.database.transaction() as session:
+        [late] = await find_due(session, slots=slots, now=row.miss_time)
+        assert late.late
+        assert await claim_pending(session, [late], worker="one", now=row.miss_time) == []
+    [event] = await good.said(DeliveryMissed)
+    assert "fake.example does not answer" in event.reason

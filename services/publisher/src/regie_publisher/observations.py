@@ -144,10 +144,10 @@ class Observer:
             if poll.remote.id in unread:
                 by_error.setdefault(unread[poll.remote.id], []).append(poll)
         for error, left in by_error.items():
-            self._note(peer, error, left[0].delivery_id)
             await self._put_off(left, error, version=self._accounts.version(left[0].channel_id))
-        if not by_error:
-            self._note(peer, None, polls[0].delivery_id)
+        # A server that answers for some is slow or picky, and not away.
+        silence = None if read else next(iter(by_error), None)
+        self._note(peer, silence, polls[0].channel_id)
 
     async def _keep(self, polls: Sequence[Poll], seen: Sequence[Observation], traceparent: str) -> None:
         """Records a chunk; where that fails, each of its posts by itself, so that none takes the others along."""

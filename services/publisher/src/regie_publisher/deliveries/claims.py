@@ -123,6 +123,8 @@ def _say_stopped(session: AsyncSession, row: Any, now: datetime) -> None:
         "channel_id": show_id(CHANNEL, row.channel_id),
     }
     late = f"it was due at {row.due_time:%Y-%m-%d %H:%M:%S} UTC and could only be sent {now - row.due_time} later"
+    if row.network_message:
+        late = f"{late} ({row.network_message})"
     message = (
         DeliveryMissed(**ids, revision=row.revision, reason=late)
         if row.state == State.MISSED
