@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import httpcore2
 import httpx2
 
+from regie_chassis.host_limits import HostLimits
+from regie_chassis.resolving import shared_resolver
+
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0, pool=5.0)
-LIMITS = httpx2.Limits(max_connections=200, max_keepalive_connections=100, keepalive_expiry=30)
+LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
+"""Of all hosts together; how many connections there are is bounded for each host, and by those who make the calls."""
+PER_HOST = 100
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _RELAY_6TO4 = ipaddress.IPv4Network("192.88.99.0/24")  # RFC 7526: withdrawn, and forwards where it still stands
@@ -121,27 +125,24 @@ class _UntracedTransport(httpx2.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-async def resolve_by_system(host: str, port: int) -> list[str]:
-    """Resolves as the system does. Raises OSError, or UnicodeError for what can be no name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(entry[4][0]) for entry in found]
-
-
 def guarded_client(
     *,
     allowed_hosts: Iterable[str] = (),
     verify: bool = True,
-    resolve: Resolve = resolve_by_system,
+    per_host: int = PER_HOST,
+    resolve: Resolve | None = None,
     network: httpcore2.AsyncNetworkBackend | None = None,
 ) -> httpx2.AsyncClient:
     """Returns a client that connects to public addresses only, plus the places `host:port` that are named (a sandbox).
 
     `resolve` and `network`, which opens the judged connections, are for tests.
     """
+    allowed = frozenset(allowed_hosts)
     transport = _UntracedTransport(limits=LIMITS, verify=verify, trust_env=False)
-    transport.own_places = frozenset(allowed_hosts)
+    transport.own_places = allowed
     pool = transport._pool  # noqa: SLF001  # httpx2 offers no argument for the network backend
     pool._network_backend = _GuardedBackend(  # noqa: SLF001
-        transport.own_places, resolve=resolve, inner=network or httpcore2.AnyIOBackend()
+        allowed, resolve=resolve or shared_resolver(), inner=network or httpcore2.AnyIOBackend()
     )
-    return httpx2.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+    limited = HostLimits(transport, per_host=per_host)
+    return httpx2.AsyncClient(transport=limited, timeout=TIMEOUT, follow_redirects=False, trust_env=False)

@@ -241,3 +241,44 @@ def test_the_wait_is_read_in_every_form_that_networks_use(headers: dict[str, str
 def test_no_header_value_makes_the_wait_raise_or_exceed_a_day(value: str) -> None:
     wait = retry_after({"Retry-After": value}, NOW)
     assert wait is None or timedelta(0) <= wait <= LONGEST_WAIT
+
+
+async def test_an_answer_in_countless_pieces_is_cut_and_others_have_their_turn() -> None:
+    async def crumbs(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 200_000)
+        await writer.drain()
+
+    turns = 0
+
+    async def neighbour() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with listening(crumbs) as url, httpx2.AsyncClient() as client:
+        task = asyncio.create_task(neighbour())
+        with pytest.raises(OutcomeUnknown, match="pieces"):
+            await call(client, "GET", url)
+        task.cancel()
+    assert turns > 50
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_json_is_utf_8_and_nothing_else(encoding: str) -> None:
+    assert Answer(200, {}, '{"id": "1"}'.encode(encoding)).json() is None
+    assert Answer(200, {}, b'\xef\xbb\xbf{"id": "1"}').json() == {"id": "1"}
+
+
+@pytest.mark.parametrize(("depth", "read"), [(10, True), (63, True), (66, False), (900, False), (100_000, False)])
+def test_json_of_absurd_depth_is_none(depth: int, read: bool) -> None:
+    body = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+    assert (Answer(200, {}, body).json() is not None) is read
+
+
+def test_many_values_side_by_side_are_not_deep() -> None:
+    assert Answer(200, {}, json.dumps([{"a": []}] * 5000).encode()).json() is not None
+
+
+def test_the_words_of_a_network_turn_nothing_around() -> None:
+    assert Answer(422, {}, json.dumps({"error": "txt.\u202egpj \u2066\x07no"}).encode()).words() == "txt.gpj no"

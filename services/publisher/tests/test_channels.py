@@ -318,3 +318,35 @@ async def test_an_empty_address_is_the_sandbox_of_the_settings(desk: Desk) -> No
             "", {"access_token": "sandbox-ada"}
         )
     assert connection.server_url == "http://127.0.0.1:9999"
+
+
+class BoastfulConnector(FakeConnector):
+    """Names its accounts at length."""
+
+    remote_id = "1"
+    handle = "ada"
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
+        return Connection(server_url or "https://fake.example", self.remote_id, self.handle, "Ada", dict(credentials))
+
+
+@pytest.mark.parametrize(("name", "value"), [("handle", "u" * 1_600_001), ("remote_id", "鬱" * 4000)])
+async def test_a_network_that_says_more_of_an_account_than_can_be_kept_is_refused(
+    desk: Desk, name: str, value: str
+) -> None:
+    connector = BoastfulConnector()
+    setattr(connector, name, value)
+    with pytest.raises(InvalidCredentials, match="The server gives the account") as refused:
+        await connect_channel(
+            desk.database,
+            {"fake": connector},
+            desk.keyring,
+            workspace_id=desk.workspace_id,
+            network="fake",
+            server_url="",
+            credentials={"access_token": "fake-ada"},
+            allowed_hosts=("fake.example",),
+            now=desk.clock.now(),
+        )
+    assert refused.value.http_status == 422
+    assert len(refused.value.message) < 500

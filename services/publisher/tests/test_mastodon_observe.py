@@ -9,8 +9,11 @@ import pytest
 from regie_publisher.connectors.connector import (
     Connector,
     Engagement,
+    Observation,
     OutcomeUnknown,
+    Refused,
     Remote,
+    Unread,
 )
 from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.mastodon.testing.description import Description, load_description
@@ -88,5 +91,53 @@ async def test_a_status_that_is_gone_is_left_out(server: FakeMastodon, mastodon:
 
 async def test_an_unreadable_answer_is_no_zero(server: FakeMastodon, mastodon: Connector) -> None:
     server.fail("GET", f"{STATUSES}/1000", answering(200, html="<h1>Hello</h1>"))
-    with pytest.raises(OutcomeUnknown):
-        await mastodon.observe(draft("").account, [Remote("1000", "")])
+    server.write("Hallo")
+    server.write("Hallo")
+    unread, read = await mastodon.observe(draft("").account, [Remote("1000", ""), Remote("1001", "")])
+    assert isinstance(unread, Unread)
+    assert isinstance(unread.error, OutcomeUnknown)
+    assert isinstance(read, Observation)
+    assert read.remote_id == "1001"
+
+
+async def test_a_refusal_in_the_middle_keeps_what_was_read_and_asks_no_further(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    for _ in range(3):
+        server.write("Hallo")
+    server.fail("GET", f"{STATUSES}/1001", answering(429, html=""))
+    read, *rest = await mastodon.observe(draft("").account, [Remote(f"{1000 + at}", "") for at in range(3)])
+    assert isinstance(read, Observation)
+    assert [type(one.error) for one in rest if isinstance(one, Unread)] == [Refused, Refused]
+    assert len(server.calls) == 2
+
+
+@pytest.mark.parametrize("value", [2**63, 10**15 + 1, -1, True, 1.5, "7", [], None])
+async def test_what_can_be_no_total_is_left_out(server: FakeMastodon, mastodon: Connector, value: object) -> None:
+    server.fail("GET", f"{STATUSES}/1000", answering(200, json={"favourites_count": value, "replies_count": 4}))
+    [observation] = await mastodon.observe(draft("").account, [Remote("1000", "")])
+    assert isinstance(observation, Observation)
+    assert observation.values == {"replies": 4}
+    assert observation.left_out == (0 if value is None else 1)
+
+
+async def test_people_are_a_page_of_those_who_can_be_profiles(server: FakeMastodon, mastodon: Connector) -> None:
+    people = [
+        {"id": "9" * 603, "acct": "long"},
+        {"id": "7\u202e", "acct": "turned"},
+        {"id": "8", "acct": "ben\u202e" * 600},
+        *({"id": f"{number}", "acct": "a"} for number in range(25_000)),
+    ]
+    server.fail("GET", f"{STATUSES}/1000", answering(200, json={"favourites_count": 25_003}))
+    server.fail("GET", f"{STATUSES}/1000/favourited_by", answering(200, json=people))
+    [observation] = await mastodon.observe(draft("").account, [Remote("1000", "")])
+    assert isinstance(observation, Observation)
+    assert len(observation.engagements) == 80 - 2
+    assert observation.left_out == 2
+    assert observation.engagements[0].actor_handle == ("ben" * 600)[:500]
+
+
+async def test_an_id_of_a_status_leads_nowhere_else(server: FakeMastodon, mastodon: Connector) -> None:
+    server.fail("GET", f"{STATUSES}/.*", answering(404, html=""))
+    await mastodon.observe(draft("").account, [Remote("../../admin?x=1#", "")])
+    assert server.calls[0].url.raw_path == b"/api/v1/statuses/..%2F..%2Fadmin%3Fx%3D1%23"

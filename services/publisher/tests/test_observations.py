@@ -7,6 +7,8 @@ from collections import deque
 from datetime import timedelta
 
 import pytest
+import structlog
+import structlog.testing
 from regie.publisher.events.v1.publisher_events_pb2 import (
     ChannelNeedsAttention,
     EngagementObserved,
@@ -21,6 +23,7 @@ from regie_publisher.connectors.connector import (
     Observation,
     OutcomeUnknown,
     Refused,
+    Unread,
 )
 from regie_publisher.observations import next_reading
 from regie_publisher.polls import PLAN
@@ -63,7 +66,8 @@ async def test_an_account_is_asked_for_25_posts_in_a_call(new_desk: NewDesk, clo
     first, second = new_desk(), new_desk()
     await publish(first, posts=60)
     await clock.advance(3 * SECOND)
-    await asyncio.gather(first.observer.observe_due(), second.observer.observe_due())
+    while sum(await asyncio.gather(first.observer.observe_due(), second.observer.observe_due())):
+        pass
     asked = [len(ids.split(",")) for ids in first.connector.published("observe")]
     assert sum(asked) == 60
     assert max(asked) == 25
@@ -106,3 +110,37 @@ async def test_a_post_that_is_gone_is_not_asked_for_any_more(desk: Desk, clock: 
 def test_what_was_slept_through_is_not_read_late() -> None:
     assert next_reading(START, START + timedelta(minutes=20)) == START + timedelta(hours=1)
     assert next_reading(START, START + PLAN[-1]) is None
+
+
+class Overflowing(Observation):
+    """A reading that its event cannot hold, as one would be that slipped past every bound."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "left_out", 0)
+
+
+async def test_a_reading_that_cannot_be_recorded_fails_alone_and_is_given_up_in_sight(
+    desk: Desk, clock: FakeClock
+) -> None:
+    await publish(desk, posts=3)
+    first = desk.connector.posts[0].id
+    desk.connector.seen[0] = Overflowing(first, {"likes": 2**63})
+    await clock.advance(3 * SECOND)
+    await desk.observer.observe_due()
+    assert len(await desk.said(PostMetricsObserved)) == 2
+    assert [row.failures for row in await desk.rows("poll", "remote_id")] == [1, 0, 0]
+    with structlog.testing.capture_logs() as logs:
+        await clock.advance(timedelta(days=31))
+        await desk.observer.observe_due()
+    assert "observe.given_up" in [record["event"] for record in logs]
+    assert [row.act_time for row in await desk.rows("poll", "remote_id")] == [None, None, None]
+
+
+async def test_a_post_that_cannot_be_read_does_not_fail_its_neighbours(desk: Desk, clock: FakeClock) -> None:
+    await publish(desk, posts=2)
+    first, second = desk.connector.posts
+    desk.connector.seen = [Unread(first.id, OutcomeUnknown("no answer")), Observation(second.id, {"likes": 1})]
+    await clock.advance(3 * SECOND)
+    await desk.observer.observe_due()
+    assert len(await desk.said(PostMetricsObserved)) == 1
+    assert [row.failures for row in await desk.rows("poll", "remote_id")] == [1, 0]

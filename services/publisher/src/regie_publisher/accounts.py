@@ -22,7 +22,15 @@ from regie_chassis.ids import CHANNEL, show_id
 from sqlalchemy import text
 
 from regie_publisher.channels import sealed_of
-from regie_publisher.connectors.connector import Account, FailureKind, NotSent, OutcomeUnknown, Refused, Unacceptable
+from regie_publisher.connectors.connector import (
+    Account,
+    FailureKind,
+    NotSent,
+    OutcomeUnknown,
+    Refused,
+    Unacceptable,
+    check_secrets,
+)
 from regie_publisher.sealing import Keyring, NotOpened, Place
 
 REFRESH_LEASE = timedelta(seconds=60)
@@ -159,6 +167,7 @@ class Accounts:
                 await asyncio.sleep(LOOK_EVERY.total_seconds())
         try:
             renewed = dict(await renew(used))
+            check_secrets(renewed)
         except (Refused, NotSent) as error:
             await self._end_lease(channel_id)
             if losses and isinstance(error, Refused) and error.kind is FailureKind.AUTH_EXPIRED:

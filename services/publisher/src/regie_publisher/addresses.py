@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 from regie_chassis.egress import is_public, place_of
 from regie_chassis.errors import Unprocessable
+from regie_chassis.resolving import shared_resolver
 
 LONGEST = 500
 MAX_HOST = 253
@@ -110,7 +110,6 @@ def _refused(why: str) -> AddressRefused:
 async def _resolve(host: str) -> list[str]:
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT):
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            return await shared_resolver()(host, 0)
     except (OSError, UnicodeError, TimeoutError):
         return []
-    return [str(entry[4][0]) for entry in found]

@@ -37,6 +37,7 @@ from regie_publisher.deliveries.pursuit import Pursuit
 from regie_publisher.deliveries.sweeping import count_unknown, sweep
 from regie_publisher.deliveries.worker import Worker
 from regie_publisher.events import subscriptions
+from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
 from regie_publisher.observations import Observer
 from regie_publisher.pictures.pool import PicturePool
@@ -73,10 +74,12 @@ def build(
     accounts = Accounts(database, keyring, clock, worker=name)
     ledger = Ledger(database, clock)
     attempts = Attempts(connectors=networks, accounts=accounts, library=library, ledger=ledger, clock=clock)
+    hosts = Hosts(max_window=settings.in_flight)
     worker = Worker(
         database,
         attempts,
         accounts,
+        hosts,
         clock,
         worker=name,
         in_flight=settings.in_flight,
@@ -91,8 +94,9 @@ def build(
         clock=clock,
         worker=name,
         wake=worker.wake.set,
+        hosts=hosts,
     )
-    observer = Observer(database, connectors=networks, accounts=accounts, clock=clock)
+    observer = Observer(database, connectors=networks, accounts=accounts, hosts=hosts, clock=clock)
     reactions = subscriptions(networks, clock=clock, wake=worker.wake.set)
     readers = consumers(NAME, reactions, database=database, broker=broker, clock=clock)
     servicer = PublisherServicer(
@@ -112,10 +116,10 @@ def build(
     loops: list[Loop] = [
         *readers,
         worker,
-        Polling("processing deliveries", pursuit.check_processing, idle=CHECK_IDLE, clock=clock),
-        Polling("unknown deliveries", pursuit.find_unknown, idle=CHECK_IDLE, clock=clock),
+        Polling("processing deliveries", pursuit.begin_checks, idle=CHECK_IDLE, clock=clock, slots=pursuit.checks),
+        Polling("unknown deliveries", pursuit.begin_finds, idle=CHECK_IDLE, clock=clock, slots=pursuit.finds),
         Polling("expired leases", partial(_sweep, database, networks, clock), idle=SWEEP_IDLE, clock=clock),
-        Polling("observations", observer.observe_due, idle=OBSERVE_IDLE, clock=clock),
+        Polling("observations", observer.begin_due, idle=OBSERVE_IDLE, clock=clock, slots=observer.slots),
         Polling("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
         Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock),
     ]
@@ -140,7 +144,7 @@ async def _sweep(database: Database, networks: Mapping[str, Connector], clock: C
 
 
 def _client(settings: PublisherSettings) -> httpx2.AsyncClient:
-    client = guarded_client(allowed_hosts=settings.allowed_hosts)
+    client = guarded_client(allowed_hosts=settings.allowed_hosts, per_host=settings.in_flight)
     HTTPX2ClientInstrumentor.instrument_client(client)
     return client
 

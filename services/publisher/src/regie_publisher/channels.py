@@ -173,8 +173,11 @@ async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, chann
     row = rows.one()
     if was != "disconnected":
         await session.execute(
-            text("UPDATE delivery SET act_time = :now WHERE channel_id = :id AND state = 'pending'"),
-            {"id": channel_id, "now": now},
+            text(
+                "UPDATE delivery SET act_time = :now"
+                " WHERE channel_id = :id AND workspace_id = :workspace_id AND state = 'pending'"
+            ),
+            {"id": channel_id, "workspace_id": workspace_id, "now": now},
         )
         message = ChannelDisconnected(channel_id=show_id(CHANNEL, channel_id))
         stage(session, message, workspace_id=workspace_id, aggregate_id=str(channel_id), time=now)

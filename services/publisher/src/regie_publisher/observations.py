@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
+from uuid import UUID
 
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace import SpanKind, StatusCode
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved, PostMetricsObserved, PostRemoved
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database
+from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import link_to, traceparent_of, tracer
@@ -31,12 +31,17 @@ from regie_publisher.connectors.connector import (
     NotSent,
     Observation,
     Refused,
+    Unread,
 )
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT
-from regie_publisher.polls import PLAN, NextReading, Poll, claim_polls, reschedule
-from regie_publisher.telemetry import count_observed
+from regie_publisher.hosts import Hosts, Peer
+from regie_publisher.polls import PLAN, NextReading, Poll, by_channel, claim_polls, find_polls, reschedule
+from regie_publisher.shares import Limits, Slots
+from regie_publisher.telemetry import count_left_out, count_observed, count_unread, tell_unread
 from regie_publisher.words import storable
 
+READINGS = 50
+"""Accounts that are read at once."""
 CHUNK = 25
 """Posts in one call: what the connectors' contract allows."""
 RETRY = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
@@ -59,38 +64,50 @@ class Observer:
     """Reads the numbers that are due. Any number of replicas."""
 
     def __init__(
-        self, database: Database, *, connectors: Mapping[str, Connector], accounts: Accounts, clock: Clock
+        self,
+        database: Database,
+        *,
+        connectors: Mapping[str, Connector],
+        accounts: Accounts,
+        hosts: Hosts,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._connectors = connectors
         self._accounts = accounts
+        self._hosts = hosts
         self._clock = clock
+        self.slots = Slots(Limits(READINGS, 1, host_part=0.25), hosts)  # what people wait for comes first
 
     async def observe_due(self) -> int:
-        """Reads what is due, up to 25 posts of an account in one call. Returns how many posts were asked for."""
-        async with self._database.transaction() as session:
-            polls = await claim_polls(session, self._clock.now())
-        if not polls:
+        """Reads what is due, to the end. Returns how many posts were asked for."""
+        begun = await self.begin_due()
+        await self.slots.finish()
+        return begun
+
+    async def begin_due(self) -> int:
+        """Begins to read what is due, up to 25 posts of an account in one call and one call of an account at a time.
+
+        None waits for the slowest of the others. Returns for how many posts.
+        """
+        if not self.slots.room:
             return 0
-        await self._accounts.open([poll.channel_id for poll in polls])
-        polls.sort(key=lambda poll: str(poll.channel_id))
-        groups = [list(group) for _, group in groupby(polls, key=lambda poll: poll.channel_id)]
-        results = await asyncio.gather(*(self._observe_channel(group) for group in groups), return_exceptions=True)
-        for group, error in zip(groups, results, strict=True):
-            if isinstance(error, Exception):  # one account must not stop the others; its lease brings it back
-                log.error("observe.not_recorded", channel=show_id(CHANNEL, group[0].channel_id), exc_info=error)
+        now = self._clock.now()
+        async with self._database.transaction() as session:
+            waiting = await find_polls(session, slots=self.slots, now=now)
+            chunks = {chunk[0].channel_id: chunk for chunk in by_channel(waiting, CHUNK)}
+            choice = self.slots.share_out([chunk[0] for chunk in chunks.values()], now)
+            due = [one for first in choice.taken for one in chunks[first.channel_id]]
+            polls = await claim_polls(session, due, now=now)
+        if polls:
+            await self._accounts.open([poll.channel_id for poll in polls])
+        for first in choice.taken:
+            if taken := [poll for poll in polls if poll.channel_id == first.channel_id]:
+                self.slots.begin(first, self._observe(taken, first.peer))
         return len(polls)
 
-    async def _observe_channel(self, polls: Sequence[Poll]) -> None:
-        for start in range(0, len(polls), CHUNK):
-            chunk = polls[start : start + CHUNK]
-            error = await self._observe(chunk)
-            if isinstance(error, Refused):  # it holds for the whole account
-                await self._put_off(polls[start + CHUNK :], error)
-                return
-
-    async def _observe(self, polls: Sequence[Poll]) -> Exception | None:
-        """Reads one chunk and records it. Returns what went wrong at the network, if anything did."""
+    async def _observe(self, polls: Sequence[Poll], peer: Peer) -> None:
+        """Reads one chunk and records it, or puts it off."""
         network, channel_id = polls[0].network, polls[0].channel_id
         links = [link for poll in polls for link in link_to(poll.traceparent)]
         with tracer().start_as_current_span(
@@ -107,20 +124,65 @@ class Observer:
                 span.set_status(StatusCode.ERROR, type(error).__name__)
                 if not isinstance(error, ConnectorError | TimeoutError):
                     log.error("observe.failed", channel=show_id(CHANNEL, channel_id), exc_info=error)
+                self._note(peer, error, channel_id)
                 await self._put_off(polls, error, version=self._accounts.version(channel_id))
-                return error
-            traceparent = traceparent_of(span)
+                return
+            await self._settle(polls, seen, traceparent_of(span), peer)
+
+    def _note(self, peer: Peer, error: Exception | None, cause: UUID) -> None:
+        """Tells the hosts how a call ended; an error of ours says nothing of them."""
+        if error is None or isinstance(error, Refused):
+            self._hosts.answered(peer)
+        elif isinstance(error, ConnectorError | TimeoutError):
+            self._hosts.silent(peer, self._clock.now(), cause=cause)
+
+    async def _settle(
+        self, polls: Sequence[Poll], seen: Sequence[Observation | Unread], traceparent: str, peer: Peer
+    ) -> None:
+        """Records what was read and puts off what was not."""
+        unread = {one.remote_id: one.error for one in seen if isinstance(one, Unread)}
+        read = [poll for poll in polls if poll.remote.id not in unread]
+        await self._keep(read, [one for one in seen if isinstance(one, Observation)], traceparent)
+        by_error: dict[ConnectorError, list[Poll]] = {}
+        for poll in polls:
+            if poll.remote.id in unread:
+                by_error.setdefault(unread[poll.remote.id], []).append(poll)
+        for error, left in by_error.items():
+            await self._put_off(left, error, version=self._accounts.version(left[0].channel_id))
+        # A server that answers for some is slow or picky, and not away.
+        silence = None if read else next(iter(by_error), None)
+        self._note(peer, silence, polls[0].channel_id)
+
+    async def _keep(self, polls: Sequence[Poll], seen: Sequence[Observation], traceparent: str) -> None:
+        """Records a chunk; where that fails, each of its posts by itself, so that none takes the others along."""
+        try:
             async with self._database.transaction() as session:
                 await _record(session, polls, seen, now=self._clock.now(), traceparent=traceparent)
-            count_observed(network, len(seen))
-            return None
+        except Exception as error:
+            if is_transient(error):
+                raise  # the lease brings all of them back
+            if len(polls) == 1:
+                log.error("observe.not_recorded", delivery=show_id(DELIVERY, polls[0].delivery_id), exc_info=error)
+                await self._put_off(polls, error)
+                return
+            for poll in polls:
+                await self._keep([poll], [one for one in seen if one.remote_id == poll.remote.id], traceparent)
+            return
+        if polls:
+            count_observed(polls[0].network, len(seen))
+            count_left_out(polls[0].network, sum(one.left_out for one in seen))
 
     async def _put_off(self, polls: Sequence[Poll], error: Exception, *, version: int | None = None) -> None:
         if not polls:
             return
         now = self._clock.now()
+        nexts = [_after_error(poll, error, now) for poll in polls]
         async with self._database.transaction() as session:
-            await reschedule(session, [_after_error(poll, error, now) for poll in polls])
+            held = await reschedule(session, nexts)
+            count_unread(session, polls[0].network, len(held))
+            for one in nexts:
+                if one.act_time is None and one.poll.delivery_id in held:
+                    tell_unread(session, one.poll.delivery_id, one.poll.channel_id, type(error).__name__)
             if isinstance(error, Refused) and error.kind is FailureKind.AUTH_EXPIRED and version is not None:
                 await standing.need_attention(
                     session,
@@ -134,9 +196,10 @@ class Observer:
 
 
 def _after_error(poll: Poll, error: Exception, now: datetime) -> NextReading:
+    """Tries again ever later, and gives up where the plan ends."""
     pause = RETRY[min(poll.failures, len(RETRY) - 1)]
     if isinstance(error, Refused) and error.retry_after is not None:
-        pause = error.retry_after
+        pause = max(pause, error.retry_after)
     if now > poll.publish_time + PLAN[-1]:
         return NextReading(poll, None, 0)
     return NextReading(poll, now + pause, poll.failures + 1, poll.misses)

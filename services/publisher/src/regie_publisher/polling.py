@@ -10,24 +10,52 @@ import structlog
 from regie_chassis.clock import Clock
 from regie_chassis.database import is_transient
 
+from regie_publisher.shares import Slots
+
 OUTAGE_PAUSE = timedelta(seconds=1)
 
 log = structlog.get_logger()
 
 
 class Polling:
-    """Calls `act` again at once while it finds something, and after `idle` when it does not."""
+    """Calls `act` again at once while it finds something, and after `idle` when it does not.
 
-    def __init__(self, name: str, act: Callable[[], Awaitable[int]], *, idle: timedelta, clock: Clock) -> None:
+    `slots` are the places in which what `act` begins goes on; it is called again as soon as one becomes free.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        act: Callable[[], Awaitable[int]],
+        *,
+        idle: timedelta,
+        clock: Clock,
+        slots: Slots | None = None,
+    ) -> None:
         self.name = name
         self._act = act
+        self._slots = slots
         self._idle = idle
         self._clock = clock
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Acts until told to stop."""
+        """Acts until told to stop, then finishes what was begun."""
+        if self._slots is None:
+            await self._act_until(stopping, stopping)
+            return
+        waker = asyncio.create_task(_set_after(stopping, self._slots.wake))
+        try:
+            await self._act_until(stopping, self._slots.wake)
+            await self._slots.finish()
+        finally:
+            waker.cancel()
+            self._slots.cancel()
+
+    async def _act_until(self, stopping: asyncio.Event, wake: asyncio.Event) -> None:
         down = False
         while not stopping.is_set():
+            if wake is not stopping:
+                wake.clear()
             try:
                 found = await self._act()
             except Exception as error:
@@ -40,4 +68,9 @@ class Polling:
                 continue
             down = False
             if not found:
-                await self._clock.wait(stopping, self._idle)
+                await self._clock.wait(wake, self._idle)
+
+
+async def _set_after(first: asyncio.Event, second: asyncio.Event) -> None:
+    await first.wait()
+    second.set()

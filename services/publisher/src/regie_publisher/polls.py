@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import Note
+from regie_publisher.shares import Due, Slots, due_columns, due_of
 
 PLAN = (
     *(timedelta(seconds=seconds) for seconds in (2, 10, 30)),
@@ -23,6 +24,7 @@ PLAN = (
 """How long after publication the numbers are read."""
 LEASE = timedelta(seconds=60)
 LIMIT = 500
+"""Readings of a workspace that are looked at at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,27 @@ async def plan(session: AsyncSession, published: Sequence[tuple[Note, Remote | N
     )
 
 
-async def claim_polls(session: AsyncSession, now: datetime) -> list[Poll]:
-    """Takes readings that are due; whoever dies with them lets them go after a minute."""
-    rows = await session.execute(_CLAIM, {"now": now, "lease": now + LEASE, "limit": LIMIT})
+async def find_polls(session: AsyncSession, *, slots: Slots, now: datetime) -> list[Due]:
+    """Returns readings that are due, the oldest of each workspace, and locks none of them."""
+    rows = await session.execute(_FIND, {**due_columns(slots, now), "most": LIMIT})
+    return [due_of(row) for row in rows]
+
+
+def by_channel(due: Sequence[Due], chunk: int) -> list[list[Due]]:
+    """Returns for each channel what is read of it in one call, the oldest first."""
+    chunks: dict[UUID, list[Due]] = {}
+    for one in due:
+        of_channel = chunks.setdefault(one.channel_id, [])
+        if len(of_channel) < chunk:
+            of_channel.append(one)
+    return list(chunks.values())
+
+
+async def claim_polls(session: AsyncSession, due: Sequence[Due], *, now: datetime) -> list[Poll]:
+    """Takes these readings where they are still due; whoever dies with them lets them go after a minute."""
+    if not due:
+        return []
+    rows = await session.execute(_CLAIM, {"ids": [one.id for one in due], "now": now, "lease": now + LEASE})
     return [_poll(row) for row in rows]
 
 
@@ -125,11 +145,44 @@ _PLAN = text(
     """
 )
 
+_FIND = text(
+    """
+    WITH RECURSIVE space AS (
+        (SELECT workspace_id FROM poll WHERE act_time IS NOT NULL ORDER BY workspace_id LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT p.workspace_id FROM poll AS p
+            WHERE p.act_time IS NOT NULL AND p.workspace_id > space.workspace_id ORDER BY p.workspace_id LIMIT 1
+        ) FROM space WHERE space.workspace_id IS NOT NULL
+    ), full_peer AS (
+        SELECT * FROM unnest(CAST(:full_spaces AS uuid[]), CAST(:full_hosts AS text[])) AS f (workspace_id, host)
+    )
+    SELECT found.* FROM space CROSS JOIN LATERAL (
+        SELECT p.delivery_id AS id, p.workspace_id, p.channel_id, coalesce(channel.host, '') AS host, p.act_time,
+            false AS late
+        FROM (
+            SELECT delivery_id, workspace_id, channel_id, act_time FROM poll
+            WHERE workspace_id = space.workspace_id AND act_time <= :now ORDER BY act_time LIMIT :scan
+        ) AS p
+        LEFT JOIN LATERAL (
+            SELECT split_part(server_url, '/', 3) AS host FROM channel WHERE channel.id = p.channel_id
+        ) AS channel ON true
+        WHERE p.channel_id <> ALL(CAST(:full_channels AS uuid[]))
+            AND NOT EXISTS (
+                SELECT FROM full_peer AS f WHERE f.workspace_id = p.workspace_id AND f.host = channel.host
+            )
+        ORDER BY p.act_time LIMIT :most
+    ) AS found
+    WHERE space.workspace_id <> ALL(CAST(:full_workspaces AS uuid[]))
+    """
+)
+
 _CLAIM = text(
     """
     UPDATE poll SET fence = poll.fence + 1, act_time = :lease
     FROM (
-        SELECT delivery_id FROM poll WHERE act_time <= :now ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT delivery_id FROM poll WHERE delivery_id = ANY(CAST(:ids AS uuid[])) AND act_time <= :now
+        ORDER BY delivery_id FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE poll.delivery_id = due.delivery_id
     RETURNING poll.*

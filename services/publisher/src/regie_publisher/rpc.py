@@ -17,6 +17,10 @@ from regie_publisher.deliveries import timeline
 from regie_publisher.media import Library
 from regie_publisher.sealing import Keyring
 from regie_publisher.timestamps import timestamp
+from regie_publisher.turns import Turns
+
+CONNECTS_AT_ONCE = 10
+"""Of a workspace: each may take 40 s, and most people connect one after the other."""
 
 
 class PublisherServicer(PublisherServiceServicer):
@@ -38,19 +42,21 @@ class PublisherServicer(PublisherServiceServicer):
         self._library = library
         self._allowed_hosts = allowed_hosts
         self._clock = clock
+        self._connects = Turns(CONNECTS_AT_ONCE)
 
     async def ConnectChannel(self, request: pb.ConnectChannelRequest, context: Context) -> pb.ConnectChannelResponse:
-        channel = await channels.connect_channel(
-            self._database,
-            self._connectors,
-            self._keyring,
-            workspace_id=caller().workspace_id,
-            network=request.network,
-            server_url=request.server_url,
-            credentials=dict(request.credentials),
-            allowed_hosts=self._allowed_hosts,
-            now=self._clock.now(),
-        )
+        with self._connects.take(caller().workspace_id):
+            channel = await channels.connect_channel(
+                self._database,
+                self._connectors,
+                self._keyring,
+                workspace_id=caller().workspace_id,
+                network=request.network,
+                server_url=request.server_url,
+                credentials=dict(request.credentials),
+                allowed_hosts=self._allowed_hosts,
+                now=self._clock.now(),
+            )
         return pb.ConnectChannelResponse(channel=self._channel(channel))
 
     async def GetChannel(self, request: pb.GetChannelRequest, context: Context) -> pb.GetChannelResponse:

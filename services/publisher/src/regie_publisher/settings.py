@@ -30,10 +30,10 @@ class PublisherSettings(ServiceSettings):
     """The sandbox network of channels that are connected without a `server_url`; empty means its usual address."""
     media_url: str = "file:///var/lib/regie/media"
     """Where pictures are kept: file://, s3://, gs:// or az://."""
-    in_flight: int = Field(default=200, ge=1, le=2000)
-    """Deliveries at work at once in this process."""
-    channel_in_flight: int = Field(default=50, ge=1, le=1000)
-    """Of these, at most so many for one channel, so that none starves the others."""
+    in_flight: int = Field(default=250, ge=1, le=2000)
+    """Deliveries at work at once in this process. One workspace gets four fifths of them, so do those at one host."""
+    channel_in_flight: int = Field(default=8, ge=1, le=1000)
+    """Of these, at most so many for one channel: servers of networks are small, and some hang under more."""
 
     quiet_seconds: float = Field(default=120.0, gt=0, le=3600)
     """So long after a call that ended without an answer it may still land: no post is called absent before."""

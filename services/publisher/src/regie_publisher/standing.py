@@ -20,6 +20,8 @@ MAX_FIRST_BLOCK = timedelta(hours=1)
 """A network that asks for more is tried again after this, then after twice as long each time, until a call succeeds."""
 LONG_BLOCK = timedelta(minutes=5)
 """From here on a block is an event, and stands in the timelines of what waits: the longest usual window of networks."""
+MAX_MOVED = 500
+"""Deliveries moved by one block or its lifting; claims pass the others over, and find them."""
 
 
 class Source(StrEnum):
@@ -34,7 +36,8 @@ async def block(
 ) -> None:
     """Sends nothing to the channel before `until`, because the network said so; for a while at most.
 
-    What waits is moved there, but never past its miss time: it is to be missed in time and not in silence.
+    What waits is moved there, but never past its miss time: it is to be missed in time and not in silence. A backlog is
+    moved a part at a time, and claims pass the rest over: it shares this transaction with other tenants' outcomes.
     """
     parameters = {"id": channel_id, "requested": until, "now": now, "first": MAX_FIRST_BLOCK}
     row = (await session.execute(_BLOCK, parameters)).one_or_none()
@@ -43,7 +46,13 @@ async def block(
     long = row.block_time - now >= LONG_BLOCK
     await session.execute(
         _MOVE,
-        {"id": channel_id, "until": row.block_time, "now": now, "detail": block_words(row.block_time) if long else ""},
+        {
+            "id": channel_id,
+            "until": row.block_time,
+            "now": now,
+            "detail": block_words(row.block_time) if long else "",
+            "limit": MAX_MOVED,
+        },
     )
     if not (long and row.is_new):
         return
@@ -140,7 +149,9 @@ _MOVE = text(
     WITH moved AS (
         UPDATE delivery SET act_time = least(CAST(:until AS timestamptz), miss_time)
         WHERE id IN (SELECT id FROM delivery WHERE channel_id = :id AND state = 'pending'
-            AND act_time < least(CAST(:until AS timestamptz), miss_time) FOR UPDATE SKIP LOCKED)
+            AND workspace_id = (SELECT workspace_id FROM channel WHERE id = :id)
+            AND act_time < least(CAST(:until AS timestamptz), miss_time)
+            ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED)
         RETURNING id, attempt, traceparent, cardinality(remote_ids) AS segments_out
     )
     INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, detail, trace_id, segments_out)

@@ -94,15 +94,21 @@ delivery = sa.Table(
     sa.UniqueConstraint("post_id", "channel_id", "revision", name="delivery_once"),
     postgresql_with={"fillfactor": "70", "autovacuum_vacuum_scale_factor": "0.02"},
 )
-sa.Index("delivery_pending", delivery.c.act_time, delivery.c.channel_id, postgresql_where=delivery.c.state == "pending")
+sa.Index(
+    "delivery_pending_by_workspace",
+    delivery.c.workspace_id,
+    delivery.c.act_time,
+    postgresql_where=delivery.c.state == "pending",
+)
 sa.Index(
     "delivery_held",
     delivery.c.act_time,
     postgresql_where=sa.text("state IN ('claimed', 'publishing')"),
 )
 sa.Index(
-    "delivery_open_ended",
+    "delivery_open_by_workspace",
     delivery.c.state,
+    delivery.c.workspace_id,
     delivery.c.act_time,
     postgresql_where=sa.text("state IN ('processing', 'unknown')"),
 )
@@ -183,7 +189,7 @@ poll = sa.Table(
     sa.Column("traceparent", sa.Text, nullable=False),
     sa.Column("misses", sa.Integer, nullable=False, server_default=_ZERO, comment="readings in a row without the post"),
 )
-sa.Index("poll_due", poll.c.act_time, postgresql_where=poll.c.act_time.is_not(None))
+sa.Index("poll_due_by_workspace", poll.c.workspace_id, poll.c.act_time, postgresql_where=poll.c.act_time.is_not(None))
 
 engagement = sa.Table(
     "engagement",

@@ -33,6 +33,14 @@ _outcomes = meter().create_counter(
 _observed = meter().create_counter(
     "regie.publisher.observed", unit="{post}", description="Posts whose numbers were read, by network"
 )
+_left_out = meter().create_counter(
+    "regie.publisher.left_out",
+    unit="{value}",
+    description="Numbers and people that a network gave and that can be none, by network",
+)
+_unread = meter().create_counter(
+    "regie.publisher.unread", unit="{post}", description="Readings of numbers that failed and are put off, by network"
+)
 _unknown = {False: 0, True: 0}
 
 
@@ -92,6 +100,23 @@ def tell_end(session: AsyncSession, delivery: Told, outcome: Outcome, *, tracepa
 def count_observed(network: str, posts: int) -> None:
     """Counts posts whose numbers came in."""
     _observed.add(posts, {"network": network})
+
+
+def count_left_out(network: str, values: int) -> None:
+    """Counts what a network said and nobody can have meant."""
+    if values:
+        _left_out.add(values, {"network": network})
+
+
+def count_unread(session: AsyncSession, network: str, posts: int) -> None:
+    """Counts posts whose numbers could not be read, once that is durable."""
+    after_commit(session, lambda: _unread.add(posts, {"network": network}))
+
+
+def tell_unread(session: AsyncSession, delivery_id: UUID, channel_id: UUID, reason: str) -> None:
+    """Logs that the numbers of a post are given up, once that is durable."""
+    record = {"delivery_id": show_id(DELIVERY, delivery_id), "channel_id": show_id(CHANNEL, channel_id)}
+    after_commit(session, lambda: log.warning("observe.given_up", reason=reason, **record))
 
 
 def set_unknown(*, searching: int, needs_person: int) -> None:

@@ -21,12 +21,17 @@ from http import HTTPStatus
 import httpx2
 
 from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
+from regie_publisher.connectors.values import MAX_WAIT, sentence
 
 BODY_LIMIT = 1_000_000
 """Bytes of an answer that are kept; a longer one is cut and then has no JSON."""
+MAX_CHUNKS = 5_000
+"""Of an answer; cut as one that is too long. A chunk costs the same however few bytes it has."""
+CHUNKS_AT_ONCE = 64
+"""That are taken before others have a turn: a reading of 64 KiB can hold ten thousand."""
+MAX_DEPTH = 64
 WORDS_LIMIT = 500
-LONGEST_WAIT = timedelta(hours=24)
-"""No network's word makes a delivery wait longer than its longest known window."""
+LONGEST_WAIT = MAX_WAIT
 
 _NOT_SENT = (
     httpx2.ConnectError,
@@ -50,10 +55,28 @@ class Answer:
         if len(self.body) > BODY_LIMIT:
             return None
         try:
-            parsed: object = json.loads(self.body)
+            # As UTF-8, which is what JSON is in (RFC 8259): read as UTF-16, a body would grow by half.
+            parsed: object = json.loads(self.body.decode("utf-8-sig"))
         except (ValueError, RecursionError):
             return None
-        return parsed
+        return None if self._is_deep(parsed) else parsed
+
+    def _is_deep(self, parsed: object) -> bool:
+        """True where a body nests deeper than any network's does, and than what it is copied into could hold."""
+        if self.body.count(b"[") + self.body.count(b"{") <= MAX_DEPTH:
+            return False
+        level = [parsed]
+        for _depth in range(MAX_DEPTH):
+            level = [
+                child
+                for one in level
+                if isinstance(one, dict | list)
+                for child in (one.values() if isinstance(one, dict) else one)
+                if isinstance(child, dict | list)
+            ]
+            if not level:
+                return False
+        return True
 
     def words(self) -> str:
         """Returns the network's own words about an error: one line of at most 500 characters, never empty."""
@@ -134,11 +157,16 @@ async def _body(response: httpx2.Response) -> bytes:
     """Reads at most one byte more than the limit, which marks the body as cut."""
     if response.is_stream_consumed:  # a transport in memory answers with a body that is already read
         return response.content[: BODY_LIMIT + 1]
-    body = bytearray()
+    body, chunks = bytearray(), 0
     async for chunk in response.aiter_raw():
         body += chunk
+        chunks += 1
+        if chunks > MAX_CHUNKS:
+            raise OutcomeUnknown(f"The answer came in more than {MAX_CHUNKS} pieces")
         if len(body) > BODY_LIMIT:
             break
+        if chunks % CHUNKS_AT_ONCE == 0:
+            await asyncio.sleep(0)
     if response.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip", "deflate"):
         return zlib.decompressobj(wbits=47).decompress(bytes(body), BODY_LIMIT + 1)
     return bytes(body[: BODY_LIMIT + 1])
@@ -170,10 +198,8 @@ def _plain_text(body: bytes) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Keeps what a database and a log line can hold: no control characters, no lone surrogates."""
-    whole = text[: WORDS_LIMIT * 4].encode("utf-8", "replace").decode("utf-8")
-    line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", whole).split())
-    return line if len(line) <= WORDS_LIMIT else line[: WORDS_LIMIT - 1] + "…"
+    """Keeps what a database, a log line and a page can hold: no control characters, bidi overrides, surrogates."""
+    return sentence(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text[: WORDS_LIMIT * 4]), WORDS_LIMIT)
 
 
 def _status_line(status: int) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from regie_publisher.connectors import values as bounds
 from regie_publisher.connectors.look import Look
 from regie_publisher.pictures.picture import Bounds, Rendition
 
@@ -37,7 +38,12 @@ class ConnectorError(Exception):
     │   └── Unacceptable our own check says no before any call
     ├── OutcomeUnknown   the call left and no usable answer came back
     └── CannotTell       `find` could neither find the post nor say that it is not there
+
+    The message may hold the network's own words, so it is made one line of bounded length.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(bounds.sentence(message))
 
 
 class NotSent(ConnectorError):
@@ -62,8 +68,8 @@ class Refused(ConnectorError):
     def __init__(self, kind: FailureKind, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.kind = kind
-        self.message = message
-        self.retry_after = retry_after
+        self.message = str(self)
+        self.retry_after = None if retry_after is None else min(max(retry_after, bounds.MIN_WAIT), bounds.MAX_WAIT)
 
 
 class Unacceptable(Refused):
@@ -110,6 +116,7 @@ class Connection:
 
     `identity` is what the network guarantees to be this one account for ever, wherever it is reached; empty where
     that is the server and its id of the account.
+    Raises `Refused` where the network says more than can be kept: an account is not known by a part of its id.
     """
 
     server_url: str
@@ -119,8 +126,22 @@ class Connection:
     secrets: Mapping[str, str]
     identity: str = ""
 
+    def __post_init__(self) -> None:
+        if not bounds.is_id(self.remote_id):
+            most = f"1 to {bounds.MAX_ID_BYTES} bytes of printable characters"
+            raise Refused(FailureKind.UNSUPPORTED, f"The server gives the account an id that is not {most}")
+        object.__setattr__(self, "handle", bounds.visible(self.handle))
+        object.__setattr__(self, "display_name", bounds.visible(self.display_name))
+        for what, name in (("handle", self.handle), ("name", self.display_name)):
+            if len(name) > bounds.MAX_NAME:
+                raise Refused(
+                    FailureKind.UNSUPPORTED,
+                    f"The server gives the account a {what} of {len(name)} characters; {bounds.MAX_NAME} is the most",
+                )
+        check_secrets(self.secrets)
 
-async def _fit_nothing(bounds: Bounds) -> Rendition:  # noqa: ARG001  # the form
+
+async def _fit_nothing(_bounds: Bounds) -> Rendition:
     raise Refused(FailureKind.MEDIA_REJECTED, "The picture cannot be made smaller here")
 
 
@@ -154,10 +175,17 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A segment on the network. `id` is what the network needs to reply to it, `url` what people open."""
+    """A segment on the network. `id` is what the network needs to reply to it, `url` what people open.
+
+    Whoever makes one of a network's answer gives an id that is one (`values.is_id`). `url` is empty where the network,
+    or a person, gave none that is safe to open.
+    """
 
     id: str
     url: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", bounds.web_url(self.url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +194,11 @@ class Processing:
 
     handle: str
     check_after: timedelta
+
+    def __post_init__(self) -> None:
+        if len(self.handle) > bounds.MAX_HANDLE:
+            raise OutcomeUnknown("The server took the post and gave it a handle that is too long to keep")
+        object.__setattr__(self, "check_after", min(max(self.check_after, bounds.MIN_WAIT), bounds.MAX_WAIT))
 
 
 @dataclass(slots=True)
@@ -196,11 +229,45 @@ class Engagement:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Totals since publication, by the field's names (likes, replies, reposts, quotes, impressions)."""
+    """Totals since publication, by the field's names (likes, replies, reposts, quotes, impressions).
+
+    Values that can be no total and people that can be no profile are left out, and counted in `left_out`; of the
+    people, as many as a first page has are kept.
+    """
 
     remote_id: str
     values: Mapping[str, int]
     engagements: tuple[Engagement, ...] = ()
+    left_out: int = field(default=0, init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        values = {name: value for name, value in self.values.items() if bounds.is_total(value)}
+        page = self.engagements[: bounds.MAX_PEOPLE]
+        people = tuple(
+            Engagement(one.actor_id, bounds.visible(one.actor_handle)[: bounds.MAX_NAME], one.kind)
+            for one in page
+            if bounds.is_actor_id(one.actor_id) and one.kind in bounds.REACTIONS
+        )
+        left_out = len(self.values) - len(values) + len(self.engagements) - len(people)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "engagements", people)
+        object.__setattr__(self, "left_out", left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A post whose numbers could not be read, while those of its neighbours in the same call could."""
+
+    remote_id: str
+    error: ConnectorError
+
+
+def check_secrets(secrets: Mapping[str, str]) -> None:
+    """Raises `Refused` for more, or longer, secrets than an account has."""
+    longest = max((len(text) for pair in secrets.items() for text in pair), default=0)
+    if len(secrets) > bounds.MAX_SECRETS or longest > bounds.MAX_SECRET:
+        most = f"{bounds.MAX_SECRETS} tokens of {bounds.MAX_SECRET} characters"
+        raise Refused(FailureKind.UNSUPPORTED, f"The server gives more than {most}")
 
 
 class Repeat(StrEnum):
@@ -291,5 +358,8 @@ class Connector(Protocol):
         `CannotTell` where neither can be said. What another delivery holds is never returned.
         """
 
-    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
-        """Reads the numbers of up to 25 posts; those that are gone are left out."""
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:
+        """Reads the numbers of up to 25 posts; those that are gone are left out.
+
+        Where each post is a call of its own, one that fails is `Unread` and does not fail the others.
+        """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Never, TypedDict, Unpack
+from typing import Any, Never, TypedDict, Unpack
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -34,6 +34,7 @@ from regie_publisher.connectors.connector import (
 )
 from regie_publisher.connectors.look import Look
 from regie_publisher.connectors.pasted import token_of
+from regie_publisher.connectors.values import MAX_PEOPLE, is_id
 
 MAIN_SERVER = "http://127.0.0.1:8090"
 TEXT_LIMIT = 500
@@ -112,7 +113,7 @@ class SandboxConnector:
             content = await picture.read()
             answer = await self._ask(draft.account, "POST", "/api/v1/media", headers=headers, content=content)
             media_id = _text(_document(answer, rejected=FailureKind.MEDIA_REJECTED), "id")
-            if not media_id:
+            if not is_id(media_id):
                 raise OutcomeUnknown("The picture came back without an id")
             await save_handle(name, media_id)
             draft.handles[name] = media_id
@@ -280,7 +281,7 @@ def _refuse(answer: Answer, rejected: FailureKind) -> Never:
 def _remote(document: object) -> Remote:
     remote_id = _text(document, "id")
     url = _text(document, "url")
-    if not remote_id or not url:
+    if not is_id(remote_id) or not url:
         raise OutcomeUnknown("The post came back without id or url")
     return Remote(remote_id, url)
 
@@ -301,10 +302,10 @@ def _check_after(said: object) -> timedelta:
 
 
 def _observation(row: Mapping[str, object]) -> Observation:
-    values = {name: value for name in NUMBERS if type(value := row.get(name)) is int and value >= 0}
+    values: dict[str, Any] = {name: row[name] for name in NUMBERS if row.get(name) is not None}
     engagements = tuple(
         Engagement(_text(one, "actor_id"), _text(one, "actor_handle"), _text(one, "kind"))
-        for one in _objects(row.get("engagements"))
+        for one in _objects(row.get("engagements"))[:MAX_PEOPLE]
         if _text(one, "actor_id") and _text(one, "kind")
     )
     return Observation(_text(row, "id"), values, engagements)

@@ -19,7 +19,16 @@ from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.telemetry import context_of, current_traceparent, tracer
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.connectors.connector import Connector, ConnectorError, Draft, FailureKind, Processing, Remote
+from regie_publisher.connectors.connector import (
+    Connector,
+    ConnectorError,
+    Draft,
+    FailureKind,
+    OutcomeUnknown,
+    Processing,
+    Remote,
+)
+from regie_publisher.connectors.values import MAX_HANDLE
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.absence import Doubt, may_repeat
 from regie_publisher.deliveries.delivery import (
@@ -61,8 +70,11 @@ class Attempts:
         self._ledger = ledger
         self._clock = clock
 
-    async def make(self, held: Held) -> None:
-        """Makes the attempt and records how it ended. Never raises for what a network or an outage can do."""
+    async def make(self, held: Held) -> Outcome | None:
+        """Makes the attempt and records how it ended. Returns the outcome, None where the lease was lost.
+
+        Never raises for what a network or an outage can do.
+        """
         with tracer().start_as_current_span(
             f"deliver {held.network}",
             context=context_of(held.traceparent),
@@ -78,11 +90,12 @@ class Attempts:
                 held, outcome = await self._try(held)
             except LeaseLost:
                 log.warning("delivery.lease_lost", delivery=show_id(DELIVERY, held.id), fence=held.fence)
-                return
+                return None
             span.set_attribute("regie.outcome", outcome.state.value)
             if outcome.state in (State.FAILED, State.UNKNOWN):
                 span.set_status(StatusCode.ERROR, outcome.failure_kind or outcome.cause)
             await self._ledger.record(Note(held, outcome, current_traceparent()))
+            return outcome
 
     async def _try(self, held: Held) -> tuple[Held, Outcome]:
         """Returns how the attempt ended, and the delivery with the segments that were recorded on the way."""
@@ -118,6 +131,8 @@ class Attempts:
 
     async def _prepare(self, connector: Connector, draft: Draft, held: Held) -> None:
         async def save_handle(name: str, value: str) -> None:
+            if len(value) > MAX_HANDLE:
+                raise OutcomeUnknown("The server took a part of the post and gave it a handle that is too long to keep")
             await self._ledger.save_handle(held, name, value)
 
         with tracer().start_as_current_span("prepare", attributes={"regie.network": held.network}):

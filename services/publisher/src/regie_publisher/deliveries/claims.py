@@ -1,4 +1,6 @@
-"""Hands deliveries out to workers: set-based, fair among channels, safe with any number of replicas.
+"""Hands deliveries out to workers: set-based, fair among workspaces, safe with any number of replicas.
+
+First the oldest that are due in each workspace are looked up, then `shares` chooses, then what was chosen is taken.
 
 Whoever takes a delivery raises its fence; what is written later carries the fence, so that a worker that was
 thought dead writes nothing. Taking a pending delivery also judges once more whether it is too late.
@@ -7,11 +9,10 @@ thought dead writes nothing. Taking a pending delivery also judges once more whe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from regie.publisher.events.v1.publisher_events_pb2 import DeliveryCancelled, DeliveryMissed
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
@@ -21,34 +22,29 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import LEASE, Held, Outcome, State
+from regie_publisher.shares import Choice, Due, Slots, due_columns, due_of
 from regie_publisher.telemetry import tell_end
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """How much a worker can take now: `limit` in all, and up to `per_channel`, less what it already holds of each."""
-
-    limit: int
-    per_channel: int
-    held: Mapping[UUID, int]
+async def find_due(session: AsyncSession, *, slots: Slots, now: datetime) -> list[Due]:
+    """Returns pending deliveries whose time has come, the oldest of each workspace, and locks none of them."""
+    rows = await session.execute(_FIND_DUE, due_columns(slots, now))
+    return [due_of(row) for row in rows]
 
 
-async def claim_pending(session: AsyncSession, *, worker: str, capacity: Capacity, now: datetime) -> list[Held]:
-    """Takes pending deliveries whose time has come, each with a new attempt; those that are too late become
+async def find_open(session: AsyncSession, *, state: State, slots: Slots, now: datetime) -> list[Due]:
+    """Returns deliveries that are `processing` or `unknown` and due to be asked about, likewise."""
+    rows = await session.execute(_FIND_OPEN, {"state": state, **due_columns(slots, now)})
+    return [due_of(row) for row in rows]
+
+
+async def claim_pending(session: AsyncSession, due: Sequence[Due], *, worker: str, now: datetime) -> list[Held]:
+    """Takes these deliveries where they still wait, each with a new attempt; those that are too late become
     missed, and those that a person stopped meanwhile cancelled. Neither is said while a call may still land: such a
     one is looked for again.
     """
     rows = await session.execute(
-        _CLAIM_PENDING,
-        {
-            "now": now,
-            "lease": now + LEASE,
-            "worker": worker,
-            "limit": capacity.limit,
-            "per_channel": capacity.per_channel,
-            "busy": list(capacity.held),
-            "busy_counts": list(capacity.held.values()),
-        },
+        _CLAIM_PENDING, {"ids": [one.id for one in due], "now": now, "lease": now + LEASE, "worker": worker}
     )
     held: list[Held] = []
     for row in rows:
@@ -59,10 +55,31 @@ async def claim_pending(session: AsyncSession, *, worker: str, capacity: Capacit
     return held
 
 
-async def claim_open(session: AsyncSession, *, state: State, worker: str, limit: int, now: datetime) -> list[Held]:
-    """Takes deliveries that are `processing` or `unknown` and due to be asked about. Their state stays."""
+async def put_off(session: AsyncSession, choice: Choice, due: Sequence[Due], *, now: datetime) -> None:
+    """Lets deliveries wait for their silent host, and says so in their timelines; never past their miss time."""
+    paused = [one for one in due if one.id in choice.paused]
+    if not paused:
+        return
+    await session.execute(
+        _PUT_OFF,
+        {
+            "ids": [one.id for one in paused],
+            "untils": [choice.paused[one.id] for one in paused],
+            "messages": [_why_paused(one, choice.paused[one.id]) for one in paused],
+            "now": now,
+        },
+    )
+
+
+async def claim_open(
+    session: AsyncSession, due: Sequence[Due], *, state: State, worker: str, now: datetime
+) -> list[Held]:
+    """Takes these deliveries where they are still due to be asked about. Their state stays."""
+    if not due:
+        return []
     rows = await session.execute(
-        _CLAIM_OPEN, {"state": state, "now": now, "lease": now + LEASE, "worker": worker, "limit": limit}
+        _CLAIM_OPEN,
+        {"ids": [one.id for one in due], "state": state, "now": now, "lease": now + LEASE, "worker": worker},
     )
     return [replace(held_of(row), cancelled=row.cancelled) for row in rows]
 
@@ -111,6 +128,8 @@ def _say_stopped(session: AsyncSession, row: Any, now: datetime) -> None:
         "channel_id": show_id(CHANNEL, row.channel_id),
     }
     late = f"it was due at {row.due_time:%Y-%m-%d %H:%M:%S} UTC and could only be sent {now - row.due_time} later"
+    if why := row.detail or row.network_message:
+        late = f"{late} ({why})"
     message = (
         DeliveryMissed(**ids, revision=row.revision, reason=late)
         if row.state == State.MISSED
@@ -128,14 +147,90 @@ def _say_stopped(session: AsyncSession, row: Any, now: datetime) -> None:
     )
 
 
-# The window is locked before it is ranked: two replicas that look at once take different rows, and none waits. A
-# channel that is at its limit is left out of the window, so that its backlog hides nobody else's.
+def _why_paused(due: Due, until: datetime) -> str:
+    return f"{due.host} does not answer; no call is begun there before {until:%H:%M:%S} UTC"
+
+
+# Of each workspace that has something due, the oldest that can be begun: a backlog of one is never read through to get
+# to another's. Nothing is locked by looking; what is chosen is locked when it is taken, and skipped where another
+# replica was quicker.
+_FIND_DUE = text(
+    """
+    WITH RECURSIVE space AS (
+        (SELECT workspace_id FROM delivery WHERE state = 'pending' ORDER BY workspace_id LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT d.workspace_id FROM delivery AS d
+            WHERE d.state = 'pending' AND d.workspace_id > space.workspace_id ORDER BY d.workspace_id LIMIT 1
+        ) FROM space WHERE space.workspace_id IS NOT NULL
+    ), full_peer AS (
+        SELECT * FROM unnest(CAST(:full_spaces AS uuid[]), CAST(:full_hosts AS text[])) AS f (workspace_id, host)
+    )
+    SELECT found.* FROM space CROSS JOIN LATERAL (
+        SELECT d.id, d.workspace_id, d.channel_id, coalesce(channel.host, '') AS host, d.act_time,
+            d.remote_ids = '{}' AND d.miss_time <= :now AS late
+        FROM (
+            SELECT id, workspace_id, channel_id, act_time, remote_ids, miss_time FROM delivery
+            WHERE state = 'pending' AND workspace_id = space.workspace_id AND act_time <= :now
+            ORDER BY act_time LIMIT :scan
+        ) AS d
+        LEFT JOIN LATERAL (
+            SELECT split_part(server_url, '/', 3) AS host, block_time FROM channel WHERE channel.id = d.channel_id
+        ) AS channel ON true
+        WHERE (d.remote_ids = '{}' AND d.miss_time <= :now) OR (
+            (channel.block_time IS NULL OR channel.block_time <= :now)
+            AND d.channel_id <> ALL(CAST(:full_channels AS uuid[]))
+            AND NOT EXISTS (
+                SELECT FROM full_peer AS f WHERE f.workspace_id = d.workspace_id AND f.host = channel.host
+            )
+        )
+        ORDER BY d.act_time LIMIT :most
+    ) AS found
+    WHERE space.workspace_id <> ALL(CAST(:full_workspaces AS uuid[]))
+    """
+)
+
+_FIND_OPEN = text(
+    """
+    WITH RECURSIVE space AS (
+        (
+            SELECT workspace_id FROM delivery WHERE state IN ('processing', 'unknown') AND state = :state
+            ORDER BY workspace_id LIMIT 1
+        )
+        UNION ALL
+        SELECT (
+            SELECT d.workspace_id FROM delivery AS d
+            WHERE d.state IN ('processing', 'unknown') AND d.state = :state AND d.workspace_id > space.workspace_id
+            ORDER BY d.workspace_id LIMIT 1
+        ) FROM space WHERE space.workspace_id IS NOT NULL
+    ), full_peer AS (
+        SELECT * FROM unnest(CAST(:full_spaces AS uuid[]), CAST(:full_hosts AS text[])) AS f (workspace_id, host)
+    )
+    SELECT found.* FROM space CROSS JOIN LATERAL (
+        SELECT d.id, d.workspace_id, d.channel_id, coalesce(channel.host, '') AS host, d.act_time, false AS late
+        FROM (
+            SELECT id, workspace_id, channel_id, act_time FROM delivery
+            WHERE state IN ('processing', 'unknown') AND state = :state AND workspace_id = space.workspace_id
+                AND act_time <= :now
+            ORDER BY act_time LIMIT :scan
+        ) AS d
+        LEFT JOIN LATERAL (
+            SELECT split_part(server_url, '/', 3) AS host FROM channel WHERE channel.id = d.channel_id
+        ) AS channel ON true
+        WHERE d.channel_id <> ALL(CAST(:full_channels AS uuid[]))
+            AND NOT EXISTS (
+                SELECT FROM full_peer AS f WHERE f.workspace_id = d.workspace_id AND f.host = channel.host
+            )
+        ORDER BY d.act_time LIMIT :most
+    ) AS found
+    WHERE space.workspace_id <> ALL(CAST(:full_workspaces AS uuid[]))
+    """
+)
+
 _CLAIM_PENDING = text(
     """
-    WITH busy AS (
-        SELECT * FROM unnest(CAST(:busy AS uuid[]), CAST(:busy_counts AS int[])) AS b (channel_id, held)
-    ), open AS MATERIALIZED (
-        SELECT id, channel_id, act_time,
+    WITH open AS MATERIALIZED (
+        SELECT id,
             CASE
                 WHEN remote_ids = '{}' AND EXISTS (
                     SELECT FROM cancellation AS c WHERE c.workspace_id = delivery.workspace_id
@@ -146,13 +241,8 @@ _CLAIM_PENDING = text(
                 ELSE 'claimed'
             END AS verdict
         FROM delivery
-        WHERE state = 'pending' AND act_time <= :now
-          AND channel_id NOT IN (SELECT channel_id FROM busy WHERE held >= :per_channel)
-        ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED
-    ), ranked AS (
-        SELECT open.id, open.verdict, row_number() OVER (PARTITION BY open.channel_id ORDER BY open.act_time)
-            + coalesce(busy.held, 0) AS turn
-        FROM open LEFT JOIN busy USING (channel_id)
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'pending' AND act_time <= :now
+        FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE delivery AS d SET
             fence = d.fence + 1,
@@ -162,8 +252,8 @@ _CLAIM_PENDING = text(
             attempt = d.attempt + CASE verdict WHEN 'claimed' THEN 1 ELSE 0 END,
             tries = d.tries + CASE verdict WHEN 'claimed' THEN 1 ELSE 0 END,
             worker = :worker
-        FROM ranked
-        WHERE d.id = ranked.id AND (ranked.turn <= :per_channel OR verdict <> 'claimed')
+        FROM open
+        WHERE d.id = open.id
         RETURNING d.*
     ), tried AS (
         INSERT INTO attempt (delivery_id, number, fence, worker, claim_time)
@@ -180,12 +270,31 @@ _CLAIM_PENDING = text(
     """
 )
 
+_PUT_OFF = text(
+    """
+    WITH waiting AS (
+        SELECT d.id, p.until, p.message FROM delivery AS d
+        JOIN unnest(CAST(:ids AS uuid[]), CAST(:untils AS timestamptz[]), CAST(:messages AS text[]))
+            AS p (id, until, message) ON p.id = d.id
+        WHERE d.state = 'pending' AND d.act_time <= :now
+        FOR UPDATE OF d SKIP LOCKED
+    ), moved AS (
+        UPDATE delivery AS d SET act_time = least(w.until, d.miss_time), detail = w.message
+        FROM waiting AS w WHERE d.id = w.id
+        RETURNING d.id, d.attempt, d.traceparent, w.message, cardinality(d.remote_ids) AS segments_out
+    )
+    INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, detail, trace_id, segments_out)
+    SELECT id, :now, 'pending', 'host_silent', attempt, message, split_part(traceparent, '-', 2), segments_out
+    FROM moved
+    """
+)
+
 _CLAIM_OPEN = text(
     """
     UPDATE delivery AS d SET fence = d.fence + 1, act_time = :lease, worker = :worker
     FROM (
-        SELECT id FROM delivery WHERE state IN ('processing', 'unknown') AND state = :state AND act_time <= :now
-        ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT id FROM delivery
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND state = :state AND act_time <= :now FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE d.id = due.id
     RETURNING d.*, CAST(d.handles AS text) AS handles_text, EXISTS (

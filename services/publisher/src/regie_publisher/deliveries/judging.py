@@ -56,6 +56,9 @@ SOURCES = {
     FailureKind.INTERNAL: "system",
 }
 
+_SILENT = ("timeout", "no_answer", "not_sent", "prepare")
+"""Causes of outcomes that follow a call without a usable answer."""
+
 
 def source_of(kind: FailureKind) -> str:
     """Returns who has to act on a failure: user, platform or system."""
@@ -238,6 +241,15 @@ def after_find(error: Exception, held: Held, now: datetime, *, version: int | No
         expired_version=expired_version,
         block_until=now + waits if limited and waits is not None else None,
     )
+
+
+def was_answered(outcome: Outcome) -> bool | None:
+    """Tells whether the network's host gave a usable answer to an attempt; None where it was not called."""
+    if outcome.cause in _SILENT:
+        return False
+    if outcome.cause in ("worker", "refused") and outcome.failure_kind is not FailureKind.UNSUPPORTED:
+        return True
+    return None
 
 
 def words_of(error: Exception) -> str:

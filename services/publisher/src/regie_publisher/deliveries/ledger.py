@@ -36,7 +36,7 @@ class Ledger:
         self._database = database
         self._clock = clock
         self._marks: Batcher[Held, bool] = Batcher(self._write_marks, limit=BATCH)
-        self._notes: Batcher[Note, bool] = Batcher(self._write_notes, limit=BATCH)
+        self._notes: Batcher[Note, bool | Exception] = Batcher(self._write_notes, limit=BATCH)
 
     async def mark(self, held: Held) -> None:
         """Notes that a call may leave. Raises LeaseLost, or the database's error: then no call may leave."""
@@ -64,7 +64,10 @@ class Ledger:
         deadline = loop.time() + LEASE.total_seconds()
         while True:
             try:
-                return await self._notes.submit(note)
+                written = await self._notes.submit(note)
+                if isinstance(written, Exception):
+                    raise written
+                return written
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -80,7 +83,22 @@ class Ledger:
             async with self._database.transaction() as session:
                 return await outcomes.mark_publishing(session, held, now=self._clock.now())
 
-    async def _write_notes(self, notes: Sequence[Note]) -> Sequence[bool]:
+    async def _write_notes(self, notes: Sequence[Note]) -> Sequence[bool | Exception]:
+        """Writes a batch; where that fails, each note by itself, so that none takes its neighbours along."""
         with trace.use_span(trace.INVALID_SPAN):
-            async with self._database.transaction() as session:
-                return await outcomes.record(session, notes, now=self._clock.now())
+            try:
+                return await self._write_together(notes)
+            except Exception as error:
+                if is_transient(error) or len(notes) == 1:
+                    raise
+            return [await self._write_alone(note) for note in notes]
+
+    async def _write_together(self, notes: Sequence[Note]) -> Sequence[bool]:
+        async with self._database.transaction() as session:
+            return await outcomes.record(session, notes, now=self._clock.now())
+
+    async def _write_alone(self, note: Note) -> bool | Exception:
+        try:
+            return (await self._write_together([note]))[0]
+        except Exception as error:  # noqa: BLE001  # broad: handed on to the one whose note it is
+            return error

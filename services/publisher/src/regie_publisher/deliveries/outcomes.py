@@ -156,11 +156,13 @@ def _taken(outcome: Outcome, row: Any) -> Outcome:
 
 def _storable(outcome: Outcome) -> Outcome:
     remote = outcome.remote
+    if remote is not None and storable(remote.id) != remote.id:
+        remote = Remote(storable(remote.id), remote.url)
     return replace(
         outcome,
         message=storable(outcome.message),
         detail=storable(outcome.detail),
-        remote=Remote(storable(remote.id), storable(remote.url)) if remote else None,
+        remote=remote,
         processing_handle=storable(outcome.processing_handle),
     )
 

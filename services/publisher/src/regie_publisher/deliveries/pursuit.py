@@ -24,14 +24,19 @@ from regie_publisher.accounts import Accounts
 from regie_publisher.connectors.connector import QUIET, CannotTell, Connector, ConnectorError, Repeat
 from regie_publisher.connectors.look import Look, Others
 from regie_publisher.deliveries import judging
-from regie_publisher.deliveries.claims import claim_open
+from regie_publisher.deliveries.claims import claim_open, find_open
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT, Held, Note, Outcome, State
 from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.ledger import Ledger
 from regie_publisher.deliveries.others import read_others
+from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
+from regie_publisher.shares import Limits, Slots
 
 LIMIT = 50
+CHANNEL_LIMIT = 4
+FINDS = Limits(200, 100, host_part=0.5)
+"""More of a channel at once: they share one reading of its timeline."""
 
 log = structlog.get_logger()
 
@@ -61,6 +66,7 @@ class Pursuit:
         clock: Clock,
         worker: str,
         wake: Callable[[], None],
+        hosts: Hosts,
     ) -> None:
         self._database = database
         self._connectors = connectors
@@ -70,26 +76,41 @@ class Pursuit:
         self._clock = clock
         self._worker = worker
         self._wake = wake
+        # What people wait for comes first.
+        self.checks, self.finds = Slots(Limits(LIMIT, CHANNEL_LIMIT, host_part=0.25), hosts), Slots(FINDS, hosts)
 
     async def check_processing(self) -> int:
-        """Checks what networks are processing and is due. Returns how many."""
-        return await self._pursue(State.PROCESSING, self._check)
+        """Checks what networks are processing and is due, to the end. Returns how many."""
+        begun = await self.begin_checks()
+        await self.checks.finish()
+        return begun
 
     async def find_unknown(self) -> int:
-        """Looks for deliveries of which nobody knows, where it is time. Returns how many."""
-        return await self._pursue(State.UNKNOWN, self._find)
+        """Looks for deliveries of which nobody knows, where it is time, to the end. Returns how many."""
+        begun = await self.begin_finds()
+        await self.finds.finish()
+        return begun
 
-    async def _pursue(self, state: State, ask: Ask) -> int:
+    async def begin_checks(self) -> int:
+        """Begins what is due of the checks, as many as there are places for: none waits for the slowest of others."""
+        return await self._begin(State.PROCESSING, self._check, self.checks)
+
+    async def begin_finds(self) -> int:
+        """The same for what is being looked for."""
+        return await self._begin(State.UNKNOWN, self._find, self.finds)
+
+    async def _begin(self, state: State, ask: Ask, slots: Slots) -> int:
+        if not slots.room:
+            return 0
+        now = self._clock.now()
         async with self._database.transaction() as session:
-            held = await claim_open(session, state=state, worker=self._worker, limit=LIMIT, now=self._clock.now())
+            choice = slots.share_out(await find_open(session, state=state, slots=slots, now=now), now)
+            held = await claim_open(session, choice.taken, state=state, worker=self._worker, now=now)
         if held:
             await self._accounts.open([one.channel_id for one in held])
-            looks = self._looks(held)
-            settling = (self._settle(one, ask, looks[one.channel_id]) for one in held)
-            results = await asyncio.gather(*settling, return_exceptions=True)
-            for one, error in zip(held, results, strict=True):
-                if isinstance(error, Exception):  # one delivery must not stop the others; its lease brings it back
-                    log.error("delivery.pursuit_not_recorded", delivery=show_id(DELIVERY, one.id), exc_info=error)
+        by_id, looks = {one.id: one for one in choice.taken}, self._looks(held)
+        for one in held:
+            slots.begin(by_id[one.id], self._settle(one, ask, looks[one.channel_id]))
         return len(held)
 
     def _looks(self, held: Sequence[Held]) -> dict[UUID, _Pass]:

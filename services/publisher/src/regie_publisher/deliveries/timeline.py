@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from regie_chassis.errors import Conflict, NotFound
+from regie_chassis.errors import Conflict, NotFound, Unprocessable
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import Remote
+from regie_publisher.connectors.values import MAX_URL, web_url
 from regie_publisher.deliveries import outcomes
 from regie_publisher.deliveries.claims import held_of
 from regie_publisher.deliveries.delivery import Note, Outcome, State
@@ -36,6 +37,10 @@ class CallMayStillLand(Conflict):
 
 class RemoteTaken(Conflict):
     """The address is that of another delivery's post."""
+
+
+class RemoteUrlRefused(Unprocessable):
+    """The address of a post is none that a browser may safely open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +109,12 @@ async def resolve_delivery(
     """Settles an unknown delivery by a person's word: published, or to be sent again with the same keys.
 
     Before its call's quiet time is over a person can see that a post is there, and cannot know that it will not be.
-    Repeatable with the same `request_id`. Raises DeliveryNotFound, DeliveryStateConflict, CallMayStillLand or
-    RemoteTaken.
+    Repeatable with the same `request_id`. Raises DeliveryNotFound, DeliveryStateConflict, CallMayStillLand,
+    RemoteTaken or RemoteUrlRefused.
     """
+    if remote_url and not web_url(remote_url):
+        message = f"give the post's address as it is opened in a browser: http or https, up to {MAX_URL} characters"
+        raise RemoteUrlRefused(message, field="remote_url")
     key = {"id": delivery_id, "workspace_id": workspace_id}
     rows = await session.execute(
         text(

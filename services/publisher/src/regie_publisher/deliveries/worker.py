@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from datetime import timedelta
-from uuid import UUID
 
 import structlog
 from regie_chassis.clock import Clock
@@ -13,10 +11,12 @@ from regie_chassis.database import Database, is_transient
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.deliveries.attempts import Attempts
-from regie_publisher.deliveries.claims import Capacity, claim_pending, release
+from regie_publisher.deliveries.claims import claim_pending, find_due, put_off, release
 from regie_publisher.deliveries.delivery import Held
+from regie_publisher.deliveries.judging import was_answered
+from regie_publisher.hosts import Hosts
+from regie_publisher.shares import Due, Limits, Slots
 
-CLAIM = 200
 POLL = timedelta(milliseconds=200)
 OUTAGE_PAUSE = timedelta(seconds=1)
 
@@ -33,23 +33,22 @@ class Worker:
         database: Database,
         attempts: Attempts,
         accounts: Accounts,
+        hosts: Hosts,
         clock: Clock,
         *,
         worker: str,
         in_flight: int,
         channel_in_flight: int,
     ) -> None:
-        self.wake = asyncio.Event()
-        """Set when there may be something to claim, or room to claim it into."""
         self._database = database
         self._attempts = attempts
         self._accounts = accounts
+        self._hosts = hosts
         self._clock = clock
         self._worker = worker
-        self._in_flight = in_flight
-        self._channel_in_flight = channel_in_flight
-        self._running: dict[asyncio.Task[None], Held] = {}
-        self._held: Counter[UUID] = Counter()
+        self._slots = Slots(Limits(in_flight, channel_in_flight), hosts)
+        self.wake = self._slots.wake
+        """Set when there may be something to claim, or room to claim it into."""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Claims until told to stop, then finishes what is in flight."""
@@ -69,22 +68,24 @@ class Worker:
             await self.finish()
         finally:
             waker.cancel()
-            for task in self._running:
-                task.cancel()  # past the drain's deadline: leases settle what is left
+            self._slots.cancel()
 
     async def claim(self) -> int:
-        """Takes what is due and begins its attempts. Returns how many."""
+        """Takes what is due, fairly, and begins its attempts. Returns how many."""
         self.wake.clear()
-        room = min(self._in_flight - len(self._running), CLAIM)
-        if room <= 0:
+        if not self._slots.room:
             return 0
+        now = self._clock.now()
         async with self._database.transaction() as session:
-            held = await claim_pending(
-                session,
-                worker=self._worker,
-                capacity=Capacity(room, self._channel_in_flight, dict(self._held)),
-                now=self._clock.now(),
-            )
+            due = await find_due(session, slots=self._slots, now=now)
+            if not due:
+                return 0
+            choice = self._slots.share_out(due, now)
+            await put_off(session, choice, due, now=now)
+            chosen = {one.id: one for one in (*choice.taken, *choice.late)}
+            held = await claim_pending(session, list(chosen.values()), worker=self._worker, now=now) if chosen else []
+        if choice.taken and not held:
+            self.wake.set()  # another replica was quicker, and there may be more
         if not held:
             return 0
         try:
@@ -93,29 +94,21 @@ class Worker:
             await self._give_back(held)
             raise
         for one in held:
-            self._begin(one)
+            self._slots.begin(chosen[one.id], self._make(one, chosen[one.id]))
         return len(held)
 
     async def finish(self) -> None:
         """Waits for everything in flight, then for tokens whose renewal is on its way."""
-        while self._running:
-            await asyncio.wait(list(self._running))
+        await self._slots.finish()
         await self._accounts.drain()
 
-    def _begin(self, held: Held) -> None:
-        task = asyncio.create_task(self._attempts.make(held))
-        self._running[task] = held
-        self._held[held.channel_id] += 1
-        task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        held = self._running.pop(task)
-        self._held[held.channel_id] -= 1
-        if self._held[held.channel_id] <= 0:
-            del self._held[held.channel_id]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("delivery.attempt_failed", exc_info=error)
-        self.wake.set()
+    async def _make(self, held: Held, due: Due) -> None:
+        outcome = await self._attempts.make(held)
+        answered = was_answered(outcome) if outcome is not None else None
+        if answered:
+            self._hosts.answered(due.peer)
+        elif answered is False:
+            self._hosts.silent(due.peer, self._clock.now(), cause=held.id)
 
     async def _give_back(self, held: list[Held]) -> None:
         try:

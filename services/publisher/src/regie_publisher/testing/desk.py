@@ -31,7 +31,7 @@ from regie_publisher.accounts import MAX_CHANNELS, Accounts
 from regie_publisher.channels import connect_channel
 from regie_publisher.connectors.connector import ConnectorError
 from regie_publisher.deliveries.attempts import Attempts
-from regie_publisher.deliveries.claims import Capacity, claim_pending
+from regie_publisher.deliveries.claims import claim_pending, find_due
 from regie_publisher.deliveries.delivery import Held
 from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.intake import on_post_cancelled, on_post_due
@@ -39,11 +39,13 @@ from regie_publisher.deliveries.ledger import Ledger
 from regie_publisher.deliveries.pursuit import Pursuit
 from regie_publisher.deliveries.sweeping import sweep
 from regie_publisher.deliveries.worker import Worker
+from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
 from regie_publisher.observations import Observer
 from regie_publisher.pictures.pool import PicturePool
-from regie_publisher.pictures.process import Limits
+from regie_publisher.pictures.process import Limits as PictureLimits
 from regie_publisher.sealing import Keyring
+from regie_publisher.shares import Limits, Slots
 from regie_publisher.testing.network import FakeConnector
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -152,7 +154,9 @@ class Desk:
 
     async def claim_only(self, session: AsyncSession) -> list[Held]:
         """Claims in the session and begins nothing, as a worker that ends at once."""
-        return await claim_pending(session, worker="dead", capacity=Capacity(50, 50, {}), now=self.clock.now())
+        slots, now = Slots(Limits(50, 50), Hosts(first_window=50)), self.clock.now()
+        choice = slots.share_out(await find_due(session, slots=slots, now=now), now)
+        return await claim_pending(session, [*choice.taken, *choice.late], worker="dead", now=now)
 
     async def attempt(self, held: Held) -> None:
         """Makes an attempt at a delivery that was claimed."""
@@ -217,17 +221,26 @@ def open_desk(
     in_flight: int = 50,
     channel_in_flight: int = 50,
     max_channels: int = MAX_CHANNELS,
+    hosts: Hosts | None = None,
 ) -> Desk:
     """Returns a replica of the publisher on this database; several of them are several processes."""
     connector.now = clock.now
     connectors = {"fake": connector}
     accounts = Accounts(database, keyring, clock, worker=name, max_channels=max_channels)
-    pictures = PicturePool(limits=Limits(cpu_seconds=30, wall_seconds=60))  # a busy machine is no reason to fail
+    pictures = PicturePool(limits=PictureLimits(cpu_seconds=30, wall_seconds=60))  # a busy machine is no reason to fail
     library = Library(database, MemoryStore(), pictures)
     ledger = Ledger(database, clock)
     attempts = Attempts(connectors=connectors, accounts=accounts, library=library, ledger=ledger, clock=clock)
+    hosts = hosts or Hosts(first_window=50)
     worker = Worker(
-        database, attempts, accounts, clock, worker=name, in_flight=in_flight, channel_in_flight=channel_in_flight
+        database,
+        attempts,
+        accounts,
+        hosts,
+        clock,
+        worker=name,
+        in_flight=in_flight,
+        channel_in_flight=channel_in_flight,
     )
     pursuit = Pursuit(
         database,
@@ -238,8 +251,9 @@ def open_desk(
         clock=clock,
         worker=name,
         wake=worker.wake.set,
+        hosts=hosts,
     )
-    observer = Observer(database, connectors=connectors, accounts=accounts, clock=clock)
+    observer = Observer(database, connectors=connectors, accounts=accounts, hosts=hosts, clock=clock)
     return Desk(
         database,
         connector,

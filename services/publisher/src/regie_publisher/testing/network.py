@@ -25,6 +25,7 @@ from regie_publisher.connectors.connector import (
     Remote,
     Repeat,
     SaveHandle,
+    Unread,
 )
 from regie_publisher.connectors.look import Look
 
@@ -84,7 +85,7 @@ class FakeConnector:
     after_publish: Callable[[Draft, int], Awaitable[None]] | None = None
     """Runs once the effect is there and before the answer is given."""
     review_error: Refused | None = None
-    seen: list[Observation] = field(default_factory=list)
+    seen: list[Observation | Unread] = field(default_factory=list)
     observe_errors: deque[Exception] = field(default_factory=deque)
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     lateness: deque[timedelta] = field(default_factory=deque)
@@ -169,7 +170,7 @@ class FakeConnector:
         found = next((post for post in self.posts if post.key == key), None)
         return Remote(found.id, f"https://fake.example/{found.id}") if found else None
 
-    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation | Unread]:  # noqa: ARG002
         self.calls.append(("observe", ",".join(remote.id for remote in remotes)))
         if self.observe_errors:
             raise self.observe_errors.popleft()

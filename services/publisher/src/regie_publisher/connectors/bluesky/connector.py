@@ -50,6 +50,7 @@ from regie_publisher.connectors.connector import (
 )
 from regie_publisher.connectors.look import Look
 from regie_publisher.connectors.pasted import atproto_identifier, atproto_password
+from regie_publisher.connectors.values import MAX_HANDLE, is_id
 
 UPLOAD_TIMEOUT = 60.0
 """Seconds for a picture of two megabytes on a slow line."""
@@ -87,7 +88,8 @@ class BlueskyConnector:
         if session.get("active") is False:
             raise Refused(FailureKind.AUTH_EXPIRED, f"The account is {session.get('status', 'not active')}")
         did = secrets["did"]
-        handle, home = str(session.get("handle") or did), home_server(session, asked_url)
+        handle, home = session.get("handle"), home_server(session, asked_url)
+        handle = handle if isinstance(handle, str) and handle else did
         name = await self._display_name(home, did)
         return Connection(home, did, handle, name or handle, secrets, identity=did)
 
@@ -157,7 +159,7 @@ class BlueskyConnector:
         return observations
 
     async def _with_likers(self, account: Account, remote: Remote, seen: Observation) -> Observation:
-        if not seen.values["likes"]:
+        if not seen.values.get("likes"):
             return seen
         query = {"uri": strong_ref(remote)["uri"], "limit": str(LIKERS_READ)}
         body = await self._read_as(account, "app.bsky.feed.getLikes", query)
@@ -177,9 +179,10 @@ class BlueskyConnector:
             timeout=UPLOAD_TIMEOUT,
         )
         blob = self._server.accepted(answer).get("blob")
-        if not isinstance(blob, dict):
+        uploaded = UploadedPicture(blob if isinstance(blob, dict) else {}, rendition.width, rendition.height)
+        if not uploaded.blob or len(uploaded.to_handle()) > MAX_HANDLE:
             raise OutcomeUnknown("The server took a picture and did not say where it is")
-        return UploadedPicture(blob, rendition.width, rendition.height)
+        return uploaded
 
     async def _resolve(self, account: Account, name: str) -> str:
         """Returns the DID of a handle, or an empty string where nobody has it."""
@@ -188,7 +191,7 @@ class BlueskyConnector:
         if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) in ("InvalidRequest", "HandleNotFound"):
             return ""
         did = self._server.accepted(answer).get("did")
-        return did if isinstance(did, str) else ""
+        return did if isinstance(did, str) and is_id(did) else ""
 
     async def _display_name(self, server_url: str, did: str) -> str:
         query = {"repo": did, "collection": "app.bsky.actor.profile", "rkey": "self"}
@@ -197,7 +200,8 @@ class BlueskyConnector:
             profile = self._server.accepted(answer).get("value")
         except ConnectorError:
             return ""  # an account without a profile is the normal case, and a name is no reason to log in again
-        return str(profile.get("displayName") or "") if isinstance(profile, dict) else ""
+        name = profile.get("displayName") if isinstance(profile, dict) else ""
+        return name if isinstance(name, str) else ""
 
 
 def _pending_pictures(draft: Draft) -> list[Picture]:
@@ -217,6 +221,6 @@ async def _keep(draft: Draft, save_handle: SaveHandle, name: str, value: str) ->
 
 def _remote(body: Mapping[str, object], account: Account) -> Remote:
     uri, cid = body.get("uri"), body.get("cid")
-    if not isinstance(uri, str) or not isinstance(cid, str):
+    if not isinstance(uri, str) or not isinstance(cid, str) or not is_id(f"{uri}|{cid}"):
         raise OutcomeUnknown("The server did not say where the post is")
     return remote_post(uri, cid, account.remote_id)

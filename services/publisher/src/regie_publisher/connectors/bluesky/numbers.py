@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from regie_publisher.connectors.connector import Engagement, Observation, Remote
+from regie_publisher.connectors.values import MAX_PEOPLE
 
 COUNTS = {"likes": "likeCount", "replies": "replyCount", "reposts": "repostCount", "quotes": "quoteCount"}
 
 
 def observation(remote: Remote, post: Mapping[str, object]) -> Observation:
     """Reads the totals of a `postView`; one that is left out is zero."""
-    counts = {ours: post.get(theirs) for ours, theirs in COUNTS.items()}
-    return Observation(remote.id, {name: count if isinstance(count, int) else 0 for name, count in counts.items()})
+    counts: dict[str, Any] = {ours: post.get(theirs) for ours, theirs in COUNTS.items()}
+    return Observation(remote.id, {name: 0 if count is None else count for name, count in counts.items()})
 
 
 def likers(body: Mapping[str, object]) -> tuple[Engagement, ...]:
@@ -20,7 +22,12 @@ def likers(body: Mapping[str, object]) -> tuple[Engagement, ...]:
     likes = body.get("likes")
     actors = [like.get("actor") for like in likes if isinstance(like, dict)] if isinstance(likes, list) else []
     return tuple(
-        Engagement(str(actor["did"]), str(actor.get("handle", "")), "like")
-        for actor in actors
+        Engagement(_text(actor, "did"), _text(actor, "handle"), "like")
+        for actor in actors[:MAX_PEOPLE]
         if isinstance(actor, dict) and "did" in actor
     )
+
+
+def _text(actor: Mapping[str, object], name: str) -> str:
+    value = actor.get(name)
+    return value if isinstance(value, str) else ""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 from regie_publisher.connectors.bluesky.facets import build_facets, mentioned_handles
 from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Remote, Segment, Unacceptable
@@ -88,7 +89,8 @@ def remote_post(uri: str, cid: str, did: str) -> Remote:
 
     The address names the account by its DID: a handle changes, and then leads nowhere or to somebody else.
     """
-    return Remote(id=f"{uri}|{cid}", url=f"https://bsky.app/profile/{did}/post/{uri.rpartition('/')[2]}")
+    profile, key = quote(did, safe=":"), quote(uri.rpartition("/")[2], safe="")
+    return Remote(id=f"{uri}|{cid}", url=f"https://bsky.app/profile/{profile}/post/{key}")
 
 
 def strong_ref(remote: Remote) -> dict[str, str]:

@@ -25,6 +25,7 @@ from regie_publisher.connectors.connector import (
     OutcomeUnknown,
     Refused,
 )
+from regie_publisher.connectors.values import MAX_URL
 
 DEFAULT_SERVER = "https://bsky.social"
 WEB_APP_HOSTS = ("bsky.app", "www.bsky.app", "staging.bsky.app")
@@ -176,7 +177,7 @@ def home_server(session: Mapping[str, object], asked_url: str) -> str:
             continue
         endpoint = str(service.get("serviceEndpoint", ""))
         allowed = ("https",) if asked_url.startswith("https://") else ("https", "http")
-        if _scheme_of(endpoint) in allowed:
+        if len(endpoint) <= MAX_URL and _scheme_of(endpoint) in allowed:
             return endpoint.rstrip("/")
     return asked_url
 

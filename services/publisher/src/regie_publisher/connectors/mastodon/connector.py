@@ -27,6 +27,7 @@ from regie_publisher.connectors.connector import (
     Repeat,
     SaveHandle,
     Unacceptable,
+    Unread,
 )
 from regie_publisher.connectors.look import Look
 from regie_publisher.connectors.mastodon.limits import (
@@ -38,10 +39,11 @@ from regie_publisher.connectors.mastodon.limits import (
     fits_everywhere,
 )
 from regie_publisher.connectors.mastodon.media import media_ids, missing_pictures, prepare_pictures
-from regie_publisher.connectors.mastodon.observations import observe_status
+from regie_publisher.connectors.mastodon.observations import observe_statuses
 from regie_publisher.connectors.mastodon.readback import SourceCache, find_segment
 from regie_publisher.connectors.mastodon.server import Server, host_of, server_origin, text_of
 from regie_publisher.connectors.pasted import token_of
+from regie_publisher.connectors.values import is_id
 
 PUBLISH_TIMEOUT = 30.0
 """Seconds."""
@@ -161,10 +163,10 @@ class MastodonConnector:
             timeout=PUBLISH_TIMEOUT,
         )
         body = answer.json()
-        remote = Remote(text_of(body, "id"), text_of(body, "url") or text_of(body, "uri"))
-        if not remote.id or not remote.url:
+        remote_id, url = text_of(body, "id"), text_of(body, "url") or text_of(body, "uri")
+        if not is_id(remote_id) or not url:  # what was scheduled has an id and no address
             raise OutcomeUnknown("The server took the status and its answer cannot be read")
-        return remote
+        return Remote(remote_id, url)
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:
         raise Unacceptable(FailureKind.INTERNAL, "Mastodon publishes at once: there is nothing to check")
@@ -185,10 +187,8 @@ class MastodonConnector:
             keeps_media_ids=await self._software(draft.account) in KEEPS_MEDIA_IDS,
         )
 
-    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
-        server = self._server(account)
-        observations = [await observe_status(server, account, remote) for remote in remotes]
-        return [observation for observation in observations if observation is not None]
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:
+        return await observe_statuses(self._server(account), account, remotes)
 
     async def _software(self, account: Account) -> str:
         try:

@@ -18,9 +18,11 @@ from regie_publisher.connectors.connector import (
 )
 from regie_publisher.connectors.mastodon.server import Server, count_of, text_of
 from regie_publisher.connectors.mastodon.text import counted_length
+from regie_publisher.connectors.values import MAX_DOMAIN, is_id
 
 KEPT_FOR = timedelta(minutes=10)
 KEPT_SERVERS = 256
+MAX_TYPES = 100
 SOFTWARE = {
     "github.com/mastodon/mastodon": "mastodon",
     "github.com/fedify-dev/hollo": "hollo",
@@ -97,7 +99,13 @@ async def _read(server: Server, path: str, domain: str) -> Instance | None:
     body = answer.json()
     if not isinstance(body, dict):  # a page in its place says nothing of the limits, not even that there are none
         raise OutcomeUnknown("The server's description of itself cannot be read")
-    return Instance(text_of(body, domain).rpartition("://")[2].strip("/"), limits_of(body), software_of(body))
+    return Instance(_domain_of(text_of(body, domain)), limits_of(body), software_of(body))
+
+
+def _domain_of(said: str) -> str:
+    """Returns the server's name, empty for what can be none: it ends in the handle of every account."""
+    name = said.rpartition("://")[2].strip("/")
+    return name if is_id(name, most=MAX_DOMAIN) and not set(name) & set("/@ ") else ""
 
 
 def limits_of(body: dict[str, object]) -> Limits:
@@ -106,7 +114,7 @@ def limits_of(body: dict[str, object]) -> Limits:
     configuration = configuration if isinstance(configuration, dict) else {}
     statuses, media = configuration.get("statuses"), configuration.get("media_attachments")
     types = media.get("supported_mime_types") if isinstance(media, dict) else None
-    names = [name for name in types if isinstance(name, str)] if isinstance(types, list) else []
+    names = [name for name in types[:MAX_TYPES] if is_id(name)] if isinstance(types, list) else []
     known = Limits()
     return Limits(
         max_characters=count_of(statuses, "max_characters") or count_of(body, "max_toot_chars") or known.max_characters,

@@ -6,6 +6,7 @@ import asyncio
 import mimetypes
 from datetime import timedelta
 from http import HTTPStatus
+from urllib.parse import quote
 
 import httpx2
 
@@ -19,6 +20,7 @@ from regie_publisher.connectors.connector import (
     Segment,
 )
 from regie_publisher.connectors.mastodon.server import Server, text_of
+from regie_publisher.connectors.values import is_id
 
 UPLOAD_TIMEOUT = 120.0
 """Seconds."""
@@ -96,7 +98,7 @@ async def _upload(server: Server, picture: Picture) -> tuple[str, bool]:
         timeout=UPLOAD_TIMEOUT,
     )
     media_id = text_of(answer.json(), "id")
-    if not media_id:
+    if not is_id(media_id):
         raise OutcomeUnknown("The server took the picture and did not say its id")
     return media_id, answer.status == HTTPStatus.OK
 
@@ -105,7 +107,7 @@ async def _wait_until_ready(server: Server, media_id: str) -> None:
     for _poll in range(POLLS):
         answer = await server.ask(
             "GET",
-            f"/api/v1/media/{media_id}",
+            f"/api/v1/media/{quote(media_id, safe='')}",
             rejected=FailureKind.MEDIA_REJECTED,
             absent=FailureKind.MEDIA_REJECTED,
         )

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
+from urllib.parse import quote
 
-from regie_publisher.connectors.connector import Account, Engagement, FailureKind, Observation, OutcomeUnknown, Remote
-from regie_publisher.connectors.mastodon.server import Server, count_of, host_of, text_of
+from regie_publisher.connectors.connector import (
+    Account,
+    ConnectorError,
+    Engagement,
+    FailureKind,
+    Observation,
+    OutcomeUnknown,
+    Remote,
+    Unread,
+)
+from regie_publisher.connectors.mastodon.server import Server, host_of, text_of
 
 FIRST_PAGE = 80
 """Mastodon's most accounts on one page."""
+READ_WITHIN = 15.0
+"""Seconds for all statuses of a call; what is not read by then is read another time."""
 
 _COUNTS = {
     "likes": "favourites_count",
@@ -18,24 +32,49 @@ _COUNTS = {
 }
 
 
+async def observe_statuses(
+    server: Server, account: Account, remotes: Sequence[Remote], *, within: float = READ_WITHIN
+) -> list[Observation | Unread]:
+    """Reads each status on its own; one that cannot be read leaves the others as they are, and the gone are left out.
+
+    What holds for the account (a refusal, no connection, no time left) ends the reading, and is said of the rest.
+    """
+    read: list[Observation | Unread] = []
+    deadline = asyncio.get_running_loop().time() + within
+    for at, remote in enumerate(remotes):
+        try:
+            async with asyncio.timeout_at(deadline):
+                observation = await observe_status(server, account, remote)
+        except OutcomeUnknown as error:
+            read.append(Unread(remote.id, error))
+        except (ConnectorError, TimeoutError) as error:
+            reason = error if isinstance(error, ConnectorError) else OutcomeUnknown("There was no time left to read it")
+            return [*read, *(Unread(rest.id, reason) for rest in remotes[at:])]
+        else:
+            read += [observation] if observation is not None else []
+    return read
+
+
 async def observe_status(server: Server, account: Account, remote: Remote) -> Observation | None:
     """Returns the status' totals and the first page of those who liked it, or None where the status is gone."""
-    answer = await server.ask("GET", f"/api/v1/statuses/{remote.id}", rejected=FailureKind.PLATFORM_ERROR, absent=None)
+    path = f"/api/v1/statuses/{quote(remote.id, safe='')}"
+    answer = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
     if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return None
     body = answer.json()
     if not isinstance(body, dict):
         raise OutcomeUnknown("The server's answer about a status cannot be read")
-    counts = {value: count_of(body, name) for value, name in _COUNTS.items()}
-    values = {value: count for value, count in counts.items() if count is not None}
-    likes = await _read_likes(server, account, remote) if values.get("likes") else ()
-    return Observation(remote.id, values, likes)
+    values = {value: body[name] for value, name in _COUNTS.items() if body.get(name) is not None}
+    totals = Observation(remote.id, values)
+    if not totals.values.get("likes"):
+        return totals
+    return Observation(remote.id, values, await _read_likes(server, account, remote))
 
 
 async def _read_likes(server: Server, account: Account, remote: Remote) -> tuple[Engagement, ...]:
     answer = await server.ask(
         "GET",
-        f"/api/v1/statuses/{remote.id}/favourited_by",
+        f"/api/v1/statuses/{quote(remote.id, safe='')}/favourited_by",
         params={"limit": str(FIRST_PAGE)},
         rejected=FailureKind.PLATFORM_ERROR,
         absent=None,
@@ -43,7 +82,11 @@ async def _read_likes(server: Server, account: Account, remote: Remote) -> tuple
     body = answer.json()
     people = body if isinstance(body, list) else []
     home = account.handle.rpartition("@")[2] or host_of(account.server_url)
-    names = [_full_name(acct, home) for person in people if text_of(person, "id") and (acct := text_of(person, "acct"))]
+    names = [
+        _full_name(acct, home)
+        for person in people[:FIRST_PAGE]
+        if text_of(person, "id") and (acct := text_of(person, "acct"))
+    ]
     # The id that a server gives a person is its own: another server has it for somebody else, and another for them.
     return tuple(Engagement(name.lower(), name, "like") for name in names)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from datetime import timedelta
+from urllib.parse import quote
 
 from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, Remote, Segment
 from regie_publisher.connectors.look import Look, Others
@@ -45,7 +46,10 @@ class SourceCache:
     async def read(self, server: Server, status: Status) -> str | None:
         """Asks for the text; None where the server does not tell."""
         answer = await server.ask(
-            "GET", f"/api/v1/statuses/{status.id}/source", rejected=FailureKind.PLATFORM_ERROR, absent=None
+            "GET",
+            f"/api/v1/statuses/{quote(status.id, safe='')}/source",
+            rejected=FailureKind.PLATFORM_ERROR,
+            absent=None,
         )
         body = answer.json()
         text = body.get("text") if isinstance(body, dict) else None

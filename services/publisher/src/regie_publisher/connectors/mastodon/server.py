@@ -18,6 +18,7 @@ from regie_chassis.clock import Clock
 from regie_publisher.addresses import origin_of
 from regie_publisher.connectors.answers import Answer, call, retry_after
 from regie_publisher.connectors.connector import FailureKind, OutcomeUnknown, Refused, Unacceptable
+from regie_publisher.connectors.values import is_total
 
 RATE_WINDOW = timedelta(minutes=5)
 """Waited after a 429 that does not say how long: the window of Mastodon and GoToSocial."""
@@ -129,6 +130,6 @@ def text_of(body: object, name: str) -> str:
 
 
 def count_of(body: object, name: str) -> int | None:
-    """Returns a non-negative whole number of a JSON object, or None where there is none."""
+    """Returns a non-negative whole number of a JSON object, or None where there is none that a limit can be."""
     value = body.get(name) if isinstance(body, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and is_total(value) else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from regie_publisher.connectors.connector import CannotTell, FailureKind
 from regie_publisher.connectors.mastodon.server import Server, text_of
+from regie_publisher.connectors.values import is_id
 
 PAGE = 40
 """The most that Mastodon gives; a server that gives less is read in more pages."""
@@ -70,7 +72,7 @@ async def read_timeline(server: Server, account_id: str, horizon: datetime) -> T
 async def _read_page(server: Server, account_id: str, params: dict[str, str]) -> list[Status]:
     answer = await server.ask(
         "GET",
-        f"/api/v1/accounts/{account_id}/statuses",
+        f"/api/v1/accounts/{quote(account_id, safe='')}/statuses",
         params=params,
         rejected=FailureKind.PLATFORM_ERROR,
         absent=FailureKind.PLATFORM_ERROR,
@@ -84,7 +86,7 @@ async def _read_page(server: Server, account_id: str, params: dict[str, str]) ->
 def _status(entry: object) -> Status:
     created = _moment(text_of(entry, "created_at"))
     status_id = text_of(entry, "id")
-    if not isinstance(entry, dict) or created is None or not status_id:
+    if not isinstance(entry, dict) or created is None or not is_id(status_id):
         raise CannotTell("The server's list of statuses holds one that cannot be read")
     media = entry.get("media_attachments")
     return Status(

@@ -1,0 +1,219 @@
+"""One tenant's hanging server, on real PostgreSQL: the neighbours' posts leave as if it were not there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import pytest
+from regie.publisher.events.v1.publisher_events_pb2 import DeliveryMissed
+from regie_chassis.clock import SystemClock
+from regie_chassis.database import Database
+from regie_chassis.ids import new_id
+from regie_chassis.testing.waiting import until
+from regie_publisher.connectors.connector import (
+    Account,
+    Draft,
+    Observation,
+    OutcomeUnknown,
+    Processing,
+    Remote,
+    Unread,
+)
+from regie_publisher.deliveries.claims import claim_pending, find_due, put_off
+from regie_publisher.hosts import FIRST_WINDOW, Hosts
+from regie_publisher.polling import Polling
+from regie_publisher.sealing import Keyring, new_master_key
+from regie_publisher.shares import Choice, Limits, Slots
+from regie_publisher.standing import MOVED_AT_ONCE, block
+from regie_publisher.testing.desk import Desk, open_desk
+from regie_publisher.testing.network import FakeConnector
+from sqlalchemy import text
+
+
+class HangingConnector(FakeConnector):
+    """Never answers the accounts whose handle begins with `evil`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hanging = 0
+        self.release = asyncio.Event()
+
+    async def hangs(self, calls: int) -> bool:
+        return self.hanging >= calls
+
+    async def shows(self, posts: int) -> bool:
+        return len(self.posts) == posts
+
+    async def publish(self, draft: Draft, index: int) -> Remote | Processing:
+        if draft.account.handle.startswith("evil"):
+            self.hanging += 1
+            await self.release.wait()
+            raise OutcomeUnknown("no answer")
+        return await super().publish(draft, index)
+
+    async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation | Unread]:
+        if account.handle.startswith("evil"):
+            self.hanging += 1
+            await self.release.wait()
+        return [Observation(remote.id, {"likes": 1}) for remote in remotes]
+
+
+@pytest.fixture
+def network() -> HangingConnector:
+    return HangingConnector()
+
+
+@pytest.fixture
+async def both(database: Database, network: HangingConnector) -> AsyncIterator[tuple[Desk, Desk]]:
+    """The same process for two workspaces: what hangs, and its neighbour."""
+    keyring = Keyring(new_master_key())
+    evil = open_desk(
+        database,
+        network,
+        SystemClock(),
+        keyring=keyring,
+        workspace_id=new_id(),
+        name="one",
+        in_flight=20,
+        channel_in_flight=8,
+        hosts=Hosts(max_window=20),
+    )
+    good = open_desk(database, network, SystemClock(), keyring=keyring, workspace_id=new_id(), name="one")
+    yield evil, good
+    network.release.set()
+    await evil.worker.finish()
+
+
+async def set_host(desk: Desk, channel: UUID, host: str) -> None:
+    async with desk.database.transaction() as session:
+        await session.execute(
+            text("UPDATE channel SET server_url = :url WHERE id = :id"), {"id": channel, "url": f"https://{host}"}
+        )
+
+
+async def test_posts_to_a_server_that_hangs_keep_no_neighbour_waiting(
+    both: tuple[Desk, Desk], network: HangingConnector, stopping: asyncio.Event
+) -> None:
+    evil, good = both
+    channels = [await evil.channel(f"evil{number}") for number in range(5)]
+    await evil.receive(*(evil.due(channels[number % 5]) for number in range(250)))
+    running = asyncio.create_task(evil.worker.run(stopping))
+    await until(partial(network.hangs, 2))
+    mine = await good.channel("ada")
+    await set_host(good, mine, "good.example")
+    await good.receive(*(good.due(mine) for _ in range(30)))
+    evil.worker.wake.set()
+    await until(partial(network.shows, 30))
+    assert network.hanging <= FIRST_WINDOW
+    stopping.set()
+    network.release.set()
+    await running
+
+
+async def test_a_host_that_never_answers_is_left_alone_and_the_timeline_says_so(
+    both: tuple[Desk, Desk], network: HangingConnector
+) -> None:
+    evil, _ = both
+    channels = [await evil.channel(f"evil{number}") for number in range(5)]
+    await evil.receive(*(evil.due(channels[number % 5]) for number in range(40)))
+    network.release.set()
+
+    async def paused() -> bool:
+        await evil.worker.claim()
+        await evil.worker.finish()
+        return any(row.cause == "host_silent" for row in await evil.rows("delivery_change"))
+
+    await until(paused)
+    assert network.hanging < 20
+    [why, *_] = [row.network_message for row in await evil.rows("delivery_change") if row.cause == "host_silent"]
+    assert why.startswith("fake.example does not answer; no call is begun there before")
+    waiting = [row for row in await evil.rows() if row.state == "pending"]
+    assert len(waiting) == 40 - network.hanging
+    assert all(row.attempt == 0 for row in waiting), "the pause comes before the mark"
+
+
+async def test_a_backlog_hides_nobody_elses_post(both: tuple[Desk, Desk]) -> None:
+    evil, good = both
+    channel = await evil.channel("evil")
+    for _ in range(4):
+        await evil.receive(*(evil.due(channel) for _ in range(100)))
+    await good.receive(good.due(await good.channel("ada")))
+    async with evil.database.transaction() as session:
+        due = await find_due(session, slots=Slots(Limits(4, 1), Hosts()), now=evil.clock.now())
+    assert good.workspace_id in {one.workspace_id for one in due}
+
+
+async def test_a_reading_that_hangs_keeps_no_other_account_waiting(
+    both: tuple[Desk, Desk], network: HangingConnector, stopping: asyncio.Event
+) -> None:
+    evil, good = both
+    network.release.set()
+    quick = await good.channel("ada")
+    await set_host(good, quick, "good.example")
+    await good.receive(good.due(quick))
+    await good.work()
+    await evil.receive(evil.due(await evil.channel("evil")))
+    async with evil.database.transaction() as session:  # as if it were published, too
+        await session.execute(
+            text(
+                "INSERT INTO poll (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url,"
+                " publish_time, act_time, traceparent) SELECT id, workspace_id, post_id, channel_id, network, 'e', '',"
+                " now(), now(), '' FROM delivery WHERE state = 'pending'"
+            )
+        )
+        await session.execute(text("UPDATE poll SET act_time = now()"))
+    network.release.clear()
+    network.hanging = 0
+    observer = evil.observer
+    loop = Polling(
+        "observations", observer.begin_due, idle=timedelta(milliseconds=50), clock=evil.clock, slots=observer.slots
+    )
+    running = asyncio.create_task(loop.run(stopping))
+
+    async def measured() -> bool:
+        return any(row.type.endswith("PostMetricsObserved") for row in await evil.rows("outbox"))
+
+    await until(measured)
+    assert network.hanging == 1
+    stopping.set()
+    network.release.set()
+    await running
+
+
+async def test_a_block_of_a_long_backlog_holds_and_moves_a_part_of_it(both: tuple[Desk, Desk]) -> None:
+    _, good = both
+    channel = await good.channel("ada")
+    for _ in range(6):
+        await good.receive(*(good.due(channel) for _ in range(100)))
+    await good.receive(good.due(await good.channel("bea")))
+    now = good.clock.now()
+    async with good.database.transaction() as session:
+        await block(session, channel_id=channel, until=now + timedelta(minutes=5))
+    moved = [row for row in await good.rows() if row.act_time > now + timedelta(minutes=4)]
+    assert len(moved) == MOVED_AT_ONCE
+    await good.work()
+    assert [post.account for post in good.connector.posts] == ["bea"]
+
+
+async def test_a_post_that_is_missed_says_that_its_host_was_silent(
+    both: tuple[Desk, Desk],
+) -> None:
+    _, good = both
+    await good.receive(good.due(await good.channel("ada")))
+    async with good.database.transaction() as session:
+        slots, now = Slots(Limits(4, 1), Hosts()), good.clock.now()
+        due = await find_due(session, slots=slots, now=now)
+        choice = Choice([], [], {due[0].id: now + timedelta(hours=1)})
+        await put_off(session, choice, due, now=now)
+    [row] = await good.rows()
+    assert row.act_time == row.miss_time
+    async with good.database.transaction() as session:
+        [late] = await find_due(session, slots=slots, now=row.miss_time)
+        assert late.late
+        assert await claim_pending(session, [late], worker="one", now=row.miss_time) == []
+    [event] = await good.said(DeliveryMissed)
+    assert "fake.example does not answer" in event.reason
