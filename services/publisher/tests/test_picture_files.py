@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from regie_publisher.pictures.container import MAX_BYTES, MAX_PIXELS
+from regie_publisher.pictures.jpeg import read_jpeg
 from regie_publisher.pictures.normalising import TYPES, normalise
 from regie_publisher.pictures.png import chunk
 from regie_publisher.pictures.refusals import PictureRefused, TooCostly, TooLarge, Unreadable
@@ -239,14 +240,18 @@ def test_the_canvases_that_a_decoder_of_animations_holds_are_counted() -> None:
 
 
 def test_an_animation_of_too_many_pixels_in_all_is_refused() -> None:
-    frames = [Image.new("L", (4000, 3000), level) for level in range(13)]
+    frames = [Image.new("L", (4, 3), level) for level in range(13)]
+    data = bytearray(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    data[6:10] = struct.pack("<HH", 4000, 3000)
     with pytest.raises(TooLarge, match="13 frames"):
-        normalise(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+        normalise(bytes(data))
 
 
-def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded() -> None:
+@pytest.mark.parametrize(("size", "scans"), [((7000, 7000), 900), ((7000, 7000), 21), ((40, 30), 101)])
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(size: tuple[int, int], scans: int) -> None:
     with pytest.raises(TooCostly):
-        normalise(many_scans((7000, 7000), 900))
+        read_jpeg(many_scans(size, scans))
+    assert read_jpeg(many_scans((3000, 3000), 100)).width == 3000
 
 
 @pytest.mark.parametrize("code", [0xC3, 0xC5, 0xC9, 0xCA])

@@ -15,7 +15,8 @@ from regie_publisher.pictures.profiles import ADOBE_RGB
 from regie_publisher.pictures.refusals import COSTLY, TooCostly, Unreadable
 
 MAX_SCANS = 100
-"""A progressive picture has about ten; each scan costs a pass over all pixels."""
+MAX_PASSES = 1_000_000_000
+"""Pixels times scans. A progressive picture has about ten scans; each costs a pass over all pixels."""
 DAMAGED = "the JPEG picture is damaged or not whole: save it anew"
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
@@ -125,7 +126,7 @@ def _keep_scan(walk: _Walk, data: bytes, head: bytes, start: int) -> int:
     if walk.frame is None or len(head) != 4 + 2 * count:
         raise Unreadable(DAMAGED)
     walk.scans += 1
-    if walk.scans > MAX_SCANS:
+    if walk.scans > MAX_SCANS or walk.scans * walk.frame.width * walk.frame.height > MAX_PASSES:
         raise TooCostly(COSTLY)
     components = head[1 : 1 + 2 * count : 2]
     if not components or any(one not in walk.frame.sampling for one in components):

@@ -116,7 +116,9 @@ def _settled_animation(container: Container) -> Container:
         if not (profile or container.surplus or container.deep or container.orientation != 1):
             return container
         first, *others = _frames(image, count, profile, container.orientation)
-        options: dict[str, Any] = {} if container.kind == "PNG" else {"lossless": container.lossless, "method": 2}
+        options: dict[str, Any] = {}
+        if container.kind == "WEBP":
+            options = {"lossless": container.lossless, "quality": 90, "method": 2}
         data = save(
             first,
             container.kind,

@@ -119,6 +119,7 @@ class PicturePool:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         workspace_id = self._running.pop(task)
+        self._forget_abandoned()
         if workspace_id not in self._waiting and workspace_id not in self._running.values():
             del self._turns[workspace_id]
         if not self._stopping:
@@ -129,7 +130,6 @@ class PicturePool:
 
         The last free slot is for a workspace that has none, so that slow pictures of one hold up no other.
         """
-        self._forget_abandoned()
         free = self._workers - len(self._running)
         alone = self._workers > 1 and free == 1
         ready = [one for one in self._waiting if not (alone and one in self._running.values())] if free else []
@@ -183,8 +183,13 @@ class PicturePool:
         worker = self._idle.pop() if self._idle else await WorkerProcess.start(self._limits)
         try:
             answer = await worker.ask(job.head, job.body)
-        except BaseException as error:
+        except asyncio.CancelledError:
             await worker.end()
+            raise
+        except Exception as error:
+            await worker.end()
+            # Here and now, so that its start is not waited for by whoever comes next.
+            self._idle.append(await WorkerProcess.start(self._limits))
             if isinstance(error, TooCostly):
                 log.warning("pictures.too_costly", bytes=len(job.body))
             raise

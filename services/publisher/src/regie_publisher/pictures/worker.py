@@ -5,6 +5,7 @@ Started by `pool` as `python -m`, with an empty environment. It ends with its pa
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -50,7 +51,7 @@ def _limit(kind: int, value: int) -> None:
 def _limit_cpu(seconds: int) -> None:
     """Sets the soft limit so many seconds from here; past it the kernel ends the process with SIGXCPU."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds)
+    _limit(resource.RLIMIT_CPU, math.ceil(used.ru_utime + used.ru_stime) + seconds)
 
 
 def _answer(head: dict[str, object], body: bytes) -> bytes:
