@@ -26,7 +26,7 @@ from regie_publisher.connectors.connector import (
     Remote,
     Segment,
 )
-from regie_publisher.connectors.testing import FakeCredentials, MemoryHandles
+from regie_publisher.connectors.testing import FakeCredentials, MemoryHandles, alone
 
 pytestmark = pytest.mark.networks
 
@@ -141,7 +141,7 @@ async def test_a_post_whose_answer_was_lost_is_found_and_not_doubled(
     async with httpx2.AsyncClient(transport=LosesAnswers()) as client:
         with pytest.raises(OutcomeUnknown):
             await BlueskyConnector(client).publish(draft, 0)
-    found = await connector.find(draft, 0)
+    found = await connector.find(draft, 0, alone())
     assert found == await connector.publish(draft, 0)
     assert len(bluesky_network.records(account.remote_id)) == 1
 
@@ -266,8 +266,8 @@ async def test_a_wrong_password_is_told_apart(
 async def test_find_sees_what_is_there_and_proves_what_is_not(connector: BlueskyConnector, account: Account) -> None:
     draft = _draft(connector, account, "there", "not there yet")
     [remote] = [await connector.publish(draft, 0)]
-    assert await connector.find(draft, 0) == remote
-    assert await connector.find(draft, 1) is None
+    assert await connector.find(draft, 0, alone()) == remote
+    assert await connector.find(draft, 1, alone()) is None
 
 
 async def test_a_spent_write_budget_says_when_to_try_again(bluesky_network: Any, connector: BlueskyConnector) -> None:
@@ -279,7 +279,7 @@ async def test_a_spent_write_budget_says_when_to_try_again(bluesky_network: Any,
     assert refused.value.kind is FailureKind.RATE_LIMITED
     assert refused.value.retry_after is not None
     assert 60 < refused.value.retry_after.total_seconds() <= 3600
-    assert await connector.find(draft, 0) is None
+    assert await connector.find(draft, 0, alone()) is None
 
 
 async def test_the_numbers_of_a_post_are_those_of_its_readers(
