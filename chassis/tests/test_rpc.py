@@ -37,6 +37,7 @@ from regie_chassis.rpc import (
     RemoteError,
     RpcServer,
     ServiceUnavailable,
+    audience_of,
     call,
     caller,
     open_channel,
@@ -353,3 +354,10 @@ async def test_a_message_past_the_size_limit_is_an_error_and_not_a_hang(stub: Me
 async def test_a_call_without_a_deadline_is_answered_and_has_the_servers_own(stub: MetricsServiceStub) -> None:
     answer = await stub.GetPostMetrics(ASK, metadata=((IDENTITY, token()),))
     assert answer.totals == {"likes": 1}
+
+
+async def test_an_identity_for_another_service_is_refused(stub: MetricsServiceStub, metrics: Metrics) -> None:
+    signer = Signer(KEY)
+    await ask(stub, identity=signer.sign(CALLER, audience=audience_of(stub.GetPostMetrics), now=START))
+    error = await refusal(stub, identity=signer.sign(CALLER, audience="publisher", now=START))
+    assert (error.grpc_code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_IDENTITY")

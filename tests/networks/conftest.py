@@ -43,6 +43,7 @@ class BlueskyNetwork:
         self.pds_url = endpoints["pds_url"]
         self.limited_pds_url = endpoints["limited_pds_url"]
         self.appview_url = endpoints["appview_url"]
+        self.proxy_port = free_port()
         self._client = httpx2.Client(timeout=30)
         self._tokens: dict[str, str] = {}
         self._servers: dict[str, str] = {}
@@ -127,7 +128,7 @@ class BlueskyProxy:
         self._keep_back = ""
         self._let_go = threading.Event()
         self._client = httpx2.Client(base_url=network.pds_url, timeout=30)
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _forwarding(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", network.proxy_port), _forwarding(self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
         self._thread.start()

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -34,7 +35,9 @@ class Channel(NamedTuple):
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, bluesky_network: Any) -> Iterator[Constellation]:
     """One of everything, whose publisher may call the network on the loopback."""
-    env = {"publisher": {"PUBLISHER_ALLOWED_HOSTS": "127.0.0.1,localhost"}}
+    servers = [urlsplit(url).netloc for url in (bluesky_network.pds_url, bluesky_network.limited_pds_url)]
+    places = ",".join([*servers, f"127.0.0.1:{bluesky_network.proxy_port}"])
+    env = {"publisher": {"PUBLISHER_ALLOWED_HOSTS": places}}
     with Constellation(tmp_path_factory.mktemp("installation"), fsync=False, env=env) as running:
         yield running
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib import import_module
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from regie_chassis.clock import SystemClock
 from regie_chassis.embedded.nats_users import PERMISSIONS, READS, SAYS_EVENTS
 from regie_chassis.messaging import service_of
@@ -46,13 +48,50 @@ def test_the_deployed_server_gives_the_same_rights() -> None:
     text = (ROOT / "deploy" / "nats" / "nats.conf").read_text()
     block = re.search(r"# BEGIN USERS.*?\n(.*)# END USERS", text, re.DOTALL)
     assert block, "deploy/nats/nats.conf has no users; run `make protos`"
-    from_tool = import_tool().users_block()
+    from_tool = import_tool("nats_conf").users_block()
     assert block[1] == from_tool, "run `make protos`, which renders the users anew"
     assert set(re.findall(r"\$([A-Z_]+)_NATS_PASSWORD", text)) == {user.upper() for user in PERMISSIONS}
 
 
-def import_tool() -> Any:
-    spec = spec_from_file_location("nats_conf", ROOT / "tools" / "nats_conf.py")
+def test_in_compose_each_service_knows_its_own_password_only_and_nobody_reaches_nats_from_outside() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name, service in services.items():
+        given = {variable: value for variable, value in service.get("environment", {}).items() if "NATS" in variable}
+        user = name.removesuffix("-migrate")
+        if name == "nats":
+            assert set(given) == {f"{one.upper()}_NATS_PASSWORD" for one in PERMISSIONS}
+            assert "ports" not in service
+        elif user in PERMISSIONS:
+            assert given.pop("NATS_URL") == "nats://nats:4222"
+            assert given == {"NATS_PASSWORD": f"${{{user.upper()}_NATS_PASSWORD:?run make .env}}"}
+        else:
+            assert given == {}, name
+
+
+def test_in_compose_the_sandbox_is_off_until_it_is_asked_for() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert services["sandbox"]["profiles"] == ["sandbox"]
+    allowed = services["publisher"]["environment"]["PUBLISHER_ALLOWED_HOSTS"]
+    assert allowed == "${PUBLISHER_ALLOWED_HOSTS:-}"
+
+
+def test_make_env_completes_what_is_there_and_replaces_nothing(tmp_path: Path) -> None:
+    tool, file = import_tool("secrets_of_compose"), tmp_path / ".env"
+    file.write_text("POSTGRES_PASSWORD=kept\nPUBLISHER_MASTER_KEY=kept-too")
+    file.chmod(0o644)
+    tool.complete(file)
+    first = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    assert (first["POSTGRES_PASSWORD"], first["PUBLISHER_MASTER_KEY"]) == ("kept", "kept-too")
+    assert set(first) == set(tool.made_up())
+    assert all(re.fullmatch("[a-z][0-9a-f]{48}", first[f"{user.upper()}_NATS_PASSWORD"]) for user in PERMISSIONS)
+    assert len(set(first.values())) == len(first)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    tool.complete(file)
+    assert dict(line.split("=", 1) for line in file.read_text().splitlines()) == first
+
+
+def import_tool(name: str) -> Any:
+    spec = spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)

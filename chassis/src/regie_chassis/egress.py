@@ -23,9 +23,17 @@ LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keep
 PER_HOST = 100
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_RELAY_6TO4 = ipaddress.IPv4Network("192.88.99.0/24")  # RFC 7526: withdrawn, and forwards where it still stands
+# What Pythons of different ages judge differently, or take for public.
+_SPECIAL_V4 = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # RFC 6890: protocol assignments
+    ipaddress.IPv4Network("192.88.99.0/24"),  # RFC 7526: 6to4 relays, withdrawn; one that still stands forwards
+)
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291; the rest holds site-local and other wrapped forms
-_DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")  # RFC 9637; older Pythons do not know it
+_SPECIAL_V6 = (
+    ipaddress.IPv6Network("2001::/23"),  # RFC 2928: protocol assignments, Teredo's wrapped IPv4 among them
+    ipaddress.IPv6Network("2001:db8::/32"),  # RFC 3849: documentation
+    ipaddress.IPv6Network("3fff::/20"),  # RFC 9637: documentation
+)
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """All addresses of a host, in the order in which they should be tried."""
@@ -40,12 +48,14 @@ def is_public(address: str) -> bool:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
             return _is_public_v4(wrapped)
-        return ip in _GLOBAL_UNICAST and ip not in _DOCUMENTATION and ip.is_global and not ip.is_multicast
+        special = any(ip in network for network in _SPECIAL_V6)
+        return ip in _GLOBAL_UNICAST and not special and ip.is_global and not ip.is_multicast
     return _is_public_v4(ip)
 
 
 def _is_public_v4(ip: ipaddress.IPv4Address) -> bool:
-    return ip.is_global and not ip.is_multicast and ip not in _RELAY_6TO4
+    special = any(ip in network for network in _SPECIAL_V4)
+    return ip.is_global and not special and not ip.is_multicast
 
 
 def place_of(host: str, port: int) -> str:

@@ -203,6 +203,17 @@ async def test_a_head_that_does_not_come_to_its_end_is_given_up(house: House) ->
     assert await silent.is_closed()
 
 
+async def test_slow_clients_take_nothing_from_others(house: House) -> None:
+    slow = [await house.connect() for _ in range(64)]
+    request = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nhalf"
+    for number, client in enumerate(slow):
+        await client.send(request[:number])
+    quick = await house.connect()
+    for _ in range(10):
+        await quick.send(GET)
+        assert (await quick.answer())[0] == 200
+
+
 async def test_a_body_that_does_not_come_is_given_up(house: House) -> None:
     client = await house.connect()
     await client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 900000\r\n\r\n" + b"b" * 1000)
