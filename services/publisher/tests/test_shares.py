@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.testing.clock import START
 from regie_publisher.hosts import FIRST_PAUSE, FIRST_WINDOW, LONGEST_PAUSE, SILENT_IN_A_ROW, Hosts
-from regie_publisher.shares import Due, Held, Limits, share_out
+from regie_publisher.shares import Due, Held, Limits, Slots, share_out
 
 SECOND = timedelta(seconds=1)
 TOTAL = 40
@@ -167,3 +167,13 @@ def test_what_one_workspace_does_at_a_host_is_not_held_against_another() -> None
 def test_a_process_with_few_places_serves_all_the_same(total: int) -> None:
     choice = share_out([waiting(1, space=1)], held=Held(), limits=Limits(total, 8), hosts=Hosts(), now=START)
     assert len(choice.taken) == 1
+
+
+async def test_work_at_a_silent_host_is_looked_up_only_where_it_can_be_said_why_it_waits() -> None:
+    hosts = Hosts()
+    fall_silent(hosts, 10)
+    assert Slots(Limits(4, 1), hosts).full_peers(START) == [PEER]
+    assert Slots(Limits(4, 1), hosts, says_pauses=True).full_peers(START) == []
+    assert Slots(Limits(4, 1), hosts).full_peers(START + LONGEST_PAUSE) == []
+    hosts.answered(PEER)
+    assert hosts.paused(START) == []

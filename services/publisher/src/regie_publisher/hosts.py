@@ -42,6 +42,7 @@ class Hosts:
         self._first = max(1, min(first_window, max_window))
         self._max = max(1, max_window)
         self._hosts: OrderedDict[Peer, _Host] = OrderedDict()
+        self._paused: set[Peer] = set()
 
     def window(self, peer: Peer, now: datetime) -> int:
         """Returns how many calls may be under way: none in a pause, and one after it, to see."""
@@ -64,6 +65,10 @@ class Hosts:
             return None
         return host.pause_until
 
+    def paused(self, now: datetime) -> list[Peer]:
+        """Returns those of whom `pause_of` tells a time."""
+        return [peer for peer in self._paused if self.pause_of(peer, now) is not None]
+
     def answered(self, peer: Peer) -> None:
         """Notes a call that ended with an answer, whatever it said."""
         host = self._hosts.get(peer) or self._host(peer)
@@ -71,6 +76,7 @@ class Hosts:
             return  # nothing to learn, as is usual
         if host.pause_until is not None:
             host.window, host.pause_until = self._first, None
+            self._paused.discard(peer)
         host.silent = host.pauses = 0
         host.silent_for.clear()
         host.window = min(self._max, host.window + GROWTH)
@@ -88,12 +94,14 @@ class Hosts:
         # The calls that were under way when the pause began end one after the other; they do not make it longer.
         host.pause_until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2**host.pauses)
         host.pauses = min(host.pauses + 1, 10)
+        self._paused.add(peer)
 
     def _host(self, peer: Peer) -> _Host:
         host = self._hosts.get(peer)
         if host is None:
             host = self._hosts[peer] = _Host(self._first)
             if len(self._hosts) > REMEMBERED:
-                self._hosts.popitem(last=False)
+                forgotten, _ = self._hosts.popitem(last=False)
+                self._paused.discard(forgotten)
         self._hosts.move_to_end(peer)
         return host

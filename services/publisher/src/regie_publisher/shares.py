@@ -216,9 +216,13 @@ def due_of(row: Any) -> Due:
 
 
 class Slots:
-    """Places of one kind of work in this process, and the tasks that take them."""
+    """Places of one kind of work in this process, and the tasks that take them.
 
-    def __init__(self, limits: Limits, hosts: Hosts) -> None:
+    With `says_pauses`, work whose host is silent is looked up all the same, so that it can be said why it waits.
+    """
+
+    def __init__(self, limits: Limits, hosts: Hosts, *, says_pauses: bool = False) -> None:
+        self._says_pauses = says_pauses
         self.wake = asyncio.Event()
         """Set when a place becomes free."""
         self._limits = limits
@@ -247,7 +251,8 @@ class Slots:
 
     def full_peers(self, now: datetime) -> list[Peer]:
         """The same of a workspace's hosts."""
-        return [
+        paused = [] if self._says_pauses else self._hosts.paused(now)
+        return paused + [
             peer
             for peer, count in self._held.peers.items()
             if count >= self._limits.window(self._hosts, peer, now)

@@ -18,6 +18,7 @@ from regie_publisher.hosts import Hosts
 from regie_publisher.shares import Due, Limits, Slots
 
 POLL = timedelta(milliseconds=200)
+RETRY = timedelta(milliseconds=10)
 OUTAGE_PAUSE = timedelta(seconds=1)
 
 log = structlog.get_logger()
@@ -46,7 +47,7 @@ class Worker:
         self._hosts = hosts
         self._clock = clock
         self._worker = worker
-        self._slots = Slots(Limits(in_flight, channel_in_flight), hosts)
+        self._slots = Slots(Limits(in_flight, channel_in_flight), hosts, says_pauses=True)
         self.wake = self._slots.wake
         """Set when there may be something to claim, or room to claim it into."""
 
@@ -85,7 +86,8 @@ class Worker:
             chosen = {one.id: one for one in (*choice.taken, *choice.late)}
             held = await claim_pending(session, list(chosen.values()), worker=self._worker, now=now) if chosen else []
         if choice.taken and not held:
-            self.wake.set()  # another replica was quicker, and there may be more
+            # Another replica was quicker, and there may be more as soon as it has committed.
+            asyncio.get_running_loop().call_later(RETRY.total_seconds(), self.wake.set)
         if not held:
             return 0
         try:
