@@ -53,49 +53,105 @@ class ProfileUpdated(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class SegmentFilled(message.Message):
+    """A new segment has everybody whom its rule matches. Nobody's entry before was told: list the segment's members."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: builtins.int
+    MEMBER_COUNT_FIELD_NUMBER: builtins.int
+    segment_id: builtins.str
+    """The segment, `seg_…`."""
+    member_count: builtins.int
+    """How many profiles were in it at that moment."""
+    def __init__(
+        self,
+        *,
+        segment_id: builtins.str = ...,
+        member_count: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["member_count", b"member_count", "segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SegmentDeleted(message.Message):
+    """A segment and all its memberships are gone; nobody's leaving is told."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: builtins.int
+    segment_id: builtins.str
+    """The segment, `seg_…`."""
+    def __init__(
+        self,
+        *,
+        segment_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class SegmentEntered(message.Message):
-    """A profile came to match a segment."""
+    """Profiles came to match a segment that is filled, by one change."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     SEGMENT_ID_FIELD_NUMBER: builtins.int
     PROFILE_ID_FIELD_NUMBER: builtins.int
+    PROFILE_IDS_FIELD_NUMBER: builtins.int
     segment_id: builtins.str
     """The segment, `seg_…`."""
     profile_id: builtins.str
-    """The profile."""
+    """The profile where it is one; empty where there are more."""
+    @builtins.property
+    def profile_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """All of them, at most 1,000."""
+
     def __init__(
         self,
         *,
         segment_id: builtins.str = ...,
         profile_id: builtins.str = ...,
+        profile_ids: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "segment_id", b"segment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "profile_ids", b"profile_ids", "segment_id", b"segment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class SegmentLeft(message.Message):
-    """A profile no longer matches a segment."""
+    """Profiles no longer match a segment, by one change."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     SEGMENT_ID_FIELD_NUMBER: builtins.int
     PROFILE_ID_FIELD_NUMBER: builtins.int
+    PROFILE_IDS_FIELD_NUMBER: builtins.int
     segment_id: builtins.str
     """The segment."""
     profile_id: builtins.str
-    """The profile."""
+    """The profile where it is one; empty where there are more."""
+    @builtins.property
+    def profile_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """All of them, at most 1,000."""
+
     def __init__(
         self,
         *,
         segment_id: builtins.str = ...,
         profile_id: builtins.str = ...,
+        profile_ids: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "segment_id", b"segment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "profile_ids", b"profile_ids", "segment_id", b"segment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
