@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,8 +11,8 @@ from uuid import UUID
 
 import pytest
 from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
-from regie_audience.attributes import InvalidProfile
-from regie_audience.profiles import Change, change_profiles, list_profiles
+from regie_audience.attributes import MAX_SIZE, InvalidProfile, ProfileTooLarge, size_of
+from regie_audience.profiles import MAX_ANSWER, Change, change_profiles, list_profiles
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, new_id, show_id
 from regie_chassis.testing.clock import FakeClock
@@ -80,6 +81,9 @@ async def test_profiles_come_back_in_the_order_of_the_request(upsert: Callable) 
         ("", {}, "profiles[0].external_id"),
         ("a" * 501, {}, "profiles[0].external_id"),
         ("a\nb", {}, "profiles[0].external_id"),
+        (" ", {}, "profiles[0].external_id"),
+        ("u", {"regie.handle": "me"}, "profiles[0].attributes.regie.handle"),
+        ("u", {"a": 10**400}, "profiles[0].attributes.a"),
         ("u", {"": 1.0}, "profiles[0].attributes."),
         ("u", {"1a": 1.0}, "profiles[0].attributes.1a"),
         ("u", {"a": float("inf")}, "profiles[0].attributes.a"),
@@ -173,3 +177,80 @@ async def test_pages_show_every_profile_once_the_newest_first(
             break
 
     assert seen == [f"u{n}" for n in range(6, -1, -1)]
+
+
+def _large(characters: int) -> dict[str, object]:
+    return {f"t{n}": "x" * min(1_000, characters - n * 1_000) for n in range(-(-characters // 1_000))}
+
+
+async def test_a_profile_that_would_be_too_large_is_refused_before_anything_is_kept(
+    upsert: Callable, database: Database
+) -> None:
+    await upsert({"u": _large(60_000)})
+
+    with pytest.raises(ProfileTooLarge) as refused:
+        await upsert({"v": {}, "u": {f"more{n}": "é" * 1_000 for n in range(3)}})
+
+    assert (refused.value.http_status, refused.value.field) == (422, "profiles[1].attributes")
+    async with database.reading() as session:
+        assert (await session.execute(text("SELECT count(*) FROM profile"))).scalar_one() == 1
+
+
+async def test_a_profile_that_is_too_large_already_can_be_read_changed_and_shrunk_but_not_grow(
+    upsert: Callable, database: Database
+) -> None:
+    (made,) = await upsert({"u": {"city": "Lyon"}})
+    async with database.transaction() as session:
+        old = json.dumps(_large(90_000))
+        values = {"old": old, "id": made.id}
+        await session.execute(text("UPDATE profile SET attributes = CAST(:old AS jsonb) WHERE id = :id"), values)
+
+    (shrunk,) = await upsert({"u": {"t1": None, "t2": "y" * 1_000}})
+
+    assert size_of(shrunk.attributes) > MAX_SIZE
+    with pytest.raises(ProfileTooLarge):
+        await upsert({"u": {"more": 1.0}})
+
+
+async def test_profiles_that_make_no_answer_together_are_refused_before_anything_is_changed(
+    upsert: Callable, said: Callable
+) -> None:
+    count = MAX_ANSWER // 60_000 + 2
+    names = [f"u{n}" for n in range(count)]
+    for begin in range(0, count, 50):
+        await upsert({name: _large(60_000) for name in names[begin : begin + 50]})
+    await said()
+
+    with pytest.raises(ProfileTooLarge):
+        await upsert({name: {"a": 1.0} for name in names})
+
+    assert await said() == []
+    await upsert({name: {"a": 1.0} for name in names[:50]})
+
+
+async def test_texts_and_ids_are_kept_in_one_form(upsert: Callable) -> None:
+    (made,) = await upsert({"Andre\u0301 ": {"city": " Orle\u0301ans\n", "tags": [" a", "e\u0301"]}})
+
+    assert made.external_id == "Andr\u00e9"
+    assert made.attributes == {"city": "Orl\u00e9ans", "tags": ["a", "\u00e9"]}
+    (again,) = await upsert({" Andr\u00e9": {"n": 1.0}})
+    assert again.id == made.id
+    (other,) = await upsert({"andr\u00e9": {}})
+    assert other.id != made.id
+    with pytest.raises(InvalidProfile):
+        await upsert({"a": {}, " a": {}})
+
+
+async def test_a_number_is_the_same_number_after_it_was_read_again(
+    upsert: Callable, create: Callable, said: Callable
+) -> None:
+    big = 1.2345678901234567e20
+    rule = {"comparison": {"attribute": "n", "operator": "eq", "value": big}}
+    await upsert({"u": {"n": big}})
+    assert (await create("big", rule)).member_count == 1
+    await said()
+
+    await upsert({"u": {"n": big, "other": 1.0}})
+    await upsert({"u": {"n": int(big)}})
+
+    assert [list(event.changed_attributes) for event in await said()] == [["other"]]
