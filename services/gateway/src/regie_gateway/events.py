@@ -16,7 +16,9 @@ from regie_gateway.outward import record_events
 
 EVENTS: tuple[type[Message], ...] = (
     audience.ProfileUpdated,
+    audience.SegmentDeleted,
     audience.SegmentEntered,
+    audience.SegmentFilled,
     audience.SegmentLeft,
     gateway.ApiKeyCreated,
     gateway.ApiKeyRevoked,
