@@ -140,7 +140,9 @@ async def test_a_segment_is_deleted_by_its_id(world: Any) -> None:
 async def test_the_numbers_of_a_post_are_told(world: Any) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
-        assert (await client.get(f"{path}/metrics")).json()["totals"] == {"likes": 3}
+        shown = (await client.get(f"{path}/metrics")).json()
+        assert shown["totals"] == {"likes": 3}
+        assert shown["channels"][0]["observe_times"] == {"likes": shown["channels"][0]["observe_time"]}
         query = {"metric": "likes", "granularity": "day", "start": "2026-03-01T00:00:00+01:00"}
         series = await client.get(f"{path}/metrics/series", params=query)
     assert series.json()["points"] == [{"start_time": "2026-03-02T09:00:00Z", "total": 3, "gained": 3}]
