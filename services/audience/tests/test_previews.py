@@ -7,8 +7,9 @@ from collections.abc import Callable
 from uuid import UUID
 
 import pytest
-from regie_audience.previews import PreviewTooSlow, PreviewTurns, TooManyPreviews, preview_segment
+from regie_audience.previews import PreviewTooSlow, TooManyPreviews, preview_segment
 from regie_audience.rules import read
+from regie_audience.turns import Turns
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_chassis.testing.waiting import until
@@ -20,7 +21,7 @@ ADULT = {"comparison": {"attribute": "age", "operator": "ge", "value": 18}}
 class _Previews:
     """Takes turns and holds them until the test ends them."""
 
-    def __init__(self, turns: PreviewTurns) -> None:
+    def __init__(self, turns: Turns) -> None:
         self._turns = turns
         self.at_work: list[UUID] = []
         self.ends: dict[UUID, asyncio.Event] = {}
@@ -41,7 +42,8 @@ class _Previews:
 
 
 async def test_a_workspace_has_one_preview_at_a_time_and_others_go_first() -> None:
-    previews, (greedy, other) = _Previews(PreviewTurns(at_once=2, max_waiting=3)), (new_id(), new_id())
+    turns = Turns(of_one=1, of_all=2, max_waiting=3, refusal=TooManyPreviews("wait"))
+    previews, (greedy, other) = _Previews(turns), (new_id(), new_id())
     mine = [asyncio.create_task(previews.take(greedy)) for _ in range(4)]
     await previews.until_at_work(greedy)
 
@@ -62,7 +64,7 @@ async def test_a_workspace_has_one_preview_at_a_time_and_others_go_first() -> No
 
 
 async def test_a_preview_that_is_given_up_gives_its_turn_back() -> None:
-    previews, workspace_id = _Previews(PreviewTurns(at_once=1, max_waiting=0)), new_id()
+    previews, workspace_id = _Previews(Turns(of_one=1, of_all=1, max_waiting=0)), new_id()
     given_up = asyncio.create_task(previews.take(workspace_id))
     await previews.until_at_work(workspace_id)
 

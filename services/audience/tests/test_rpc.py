@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,13 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from regie.audience.v1 import audience_service_pb2 as pb
 from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
+from regie_audience.rpc import UPSERTS_AT_ONCE
+from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
 from regie_chassis.paging import show_token
 from regie_chassis.rpc import RemoteError, call
 from regie_chassis.testing.waiting import until
+from sqlalchemy import text
 
 Ask = Callable[..., Any]
 
@@ -258,6 +262,26 @@ async def test_a_preview_warns_of_a_rule_that_never_meets_the_stored_type(ask: A
     assert preview.count == 0
     (warning,) = preview.warnings
     assert (warning.field, warning.message.split(" in ")[0]) == ("rule.comparison", "age is a text")
+
+
+async def test_many_upserts_of_one_workspace_leave_connections_to_others(
+    ask: Ask, database: Database, workspace_id: UUID
+) -> None:
+    await ask(pb.UpsertProfilesRequest(profiles=[_input("a", age=1)]))
+    async with database.transaction() as holder:
+        await holder.execute(text("SELECT id FROM profile FOR UPDATE"))
+        waiting = [asyncio.create_task(ask(pb.UpsertProfilesRequest(profiles=[_input("a", age=n)]))) for n in range(30)]
+        await until(lambda: _at_least_waiting(database, UPSERTS_AT_ONCE))
+
+        assert await ask(pb.ListProfilesRequest(), workspace=new_id()) == pb.ListProfilesResponse()
+
+    assert len(await asyncio.gather(*waiting)) == 30
+
+
+async def _at_least_waiting(database: Database, count: int) -> bool:
+    async with database.reading() as session:
+        rows = await session.execute(text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"))
+        return int(rows.scalar_one()) >= count
 
 
 async def test_a_taken_name_is_a_conflict(ask: Ask) -> None:

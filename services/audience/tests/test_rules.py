@@ -13,7 +13,7 @@ from regie_audience.instants import instant_of
 from regie_audience.rule_matching import matches
 from regie_audience.rule_sql import compile_sql
 from regie_audience.rule_warnings import warn
-from regie_audience.rules import All, AnyOf, Comparison, InvalidRule, Not, Rule, read, show
+from regie_audience.rules import All, AnyOf, Comparison, InvalidRule, Not, Rule, read, read_new, show
 from regie_chassis.database import Database
 from sqlalchemy import text
 
@@ -239,6 +239,15 @@ def test_a_wrong_rule_is_told_where_it_is_wrong(data: object, path: str) -> None
     with pytest.raises(InvalidRule) as refused:
         read(data)
     assert refused.value.field == path
+
+
+def test_a_rule_of_many_bytes_is_refused_where_it_is_given_and_read_where_it_is_kept() -> None:
+    large = {"any": [_comparison(operator="in", value=["x" * 1_000] * 100)]}
+
+    with pytest.raises(InvalidRule) as refused:
+        read_new(large)
+    assert refused.value.field == "rule"
+    assert read(large)
 
 
 def test_a_rule_at_its_limits_is_right() -> None:

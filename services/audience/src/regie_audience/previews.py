@@ -6,10 +6,8 @@ it wait, and previews of other workspaces go first.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from regie_chassis.database import QUERY_CANCELED
@@ -22,6 +20,7 @@ from regie_audience.profiles import COLUMNS, Profile, profile_of
 from regie_audience.rule_sql import compile_sql
 from regie_audience.rule_warnings import RuleWarning, warnings_of
 from regie_audience.rules import Rule
+from regie_audience.turns import Turns
 
 STATEMENT_TIMEOUT = "4s"  # two of them fit into the deadline of a call
 AT_ONCE = 4  # of all workspaces, of the ten connections that a process has
@@ -45,34 +44,10 @@ class Preview:
     warnings: Sequence[RuleWarning]
 
 
-@dataclass(slots=True)
-class _Queue:
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    present: int = 0
-
-
-class PreviewTurns:
-    """Hands out this process's turns: one at a time to a workspace, and fair between workspaces."""
-
-    def __init__(self, *, at_once: int = AT_ONCE, max_waiting: int = MAX_WAITING) -> None:
-        self._at_once = asyncio.Semaphore(at_once)  # first come, first served, and one of a workspace stands in it
-        self._max_waiting = max_waiting
-        self._queues: dict[UUID, _Queue] = {}
-
-    @asynccontextmanager
-    async def turn(self, workspace_id: UUID) -> AsyncIterator[None]:
-        """Waits for the workspace's turn and holds it. Raises TooManyPreviews."""
-        queue = self._queues.setdefault(workspace_id, _Queue())
-        if queue.present > self._max_waiting:
-            raise TooManyPreviews("other previews of this workspace are at work; try again in a moment")
-        queue.present += 1
-        try:
-            async with queue.turn, self._at_once:
-                yield
-        finally:
-            queue.present -= 1
-            if not queue.present:
-                del self._queues[workspace_id]
+def preview_turns() -> Turns:
+    """Returns the turns of this process's previews."""
+    refusal = TooManyPreviews("other previews of this workspace are at work; try again in a moment")
+    return Turns(of_one=1, of_all=AT_ONCE, max_waiting=MAX_WAITING, refusal=refusal)
 
 
 async def preview_segment(

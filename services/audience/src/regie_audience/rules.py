@@ -14,6 +14,7 @@ What a rule means, in Python (`rule_matching`) and in SQL (`rule_sql`) alike:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from unicodedata import normalize
@@ -25,6 +26,7 @@ from regie_audience.attributes import NAME, Value, kind_of, normal_value, proble
 DEEPEST = 10
 MOST_NODES = 100
 LONGEST_LIST = 50
+MAX_SIZE = 64 * 1024  # bytes as JSON; a change reads the rules of up to 200 segments
 ORDER = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 EXISTENCE = frozenset({"present", "absent"})
 TAKES = {
@@ -75,6 +77,17 @@ Rule = Comparison | All | AnyOf | Not
 def read(data: object, path: str = "rule") -> Rule:
     """Reads a rule from its data: {"comparison": {…}}, {"all": […]}, {"any": […]} or {"not": …}. Raises InvalidRule."""
     return _Reader().read(data, path, 1)
+
+
+def read_new(data: object, path: str = "rule") -> Rule:
+    """Reads a rule that somebody gives, as `read` does, and refuses one that takes too many bytes."""
+    rule = read(data, path)
+    size = len(json.dumps(show(rule), ensure_ascii=False).encode())
+    if size > MAX_SIZE:
+        raise InvalidRule(
+            f"the rule takes {size:,} bytes; at most {MAX_SIZE:,} are kept: shorten its values", field=path
+        )
+    return rule
 
 
 def show(rule: Rule) -> dict[str, object]:
