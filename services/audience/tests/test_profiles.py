@@ -10,13 +10,23 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
+from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
+from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
+from regie_audience import attributes
 from regie_audience.attributes import MAX_SIZE, InvalidProfile, ProfileTooLarge, size_of
 from regie_audience.profiles import MAX_ANSWER, Change, change_profiles, list_profiles
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, new_id, show_id
 from regie_chassis.testing.clock import FakeClock
 from sqlalchemy import text
+
+
+def _profiles_of(event: Message) -> list[ProfileUpdated | ImportedProfile]:
+    if isinstance(event, ProfilesImported):
+        return list(event.profiles)
+    return [event] if isinstance(event, ProfileUpdated) else []
 
 
 async def test_a_new_profile_is_created_and_said(upsert: Callable, said: Callable, clock: FakeClock) -> None:
@@ -65,6 +75,25 @@ async def test_true_and_one_are_not_the_same(upsert: Callable, said: Callable) -
 
     (event,) = await said()
     assert list(event.changed_attributes) == ["flag"]
+
+
+async def test_many_profiles_of_one_call_are_told_of_together_in_events_of_bounded_size(
+    upsert: Callable, said: Callable
+) -> None:
+    made = await upsert({f"u{n}": {"n": 1.0} for n in range(500)})
+    (event,) = await said()
+    assert [one.profile_id for one in event.profiles] == [show_id(PROFILE, one.id) for one in made]
+    assert event.profile_id == event.profiles[0].profile_id
+
+    names = [f"u{n}" for n in range(500)]
+    await upsert({name: {f"{'a' * 60}{n}": True for n in range(20)} for name in names})
+
+    events = await said()
+    assert len(events) > 1
+    assert all(event.ByteSize() < 300 * 1024 for event in events)
+    assert [one.external_id for event in events for one in event.profiles] == names
+    await upsert({name: {"n": 2.0} for name in names[:20]})
+    assert [type(event) for event in await said()] == [ProfileUpdated] * 20
 
 
 async def test_profiles_come_back_in_the_order_of_the_request(upsert: Callable) -> None:
@@ -139,7 +168,8 @@ async def test_upserts_of_the_same_people_at_once_neither_deadlock_nor_lose(
         count = (await session.execute(text("SELECT member_count FROM segment"))).scalar_one()
     assert {row.external_id: set(row.attributes) for row in rows} == expected
     assert count == sum("w0" in known for known in expected.values())
-    assert sum(isinstance(event, ProfileUpdated) and event.created for event in await said()) == len(expected)
+    told = [one for event in await said() for one in _profiles_of(event)]
+    assert sum(one.created for one in told) == len(expected)
 
 
 async def test_changes_that_count_lose_no_step_when_they_come_at_once(
@@ -194,6 +224,17 @@ async def test_a_profile_that_would_be_too_large_is_refused_before_anything_is_k
     assert (refused.value.http_status, refused.value.field) == (422, "profiles[1].attributes")
     async with database.reading() as session:
         assert (await session.execute(text("SELECT count(*) FROM profile"))).scalar_one() == 1
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(attributes.NAME, fullmatch=True),
+        st.text(max_size=50) | st.floats(allow_nan=False) | st.booleans() | st.lists(st.text(max_size=9), max_size=9),
+        max_size=20,
+    )
+)
+def test_the_quick_bound_on_a_profiles_size_is_never_below_it(given_attributes: dict[str, attributes.Value]) -> None:
+    assert attributes._bound(given_attributes) + 2 >= size_of(given_attributes)
 
 
 async def test_a_profile_that_is_too_large_already_can_be_read_changed_and_shrunk_but_not_grow(

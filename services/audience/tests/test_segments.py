@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from google.protobuf.message import Message
 from regie.audience.events.v1.audience_events_pb2 import (
+    ProfilesImported,
     ProfileUpdated,
     SegmentDeleted,
     SegmentEntered,
@@ -53,7 +54,7 @@ async def _someone_waits_for_a_row(database: Database) -> bool:
 
 
 def _moves(events: list[Message]) -> list[Message]:
-    return [event for event in events if not isinstance(event, ProfileUpdated)]
+    return [event for event in events if not isinstance(event, ProfileUpdated | ProfilesImported)]
 
 
 async def _finish(work: SegmentWork) -> None:

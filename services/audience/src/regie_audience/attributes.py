@@ -24,6 +24,8 @@ LONGEST_LIST = 100
 LONGEST_EXTERNAL_ID = 500  # characters
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 OWN = "regie."
+_MOST_OF_A_VALUE = 64 + 32  # bytes as JSON: its name, marks, and a number
+_MOST_OF_A_CHARACTER = 6  # as \\u0000
 
 Value = str | int | float | bool | list[str]
 Attributes = Mapping[str, Value]
@@ -72,7 +74,7 @@ def problem_of(value: object) -> str:
 
 def normal_text(text: str) -> str:
     """Returns a text as it is kept: in form NFC, without blanks at its ends. Upper and lower case stay."""
-    return unicodedata.normalize("NFC", text).strip()
+    return text.strip() if text.isascii() else unicodedata.normalize("NFC", text).strip()
 
 
 def normal_value(value: Value) -> Value:
@@ -135,8 +137,7 @@ def merged(old: Attributes, patch: Mapping[str, Value | None], field: str = "att
     count = _count(kept)
     if count > MOST and count > _count(old):
         raise InvalidProfile(f"the profile would have {count} attributes; at most {MOST} are kept", field=field)
-    size = size_of(kept)
-    if size > MAX_SIZE and size > size_of(old):
+    if _bound(kept) > MAX_SIZE and (size := size_of(kept)) > MAX_SIZE and size > size_of(old):
         raise ProfileTooLarge(
             f"the profile's attributes would take {size:,} bytes as JSON; at most {MAX_SIZE:,} are kept:"
             " shorten or remove some",
@@ -187,4 +188,13 @@ def _is_double(number: float) -> bool:
 
 
 def _count(attributes: Attributes) -> int:
-    return sum(not name.startswith(OWN) for name in attributes)
+    return sum(not name.startswith(OWN) for name in attributes) if len(attributes) > MOST else len(attributes)
+
+
+def _bound(attributes: Attributes) -> int:
+    """Returns bytes that `size_of` does not pass, without making the JSON that hardly any profile needs to be asked."""
+    bound = 0
+    for value in attributes.values():
+        texts = (value,) if isinstance(value, str) else value if isinstance(value, list) else ()
+        bound += _MOST_OF_A_VALUE + sum(_MOST_OF_A_CHARACTER * len(one) + len(', ""') for one in texts)
+    return bound

@@ -93,7 +93,7 @@ async def reevaluate(
     if not changed:
         return
     segments = await _touched(session, workspace_id, changed)
-    in_order = sorted(changed, key=lambda one: one.profile_id)
+    in_order = sorted(changed, key=lambda one: one.profile_id.int)
     step = max(1, MAX_PAIRS // len(changed))
     moves: list[_Moves] = []
     for begin in range(0, len(segments), step):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
+from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import PROFILE, show_id
 from regie_chassis.outbox import stage
@@ -34,6 +34,8 @@ from regie_audience.attributes import (
 MOST_AT_ONCE = 1_000
 MAX_ANSWER = 6 * 1024 * 1024  # bytes of attributes as JSON; the answer to an upsert has to pass gRPC
 READ_AT_ONCE = 250  # profiles; each may have 64 KiB
+MAX_SINGLE_EVENTS = 20  # of one change; more are told of together
+MAX_EVENT = 256 * 1024  # bytes, far below what NATS carries
 LIST = "profiles"
 
 
@@ -116,7 +118,7 @@ async def change_profiles(
     outcomes = [_outcome(change, found[change.external_id], created, now=now) for change in changes]
     real = [one for one in outcomes if one.created or one.changed]
     await _save(session, [one.profile for one in real if not one.created])
-    _say(session, real, workspace_id=workspace_id, now=now)
+    _stage(session, real, workspace_id=workspace_id, now=now)
     changed = [
         memberships.ChangedProfile(one.profile.id, one.profile.attributes, one.changed, one.created, one.traceparent)
         for one in real
@@ -188,23 +190,49 @@ def _outcome(change: Change, before: Profile, created: set[UUID], *, now: dateti
     return _Outcome(after, changed, False, traceparent)
 
 
-def _say(session: AsyncSession, outcomes: Sequence[_Outcome], *, workspace_id: UUID, now: datetime) -> None:
+def _stage(session: AsyncSession, outcomes: Sequence[_Outcome], *, workspace_id: UUID, now: datetime) -> None:
+    """Stages what changed: one event for each profile, or one for as many as fit where one cause changed many."""
+    by_cause: dict[str, list[_Outcome]] = {}
     for one in outcomes:
-        shown = show_id(PROFILE, one.profile.id)
-        message = ProfileUpdated(
-            profile_id=shown,
+        by_cause.setdefault(one.traceparent, []).append(one)
+    for traceparent, together in by_cause.items():
+        messages = map(_updated, together) if len(together) <= MAX_SINGLE_EVENTS else _imported(together)
+        for message in messages:
+            stage(
+                session,
+                message,
+                workspace_id=workspace_id,
+                aggregate_id=message.profile_id,
+                time=now,
+                traceparent=traceparent,
+            )
+
+
+def _updated(one: _Outcome) -> ProfileUpdated:
+    return ProfileUpdated(
+        profile_id=show_id(PROFILE, one.profile.id),
+        external_id=one.profile.external_id,
+        changed_attributes=one.changed,
+        created=one.created,
+    )
+
+
+def _imported(outcomes: Sequence[_Outcome]) -> Iterator[ProfilesImported]:
+    event, size = ProfilesImported(), 0
+    for one in outcomes:
+        profile = ImportedProfile(
+            profile_id=show_id(PROFILE, one.profile.id),
             external_id=one.profile.external_id,
             changed_attributes=one.changed,
             created=one.created,
         )
-        stage(
-            session,
-            message,
-            workspace_id=workspace_id,
-            aggregate_id=shown,
-            time=now,
-            traceparent=one.traceparent,
-        )
+        size += profile.ByteSize()
+        if event.profiles and size > MAX_EVENT:
+            yield event
+            event, size = ProfilesImported(), profile.ByteSize()
+        event.profile_id = event.profile_id or profile.profile_id
+        event.profiles.append(profile)
+    yield event
 
 
 async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[Change], *, now: datetime) -> set[UUID]:

@@ -16,6 +16,7 @@ from regie_gateway.outward import record_events
 
 EVENTS: tuple[type[Message], ...] = (
     audience.ProfileUpdated,
+    audience.ProfilesImported,
     audience.SegmentDeleted,
     audience.SegmentEntered,
     audience.SegmentFilled,
