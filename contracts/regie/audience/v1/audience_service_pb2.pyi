@@ -514,7 +514,7 @@ class DeleteSegmentRequest(message.Message):
     REQUEST_ID_FIELD_NUMBER: builtins.int
     SEGMENT_ID_FIELD_NUMBER: builtins.int
     request_id: builtins.str
-    """Makes the call repeatable."""
+    """The call's; a repeated one fails with SEGMENT_NOT_FOUND, since the segment is gone."""
     segment_id: builtins.str
     """Which segment."""
     def __init__(
