@@ -11,10 +11,7 @@ from uuid import UUID
 
 import pytest
 from google.protobuf.message import Message
-from hypothesis import given
-from hypothesis import strategies as st
 from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
-from regie_audience import attributes
 from regie_audience.attributes import MAX_SIZE, InvalidProfile, ProfileTooLarge, size_of
 from regie_audience.profiles import MAX_ANSWER, Change, change_profiles, list_profiles
 from regie_chassis.database import Database
@@ -224,17 +221,6 @@ async def test_a_profile_that_would_be_too_large_is_refused_before_anything_is_k
     assert (refused.value.http_status, refused.value.field) == (422, "profiles[1].attributes")
     async with database.reading() as session:
         assert (await session.execute(text("SELECT count(*) FROM profile"))).scalar_one() == 1
-
-
-@given(
-    st.dictionaries(
-        st.from_regex(attributes.NAME, fullmatch=True),
-        st.text(max_size=50) | st.floats(allow_nan=False) | st.booleans() | st.lists(st.text(max_size=9), max_size=9),
-        max_size=20,
-    )
-)
-def test_the_quick_bound_on_a_profiles_size_is_never_below_it(given_attributes: dict[str, attributes.Value]) -> None:
-    assert attributes._bound(given_attributes) + 2 >= size_of(given_attributes)
 
 
 async def test_a_profile_that_is_too_large_already_can_be_read_changed_and_shrunk_but_not_grow(

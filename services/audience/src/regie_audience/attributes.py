@@ -24,8 +24,7 @@ LONGEST_LIST = 100
 LONGEST_EXTERNAL_ID = 500  # characters
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 OWN = "regie."
-_MOST_OF_A_VALUE = 64 + 32  # bytes as JSON: its name, marks, and a number
-_MOST_OF_A_CHARACTER = 6  # as \\u0000
+_show_json = json.JSONEncoder(ensure_ascii=False).encode
 
 Value = str | int | float | bool | list[str]
 Attributes = Mapping[str, Value]
@@ -59,16 +58,14 @@ def same(one: object, other: object) -> bool:
 
 def problem_of(value: object) -> str:
     """Returns what is wrong with a value, in a sentence; empty when nothing is."""
-    kind = kind_of(value)
-    if not kind:
+    if isinstance(value, str):
+        return _problem_of_text(value)
+    if not kind_of(value):
         return "give a text, a finite number, true or false, or a list of texts"
-    if isinstance(value, list) and len(value) > LONGEST_LIST:
-        return f"give at most {LONGEST_LIST} texts"
-    texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
-    if any(len(one) > LONGEST_TEXT for one in texts):
-        return f"give a text of at most {LONGEST_TEXT} characters"
-    if any("\x00" in one for one in texts):
-        return "leave the character U+0000 out; no text can hold it"
+    if isinstance(value, list):
+        if len(value) > LONGEST_LIST:
+            return f"give at most {LONGEST_LIST} texts"
+        return next(filter(None, map(_problem_of_text, value)), "")
     return ""
 
 
@@ -108,23 +105,7 @@ def patch_of(given: Mapping[str, object], field: str) -> dict[str, Value | None]
     """
     if len(given) > MOST:
         raise InvalidProfile(f"a profile has at most {MOST} attributes; give fewer", field=field)
-    patch: dict[str, Value | None] = {}
-    for name, value in given.items():
-        place = f"{field}.{name[:80]}"
-        if not NAME.fullmatch(name):
-            raise InvalidProfile(
-                "an attribute's name is a letter or _ and up to 63 letters, digits, _ . : or -", field=place
-            )
-        if name.startswith(OWN):
-            raise InvalidProfile(
-                f"names that begin with {OWN} are kept for what was seen on networks; give the attribute another name",
-                field=place,
-            )
-        if value is not None and (problem := problem_of(value)):
-            raise InvalidProfile(f"{name}: {problem}", field=place)
-        assert value is None or isinstance(value, str | int | float | list)
-        patch[name] = None if value is None else normal_value(value)
-    return patch
+    return {name: _value_of(name, value, field) for name, value in given.items()}
 
 
 def merged(old: Attributes, patch: Mapping[str, Value | None], field: str = "attributes") -> dict[str, Value]:
@@ -137,7 +118,8 @@ def merged(old: Attributes, patch: Mapping[str, Value | None], field: str = "att
     count = _count(kept)
     if count > MOST and count > _count(old):
         raise InvalidProfile(f"the profile would have {count} attributes; at most {MOST} are kept", field=field)
-    if _bound(kept) > MAX_SIZE and (size := size_of(kept)) > MAX_SIZE and size > size_of(old):
+    size = size_of(kept)
+    if size > MAX_SIZE and size > size_of(old):
         raise ProfileTooLarge(
             f"the profile's attributes would take {size:,} bytes as JSON; at most {MAX_SIZE:,} are kept:"
             " shorten or remove some",
@@ -148,8 +130,7 @@ def merged(old: Attributes, patch: Mapping[str, Value | None], field: str = "att
 
 def size_of(attributes: Attributes) -> int:
     """Returns the bytes of a customer's attributes as JSON."""
-    theirs = {name: value for name, value in attributes.items() if not name.startswith(OWN)}
-    return len(json.dumps(theirs, ensure_ascii=False).encode())
+    return len(_show_json({name: value for name, value in attributes.items() if not name.startswith(OWN)}).encode())
 
 
 def engaged(
@@ -180,6 +161,27 @@ def changed_names(old: Attributes, new: Attributes) -> list[str]:
     return sorted(name for name in old.keys() | new.keys() if not same(old.get(name), new.get(name)))
 
 
+def _value_of(name: str, value: object, field: str) -> Value | None:
+    if not NAME.fullmatch(name):
+        problem = "an attribute's name is a letter or _ and up to 63 letters, digits, _ . : or -"
+    elif name.startswith(OWN):
+        problem = f"names that begin with {OWN} are kept for what was seen on networks; give the attribute another name"
+    elif value is None:
+        return None
+    elif not (problem := problem_of(value)):
+        assert isinstance(value, str | int | float | list)
+        return normal_value(value)
+    else:
+        problem = f"{name}: {problem}"
+    raise InvalidProfile(problem, field=f"{field}.{name[:80]}")
+
+
+def _problem_of_text(text: str) -> str:
+    if len(text) > LONGEST_TEXT:
+        return f"give a text of at most {LONGEST_TEXT} characters"
+    return "leave the character U+0000 out; no text can hold it" if "\x00" in text else ""
+
+
 def _is_double(number: float) -> bool:
     try:
         return math.isfinite(number)
@@ -189,12 +191,3 @@ def _is_double(number: float) -> bool:
 
 def _count(attributes: Attributes) -> int:
     return sum(not name.startswith(OWN) for name in attributes) if len(attributes) > MOST else len(attributes)
-
-
-def _bound(attributes: Attributes) -> int:
-    """Returns bytes that `size_of` does not pass, without making the JSON that hardly any profile needs to be asked."""
-    bound = 0
-    for value in attributes.values():
-        texts = (value,) if isinstance(value, str) else value if isinstance(value, list) else ()
-        bound += _MOST_OF_A_VALUE + sum(_MOST_OF_A_CHARACTER * len(one) + len(', ""') for one in texts)
-    return bound
