@@ -57,11 +57,11 @@ async def test_the_numbers_and_the_people_of_a_post_come_in(user: Any) -> None:
         return [profile for profile in profiles if profile["external_id"].startswith("sandbox:")]
 
     profiles = await until(engaged, timeout=40, what="profiles of people who reacted")
-    assert profiles[0]["attributes"]["network"] == "sandbox"
+    assert profiles[0]["attributes"]["regie.network"] == "sandbox"
 
 
 async def test_a_segment_reacts_to_the_people_of_a_post(user: Any) -> None:
-    rule = {"attribute": "network", "operator": "eq", "value": "sandbox"}
+    rule = {"attribute": "regie.network", "operator": "eq", "value": "sandbox"}
     segment = await user.call("POST", "/v1/segments", status=201, json={"name": "on the sandbox", "rule": rule})
     channel = await user.connect("segment")
     await user.ended(await user.schedule(channel, "gather", after=0.5))

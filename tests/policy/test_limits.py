@@ -35,6 +35,7 @@ def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
         (ProfileBody, "external_id", "maxLength", attributes.LONGEST_EXTERNAL_ID),
         (ProfileBody, "attributes", "maxProperties", attributes.MOST),
         (ComparisonRule, "value", "maxLength", attributes.LONGEST_TEXT),
+        (ComparisonRule, "value", "maxItems", attributes.LONGEST_LIST),
         (CreateSegment, "name", "maxLength", segments.LONGEST_NAME),
     ],
 )

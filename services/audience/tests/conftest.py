@@ -16,7 +16,8 @@ from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
 from regie_audience.app import build
 from regie_audience.profiles import Profile, ProfileInput, upsert_profiles
 from regie_audience.rules import read
-from regie_audience.segments import Segment, create_segment
+from regie_audience.segment_work import SegmentWork
+from regie_audience.segments import Segment, create_segment, get_segment
 from regie_audience.settings import AudienceSettings
 from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
@@ -125,8 +126,8 @@ def upsert(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable
 
 
 @pytest.fixture
-def create(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable[..., Awaitable[Segment]]:
-    """Creates a segment of a rule given as data."""
+def begin(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable[..., Awaitable[Segment]]:
+    """Creates a segment of a rule given as data, and leaves it to be filled."""
 
     async def run(name: str, rule: dict[str, object], *, request_id: str = "") -> Segment:
         async with database.transaction() as session:
@@ -139,6 +140,28 @@ def create(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable
                 rule=read(rule),
                 now=clock.now(),
             )
+
+    return run
+
+
+@pytest.fixture
+def work(database: Database, clock: FakeClock) -> SegmentWork:
+    """The loop that fills and removes, in small chunks, moved by hand."""
+    return SegmentWork(database, clock, chunk=7)
+
+
+@pytest.fixture
+def create(
+    begin: Callable[..., Awaitable[Segment]], work: SegmentWork, database: Database, workspace_id: UUID
+) -> Callable[..., Awaitable[Segment]]:
+    """Creates a segment and fills it."""
+
+    async def run(name: str, rule: dict[str, object], *, request_id: str = "") -> Segment:
+        made = await begin(name, rule, request_id=request_id)
+        while await work.step():
+            pass
+        async with database.reading() as session:
+            return await get_segment(session, workspace_id=workspace_id, segment_id=made.id)
 
     return run
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
-from regie_audience.attributes import InvalidProfile
-from regie_audience.profiles import Change, change_profiles, list_profiles
+from google.protobuf.message import Message
+from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
+from regie_audience.attributes import MAX_SIZE, InvalidProfile, ProfileTooLarge, size_of
+from regie_audience.profiles import MAX_ANSWER, Change, change_profiles, list_profiles
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, new_id, show_id
 from regie_chassis.testing.clock import FakeClock
 from sqlalchemy import text
+
+
+def _profiles_of(event: Message) -> list[ProfileUpdated | ImportedProfile]:
+    if isinstance(event, ProfilesImported):
+        return list(event.profiles)
+    return [event] if isinstance(event, ProfileUpdated) else []
 
 
 async def test_a_new_profile_is_created_and_said(upsert: Callable, said: Callable, clock: FakeClock) -> None:
@@ -66,6 +74,25 @@ async def test_true_and_one_are_not_the_same(upsert: Callable, said: Callable) -
     assert list(event.changed_attributes) == ["flag"]
 
 
+async def test_many_profiles_of_one_call_are_told_of_together_in_events_of_bounded_size(
+    upsert: Callable, said: Callable
+) -> None:
+    made = await upsert({f"u{n}": {"n": 1.0} for n in range(500)})
+    (event,) = await said()
+    assert [one.profile_id for one in event.profiles] == [show_id(PROFILE, one.id) for one in made]
+    assert event.profile_id == event.profiles[0].profile_id
+
+    names = [f"u{n}" for n in range(500)]
+    await upsert({name: {f"{'a' * 60}{n}": True for n in range(20)} for name in names})
+
+    events = await said()
+    assert len(events) > 1
+    assert all(event.ByteSize() < 300 * 1024 for event in events)
+    assert [one.external_id for event in events for one in event.profiles] == names
+    await upsert({name: {"n": 2.0} for name in names[:20]})
+    assert [type(event) for event in await said()] == [ProfileUpdated] * 20
+
+
 async def test_profiles_come_back_in_the_order_of_the_request(upsert: Callable) -> None:
     names = [f"u{n}" for n in range(50)]
     random.Random(3).shuffle(names)
@@ -80,6 +107,9 @@ async def test_profiles_come_back_in_the_order_of_the_request(upsert: Callable) 
         ("", {}, "profiles[0].external_id"),
         ("a" * 501, {}, "profiles[0].external_id"),
         ("a\nb", {}, "profiles[0].external_id"),
+        (" ", {}, "profiles[0].external_id"),
+        ("u", {"regie.handle": "me"}, "profiles[0].attributes.regie.handle"),
+        ("u", {"a": 10**400}, "profiles[0].attributes.a"),
         ("u", {"": 1.0}, "profiles[0].attributes."),
         ("u", {"1a": 1.0}, "profiles[0].attributes.1a"),
         ("u", {"a": float("inf")}, "profiles[0].attributes.a"),
@@ -135,7 +165,8 @@ async def test_upserts_of_the_same_people_at_once_neither_deadlock_nor_lose(
         count = (await session.execute(text("SELECT member_count FROM segment"))).scalar_one()
     assert {row.external_id: set(row.attributes) for row in rows} == expected
     assert count == sum("w0" in known for known in expected.values())
-    assert sum(isinstance(event, ProfileUpdated) and event.created for event in await said()) == len(expected)
+    told = [one for event in await said() for one in _profiles_of(event)]
+    assert sum(one.created for one in told) == len(expected)
 
 
 async def test_changes_that_count_lose_no_step_when_they_come_at_once(
@@ -173,3 +204,80 @@ async def test_pages_show_every_profile_once_the_newest_first(
             break
 
     assert seen == [f"u{n}" for n in range(6, -1, -1)]
+
+
+def _large(characters: int) -> dict[str, object]:
+    return {f"t{n}": "x" * min(1_000, characters - n * 1_000) for n in range(-(-characters // 1_000))}
+
+
+async def test_a_profile_that_would_be_too_large_is_refused_before_anything_is_kept(
+    upsert: Callable, database: Database
+) -> None:
+    await upsert({"u": _large(60_000)})
+
+    with pytest.raises(ProfileTooLarge) as refused:
+        await upsert({"v": {}, "u": {f"more{n}": "é" * 1_000 for n in range(3)}})
+
+    assert (refused.value.http_status, refused.value.field) == (422, "profiles[1].attributes")
+    async with database.reading() as session:
+        assert (await session.execute(text("SELECT count(*) FROM profile"))).scalar_one() == 1
+
+
+async def test_a_profile_that_is_too_large_already_can_be_read_changed_and_shrunk_but_not_grow(
+    upsert: Callable, database: Database
+) -> None:
+    (made,) = await upsert({"u": {"city": "Lyon"}})
+    async with database.transaction() as session:
+        old = json.dumps(_large(90_000))
+        values = {"old": old, "id": made.id}
+        await session.execute(text("UPDATE profile SET attributes = CAST(:old AS jsonb) WHERE id = :id"), values)
+
+    (shrunk,) = await upsert({"u": {"t1": None, "t2": "y" * 1_000}})
+
+    assert size_of(shrunk.attributes) > MAX_SIZE
+    with pytest.raises(ProfileTooLarge):
+        await upsert({"u": {"more": 1.0}})
+
+
+async def test_profiles_that_make_no_answer_together_are_refused_before_anything_is_changed(
+    upsert: Callable, said: Callable
+) -> None:
+    count = MAX_ANSWER // 60_000 + 2
+    names = [f"u{n}" for n in range(count)]
+    for begin in range(0, count, 50):
+        await upsert({name: _large(60_000) for name in names[begin : begin + 50]})
+    await said()
+
+    with pytest.raises(ProfileTooLarge):
+        await upsert({name: {"a": 1.0} for name in names})
+
+    assert await said() == []
+    await upsert({name: {"a": 1.0} for name in names[:50]})
+
+
+async def test_texts_and_ids_are_kept_in_one_form(upsert: Callable) -> None:
+    (made,) = await upsert({"Andre\u0301 ": {"city": " Orle\u0301ans\n", "tags": [" a", "e\u0301"]}})
+
+    assert made.external_id == "Andr\u00e9"
+    assert made.attributes == {"city": "Orl\u00e9ans", "tags": ["a", "\u00e9"]}
+    (again,) = await upsert({" Andr\u00e9": {"n": 1.0}})
+    assert again.id == made.id
+    (other,) = await upsert({"andr\u00e9": {}})
+    assert other.id != made.id
+    with pytest.raises(InvalidProfile):
+        await upsert({"a": {}, " a": {}})
+
+
+async def test_a_number_is_the_same_number_after_it_was_read_again(
+    upsert: Callable, create: Callable, said: Callable
+) -> None:
+    big = 1.2345678901234567e20
+    rule = {"comparison": {"attribute": "n", "operator": "eq", "value": big}}
+    await upsert({"u": {"n": big}})
+    assert (await create("big", rule)).member_count == 1
+    await said()
+
+    await upsert({"u": {"n": big, "other": 1.0}})
+    await upsert({"u": {"n": int(big)}})
+
+    assert [list(event.changed_attributes) for event in await said()] == [["other"]]

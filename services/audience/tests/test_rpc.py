@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,13 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from regie.audience.v1 import audience_service_pb2 as pb
 from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
+from regie_audience.rpc import UPSERTS_AT_ONCE
+from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
 from regie_chassis.paging import show_token
 from regie_chassis.rpc import RemoteError, call
+from regie_chassis.testing.waiting import until
+from sqlalchemy import text
 
 Ask = Callable[..., Any]
 
@@ -40,6 +45,16 @@ def ask(stub: AudienceServiceStub, sign: Callable[[UUID], str], workspace_id: UU
         return await call(method, request, identity=sign(workspace or workspace_id))
 
     return run
+
+
+async def _filled(ask: Ask, segment_id: str, *, workspace: UUID | None = None) -> pb.Segment:
+    async def look() -> pb.Segment | None:
+        segment = (await ask(pb.GetSegmentRequest(segment_id=segment_id), workspace=workspace)).segment
+        return segment if segment.state == "active" else None
+
+    found = await until(look)
+    assert found is not None
+    return found
 
 
 async def test_profiles_go_in_and_come_out_as_they_were(ask: Ask) -> None:
@@ -92,8 +107,10 @@ async def test_a_segment_is_made_read_listed_previewed_and_its_members_shown(ask
     )
 
     preview = await ask(pb.PreviewSegmentRequest(rule=rule))
-    segment = (await ask(pb.CreateSegmentRequest(request_id="r", name="adults", rule=rule))).segment
+    made_segment = (await ask(pb.CreateSegmentRequest(request_id="r", name="adults", rule=rule))).segment
+    segment = await _filled(ask, made_segment.segment_id)
 
+    assert made_segment.state in {"filling", "active"}
     assert (preview.count, list(preview.sample)) == (1, [made[0]])
     assert (segment.name, segment.member_count, segment.rule) == ("adults", 1, rule)
     assert (await ask(pb.GetSegmentRequest(segment_id=segment.segment_id))).segment == segment
@@ -118,10 +135,12 @@ async def test_another_workspace_sees_and_touches_nothing(ask: Ask) -> None:
     other = new_id()
     (mine,) = (await ask(pb.UpsertProfilesRequest(profiles=[_input("a", age=40)]))).profiles
     segment = (await ask(pb.CreateSegmentRequest(request_id="r", name="adults", rule=ADULT))).segment
+    await _filled(ask, segment.segment_id)
 
     for request, reason in (
         (pb.GetProfileRequest(profile_id=mine.profile_id), "PROFILE_NOT_FOUND"),
         (pb.GetSegmentRequest(segment_id=segment.segment_id), "SEGMENT_NOT_FOUND"),
+        (pb.DeleteSegmentRequest(segment_id=segment.segment_id), "SEGMENT_NOT_FOUND"),
         (pb.ListSegmentMembersRequest(segment_id=segment.segment_id), "SEGMENT_NOT_FOUND"),
     ):
         with pytest.raises(RemoteError) as refused:
@@ -133,7 +152,8 @@ async def test_another_workspace_sees_and_touches_nothing(ask: Ask) -> None:
     (theirs,) = (await ask(pb.UpsertProfilesRequest(profiles=[_input("a", age=50)]), workspace=other)).profiles
     assert theirs.profile_id != mine.profile_id
     made = (await ask(pb.CreateSegmentRequest(request_id="r", name="adults", rule=ADULT), workspace=other)).segment
-    assert (made.segment_id != segment.segment_id, made.member_count) == (True, 1)
+    assert made.segment_id != segment.segment_id
+    assert (await _filled(ask, made.segment_id, workspace=other)).member_count == 1
     assert (await ask(pb.GetSegmentRequest(segment_id=segment.segment_id))).segment.member_count == 1
 
 
@@ -189,6 +209,8 @@ async def test_a_forged_page_token_is_refused(ask: Ask, kind: type[Any], token: 
         (pb.GetSegmentRequest(segment_id="seg_"), "INVALID_ID", "segment_id"),
         (pb.GetSegmentRequest(segment_id=show_id(SEGMENT, new_id())), "SEGMENT_NOT_FOUND", "segment_id"),
         (pb.ListSegmentsRequest(page_size=1000), "INVALID_PAGE_SIZE", "page_size"),
+        (pb.DeleteSegmentRequest(segment_id="seg_"), "INVALID_ID", "segment_id"),
+        (pb.DeleteSegmentRequest(segment_id=show_id(SEGMENT, new_id())), "SEGMENT_NOT_FOUND", "segment_id"),
         (pb.PreviewSegmentRequest(), "INVALID_RULE", "rule"),
         (pb.PreviewSegmentRequest(rule=ADULT, sample_size=51), "INVALID_PAGE_SIZE", "sample_size"),
         (pb.ListSegmentMembersRequest(segment_id="a"), "INVALID_ID", "segment_id"),
@@ -221,6 +243,47 @@ async def test_a_rule_far_too_deep_is_refused(ask: Ask) -> None:
     assert (refused.value.reason, refused.value.field) == ("INVALID_RULE", "rule" + ".not" * 10)
 
 
+async def test_a_deleted_segment_is_not_found(ask: Ask) -> None:
+    segment = (await ask(pb.CreateSegmentRequest(name="adults", rule=ADULT))).segment
+
+    await ask(pb.DeleteSegmentRequest(segment_id=segment.segment_id))
+
+    with pytest.raises(RemoteError) as refused:
+        await ask(pb.GetSegmentRequest(segment_id=segment.segment_id))
+    assert refused.value.reason == "SEGMENT_NOT_FOUND"
+    assert list((await ask(pb.ListSegmentsRequest())).segments) == []
+
+
+async def test_a_preview_warns_of_a_rule_that_never_meets_the_stored_type(ask: Ask) -> None:
+    await ask(pb.UpsertProfilesRequest(profiles=[_input("a", age="34")]))
+
+    preview = await ask(pb.PreviewSegmentRequest(rule=ADULT))
+
+    assert preview.count == 0
+    (warning,) = preview.warnings
+    assert (warning.field, warning.message.split(" in ")[0]) == ("rule.comparison", "age is a text")
+
+
+async def test_many_upserts_of_one_workspace_leave_connections_to_others(
+    ask: Ask, database: Database, workspace_id: UUID
+) -> None:
+    await ask(pb.UpsertProfilesRequest(profiles=[_input("a", age=1)]))
+    async with database.transaction() as holder:
+        await holder.execute(text("SELECT id FROM profile FOR UPDATE"))
+        waiting = [asyncio.create_task(ask(pb.UpsertProfilesRequest(profiles=[_input("a", age=n)]))) for n in range(30)]
+        await until(lambda: _at_least_waiting(database, UPSERTS_AT_ONCE))
+
+        assert await ask(pb.ListProfilesRequest(), workspace=new_id()) == pb.ListProfilesResponse()
+
+    assert len(await asyncio.gather(*waiting)) == 30
+
+
+async def _at_least_waiting(database: Database, count: int) -> bool:
+    async with database.reading() as session:
+        rows = await session.execute(text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"))
+        return int(rows.scalar_one()) >= count
+
+
 async def test_a_taken_name_is_a_conflict(ask: Ask) -> None:
     await ask(pb.CreateSegmentRequest(name="adults", rule=ADULT))
 
@@ -239,6 +302,7 @@ async def test_a_taken_name_is_a_conflict(ask: Ask) -> None:
         pb.CreateSegmentRequest(),
         pb.GetSegmentRequest(),
         pb.ListSegmentsRequest(),
+        pb.DeleteSegmentRequest(),
         pb.PreviewSegmentRequest(),
         pb.ListSegmentMembersRequest(),
     ],

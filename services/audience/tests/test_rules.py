@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import json
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from regie_audience.rules import All, AnyOf, Comparison, InvalidRule, Not, Rule, compile_sql, matches, read, show
+from regie_audience.attributes import kind_of, normal_value, stored
+from regie_audience.instants import instant_of
+from regie_audience.rule_matching import matches
+from regie_audience.rule_sql import compile_sql
+from regie_audience.rule_warnings import warn
+from regie_audience.rules import All, AnyOf, Comparison, InvalidRule, Not, Rule, read, read_new, show
 from regie_chassis.database import Database
 from sqlalchemy import text
 
 NAMES = ["age", "city", "tags"]
 
 # Few and awkward values, so that rules and profiles meet often.
-letters = st.text(alphabet="aAzZ é\U0001f600%_'\\", max_size=3)
+INSTANTS = [
+    "2026-03-01",
+    "2026-02-29",
+    "2024-02-29",
+    "2026-03-01T00:00:00Z",
+    "2026-03-01t02:00:00+02:00",
+    "2026-02-28 22:00:00.5-02:00",
+    "2026-03-01T00:30:00+02:00",
+    "2026-03-01T00:00:00.000000499Z",
+    "2026-03-01T00:00:00.000000999Z",
+    "2026-03-01T00:00:00.1234567z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59.999999-14:00",
+    "2026-03-01T00:00:00",
+    "2026-03-01T24:00:00Z",
+    "2026-03-01T00:00:60Z",
+    "0000-01-01",
+    "٢٠٢٦-03-01",
+]
+letters = st.one_of(st.text(alphabet="aAzZ é\U0001f600%_'\\", max_size=3), st.sampled_from(INSTANTS))
 numbers = st.one_of(
-    st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e308, -1e-300, 2.0**53]), st.floats(allow_nan=False, allow_infinity=False)
+    st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e308, -1e-300, 2.0**53, 2.0**53 + 2, 1.2345678901234567e20, 5e-324, 30.0]),
+    st.integers(-(2**53), 2**53),
+    st.floats(allow_nan=False, allow_infinity=False),
 )
 lists = st.lists(letters, max_size=3)
 values = st.one_of(letters, numbers, st.booleans(), lists)
@@ -25,6 +52,7 @@ comparisons = st.one_of(
     st.builds(Comparison, st.sampled_from(NAMES), st.sampled_from(["eq", "ne"]), values),
     st.builds(Comparison, st.sampled_from(NAMES), st.sampled_from(["lt", "le", "gt", "ge"]), letters | numbers),
     st.builds(Comparison, st.sampled_from(NAMES), st.just("contains"), letters),
+    st.builds(Comparison, st.sampled_from(NAMES), st.just("in"), lists),
     st.builds(Comparison, st.sampled_from(NAMES), st.sampled_from(["present", "absent"])),
 )
 some_rules: st.SearchStrategy[Rule] = st.recursive(
@@ -38,28 +66,79 @@ some_rules: st.SearchStrategy[Rule] = st.recursive(
 )
 
 
-async def _in_sql(database: Database, rule: Rule, people: list[dict[str, object]]) -> list[bool]:
+Attributes = dict[str, object]
+
+
+async def _in_sql(database: Database, rule: Rule, people: list[Attributes]) -> list[tuple[bool, Attributes]]:
+    """Returns what SQL says of each, and their attributes as they come back from the database."""
     condition, bound = compile_sql(rule)
     async with database.reading() as session:
         rows = await session.execute(
             text(
-                f"SELECT {condition} FROM unnest(CAST(:people AS text[])) WITH ORDINALITY AS given (person, place),"
-                " LATERAL (SELECT CAST(person AS jsonb) AS attributes) AS read ORDER BY place"
+                f"SELECT {condition}, attributes FROM unnest(CAST(:people AS text[])) WITH ORDINALITY"
+                " AS given (person, place), LATERAL (SELECT CAST(person AS jsonb) AS attributes) AS read ORDER BY place"
             ),
             {"people": [json.dumps(one) for one in people], **bound},
         )
-        return list(rows.scalars())
+        return [(row[0], row[1]) for row in rows]
 
 
-@given(rule=some_rules, people=st.lists(attributes, min_size=1, max_size=8))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_python_and_sql_agree(database: Database, rule: Rule, people: list[dict[str, object]]) -> None:
-    assert await _in_sql(database, rule, people) == [matches(rule, one) for one in people]
+def _kept(given: Attributes) -> Attributes:
+    return {name: normal_value(value) for name, value in given.items()}
+
+
+@given(rule=some_rules, given_people=st.lists(attributes, min_size=1, max_size=8))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_python_and_sql_agree_before_and_after_the_database(
+    database: Database, rule: Rule, given_people: list[Attributes]
+) -> None:
+    rule, people = read(json.loads(json.dumps(show(rule)))), [_kept(one) for one in given_people]
+    in_sql = await _in_sql(database, rule, people)
+
+    assert [answer for answer, _ in in_sql] == [matches(rule, one) for one in people]
+    assert [answer for answer, _ in in_sql] == [matches(rule, stored(kept)) for _, kept in in_sql]
+
+
+def test_a_number_stays_the_same_number_on_its_way_through_the_database() -> None:
+    rule = read({"comparison": {"attribute": "n", "operator": "eq", "value": 1.2345678901234567e20}})
+    # So jsonb shows this double, without a point.
+    assert matches(rule, stored(json.loads('{"n": 123456789012345670000}')))
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), float("inf"), float("nan")])
+def test_a_number_that_is_no_double_is_no_value(number: float) -> None:
+    assert kind_of(number) == ""
+    with pytest.raises(InvalidRule):
+        read({"comparison": {"attribute": "n", "operator": "lt", "value": number}})
+
+
+zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+times = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=zones)  # noqa: DTZ001  # they get their zones
+
+
+@given(one=times, other=times)
+def test_instants_lie_as_far_apart_as_the_times_that_name_them(one: datetime, other: datetime) -> None:
+    first, second = instant_of(one.isoformat()), instant_of(other.isoformat().replace("T", " "))
+
+    assert first is not None
+    assert second is not None
+    assert first - second == (one - other) // timedelta(microseconds=1)
+
+
+@given(shown=st.dates().map(str) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", fullmatch=True))
+def test_a_date_is_one_that_the_calendar_has(shown: str) -> None:
+    try:
+        expected = date.fromisoformat(shown)
+    except ValueError:
+        assert instant_of(shown) is None
+    else:
+        assert instant_of(shown) == expected.toordinal() * 86_400_000_000
 
 
 @given(rule=some_rules)
 @settings(max_examples=100, deadline=None)
 def test_a_rule_survives_its_data(rule: Rule) -> None:
+    rule = read(show(rule))
     assert read(json.loads(json.dumps(show(rule)))) == rule
 
 
@@ -86,16 +165,35 @@ def test_a_rule_survives_its_data(rule: Rule) -> None:
         ("contains", "B", "abc", False),
         ("eq", ["a", "b"], ["b", "a"], False),
         ("eq", 1.0, 1, True),
+        ("gt", 30, "34", False),
+        ("gt", "30", "9", True),
+        ("ge", "2026-03-01", "2026-03-01T00:30:00+02:00", False),
+        ("ge", "2026-03-01", "2026-02-28T23:30:00-01:00", True),
+        ("lt", "2026-03-01", "2026-02-28", True),
+        ("lt", "2026-03-01", "yesterday", False),
+        ("eq", "2026-03-01T00:00:00Z", "2026-03-01T02:00:00+02:00", True),
+        ("ne", "2026-03-01T00:00:00Z", "2026-03-01T02:00:00+02:00", False),
+        ("eq", "2026-02-30", "2026-02-30", True),
+        ("ge", "2026-03-01T00:00:00", "2026-03-01T00:00:00Z", True),
+        ("eq", "Caf\u00e9", "Cafe\u0301", True),
+        ("eq", "Lyon", " Lyon ", True),
+        ("eq", "lyon", "Lyon", False),
+        ("in", ["Lyon", "Nice"], "Nice", True),
+        ("in", ["Lyon", "Nice"], "nice", False),
+        ("in", ["2026-03-01T00:00:00Z", "x"], "2026-03-01", True),
+        ("in", [], "x", False),
+        ("in", ["x"], ["x"], False),
+        ("in", ["x"], None, False),
     ],
 )
 async def test_the_semantics_are_as_written(
     database: Database, operator: str, value: object, found: object, expected: bool
 ) -> None:
     rule = read({"comparison": {"attribute": "age", "operator": operator, "value": value}})
-    person = {} if found is None else {"age": found}
+    person = {} if found is None else _kept({"age": found})
 
     assert matches(rule, person) is expected
-    assert await _in_sql(database, rule, [person]) == [expected]
+    assert [answer for answer, _ in await _in_sql(database, rule, [person])] == [expected]
     assert matches(Not(rule), person) is not expected
 
 
@@ -132,6 +230,8 @@ def _deep(levels: int) -> dict[str, object]:
         (_comparison(operator="lt", value=True), "rule.comparison.value"),
         (_comparison(operator="ge", value=["a"]), "rule.comparison.value"),
         (_comparison(operator="contains", value=1), "rule.comparison.value"),
+        (_comparison(operator="in", value="a"), "rule.comparison.value"),
+        (_comparison(operator="in", value=[1]), "rule.comparison.value"),
         ({"any": [_comparison(), {"not": _comparison(operator="x")}]}, "rule.any[1].not.comparison.operator"),
     ],
 )
@@ -141,6 +241,42 @@ def test_a_wrong_rule_is_told_where_it_is_wrong(data: object, path: str) -> None
     assert refused.value.field == path
 
 
+def test_a_rule_of_many_bytes_is_refused_where_it_is_given_and_read_where_it_is_kept() -> None:
+    large = {"any": [_comparison(operator="in", value=["x" * 1_000] * 100)]}
+
+    with pytest.raises(InvalidRule) as refused:
+        read_new(large)
+    assert refused.value.field == "rule"
+    assert read(large)
+
+
 def test_a_rule_at_its_limits_is_right() -> None:
     assert read(_deep(10))
     assert read({"all": [{"any": [_comparison()] * 48}, {"any": [_comparison()] * 49}]})
+
+
+@pytest.mark.parametrize(
+    ("comparison", "kinds", "expected"),
+    [
+        ({"operator": "gt", "value": 30}, {"age": ["text"]}, "age is a text"),
+        ({"operator": "gt", "value": "30"}, {"age": ["text"]}, "character by character"),
+        ({"operator": "ge", "value": "2026-03-01T10:00:00"}, {"age": ["text"]}, "without an offset"),
+        ({"operator": "in", "value": ["x"]}, {"age": ["number", "boolean"]}, "age is a boolean or number"),
+        ({"operator": "eq", "value": True}, {}, "none of the newest profiles has the attribute age"),
+        ({"operator": "absent"}, {}, ""),
+        ({"operator": "present"}, {"age": ["list"]}, ""),
+        ({"operator": "contains", "value": "x"}, {"age": ["list"]}, ""),
+        ({"operator": "gt", "value": 30}, {"age": ["text", "number"]}, ""),
+        ({"operator": "ge", "value": "2026-03-01"}, {"age": ["text"]}, ""),
+        ({"operator": "eq", "value": True}, None, ""),
+    ],
+)
+def test_a_comparison_that_cannot_meet_the_stored_type_is_warned_of(
+    comparison: dict[str, object], kinds: dict[str, list[str]] | None, expected: str
+) -> None:
+    rule = read({"not": {"all": [{"comparison": {"attribute": "age", **comparison}}]}})
+
+    found = warn(rule, None if kinds is None else {name: frozenset(known) for name, known in kinds.items()})
+
+    assert [one.path for one in found] == ["rule.not.all[0].comparison"] * bool(expected)
+    assert all(expected in one.message for one in found)

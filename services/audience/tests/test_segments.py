@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 from google.protobuf.message import Message
-from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated, SegmentEntered, SegmentLeft
-from regie_audience.announcements import Announcements
-from regie_audience.memberships import announce_entries
+from regie.audience.events.v1.audience_events_pb2 import (
+    ProfilesImported,
+    ProfileUpdated,
+    SegmentDeleted,
+    SegmentEntered,
+    SegmentFilled,
+    SegmentLeft,
+)
+from regie_audience import memberships
+from regie_audience.previews import preview_segment
 from regie_audience.profiles import ProfileInput, upsert_profiles
-from regie_audience.rules import read
+from regie_audience.rules import InvalidRule, read
+from regie_audience.segment_work import SegmentWork
 from regie_audience.segments import (
+    MAX_SEGMENTS,
     InvalidSegment,
     RequestIdReused,
+    Segment,
     SegmentNameTaken,
+    SegmentNotFound,
+    TooManySegments,
     create_segment,
+    delete_segment,
     get_segment,
     list_segment_members,
     list_segments,
-    preview_segment,
 )
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
@@ -34,13 +48,24 @@ ADULT = {"comparison": {"attribute": "age", "operator": "ge", "value": 18}}
 LYON = {"comparison": {"attribute": "city", "operator": "eq", "value": "Lyon"}}
 
 
+async def _someone_waits_for_a_row(database: Database) -> bool:
+    async with database.reading() as session:
+        rows = await session.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        return bool(rows.scalar_one())
+
+
 def _moves(events: list[Message]) -> list[Message]:
-    return [event for event in events if not isinstance(event, ProfileUpdated)]
+    return [event for event in events if not isinstance(event, ProfileUpdated | ProfilesImported)]
 
 
-async def _announce(database: Database) -> int:
-    async with database.transaction() as session:
-        return await announce_entries(session)
+async def _finish(work: SegmentWork) -> None:
+    while await work.step():
+        pass
+
+
+async def _segment(database: Database, workspace_id: UUID, segment_id: UUID) -> Segment:
+    async with database.reading() as session:
+        return await get_segment(session, workspace_id=workspace_id, segment_id=segment_id)
 
 
 async def _members(database: Database, workspace_id: UUID, segment_id: UUID) -> set[str]:
@@ -65,9 +90,10 @@ async def test_who_comes_to_match_enters_and_who_stops_leaves_each_said_once(
     upsert: Callable, create: Callable, said: Callable, database: Database, workspace_id: UUID, clock: FakeClock
 ) -> None:
     segment = await create("adults", ADULT)
-    told = {"segment_id": show_id(SEGMENT, segment.id)}
+    await said()
     (person,) = await upsert({"u": {"age": 17.0}})
-    told["profile_id"] = show_id(PROFILE, person.id)
+    profile_id = show_id(PROFILE, person.id)
+    told = {"segment_id": show_id(SEGMENT, segment.id), "profile_id": profile_id, "profile_ids": [profile_id]}
     assert _moves(await said()) == []
 
     for age, expected in (
@@ -102,157 +128,295 @@ async def test_the_count_follows_many_moves_at_once(
     assert counts == [10, 35, 5]
 
 
-async def test_a_filling_is_said_afterwards_in_bounded_numbers(
-    upsert: Callable, create: Callable, said: Callable, database: Database
+async def test_creating_a_segment_answers_before_it_is_filled_and_one_event_tells_of_everybody(
+    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, database: Database, workspace_id: UUID
 ) -> None:
-    for begin in range(0, 1_200, 600):
-        await upsert({f"u{n}": {"age": 20.0} for n in range(begin, begin + 600)})
+    await upsert({f"u{n}": {"age": 20.0} for n in range(30)})
     await said()
 
-    segment = await create("adults", ADULT)
+    segment = await begin("adults", ADULT)
 
-    assert await said() == []
-    assert [await _announce(database) for _ in range(3)] == [1_000, 200, 0]
-    events = await said()
-    assert {event.segment_id for event in events} == {show_id(SEGMENT, segment.id)}
-    assert len({event.profile_id for event in events}) == len(events) == 1_200
+    assert (segment.state, segment.member_count, await said()) == ("filling", 0, [])
+    assert await work.step()
+    assert (await _segment(database, workspace_id, segment.id)).member_count == 7
+    await _finish(work)
+    found = await _segment(database, workspace_id, segment.id)
+    assert (found.state, found.member_count) == ("active", 30)
+    assert await said() == [SegmentFilled(segment_id=show_id(SEGMENT, segment.id), member_count=30)]
 
 
-async def test_announcers_at_once_say_nobody_twice(
-    upsert: Callable, create: Callable, said: Callable, database: Database
+async def test_moves_while_a_segment_is_filled_are_silent_and_counted(
+    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, database: Database, workspace_id: UUID
 ) -> None:
-    await upsert({f"u{n}": {"age": 20.0} for n in range(900)})
-    await create("adults", ADULT)
-    await create("everybody", {"not": LYON})
-    await said()
+    await upsert({f"u{n:02}": {"age": 20.0} for n in range(30)})
+    segment = await begin("adults", ADULT)
+    await work.step()
 
-    await asyncio.gather(*(_announce(database) for _ in range(6)))
-    while await _announce(database):
-        pass
+    await upsert({"u00": {"age": 2.0}, "u29": {"age": 2.0}, "new": {"age": 30.0}})
 
-    events = await said()
-    assert len({(event.segment_id, event.profile_id) for event in events}) == len(events) == 1_800
-
-
-async def test_who_left_before_the_entry_was_said_is_never_spoken_of(
-    upsert: Callable, create: Callable, said: Callable, database: Database
-) -> None:
-    await upsert({"u": {"age": 20.0}, "v": {"age": 20.0}})
-    await create("adults", ADULT)
-    await upsert({"u": {"age": 2.0}})
     assert _moves(await said()) == []
-
-    await _announce(database)
-
-    (entered,) = await said()
-    assert isinstance(entered, SegmentEntered)
-    await upsert({"v": {"age": 2.0}, "u": {"age": 21.0}})
+    await _finish(work)
+    (filled,) = await said()
+    assert filled == SegmentFilled(segment_id=show_id(SEGMENT, segment.id), member_count=29)
+    assert len(await _members(database, workspace_id, segment.id)) == 29
+    await upsert({"u00": {"age": 20.0}, "new": {"age": 3.0}})
     assert [type(event) for event in _moves(await said())] == [SegmentEntered, SegmentLeft]
 
 
-async def test_the_loop_says_what_a_filling_left(
-    upsert: Callable, create: Callable, said: Callable, database: Database, clock: FakeClock, stopping: asyncio.Event
+async def test_a_change_under_way_when_the_filling_ends_counts_and_is_told(
+    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, database: Database, workspace_id: UUID
+) -> None:
+    segment = await begin("adults", ADULT)
+    await work.step()
+    await said()
+    async with database.transaction() as session:
+        # What the last chunk does: it holds the segment when the change, which read "filling", comes to count.
+        await session.execute(text("UPDATE segment SET state = 'active'"))
+        changing = asyncio.create_task(upsert({"u": {"age": 20.0}}))
+        await until(lambda: _someone_waits_for_a_row(database), timeout=5)
+
+    await changing
+    assert [type(event) for event in _moves(await said())] == [SegmentEntered]
+    assert (await _segment(database, workspace_id, segment.id)).member_count == 1
+
+
+async def test_the_last_chunk_counts_the_change_that_it_waited_for(
+    begin: Callable, said: Callable, work: SegmentWork, database: Database, workspace_id: UUID, clock: FakeClock
+) -> None:
+    await begin("adults", ADULT)
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE segment_work SET waits_for = '{}'"))
+    async with database.transaction() as session:
+        inputs = [ProfileInput(new_id(), "u", {"age": 20.0})]
+        await upsert_profiles(session, workspace_id=workspace_id, inputs=inputs, now=clock.now())
+        filling = asyncio.create_task(work.step())
+        await until(lambda: _someone_waits_for_a_row(database), timeout=5)
+
+    await filling
+    (filled,) = _moves(await said())
+    assert (type(filled), filled.member_count) == (SegmentFilled, 1)
+
+
+async def test_a_chunk_judges_a_profile_that_is_being_changed_as_it_became(
+    upsert: Callable,
+    begin: Callable,
+    said: Callable,
+    work: SegmentWork,
+    database: Database,
+    workspace_id: UUID,
+    clock: FakeClock,
 ) -> None:
     await upsert({"u": {"age": 20.0}})
-    await create("adults", ADULT)
+    segment = await begin("adults", ADULT)
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE segment_work SET waits_for = '{}'"))
+    async with database.transaction() as session:
+        inputs = [ProfileInput(new_id(), "u", {"age": 2.0})]
+        await upsert_profiles(session, workspace_id=workspace_id, inputs=inputs, now=clock.now())
+        filling = asyncio.create_task(work.step())
+        await until(lambda: _someone_waits_for_a_row(database), timeout=5)
+
+    await filling
+    assert await _members(database, workspace_id, segment.id) == set()
+    (filled,) = [event for event in _moves(await said()) if isinstance(event, SegmentFilled)]
+    assert filled.member_count == 0
+
+
+async def test_many_moves_by_one_change_are_one_event_a_segment(
+    upsert: Callable, create: Callable, said: Callable
+) -> None:
+    segments = [await create("adults", ADULT), await create("everybody", {"not": LYON})]
     await said()
-    loop = asyncio.create_task(Announcements(database, clock).run(stopping))
+
+    made = await upsert({f"u{n}": {"age": 20.0} for n in range(300)})
+
+    events = _moves(await said())
+    assert [(type(event), event.segment_id, event.profile_id) for event in events] == [
+        (SegmentEntered, show_id(SEGMENT, one.id), "") for one in segments
+    ]
+    assert all(set(event.profile_ids) == {show_id(PROFILE, one.id) for one in made} for event in events)
+
+
+async def test_a_restart_goes_on_where_the_last_chunk_ended(
+    upsert: Callable,
+    begin: Callable,
+    said: Callable,
+    work: SegmentWork,
+    database: Database,
+    clock: FakeClock,
+    workspace_id: UUID,
+    stopping: asyncio.Event,
+) -> None:
+    await upsert({f"u{n}": {"age": 20.0} for n in range(40)})
+    segment = await begin("adults", ADULT)
+    await said()
+    await work.step()
+
+    loops = [asyncio.create_task(SegmentWork(database, clock, chunk=3).run(stopping)) for _ in range(3)]
+
+    (filled,) = await until(said)
+    assert (filled.segment_id, filled.member_count) == (show_id(SEGMENT, segment.id), 40)
+    assert len(await _members(database, workspace_id, segment.id)) == 40
+    stopping.set()
+    await asyncio.gather(*loops)
+
+
+async def test_the_loop_is_woken_by_a_new_segment(
+    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, stopping: asyncio.Event
+) -> None:
+    await upsert({"u": {"age": 20.0}})
+    await said()
+    loop = asyncio.create_task(work.run(stopping))
+    await begin("adults", ADULT)
+    work.wake.set()
 
     (event,) = await until(said)
 
-    assert isinstance(event, SegmentEntered)
+    assert isinstance(event, SegmentFilled)
     stopping.set()
     await loop
 
 
-async def _someone_waits_for_a_lock(database: Database) -> bool:
+async def test_a_chunk_that_fails_is_put_off_and_other_workspaces_go_on(
+    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, database: Database, clock: FakeClock
+) -> None:
+    broken, sound = await begin("broken", ADULT), await begin("adults", ADULT)
+    async with database.transaction() as session:
+        await session.execute(
+            text("UPDATE segment SET rule = CAST(:rule AS jsonb) WHERE id = :id"),
+            {"rule": '{"no": "rule"}', "id": broken.id},
+        )
+
+    await _finish(work)
+
+    assert [event.segment_id for event in await said()] == [show_id(SEGMENT, sound.id)]
     async with database.reading() as session:
-        rows = await session.execute(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
-        return bool(rows.scalar_one())
+        left = (await session.execute(text("SELECT segment_id, failures, next_time FROM segment_work"))).one()
+    assert tuple(left) == (broken.id, 1, clock.now() + timedelta(seconds=1))
 
 
-async def test_a_filling_waits_for_a_change_under_way_and_does_not_miss_it(
-    upsert: Callable, create: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+async def test_workspaces_take_turns(
+    upsert: Callable, begin: Callable, work: SegmentWork, database: Database, clock: FakeClock, said: Callable
 ) -> None:
+    await upsert({f"u{n}": {"age": 20.0} for n in range(50)})
+    for n in range(5):
+        await begin(f"adults {n}", ADULT)
+    await work.step()
+    other = new_id()
+    await upsert({"v": {"age": 20.0}}, workspace=other)
     async with database.transaction() as session:
-        inputs = [ProfileInput(new_id(), "u", {"age": 20.0})]
-        await upsert_profiles(session, workspace_id=workspace_id, inputs=inputs, now=clock.now())
-        making = asyncio.create_task(create("adults", ADULT))
-        await until(lambda: _someone_waits_for_a_lock(database), timeout=5)
-
-    segment = await making
-    assert (segment.member_count, await _members(database, workspace_id, segment.id)) == (1, {"u"})
-
-
-async def test_a_change_waits_for_a_filling_under_way_and_finds_its_segment(
-    upsert: Callable, database: Database, workspace_id: UUID, clock: FakeClock
-) -> None:
-    async with database.transaction() as session:
-        segment = await create_segment(
+        mine = await create_segment(
             session,
             segment_id=new_id(),
-            workspace_id=workspace_id,
+            workspace_id=other,
             request_id="",
             name="adults",
             rule=read(ADULT),
             now=clock.now(),
         )
-        changing = asyncio.create_task(upsert({"u": {"age": 20.0}}))
-        await until(lambda: _someone_waits_for_a_lock(database), timeout=5)
 
-    await changing
-    assert await _members(database, workspace_id, segment.id) == {"u"}
+    assert await work.step()
+
+    assert (await _segment(database, other, mine.id)).state == "active"
 
 
-async def test_segments_made_while_profiles_change_miss_and_double_nobody(
-    upsert: Callable, create: Callable, said: Callable, database: Database, workspace_id: UUID
+async def test_the_filling_waits_for_a_change_that_does_not_know_the_segment(
+    upsert: Callable, begin: Callable, work: SegmentWork, database: Database, workspace_id: UUID, clock: FakeClock
+) -> None:
+    async with database.transaction() as session:
+        inputs = [ProfileInput(new_id(), "u", {"age": 20.0})]
+        await upsert_profiles(session, workspace_id=workspace_id, inputs=inputs, now=clock.now())
+        segment = await begin("adults", ADULT)
+        await _finish(work)
+        # Neither the new segment nor other changes wait meanwhile.
+        assert (await _segment(database, workspace_id, segment.id)).state == "filling"
+        await upsert({"v": {"age": 20.0}})
+
+    await clock.advance(timedelta(seconds=1))
+    await _finish(work)
+
+    found = await _segment(database, workspace_id, segment.id)
+    assert (found.state, found.member_count) == ("active", 2)
+    assert await _members(database, workspace_id, segment.id) == {"u", "v"}
+
+
+async def test_a_change_waits_for_no_filling(
+    upsert: Callable, begin: Callable, database: Database, workspace_id: UUID
+) -> None:
+    await upsert({f"u{n}": {"age": 20.0} for n in range(9)})
+    segment = await begin("adults", ADULT)
+    async with database.transaction() as chunk:
+        await chunk.execute(text("SELECT * FROM segment_work FOR UPDATE"))
+
+        await upsert({"u0": {"age": 3.0}, "new": {"age": 20.0}})
+
+    assert await _members(database, workspace_id, segment.id) == {"new"}
+
+
+async def test_segments_filled_while_profiles_change_miss_and_double_nobody(
+    upsert: Callable,
+    begin: Callable,
+    said: Callable,
+    database: Database,
+    workspace_id: UUID,
+    clock: FakeClock,
+    stopping: asyncio.Event,
 ) -> None:
     async def change(writer: int) -> None:
-        for step in range(8):
+        for step in range(10):
             await upsert({f"u{writer}_{n}": {"age": float((n * 7 + step * 5) % 36)} for n in range(25)})
+            # Some people belong to all writers.
+            await upsert({f"u{n}": {"age": float((n * 7 + step * 5 + writer) % 36)} for n in range(20)})
 
-    async def make(number: int) -> None:
-        await create(f"adults {number}", ADULT)
+    async def pass_time() -> None:
+        while not stopping.is_set():
+            await clock.advance(timedelta(milliseconds=50))
+            await asyncio.sleep(0)
 
-    await asyncio.gather(*(change(writer) for writer in range(4)), *(make(number) for number in range(4)))
-    while await _announce(database):
-        pass
+    replicas = [SegmentWork(database, clock, chunk=5) for _ in range(2)]
+    loops = [asyncio.create_task(one.run(stopping)) for one in replicas]
+    ticking = asyncio.create_task(pass_time())
 
-    async with database.reading() as session:
+    await asyncio.gather(*(change(writer) for writer in range(4)), *(begin(f"adults {n}", ADULT) for n in range(4)))
+
+    async def filled() -> bool:
+        async with database.reading() as session:
+            return not (await session.execute(text("SELECT count(*) FROM segment_work"))).scalar_one()
+
+    await until(filled, timeout=20)
+    stopping.set()
+    await asyncio.gather(*loops, ticking)
+
+    async with database.transaction() as session:
         preview = await preview_segment(session, workspace_id=workspace_id, rule=read(ADULT), size=50)
         page = await list_segments(session, workspace_id=workspace_id, size=50, token="")
-        rows = (
-            await session.execute(
-                text(
-                    "SELECT segment_id, count(*) FROM membership JOIN profile ON profile.id = profile_id"
-                    " WHERE leave_time IS NULL AND CAST(attributes -> 'age' AS numeric) >= 18 GROUP BY 1"
-                )
-            )
-        ).all()
-        wrong = await session.execute(
-            text(
-                "SELECT count(*) FROM membership JOIN profile ON profile.id = profile_id"
-                " WHERE leave_time IS NULL AND CAST(attributes -> 'age' AS numeric) < 18"
-            )
-        )
-    assert preview.count > 0
+        rows = await session.execute(text("SELECT segment_id, profile_id FROM membership WHERE leave_time IS NULL"))
+        members = {(show_id(SEGMENT, row.segment_id), show_id(PROFILE, row.profile_id)) for row in rows}
+        rows = await session.execute(text("SELECT id FROM profile WHERE CAST(attributes -> 'age' AS numeric) >= 18"))
+        adults = {show_id(PROFILE, row.id) for row in rows}
+    events = _moves(await said())
+    assert preview.count == len(adults) > 0
     assert [one.member_count for one in page.items] == [preview.count] * 4
-    assert [row.count for row in rows] == [preview.count] * 4
-    assert wrong.scalar_one() == 0
-    _each_story_alternates(_moves(await said()), still_in=4 * preview.count)
+    assert members == {(show_id(SEGMENT, one.id), adult) for one in page.items for adult in adults}
+    told = {event.segment_id: event.member_count for event in events if isinstance(event, SegmentFilled)}
+    counted = _each_story_alternates([event for event in events if not isinstance(event, SegmentFilled)], members)
+    assert len(told) == 4
+    assert {segment_id: counted.get(segment_id, 0) for segment_id in told} == told
 
 
-def _each_story_alternates(moves: list[Message], *, still_in: int) -> None:
-    inside: set[tuple[str, str]] = set()
-    for event in moves:
-        pair = (event.segment_id, event.profile_id)
-        if isinstance(event, SegmentEntered):
-            assert pair not in inside, "entered twice"
-            inside.add(pair)
-        else:
-            assert pair in inside, "left without having entered"
-            inside.remove(pair)
-    assert len(inside) == still_in
+def _each_story_alternates(moves: list[Message], members: set[tuple[str, str]]) -> dict[str, int]:
+    """Replays the moves backwards from who is in at the end, and returns how many were in at each filling's end."""
+    inside = set(members)
+    for event in reversed(moves):
+        for profile_id in getattr(event, "profile_ids", ()):
+            pair = (event.segment_id, profile_id)
+            if isinstance(event, SegmentEntered):
+                assert pair in inside, "entered twice, or left without a word"
+                inside.remove(pair)
+            else:
+                assert pair not in inside, "left twice, or entered without a word"
+                inside.add(pair)
+    return dict(Counter(segment_id for segment_id, _ in inside))
 
 
 async def test_a_name_is_taken_once_in_a_workspace(create: Callable) -> None:
@@ -311,3 +475,110 @@ async def test_pages_of_members_show_each_once(
             break
 
     assert sorted(seen) == [f"u{n}" for n in range(7)]
+
+
+async def _delete(database: Database, workspace_id: UUID, segment_id: UUID, clock: FakeClock) -> None:
+    async with database.transaction() as session:
+        await delete_segment(session, workspace_id=workspace_id, segment_id=segment_id, now=clock.now())
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 100])
+async def test_a_deleted_segment_is_gone_at_once_and_its_members_soon_after(
+    upsert: Callable,
+    begin: Callable,
+    said: Callable,
+    work: SegmentWork,
+    database: Database,
+    workspace_id: UUID,
+    clock: FakeClock,
+    chunks: int,
+) -> None:
+    await upsert({f"u{n}": {"age": 20.0} for n in range(30)})
+    kept, segment = await begin("kept", ADULT), await begin("adults", ADULT)
+    for _ in range(chunks):
+        await work.step()
+    await said()
+
+    await _delete(database, workspace_id, segment.id, clock)
+
+    assert await said() == [SegmentDeleted(segment_id=show_id(SEGMENT, segment.id))]
+    with pytest.raises(SegmentNotFound):
+        await _segment(database, workspace_id, segment.id)
+    with pytest.raises(SegmentNotFound):
+        await _delete(database, workspace_id, segment.id, clock)
+    with pytest.raises(SegmentNotFound):
+        await _delete(database, new_id(), kept.id, clock)
+    await upsert({"u0": {"age": 3.0}, "new": {"age": 20.0}})
+    assert {getattr(event, "segment_id", "") for event in _moves(await said())} <= {show_id(SEGMENT, kept.id)}
+    again = await begin("adults", LYON)
+    await _finish(work)
+    async with database.reading() as session:
+        rows = await session.execute(text("SELECT segment_id, count(*) FROM membership GROUP BY 1"))
+        assert {row.segment_id for row in rows} == {kept.id}
+        rows = await session.execute(text("SELECT id FROM segment ORDER BY id"))
+        assert list(rows.scalars()) == [kept.id, again.id]
+
+
+async def test_a_removal_waits_for_a_change_that_still_sees_the_segment(
+    upsert: Callable, create: Callable, work: SegmentWork, database: Database, workspace_id: UUID, clock: FakeClock
+) -> None:
+    segment = await create("adults", LYON)
+    async with database.transaction() as session:
+        inputs = [ProfileInput(new_id(), "u", {"city": "Lyon"})]
+        await upsert_profiles(session, workspace_id=workspace_id, inputs=inputs, now=clock.now())
+        deleting = asyncio.create_task(_delete(database, workspace_id, segment.id, clock))
+        await until(lambda: _someone_waits_for_a_row(database), timeout=5)
+    await deleting
+    await _finish(work)
+
+    async with database.reading() as session:
+        assert (await session.execute(text("SELECT count(*) FROM membership"))).scalar_one() == 0
+
+
+async def test_a_workspace_has_a_limited_number_of_segments_and_deleting_makes_room(
+    begin: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+) -> None:
+    made = [await begin(f"s{n}", ADULT) for n in range(MAX_SEGMENTS)]
+
+    with pytest.raises(TooManySegments):
+        await begin("one more", ADULT)
+
+    await _delete(database, workspace_id, made[0].id, clock)
+    await begin("one more", ADULT)
+
+
+async def test_a_segment_is_judged_only_by_the_attributes_that_it_looks_at(
+    upsert: Callable, create: Callable, said: Callable, database: Database
+) -> None:
+    await create("adults", ADULT)
+    await upsert({"u": {"age": 20.0}})
+    await said()
+    async with database.transaction() as session:
+        # Were it judged again, this rule would not be read.
+        await session.execute(text("UPDATE segment SET rule = CAST(:rule AS jsonb)"), {"rule": '{"no": "rule"}'})
+
+    await upsert({"u": {"city": "Lyon"}})
+
+    with pytest.raises(InvalidRule):
+        await upsert({"u": {"age": 3.0}})
+
+
+async def test_judging_many_profiles_lets_others_have_their_turns() -> None:
+    heavy = {"any": [{"comparison": {"attribute": "a", "operator": "contains", "value": f"{n}x"}} for n in range(50)]}
+    segments = [memberships._Segment(new_id(), "active", json.dumps(heavy)) for _ in range(10)]
+    changed = [memberships.ChangedProfile(new_id(), {"a": "y" * 100}, ["a"], True, "") for _ in range(400)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(others())
+    wanted = await memberships._judge(segments, changed)
+    counting.cancel()
+
+    assert set(map(len, wanted.values())) == {0}
+    # Judging waits for nothing else, so that each turn of the others is one that it gave.
+    assert turns >= 400 * 10 * 50 // memberships.CONDITIONS_A_TURN

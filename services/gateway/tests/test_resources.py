@@ -108,28 +108,43 @@ async def test_a_segment_keeps_its_rule(world: Any) -> None:
             {"attribute": "city", "operator": "eq", "value": "Lyon"},
             {"not": {"any": [{"attribute": "age", "operator": "lt", "value": 18}]}},
             {"attribute": "vip", "operator": "present"},
+            {"attribute": "city", "operator": "in", "value": ["Lyon", "Nice"]},
+            {"attribute": "tags", "operator": "eq", "value": []},
         ]
     }
     async with world.client() as client:
         created = await client.post("/v1/segments", json={"name": "Lyon", "rule": rule})
         assert created.status_code == 201, created.text
         segment = created.json()
-        assert segment["rule"] == rule
+        assert (segment["rule"], segment["state"]) == (rule, "active")
         path = created.headers["location"]
         assert (await client.get(path)).json() == segment
         assert (await client.get("/v1/segments")).json()["segments"] == [segment]
         assert (await client.get(f"{path}/members")).json() == {"profiles": [], "next_page_token": ""}
         preview = await client.post("/v1/segments/preview", json={"rule": rule, "sample_size": 2})
-        assert preview.json() == {"count": 0, "sample": []}
+        warnings = [{"field": "/rule/all/1/not", "message": "odd"}]
+        assert preview.json() == {"count": 0, "sample": [], "warnings": warnings}
     asked = world.behind.audience.memory.received[-1]
     assert isinstance(asked, audience_pb.PreviewSegmentRequest)
     assert asked.sample_size == 2
 
 
+async def test_a_segment_is_deleted_by_its_id(world: Any) -> None:
+    rule = {"attribute": "city", "operator": "eq", "value": "Lyon"}
+    async with world.client() as client:
+        segment = (await client.post("/v1/segments", json={"name": "Lyon", "rule": rule})).json()
+        answer = await client.delete(f"/v1/segments/{segment['segment_id']}")
+    assert (answer.status_code, answer.json()) == (200, {"segment_id": segment["segment_id"]})
+    asked = world.behind.audience.memory.received[-1]
+    assert asked.segment_id == segment["segment_id"]
+
+
 async def test_the_numbers_of_a_post_are_told(world: Any) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
-        assert (await client.get(f"{path}/metrics")).json()["totals"] == {"likes": 3}
+        shown = (await client.get(f"{path}/metrics")).json()
+        assert shown["totals"] == {"likes": 3}
+        assert shown["channels"][0]["observe_times"] == {"likes": shown["channels"][0]["observe_time"]}
         query = {"metric": "likes", "granularity": "day", "start": "2026-03-01T00:00:00+01:00"}
         series = await client.get(f"{path}/metrics/series", params=query)
     assert series.json()["points"] == [{"start_time": "2026-03-02T09:00:00Z", "total": 3, "gained": 3}]

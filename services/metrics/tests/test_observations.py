@@ -18,6 +18,7 @@ from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import until
 from regie_metrics.events import subscriptions
+from regie_metrics.observations import MAX_NUMBERS
 from sqlalchemy import text
 
 RETENTION = timedelta(days=90)
@@ -74,15 +75,11 @@ async def test_the_same_reading_in_two_events_is_one_row(
     "absurd",
     [
         {"observe_time": timedelta(hours=2)},
-        {"observe_time": -RETENTION - timedelta(seconds=1)},
-        {"observe_time": -timedelta(days=365 * 56)},
-        {"values": {"likes": -1}},
-        {"values": {"likes": 10**15 + 1}},
         {"post_id": "post_1"},
         {"channel_id": show_id(POST, new_id())},
         {"network": ""},
     ],
-    ids=["future", "past the retention", "epoch", "negative", "enormous", "post", "channel", "network"],
+    ids=["future", "post", "channel", "network"],
 )
 async def test_one_that_cannot_be_true_is_set_aside_and_its_neighbours_go_on(
     consumer: Consumer,
@@ -120,13 +117,59 @@ async def test_a_dead_letter_of_a_clock_that_ran_ahead_is_taken_in_once_its_time
     assert await _rows(database, "SELECT value FROM observation") == [(1,)]
 
 
-async def test_a_number_without_a_meaning_here_is_left_out_and_the_others_stay(
+@pytest.mark.parametrize("late", [RETENTION + timedelta(seconds=1), timedelta(days=365 * 56)])
+async def test_readings_from_before_the_retention_are_left_out_and_stop_nothing(
+    consumer: Consumer,
+    database: Database,
+    memory_broker: MemoryBroker,
+    clock: FakeClock,
+    observed: Callable,
+    say: Callable,
+    late: timedelta,
+) -> None:
+    backlog = [say(observed(observe_time=clock.now() - late)) for _ in range(30)]
+
+    await _deliver(consumer, memory_broker, [*backlog, say(observed(values={"likes": 7}))])
+
+    assert consumer.healthy
+    assert await _rows(database, "SELECT value FROM observation") == [(7,)]
+    assert await _rows(database, "SELECT reason FROM dead_letter") == []
+
+
+@pytest.mark.parametrize("absurd", [{"likes": -1}, {"likes": 10**15 + 1}, {"": 1}, {"x" * 65: 1}, {"a\x00": 1}])
+async def test_an_absurd_number_discards_only_itself(
+    consumer: Consumer,
+    database: Database,
+    memory_broker: MemoryBroker,
+    observed: Callable,
+    say: Callable,
+    absurd: dict[str, int],
+) -> None:
+    await _deliver(consumer, memory_broker, [say(observed(values={**absurd, "replies": 3}))])
+
+    assert await _rows(database, "SELECT metric, value FROM observation") == [("replies", 3)]
+    assert await _rows(database, "SELECT reason FROM dead_letter") == []
+
+
+async def test_every_number_that_a_network_gives_is_kept(
     consumer: Consumer, database: Database, memory_broker: MemoryBroker, observed: Callable, say: Callable
 ) -> None:
-    await _deliver(consumer, memory_broker, [say(observed(values={"likes": 1, "engagements": 9}))])
+    given = {"clicks": 1, "saves": 2, "reach": 3, "video_views": 4, "post_reactions_by_type_total.wow": 5}
 
-    assert await _rows(database, "SELECT metric FROM observation") == [("likes",)]
-    assert await _rows(database, "SELECT reason FROM dead_letter") == []
+    await _deliver(consumer, memory_broker, [say(observed(values=given))])
+
+    assert dict(await _rows(database, "SELECT metric, value FROM latest")) == given
+
+
+async def test_names_that_we_know_are_not_crowded_out_by_names_that_we_do_not(
+    consumer: Consumer, database: Database, memory_broker: MemoryBroker, observed: Callable, say: Callable
+) -> None:
+    crowd = {f"a{n}": n for n in range(500)}
+
+    await _deliver(consumer, memory_broker, [say(observed(values={**crowd, "views": 9}))])
+
+    kept = dict(await _rows(database, "SELECT metric, value FROM latest"))
+    assert (len(kept), kept["views"]) == (MAX_NUMBERS, 9)
 
 
 async def test_a_late_observation_finds_its_day(

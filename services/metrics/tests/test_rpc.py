@@ -49,6 +49,7 @@ async def test_a_posts_numbers_come_back_by_channel_and_over_time(
     assert dict(found.totals) == {"likes": 10, "replies": 2}
     assert {one.channel_id: one.values["likes"] for one in found.channels} == dict(zip(channels, (4, 6), strict=True))
     assert found.channels[0].observe_time.ToDatetime() == clock.now().replace(tzinfo=None)
+    assert set(found.channels[0].observe_times) == {"likes", "replies"}
 
     await clock.advance(timedelta(minutes=1))
     request = pb.GetPostSeriesRequest(post_id=post_id, metric="likes", granularity="hour")

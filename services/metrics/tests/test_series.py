@@ -131,7 +131,8 @@ async def test_totals_are_the_newest_numbers_by_channel_and_their_sums(database:
     [
         {"end_time": START},
         {"end_time": START - HOUR},
-        {"end_time": START + timedelta(days=731, seconds=1)},
+        {"end_time": START + timedelta(days=731, seconds=1), "granularity": "day"},
+        {"end_time": START + timedelta(days=100, seconds=1)},
         {"granularity": "minute"},
         {"granularity": ""},
     ],
@@ -145,3 +146,17 @@ async def test_a_range_that_means_nothing_is_refused(database: Database, changes
 async def test_a_metric_outside_the_list_is_refused(database: Database, metric: str) -> None:
     with pytest.raises(UnknownMetric):
         await _series(database, new_id(), new_id(), metric=metric)
+
+
+async def test_a_number_that_was_read_long_ago_keeps_its_own_time(database: Database) -> None:
+    workspace_id, post_id = new_id(), new_id()
+    old, new = START, START + 5 * DAY
+    async with database.transaction() as session:
+        for metric, time in (("impressions", old), ("likes", old), ("likes", new)):
+            await ingest(session, [Observation(workspace_id, post_id, CHANNELS[0], "sandbox", metric, time, 4)])
+
+    async with database.reading() as session:
+        (channel,) = (await get_post_metrics(session, workspace_id=workspace_id, post_id=post_id)).channels
+
+    assert channel.observe_times == {"impressions": old, "likes": new}
+    assert channel.observe_time == new

@@ -133,7 +133,7 @@ class Comparison(message.Message):
     attribute: builtins.str
     """The attribute's name."""
     operator: builtins.str
-    """eq, ne, lt, le, gt, ge, contains, present or absent."""
+    """eq, ne, lt, le, gt, ge, in, contains, present or absent."""
     @builtins.property
     def value(self) -> struct_pb2.Value:
         """What to compare with; unused by present and absent."""
@@ -162,12 +162,15 @@ class Segment(message.Message):
     RULE_FIELD_NUMBER: builtins.int
     MEMBER_COUNT_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
     segment_id: builtins.str
     """The segment's id, `seg_…`."""
     name: builtins.str
     """Unique in the workspace."""
     member_count: builtins.int
-    """How many profiles are in it."""
+    """How many profiles are in it; those found so far while it is being filled."""
+    state: builtins.str
+    """filling or active."""
     @builtins.property
     def rule(self) -> Rule:
         """The rule."""
@@ -184,10 +187,11 @@ class Segment(message.Message):
         rule: Rule | None = ...,
         member_count: builtins.int = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
+        state: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "member_count", b"member_count", "name", b"name", "rule", b"rule", "segment_id", b"segment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "member_count", b"member_count", "name", b"name", "rule", b"rule", "segment_id", b"segment_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -502,6 +506,45 @@ class ListSegmentsResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class DeleteSegmentRequest(message.Message):
+    """Asks to delete a segment."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    SEGMENT_ID_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """The call's; a repeated one fails with SEGMENT_NOT_FOUND, since the segment is gone."""
+    segment_id: builtins.str
+    """Which segment."""
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        segment_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["request_id", b"request_id", "segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class DeleteSegmentResponse(message.Message):
+    """The segment is gone."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class PreviewSegmentRequest(message.Message):
     """Asks whom a rule would match."""
 
@@ -535,21 +578,51 @@ class PreviewSegmentResponse(message.Message):
 
     COUNT_FIELD_NUMBER: builtins.int
     SAMPLE_FIELD_NUMBER: builtins.int
+    WARNINGS_FIELD_NUMBER: builtins.int
     count: builtins.int
     """How many."""
     @builtins.property
     def sample(self) -> containers.RepeatedCompositeFieldContainer[Profile]:
         """Some of them."""
 
+    @builtins.property
+    def warnings(self) -> containers.RepeatedCompositeFieldContainer[RuleWarning]:
+        """What the rule's author may not have meant."""
+
     def __init__(
         self,
         *,
         count: builtins.int = ...,
         sample: abc.Iterable[Profile] | None = ...,
+        warnings: abc.Iterable[RuleWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["count", b"count", "sample", b"sample"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["count", b"count", "sample", b"sample", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RuleWarning(message.Message):
+    """A comparison that probably does not say what it should."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    field: builtins.str
+    """The path of the comparison, as errors have it."""
+    message: builtins.str
+    """What is odd about it, and what to do."""
+    def __init__(
+        self,
+        *,
+        field: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["field", b"field", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -65,6 +65,11 @@ class AudienceServiceStub:
                 request_serializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.ListSegmentsRequest.SerializeToString,
                 response_deserializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.ListSegmentsResponse.FromString,
                 _registered_method=True)
+        self.DeleteSegment = channel.unary_unary(
+                '/regie.audience.v1.AudienceService/DeleteSegment',
+                request_serializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.DeleteSegmentRequest.SerializeToString,
+                response_deserializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.DeleteSegmentResponse.FromString,
+                _registered_method=True)
         self.PreviewSegment = channel.unary_unary(
                 '/regie.audience.v1.AudienceService/PreviewSegment',
                 request_serializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.PreviewSegmentRequest.SerializeToString,
@@ -82,7 +87,7 @@ class AudienceServiceServicer:
     """
 
     def UpsertProfiles(self, request, context):
-        """Creates or merges up to 1,000 profiles, matched by external id. Fails with INVALID_PROFILE.
+        """Creates or merges up to 1,000 profiles, matched by external id. Fails with INVALID_PROFILE or PROFILE_TOO_LARGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +108,7 @@ class AudienceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateSegment(self, request, context):
-        """Creates a segment and fills it. Fails with INVALID_RULE or SEGMENT_NAME_TAKEN.
+        """Creates a segment, which is filled afterwards. Fails with INVALID_RULE, SEGMENT_NAME_TAKEN or TOO_MANY_SEGMENTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -123,8 +128,16 @@ class AudienceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteSegment(self, request, context):
+        """Deletes a segment; its members stay profiles. Fails with SEGMENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PreviewSegment(self, request, context):
-        """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE.
+        """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
+        PREVIEW_TOO_SLOW.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +182,11 @@ def add_AudienceServiceServicer_to_server(servicer, server):
                     servicer.ListSegments,
                     request_deserializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.ListSegmentsRequest.FromString,
                     response_serializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.ListSegmentsResponse.SerializeToString,
+            ),
+            'DeleteSegment': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSegment,
+                    request_deserializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.DeleteSegmentRequest.FromString,
+                    response_serializer=regie_dot_audience_dot_v1_dot_audience__service__pb2.DeleteSegmentResponse.SerializeToString,
             ),
             'PreviewSegment': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewSegment,
@@ -344,6 +362,33 @@ class AudienceService:
             '/regie.audience.v1.AudienceService/ListSegments',
             regie_dot_audience_dot_v1_dot_audience__service__pb2.ListSegmentsRequest.SerializeToString,
             regie_dot_audience_dot_v1_dot_audience__service__pb2.ListSegmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSegment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regie.audience.v1.AudienceService/DeleteSegment',
+            regie_dot_audience_dot_v1_dot_audience__service__pb2.DeleteSegmentRequest.SerializeToString,
+            regie_dot_audience_dot_v1_dot_audience__service__pb2.DeleteSegmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,19 +17,23 @@ class AudienceServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpsertProfiles: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.UpsertProfilesRequest, _audience_service_pb2.UpsertProfilesResponse]
-    """Creates or merges up to 1,000 profiles, matched by external id. Fails with INVALID_PROFILE."""
+    """Creates or merges up to 1,000 profiles, matched by external id. Fails with INVALID_PROFILE or PROFILE_TOO_LARGE."""
     GetProfile: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.GetProfileRequest, _audience_service_pb2.GetProfileResponse]
     """Returns one profile. Fails with PROFILE_NOT_FOUND."""
     ListProfiles: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.ListProfilesRequest, _audience_service_pb2.ListProfilesResponse]
     """Lists profiles, the newest first. Fails with INVALID_PAGE_TOKEN."""
     CreateSegment: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.CreateSegmentRequest, _audience_service_pb2.CreateSegmentResponse]
-    """Creates a segment and fills it. Fails with INVALID_RULE or SEGMENT_NAME_TAKEN."""
+    """Creates a segment, which is filled afterwards. Fails with INVALID_RULE, SEGMENT_NAME_TAKEN or TOO_MANY_SEGMENTS."""
     GetSegment: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.GetSegmentRequest, _audience_service_pb2.GetSegmentResponse]
     """Returns one segment with its size. Fails with SEGMENT_NOT_FOUND."""
     ListSegments: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.ListSegmentsRequest, _audience_service_pb2.ListSegmentsResponse]
     """Lists segments, the newest first. Fails with INVALID_PAGE_TOKEN."""
+    DeleteSegment: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.DeleteSegmentRequest, _audience_service_pb2.DeleteSegmentResponse]
+    """Deletes a segment; its members stay profiles. Fails with SEGMENT_NOT_FOUND."""
     PreviewSegment: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.PreviewSegmentRequest, _audience_service_pb2.PreviewSegmentResponse]
-    """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE."""
+    """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
+    PREVIEW_TOO_SLOW.
+    """
     ListSegmentMembers: _aio.UnaryUnaryMultiCallable[_audience_service_pb2.ListSegmentMembersRequest, _audience_service_pb2.ListSegmentMembersResponse]
     """Lists the profiles in a segment. Fails with SEGMENT_NOT_FOUND or INVALID_PAGE_TOKEN."""
 
@@ -42,7 +46,7 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_service_pb2.UpsertProfilesRequest,
         context: _aio.ServicerContext[_audience_service_pb2.UpsertProfilesRequest, _abc.Awaitable[_audience_service_pb2.UpsertProfilesResponse]],
     ) -> _abc.Awaitable[_audience_service_pb2.UpsertProfilesResponse]:
-        """Creates or merges up to 1,000 profiles, matched by external id. Fails with INVALID_PROFILE."""
+        """Creates or merges up to 1,000 profiles, matched by external id. Fails with INVALID_PROFILE or PROFILE_TOO_LARGE."""
 
     @_abc_1.abstractmethod
     def GetProfile(
@@ -66,7 +70,7 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audience_service_pb2.CreateSegmentRequest,
         context: _aio.ServicerContext[_audience_service_pb2.CreateSegmentRequest, _abc.Awaitable[_audience_service_pb2.CreateSegmentResponse]],
     ) -> _abc.Awaitable[_audience_service_pb2.CreateSegmentResponse]:
-        """Creates a segment and fills it. Fails with INVALID_RULE or SEGMENT_NAME_TAKEN."""
+        """Creates a segment, which is filled afterwards. Fails with INVALID_RULE, SEGMENT_NAME_TAKEN or TOO_MANY_SEGMENTS."""
 
     @_abc_1.abstractmethod
     def GetSegment(
@@ -85,12 +89,22 @@ class AudienceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists segments, the newest first. Fails with INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
+    def DeleteSegment(
+        self,
+        request: _audience_service_pb2.DeleteSegmentRequest,
+        context: _aio.ServicerContext[_audience_service_pb2.DeleteSegmentRequest, _abc.Awaitable[_audience_service_pb2.DeleteSegmentResponse]],
+    ) -> _abc.Awaitable[_audience_service_pb2.DeleteSegmentResponse]:
+        """Deletes a segment; its members stay profiles. Fails with SEGMENT_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
     def PreviewSegment(
         self,
         request: _audience_service_pb2.PreviewSegmentRequest,
         context: _aio.ServicerContext[_audience_service_pb2.PreviewSegmentRequest, _abc.Awaitable[_audience_service_pb2.PreviewSegmentResponse]],
     ) -> _abc.Awaitable[_audience_service_pb2.PreviewSegmentResponse]:
-        """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE."""
+        """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
+        PREVIEW_TOO_SLOW.
+        """
 
     @_abc_1.abstractmethod
     def ListSegmentMembers(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&regie/metrics/v1/metrics_service.proto\x12\x10regie.metrics.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x01\n\rChannelTotals\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12;\n\x06values\x18\x03 \x03(\x0b\x32+.regie.metrics.v1.ChannelTotals.ValuesEntry\x12\x30\n\x0cobserve_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\\\n\x0bSeriesPoint\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0e\n\x06gained\x18\x03 \x01(\x03\"(\n\x15GetPostMetricsRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\"\xc0\x01\n\x16GetPostMetricsResponse\x12\x44\n\x06totals\x18\x01 \x03(\x0b\x32\x34.regie.metrics.v1.GetPostMetricsResponse.TotalsEntry\x12\x31\n\x08\x63hannels\x18\x02 \x03(\x0b\x32\x1f.regie.metrics.v1.ChannelTotals\x1a-\n\x0bTotalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xaa\x01\n\x14GetPostSeriesRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\x13\n\x0bgranularity\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x15GetPostSeriesResponse\x12-\n\x06points\x18\x01 \x03(\x0b\x32\x1d.regie.metrics.v1.SeriesPoint2\xd7\x01\n\x0eMetricsService\x12\x63\n\x0eGetPostMetrics\x12\'.regie.metrics.v1.GetPostMetricsRequest\x1a(.regie.metrics.v1.GetPostMetricsResponse\x12`\n\rGetPostSeries\x12&.regie.metrics.v1.GetPostSeriesRequest\x1a\'.regie.metrics.v1.GetPostSeriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&regie/metrics/v1/metrics_service.proto\x12\x10regie.metrics.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x02\n\rChannelTotals\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12;\n\x06values\x18\x03 \x03(\x0b\x32+.regie.metrics.v1.ChannelTotals.ValuesEntry\x12\x30\n\x0cobserve_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12H\n\robserve_times\x18\x05 \x03(\x0b\x32\x31.regie.metrics.v1.ChannelTotals.ObserveTimesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1aO\n\x11ObserveTimesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x02\x38\x01\"\\\n\x0bSeriesPoint\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0e\n\x06gained\x18\x03 \x01(\x03\"(\n\x15GetPostMetricsRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\"\xc0\x01\n\x16GetPostMetricsResponse\x12\x44\n\x06totals\x18\x01 \x03(\x0b\x32\x34.regie.metrics.v1.GetPostMetricsResponse.TotalsEntry\x12\x31\n\x08\x63hannels\x18\x02 \x03(\x0b\x32\x1f.regie.metrics.v1.ChannelTotals\x1a-\n\x0bTotalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xaa\x01\n\x14GetPostSeriesRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\x13\n\x0bgranularity\x18\x03 \x01(\t\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"F\n\x15GetPostSeriesResponse\x12-\n\x06points\x18\x01 \x03(\x0b\x32\x1d.regie.metrics.v1.SeriesPoint2\xd7\x01\n\x0eMetricsService\x12\x63\n\x0eGetPostMetrics\x12\'.regie.metrics.v1.GetPostMetricsRequest\x1a(.regie.metrics.v1.GetPostMetricsResponse\x12`\n\rGetPostSeries\x12&.regie.metrics.v1.GetPostSeriesRequest\x1a\'.regie.metrics.v1.GetPostSeriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,24 +34,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHANNELTOTALS_VALUESENTRY']._loaded_options = None
   _globals['_CHANNELTOTALS_VALUESENTRY']._serialized_options = b'8\001'
+  _globals['_CHANNELTOTALS_OBSERVETIMESENTRY']._loaded_options = None
+  _globals['_CHANNELTOTALS_OBSERVETIMESENTRY']._serialized_options = b'8\001'
   _globals['_GETPOSTMETRICSRESPONSE_TOTALSENTRY']._loaded_options = None
   _globals['_GETPOSTMETRICSRESPONSE_TOTALSENTRY']._serialized_options = b'8\001'
   _globals['_CHANNELTOTALS']._serialized_start=94
-  _globals['_CHANNELTOTALS']._serialized_end=304
-  _globals['_CHANNELTOTALS_VALUESENTRY']._serialized_start=259
-  _globals['_CHANNELTOTALS_VALUESENTRY']._serialized_end=304
-  _globals['_SERIESPOINT']._serialized_start=306
-  _globals['_SERIESPOINT']._serialized_end=398
-  _globals['_GETPOSTMETRICSREQUEST']._serialized_start=400
-  _globals['_GETPOSTMETRICSREQUEST']._serialized_end=440
-  _globals['_GETPOSTMETRICSRESPONSE']._serialized_start=443
-  _globals['_GETPOSTMETRICSRESPONSE']._serialized_end=635
-  _globals['_GETPOSTMETRICSRESPONSE_TOTALSENTRY']._serialized_start=590
-  _globals['_GETPOSTMETRICSRESPONSE_TOTALSENTRY']._serialized_end=635
-  _globals['_GETPOSTSERIESREQUEST']._serialized_start=638
-  _globals['_GETPOSTSERIESREQUEST']._serialized_end=808
-  _globals['_GETPOSTSERIESRESPONSE']._serialized_start=810
-  _globals['_GETPOSTSERIESRESPONSE']._serialized_end=880
-  _globals['_METRICSSERVICE']._serialized_start=883
-  _globals['_METRICSSERVICE']._serialized_end=1098
+  _globals['_CHANNELTOTALS']._serialized_end=459
+  _globals['_CHANNELTOTALS_VALUESENTRY']._serialized_start=333
+  _globals['_CHANNELTOTALS_VALUESENTRY']._serialized_end=378
+  _globals['_CHANNELTOTALS_OBSERVETIMESENTRY']._serialized_start=380
+  _globals['_CHANNELTOTALS_OBSERVETIMESENTRY']._serialized_end=459
+  _globals['_SERIESPOINT']._serialized_start=461
+  _globals['_SERIESPOINT']._serialized_end=553
+  _globals['_GETPOSTMETRICSREQUEST']._serialized_start=555
+  _globals['_GETPOSTMETRICSREQUEST']._serialized_end=595
+  _globals['_GETPOSTMETRICSRESPONSE']._serialized_start=598
+  _globals['_GETPOSTMETRICSRESPONSE']._serialized_end=790
+  _globals['_GETPOSTMETRICSRESPONSE_TOTALSENTRY']._serialized_start=745
+  _globals['_GETPOSTMETRICSRESPONSE_TOTALSENTRY']._serialized_end=790
+  _globals['_GETPOSTSERIESREQUEST']._serialized_start=793
+  _globals['_GETPOSTSERIESREQUEST']._serialized_end=963
+  _globals['_GETPOSTSERIESRESPONSE']._serialized_start=965
+  _globals['_GETPOSTSERIESRESPONSE']._serialized_end=1035
+  _globals['_METRICSSERVICE']._serialized_start=1038
+  _globals['_METRICSSERVICE']._serialized_end=1253
 # @@protoc_insertion_point(module_scope)

@@ -45,10 +45,32 @@ class ChannelTotals(message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @typing.final
+    class ObserveTimesEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @builtins.property
+        def value(self) -> timestamp_pb2.Timestamp: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CHANNEL_ID_FIELD_NUMBER: builtins.int
     NETWORK_FIELD_NUMBER: builtins.int
     VALUES_FIELD_NUMBER: builtins.int
     OBSERVE_TIME_FIELD_NUMBER: builtins.int
+    OBSERVE_TIMES_FIELD_NUMBER: builtins.int
     channel_id: builtins.str
     """The channel, `chan_…`."""
     network: builtins.str
@@ -59,7 +81,11 @@ class ChannelTotals(message.Message):
 
     @builtins.property
     def observe_time(self) -> timestamp_pb2.Timestamp:
-        """When they were read."""
+        """When the newest of them was read."""
+
+    @builtins.property
+    def observe_times(self) -> containers.MessageMap[builtins.str, timestamp_pb2.Timestamp]:
+        """When each of them was read, by name."""
 
     def __init__(
         self,
@@ -68,10 +94,11 @@ class ChannelTotals(message.Message):
         network: builtins.str = ...,
         values: abc.Mapping[builtins.str, builtins.int] | None = ...,
         observe_time: timestamp_pb2.Timestamp | None = ...,
+        observe_times: abc.Mapping[builtins.str, timestamp_pb2.Timestamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["observe_time", b"observe_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "network", b"network", "observe_time", b"observe_time", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "network", b"network", "observe_time", b"observe_time", "observe_times", b"observe_times", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,7 +214,7 @@ class GetPostSeriesRequest(message.Message):
     post_id: builtins.str
     """Which post."""
     metric: builtins.str
-    """likes, replies, reposts, quotes or impressions."""
+    """likes, replies, reposts, quotes, impressions, clicks, saves, shares, reach, views or video_views."""
     granularity: builtins.str
     """hour or day."""
     @builtins.property

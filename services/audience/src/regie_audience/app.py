@@ -12,9 +12,9 @@ from regie_chassis.relay import Relay
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
 
-from regie_audience.announcements import Announcements
 from regie_audience.events import subscriptions
 from regie_audience.rpc import AudienceRpc
+from regie_audience.segment_work import SegmentWork
 from regie_audience.settings import AudienceSettings
 
 NAME = "audience"
@@ -28,12 +28,13 @@ def build(settings: AudienceSettings, *, clock: Clock | None = None, broker: Bro
     handlers = subscriptions(clock)
     readers = consumers(NAME, handlers, database=database, broker=broker, clock=clock)
     relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
-    register = partial(add_AudienceServiceServicer_to_server, AudienceRpc(database, clock))
+    work = SegmentWork(database, clock)
+    register = partial(add_AudienceServiceServicer_to_server, AudienceRpc(database, clock, work=work))
     rpc = open_rpc(settings, clock=clock, register=register, consumers=readers)
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
-        loops=[relay, Announcements(database, clock), *readers],
+        loops=[relay, work, *readers],
         drain=settings.drain,
     )
     return Service(app, database, broker, readers, handlers, rpc)

@@ -8,17 +8,19 @@ This closes the way from a post to its audience: a reaction changes a profile, a
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
-from regie_chassis.errors import Invalid
 from regie_chassis.messaging import Event
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_audience.attributes import LONGEST_TEXT, Attributes, Value, check_external_id, engaged
+from regie_audience import telemetry
+from regie_audience.attributes import LONGEST_TEXT, Attributes, InvalidProfile, Value, engaged, external_id_of
 from regie_audience.profiles import Change, change_profiles
 
 KINDS = frozenset({"like", "reply", "repost", "quote"})
@@ -26,18 +28,30 @@ KINDS = frozenset({"like", "reply", "repost", "quote"})
 NewId = Callable[[], UUID]
 
 
-class EngagementRefused(Invalid):
-    """An engagement cannot be read: it has no person, no known kind, or no time. It ends in the dead letters."""
+@dataclass(frozen=True, slots=True)
+class _Reaction:
+    external_id: str
+    observe_time: datetime
+    message: EngagementObserved
+    traceparent: str
 
 
 async def on_engagement_observed(
     session: AsyncSession, events: Sequence[Event[EngagementObserved]], *, new_id: NewId, now: datetime
 ) -> None:
-    """Creates or updates the profiles of those who reacted; each engagement counts once."""
-    by_workspace: dict[UUID, dict[str, list[Event[EngagementObserved]]]] = {}
+    """Creates or updates the profiles of those who reacted; each engagement counts once.
+
+    What a network says may be of no person at all. Such an engagement is counted and left out: no other try could
+    read it, and it must hold up neither its neighbours nor other workspaces.
+    """
+    by_workspace: dict[UUID, dict[str, list[_Reaction]]] = {}
     for event in events:
+        reaction = _read(event)
+        if isinstance(reaction, str):
+            telemetry.engagement_skipped(event.id, event.message.network, reaction)
+            continue
         people = by_workspace.setdefault(event.workspace_id, {})
-        people.setdefault(_external_id(event.message), []).append(event)
+        people.setdefault(reaction.external_id, []).append(reaction)
     # In order, since two batches may hold the same workspaces.
     for workspace_id in sorted(by_workspace):
         people = by_workspace[workspace_id]
@@ -45,35 +59,36 @@ async def on_engagement_observed(
         await change_profiles(session, workspace_id=workspace_id, changes=changes, now=now)
 
 
-def _external_id(message: EngagementObserved) -> str:
+def _read(event: Event[EngagementObserved]) -> _Reaction | str:
+    """Returns what was seen, or why it cannot be read."""
+    message = event.message
     if not message.network or not message.actor_id:
-        raise EngagementRefused("the engagement names no network or no person")
+        return "it names no network or no person"
     if message.kind not in KINDS:
-        raise EngagementRefused(f"{message.kind[:80]!r} is no kind of engagement")
-    external_id = f"{message.network}:{message.actor_id}"
-    check_external_id(external_id, "actor_id")
-    return external_id
+        return "its kind is unknown"
+    try:
+        external_id = external_id_of(f"{message.network}:{message.actor_id}", "actor_id")
+    except InvalidProfile:
+        return "the person's id is no external id"
+    try:
+        observe_time = message.observe_time.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return "its time is not a time"
+    return _Reaction(external_id, observe_time, message, event.traceparent)
 
 
-def _change(profile_id: UUID, external_id: str, seen: Sequence[Event[EngagementObserved]]) -> Change:
-    apply = _engage([event.message for event in seen])
-    return Change(profile_id, external_id, apply, traceparent=seen[-1].traceparent)
+def _change(profile_id: UUID, external_id: str, seen: Sequence[_Reaction]) -> Change:
+    return Change(profile_id, external_id, _engage(seen), traceparent=seen[-1].traceparent)
 
 
-def _engage(seen: Sequence[EngagementObserved]) -> Callable[[Attributes], Mapping[str, Value]]:
-    newest = max(seen, key=lambda one: (one.observe_time.seconds, one.observe_time.nanos))
+def _engage(seen: Sequence[_Reaction]) -> Callable[[Attributes], Mapping[str, Value]]:
+    newest = max(seen, key=lambda one: one.observe_time)
+    handle = unicodedata.normalize("NFC", newest.message.actor_handle.replace("\x00", ""))
     return partial(
         engaged,
-        network=newest.network,
-        handle=newest.actor_handle.replace("\x00", "")[:LONGEST_TEXT],
-        kind=newest.kind,
-        observe_time=_time(newest),
+        network=newest.message.network,
+        handle=handle[:LONGEST_TEXT],
+        kind=newest.message.kind,
+        observe_time=newest.observe_time,
         count=len(seen),
     )
-
-
-def _time(message: EngagementObserved) -> datetime:
-    try:
-        return message.observe_time.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise EngagementRefused("the engagement's time is not a time") from error

@@ -1,14 +1,19 @@
-"""Who is in which segment: kept with every change of a profile, and said when it changed.
+"""Who is in which segment: kept with every change of a profile, and staged as events when it changed.
 
-Locks are always taken in this order, which is why nothing here deadlocks: the workspace (shared by changes of
-profiles, exclusive for the filling of a segment), profiles by external id, memberships, segments by id.
+Locks are always taken in this order, which is why nothing here deadlocks: profiles by external id, memberships,
+segments by id. Whoever writes a membership holds its profile. Changes of a workspace's profiles mark themselves with
+a shared lock for as long as they last, so that `segment_work` can wait for those that do not know a segment yet
+(ADR 0024).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import SegmentEntered, SegmentLeft
@@ -19,211 +24,257 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import rules, telemetry
 from regie_audience.attributes import Attributes
+from regie_audience.rule_matching import Matcher, matcher_of
 
-ANNOUNCED_AT_ONCE = 1_000
-
-Pair = tuple[UUID, UUID]
-"""A segment and a profile."""
+MAX_PAIRS = 5_000  # of a segment and a profile, in one statement
+CONDITIONS_A_TURN = 2_000  # then other work of the process has its turn; about a millisecond
+COMPILED_RULES = 4_096  # kept by a process
+COMPILING = 10  # times what judging one profile costs
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedProfile:
-    """A profile as it is after a change, its row locked, and the trace of what changed it.
+    """A profile as it is after a change, its row locked, the changed names, and the trace of what changed it.
 
     A created one is in no segment yet.
     """
 
     profile_id: UUID
     attributes: Attributes
+    changed: Sequence[str]
     created: bool
     traceparent: str
 
 
-async def lock_for_change(session: AsyncSession, workspace_id: UUID) -> None:
-    """Lets profiles of the workspace change until commit, and no segment be filled meanwhile."""
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    id: UUID
+    state: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    matches: Matcher
+    cost: int
+
+
+@dataclass(slots=True)
+class _Moves:
+    """Who enters and who leaves a segment."""
+
+    segment: _Segment
+    entered: list[UUID] = field(default_factory=list)
+    left: list[UUID] = field(default_factory=list)
+
+    @property
+    def growth(self) -> int:
+        return len(self.entered) - len(self.left)
+
+
+async def mark_change(session: AsyncSession, workspace_id: UUID) -> None:
+    """Marks the transaction as one that changes profiles of the workspace. Never waits."""
     await session.execute(text(f"SELECT pg_advisory_xact_lock_shared({_KEY})"), {"workspace": str(workspace_id)})
 
 
-async def lock_for_filling(session: AsyncSession, workspace_id: UUID) -> None:
-    """Holds every profile of the workspace still until commit, so that a filling misses and doubles nobody."""
-    await session.execute(text(f"SELECT pg_advisory_xact_lock({_KEY})"), {"workspace": str(workspace_id)})
+async def changes_under_way(session: AsyncSession, workspace_id: UUID) -> set[str]:
+    """Returns the transactions that change profiles of the workspace now."""
+    rows = await session.execute(_UNDER_WAY, {"workspace": str(workspace_id)})
+    return set(rows.scalars())
 
 
 async def reevaluate(
     session: AsyncSession, *, workspace_id: UUID, changed: Sequence[ChangedProfile], now: datetime
 ) -> None:
-    """Lets changed profiles enter and leave the workspace's segments, and says so. Expects `lock_for_change`."""
-    known = await _rules_of(session, workspace_id)
-    if not known or not changed:
-        return
-    wanted = {
-        (segment_id, one.profile_id)
-        for segment_id, rule in known
-        for one in changed
-        if rules.matches(rule, one.attributes)
-    }
-    current = await _current(session, [one.profile_id for one in changed if not one.created])
-    entered, left = sorted(wanted - current.keys()), sorted(current.keys() - wanted)
-    await _enter(session, entered, now=now)
-    await _leave(session, left, now=now)
-    await _count(session, entered, left)
-    # Who left before the entry was said leaves in silence, since nobody was told of it.
-    traces = {one.profile_id: one.traceparent for one in changed}
-    told = [pair for pair in left if current[pair]]
-    _say(session, entered, told, traces, workspace_id=workspace_id, now=now)
-    telemetry.memberships_changed(entered=len(entered), left=len(left))
+    """Lets changed profiles enter and leave the workspace's segments, and stages it. Expects `mark_change`.
 
-
-async def fill(session: AsyncSession, *, segment_id: UUID, workspace_id: UUID, rule: rules.Rule, now: datetime) -> int:
-    """Puts everybody whom the rule matches into a new segment and returns how many. Expects `lock_for_filling`.
-
-    The entries are said later and in bounded numbers by `announce_entries`.
+    Segments whose rules look at no changed attribute are left out.
     """
-    condition, values = rules.compile_sql(rule)
-    rows = await session.execute(
-        text(
-            f"""
-            WITH filled AS (
-                INSERT INTO membership (segment_id, profile_id, enter_time, announced)
-                SELECT :segment_id, id, :now, false FROM profile
-                WHERE workspace_id = :workspace_id AND {condition} ORDER BY id
-                RETURNING 1
-            )
-            UPDATE segment SET member_count = (SELECT count(*) FROM filled) WHERE id = :segment_id
-            RETURNING member_count
-            """
-        ),
-        {"segment_id": segment_id, "workspace_id": workspace_id, "now": now, **values},
+    if not changed:
+        return
+    segments = await _touched(session, workspace_id, changed)
+    in_order = sorted(changed, key=lambda one: one.profile_id.int)
+    step = max(1, MAX_PAIRS // len(changed))
+    moves: list[_Moves] = []
+    for begin in range(0, len(segments), step):
+        moves += await _move(session, segments[begin : begin + step], in_order, now=now)
+    states = await _count(session, moves)
+    traces = {one.profile_id: one.traceparent for one in changed}
+    _stage(session, moves, states, traces, workspace_id=workspace_id, now=now)
+    telemetry.memberships_changed(
+        entered=sum(len(one.entered) for one in moves), left=sum(len(one.left) for one in moves)
     )
-    return int(rows.scalar_one())
 
 
-async def announce_entries(session: AsyncSession) -> int:
-    """Says up to ANNOUNCED_AT_ONCE entries of fillings and returns how many; callers at once share the work."""
-    rows = await session.execute(
-        text(
-            """
-            UPDATE membership SET announced = true
-            FROM (
-                SELECT segment_id, profile_id FROM membership WHERE NOT announced
-                LIMIT :limit FOR UPDATE SKIP LOCKED
-            ) AS unsaid, segment
-            WHERE membership.segment_id = unsaid.segment_id AND membership.profile_id = unsaid.profile_id
-              AND segment.id = unsaid.segment_id
-            RETURNING membership.segment_id, membership.profile_id, enter_time, workspace_id, traceparent
-            """
-        ),
-        {"limit": ANNOUNCED_AT_ONCE},
-    )
-    found = rows.all()
-    for row in found:
-        segment_id, profile_id = show_id(SEGMENT, row.segment_id), show_id(PROFILE, row.profile_id)
-        stage(
-            session,
-            SegmentEntered(segment_id=segment_id, profile_id=profile_id),
-            workspace_id=row.workspace_id,
-            aggregate_id=profile_id,
-            time=row.enter_time,
-            traceparent=row.traceparent,
-        )
-    return len(found)
+async def _move(
+    session: AsyncSession, segments: Sequence[_Segment], changed: Sequence[ChangedProfile], *, now: datetime
+) -> list[_Moves]:
+    wanted = await _judge(segments, changed)
+    current = await _current(session, segments, [one.profile_id for one in changed if not one.created])
+    moves = []
+    for segment in segments:
+        matching, members = wanted[segment.id], current.get(segment.id, set())
+        one = _Moves(segment)
+        for profile in changed:
+            is_member = profile.profile_id in members
+            if (profile.profile_id in matching) != is_member:
+                (one.left if is_member else one.entered).append(profile.profile_id)
+        moves.append(one)
+    await _write(session, _ENTER, [(one.segment.id, one.entered) for one in moves], now=now)
+    await _write(session, _LEAVE, [(one.segment.id, one.left) for one in moves], now=now)
+    return [one for one in moves if one.entered or one.left]
 
 
-def _say(
+async def _judge(segments: Sequence[_Segment], changed: Sequence[ChangedProfile]) -> dict[UUID, set[UUID]]:
+    """Returns who matches each segment. Lets other work of the process go on in between, however many there are."""
+    wanted: dict[UUID, set[UUID]] = {}
+    spent = 0
+    for segment in segments:
+        rule = _compiled(segment.rule)
+        spent += rule.cost * COMPILING
+        matching = wanted[segment.id] = set()
+        for one in changed:
+            if spent >= CONDITIONS_A_TURN:
+                spent = 0
+                await asyncio.sleep(0)
+            if rule.matches(one.attributes):
+                matching.add(one.profile_id)
+            spent += rule.cost
+    return wanted
+
+
+@lru_cache(maxsize=COMPILED_RULES)
+def _compiled(rule: str) -> _Compiled:
+    parsed = rules.read(json.loads(rule))
+    return _Compiled(matcher_of(parsed), rules.cost_of(parsed))
+
+
+def _stage(
     session: AsyncSession,
-    entered: Iterable[Pair],
-    left: Iterable[Pair],
+    moves: Iterable[_Moves],
+    states: Mapping[UUID, str],
     traces: Mapping[UUID, str],
     *,
     workspace_id: UUID,
     now: datetime,
 ) -> None:
-    for kind, pairs in ((SegmentEntered, entered), (SegmentLeft, left)):
-        for segment_id, profile_id in pairs:
-            shown = show_id(PROFILE, profile_id)
-            stage(
-                session,
-                kind(segment_id=show_id(SEGMENT, segment_id), profile_id=shown),
-                workspace_id=workspace_id,
-                aggregate_id=shown,
-                time=now,
-                traceparent=traces[profile_id],
-            )
+    """Stages one event for each segment, direction and cause, however many profiles it is about.
+
+    A filling is silent: whoever is in the segment at its end is told of by `SegmentFilled`.
+    """
+    for one in moves:
+        if states.get(one.segment.id, one.segment.state) != "active":
+            continue
+        segment_id = show_id(SEGMENT, one.segment.id)
+        for kind, profile_ids in ((SegmentEntered, one.entered), (SegmentLeft, one.left)):
+            for traceparent, together in _by_trace(profile_ids, traces):
+                stage(
+                    session,
+                    kind(
+                        segment_id=segment_id,
+                        profile_id=together[0] if len(together) == 1 else "",
+                        profile_ids=together,
+                    ),
+                    workspace_id=workspace_id,
+                    aggregate_id=segment_id,
+                    time=now,
+                    traceparent=traceparent,
+                )
 
 
-_KEY = "hashtextextended('audience ' || CAST(:workspace AS text), 0)"
+def _by_trace(profile_ids: Iterable[UUID], traces: Mapping[UUID, str]) -> Iterator[tuple[str, list[str]]]:
+    by: dict[str, list[str]] = {}
+    for profile_id in profile_ids:
+        by.setdefault(traces[profile_id], []).append(show_id(PROFILE, profile_id))
+    return iter(by.items())
 
 
-async def _rules_of(session: AsyncSession, workspace_id: UUID) -> list[tuple[UUID, rules.Rule]]:
-    rows = await session.execute(
-        text("SELECT id, rule FROM segment WHERE workspace_id = :workspace_id"), {"workspace_id": workspace_id}
-    )
-    return [(row.id, rules.read(row.rule)) for row in rows]
-
-
-async def _current(session: AsyncSession, profile_ids: Sequence[UUID]) -> Mapping[Pair, bool]:
-    """Returns the memberships of profiles, each with whether its entry was said, and holds them."""
-    if not profile_ids:
-        return {}
+async def _touched(session: AsyncSession, workspace_id: UUID, changed: Sequence[ChangedProfile]) -> Sequence[_Segment]:
     rows = await session.execute(
         text(
-            "SELECT segment_id, profile_id, announced FROM membership"
-            " WHERE profile_id = ANY(CAST(:profiles AS uuid[])) AND leave_time IS NULL FOR UPDATE"
+            "SELECT id, state, CAST(rule AS text) FROM segment WHERE workspace_id = :workspace_id"
+            " AND state <> 'deleting'"
+            " AND (:every OR rule_attributes IS NULL OR rule_attributes && CAST(:names AS text[])) ORDER BY id"
         ),
-        {"profiles": list(profile_ids)},
+        {
+            "workspace_id": workspace_id,
+            # A new profile may match by what it has not.
+            "every": any(one.created for one in changed),
+            "names": sorted({name for one in changed for name in one.changed}),
+        },
     )
-    return {(row.segment_id, row.profile_id): row.announced for row in rows}
+    return [_Segment(*row) for row in rows]
 
 
-async def _enter(session: AsyncSession, pairs: Sequence[Pair], *, now: datetime) -> None:
-    if pairs:
-        await session.execute(
+async def _current(
+    session: AsyncSession, segments: Sequence[_Segment], profile_ids: Sequence[UUID]
+) -> dict[UUID, set[UUID]]:
+    found: dict[UUID, set[UUID]] = {}
+    if segments and profile_ids:
+        rows = await session.execute(
             text(
-                "INSERT INTO membership (segment_id, profile_id, enter_time, announced)"
-                " SELECT segment_id, profile_id, :now, true FROM"
-                " unnest(CAST(:segments AS uuid[]), CAST(:profiles AS uuid[])) AS given (segment_id, profile_id)"
-                " ON CONFLICT (segment_id, profile_id)"
-                " DO UPDATE SET enter_time = EXCLUDED.enter_time, leave_time = NULL, announced = true"
+                "SELECT segment_id, profile_id FROM membership WHERE profile_id = ANY(CAST(:profiles AS uuid[]))"
+                " AND segment_id = ANY(CAST(:segments AS uuid[])) AND leave_time IS NULL"
             ),
-            {"now": now, **_columns(pairs)},
+            {"profiles": list(profile_ids), "segments": [one.id for one in segments]},
         )
+        for row in rows:
+            found.setdefault(row.segment_id, set()).add(row.profile_id)
+    return found
 
 
-async def _leave(session: AsyncSession, pairs: Sequence[Pair], *, now: datetime) -> None:
+async def _write(
+    session: AsyncSession, statement: str, moved: Iterable[tuple[UUID, Sequence[UUID]]], *, now: datetime
+) -> None:
+    pairs = [(segment_id, profile_id) for segment_id, profile_ids in moved for profile_id in profile_ids]
     if pairs:
-        await session.execute(
-            text(
-                "UPDATE membership SET leave_time = :now, announced = true FROM"
-                " unnest(CAST(:segments AS uuid[]), CAST(:profiles AS uuid[])) AS given (segment_id, profile_id)"
-                " WHERE membership.segment_id = given.segment_id AND membership.profile_id = given.profile_id"
-                " AND leave_time IS NULL"
-            ),
-            {"now": now, **_columns(pairs)},
-        )
+        segment_ids, profile_ids = zip(*pairs, strict=True)
+        values = {"now": now, "segments": list(segment_ids), "profiles": list(profile_ids)}
+        await session.execute(text(statement), values)
 
 
-def _columns(pairs: Sequence[Pair]) -> dict[str, list[UUID]]:
-    return {"segments": [segment_id for segment_id, _ in pairs], "profiles": [profile_id for _, profile_id in pairs]}
+async def _count(session: AsyncSession, moves: Sequence[_Moves]) -> dict[UUID, str]:
+    """Adds to the segments' counts, and returns the state of those that it held, as it is now.
 
-
-async def _count(session: AsyncSession, entered: Iterable[Pair], left: Iterable[Pair]) -> None:
-    # Last of all, since every change of a profile in a segment waits here for the one before it to commit.
-    by: dict[UUID, int] = {}
-    for pairs, step in ((entered, 1), (left, -1)):
-        for segment_id, _ in pairs:
-            by[segment_id] = by.get(segment_id, 0) + step
-    changes = {segment_id: change for segment_id, change in by.items() if change}
-    if not changes:
-        return
-    await session.execute(
-        text("SELECT id FROM segment WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"),
-        {"ids": list(changes)},
+    Last of all, since every change of a profile in a segment waits here for the one before it to commit. A segment
+    that was being filled is held in any case: its state decides what is told, and it may be filled by now.
+    """
+    held = [one for one in moves if one.growth or one.segment.state != "active"]
+    if not held:
+        return {}
+    rows = await session.execute(
+        text("SELECT id, state FROM segment WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"),
+        {"ids": [one.segment.id for one in held]},
     )
+    states = {row.id: row.state for row in rows}
     await session.execute(
         text(
             "UPDATE segment SET member_count = member_count + change"
             " FROM unnest(CAST(:ids AS uuid[]), CAST(:changes AS bigint[])) AS given (id, change)"
-            " WHERE segment.id = given.id"
+            " WHERE segment.id = given.id AND change <> 0"
         ),
-        {"ids": list(changes), "changes": list(changes.values())},
+        {"ids": [one.segment.id for one in held], "changes": [one.growth for one in held]},
     )
+    return states
+
+
+_KEY = "hashtextextended('audience ' || CAST(:workspace AS text), 0)"
+_UNDER_WAY = text(
+    f"""
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND pid <> pg_backend_pid()
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (CAST(classid AS bigint) << 32) | CAST(objid AS bigint) = {_KEY}
+    """
+)
+_GIVEN = "unnest(CAST(:segments AS uuid[]), CAST(:profiles AS uuid[])) AS given (segment_id, profile_id)"
+_ENTER = f"""
+    INSERT INTO membership (segment_id, profile_id, enter_time)
+    SELECT segment_id, profile_id, :now FROM {_GIVEN}
+    ON CONFLICT (segment_id, profile_id) DO UPDATE SET enter_time = EXCLUDED.enter_time, leave_time = NULL
+"""
+_LEAVE = f"""
+    UPDATE membership SET leave_time = :now FROM {_GIVEN}
+    WHERE membership.segment_id = given.segment_id AND membership.profile_id = given.profile_id
+      AND leave_time IS NULL
+"""

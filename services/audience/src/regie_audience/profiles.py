@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
+from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import PROFILE, show_id
 from regie_chassis.outbox import stage
 from regie_chassis.paging import Page, read_token, show_token
 from regie_chassis.telemetry import current_traceparent
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import memberships, telemetry
 from regie_audience.attributes import (
     Attributes,
     InvalidProfile,
+    ProfileTooLarge,
     Value,
     changed_names,
-    check_external_id,
-    check_patch,
+    external_id_of,
     merged,
+    patch_of,
+    stored,
 )
 
 MOST_AT_ONCE = 1_000
+MAX_ANSWER = 6 * 1024 * 1024  # bytes of attributes as JSON; the answer to an upsert has to pass gRPC
+READ_AT_ONCE = 250  # profiles; each may have 64 KiB
+MAX_SINGLE_EVENTS = 20  # of one change; more are told of together
+MAX_EVENT = 256 * 1024  # bytes, far below what NATS carries
 LIST = "profiles"
 
 
@@ -73,37 +79,49 @@ class Change:
 async def upsert_profiles(
     session: AsyncSession, *, workspace_id: UUID, inputs: Sequence[ProfileInput], now: datetime
 ) -> list[Profile]:
-    """Creates or merges profiles and returns them in the order given. Repeatable. Raises InvalidProfile."""
+    """Creates or merges profiles and returns them in the order given. Repeatable.
+
+    Raises InvalidProfile, and ProfileTooLarge for a profile or an answer that would take too many bytes.
+    """
     if not 1 <= len(inputs) <= MOST_AT_ONCE:
         raise InvalidProfile(f"give 1 to {MOST_AT_ONCE:,} profiles at a time", field="profiles")
     seen: dict[str, int] = {}
+    changes = []
     for index, one in enumerate(inputs):
-        check_external_id(one.external_id, f"profiles[{index}].external_id")
-        check_patch(one.attributes, f"profiles[{index}].attributes")
-        if (first := seen.setdefault(one.external_id, index)) != index:
+        external_id = external_id_of(one.external_id, f"profiles[{index}].external_id")
+        if (first := seen.setdefault(external_id, index)) != index:
             raise InvalidProfile(
                 f"profiles[{first}] has the same external id; give each once", field=f"profiles[{index}].external_id"
             )
-    changes = [Change(one.id, one.external_id, _merge(one, index)) for index, one in enumerate(inputs)]
-    return await change_profiles(session, workspace_id=workspace_id, changes=changes, now=now)
+        place = f"profiles[{index}].attributes"
+        changes.append(Change(one.id, external_id, _merge(patch_of(one.attributes, place), place)))
+    return await change_profiles(session, workspace_id=workspace_id, changes=changes, now=now, max_answer=MAX_ANSWER)
 
 
 async def change_profiles(
-    session: AsyncSession, *, workspace_id: UUID, changes: Sequence[Change], now: datetime
+    session: AsyncSession,
+    *,
+    workspace_id: UUID,
+    changes: Sequence[Change],
+    now: datetime,
+    max_answer: int | None = None,
 ) -> list[Profile]:
     """Applies changes, each external id once, and returns the profiles in the order given.
 
-    Segments follow in the same transaction, and what really changed is said.
+    Segments follow in the same transaction, and what really changed is staged. Raises ProfileTooLarge when the
+    profiles take more than `max_answer` bytes.
     """
-    await memberships.lock_for_change(session, workspace_id)
+    await memberships.mark_change(session, workspace_id)
     created = await _create(session, workspace_id, changes, now=now)
-    found = await _hold(session, workspace_id, [change.external_id for change in changes])
+    external_ids = [change.external_id for change in changes]
+    found = await _hold(session, workspace_id, external_ids, max_bytes=max_answer)
     outcomes = [_outcome(change, found[change.external_id], created, now=now) for change in changes]
     real = [one for one in outcomes if one.created or one.changed]
     await _save(session, [one.profile for one in real if not one.created])
-    _say(session, real, workspace_id=workspace_id, now=now)
+    _stage(session, real, workspace_id=workspace_id, now=now)
     changed = [
-        memberships.ChangedProfile(one.profile.id, one.profile.attributes, one.created, one.traceparent) for one in real
+        memberships.ChangedProfile(one.profile.id, one.profile.attributes, one.changed, one.created, one.traceparent)
+        for one in real
     ]
     await memberships.reevaluate(session, workspace_id=workspace_id, changed=changed, now=now)
     telemetry.profiles_changed(len(real))
@@ -119,7 +137,7 @@ async def get_profile(session: AsyncSession, *, workspace_id: UUID, profile_id: 
     row = rows.one_or_none()
     if row is None:
         raise ProfileNotFound("there is no such profile; check the id", field="profile_id")
-    return Profile(*row)
+    return profile_of(row)
 
 
 async def list_profiles(session: AsyncSession, *, workspace_id: UUID, size: int, token: str) -> Page[Profile]:
@@ -131,7 +149,12 @@ async def list_profiles(session: AsyncSession, *, workspace_id: UUID, size: int,
         ),
         {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
     )
-    return page_of([Profile(*row) for row in rows], size, LIST)
+    return page_of([profile_of(row) for row in rows], size, LIST)
+
+
+def profile_of(row: Row[Any]) -> Profile:
+    """Returns the profile of a row of COLUMNS."""
+    return Profile(row.id, row.external_id, stored(row.attributes), row.create_time, row.update_time)
 
 
 def page_of(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
@@ -143,8 +166,8 @@ def page_of(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile
 COLUMNS = "profile.id, profile.external_id, profile.attributes, profile.create_time, profile.update_time"
 
 
-def _merge(one: ProfileInput, index: int) -> Callable[[Attributes], Mapping[str, Value]]:
-    return lambda old: merged(old, one.attributes, f"profiles[{index}].attributes")
+def _merge(patch: Mapping[str, Value | None], place: str) -> Callable[[Attributes], Mapping[str, Value]]:
+    return lambda old: merged(old, patch, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,23 +190,49 @@ def _outcome(change: Change, before: Profile, created: set[UUID], *, now: dateti
     return _Outcome(after, changed, False, traceparent)
 
 
-def _say(session: AsyncSession, outcomes: Sequence[_Outcome], *, workspace_id: UUID, now: datetime) -> None:
+def _stage(session: AsyncSession, outcomes: Sequence[_Outcome], *, workspace_id: UUID, now: datetime) -> None:
+    """Stages what changed: one event for each profile, or one for as many as fit where one cause changed many."""
+    by_cause: dict[str, list[_Outcome]] = {}
     for one in outcomes:
-        shown = show_id(PROFILE, one.profile.id)
-        message = ProfileUpdated(
-            profile_id=shown,
+        by_cause.setdefault(one.traceparent, []).append(one)
+    for traceparent, together in by_cause.items():
+        messages = map(_updated, together) if len(together) <= MAX_SINGLE_EVENTS else _imported(together)
+        for message in messages:
+            stage(
+                session,
+                message,
+                workspace_id=workspace_id,
+                aggregate_id=message.profile_id,
+                time=now,
+                traceparent=traceparent,
+            )
+
+
+def _updated(one: _Outcome) -> ProfileUpdated:
+    return ProfileUpdated(
+        profile_id=show_id(PROFILE, one.profile.id),
+        external_id=one.profile.external_id,
+        changed_attributes=one.changed,
+        created=one.created,
+    )
+
+
+def _imported(outcomes: Sequence[_Outcome]) -> Iterator[ProfilesImported]:
+    event, size = ProfilesImported(), 0
+    for one in outcomes:
+        profile = ImportedProfile(
+            profile_id=show_id(PROFILE, one.profile.id),
             external_id=one.profile.external_id,
             changed_attributes=one.changed,
             created=one.created,
         )
-        stage(
-            session,
-            message,
-            workspace_id=workspace_id,
-            aggregate_id=shown,
-            time=now,
-            traceparent=one.traceparent,
-        )
+        size += profile.ByteSize()
+        if event.profiles and size > MAX_EVENT:
+            yield event
+            event, size = ProfilesImported(), profile.ByteSize()
+        event.profile_id = event.profile_id or profile.profile_id
+        event.profiles.append(profile)
+    yield event
 
 
 async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[Change], *, now: datetime) -> set[UUID]:
@@ -215,16 +264,24 @@ async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[C
     return set(rows.scalars())
 
 
-async def _hold(session: AsyncSession, workspace_id: UUID, external_ids: Sequence[str]) -> dict[str, Profile]:
-    rows = await session.execute(
-        text(
-            f"SELECT {COLUMNS} FROM profile"
-            " WHERE workspace_id = :workspace_id AND external_id = ANY(CAST(:external_ids AS text[]))"
-            " ORDER BY external_id FOR NO KEY UPDATE"
-        ),
-        {"workspace_id": workspace_id, "external_ids": list(external_ids)},
-    )
-    return {row.external_id: Profile(*row) for row in rows}
+async def _hold(
+    session: AsyncSession, workspace_id: UUID, external_ids: Sequence[str], *, max_bytes: int | None
+) -> dict[str, Profile]:
+    found: dict[str, Profile] = {}
+    size = 0
+    in_order = sorted(external_ids)  # as the database sorts them: by code point
+    for begin in range(0, len(in_order), READ_AT_ONCE):
+        rows = await session.execute(
+            _HOLD, {"workspace_id": workspace_id, "external_ids": in_order[begin : begin + READ_AT_ONCE]}
+        )
+        for row in rows:
+            size += row.size
+            found[row.external_id] = profile_of(row)
+        if max_bytes is not None and size > max_bytes:
+            raise ProfileTooLarge(
+                f"these profiles take more than {max_bytes:,} bytes together; give fewer at a time", field="profiles"
+            )
+    return found
 
 
 async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
@@ -241,3 +298,10 @@ async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
                 "times": [one.update_time for one in profiles],
             },
         )
+
+
+_HOLD = text(
+    f"SELECT {COLUMNS}, octet_length(CAST(attributes AS text)) AS size FROM profile"
+    " WHERE workspace_id = :workspace_id AND external_id = ANY(CAST(:external_ids AS text[]))"
+    " ORDER BY external_id FOR NO KEY UPDATE"
+)

@@ -11,26 +11,34 @@ from regie_chassis.paging import size_of
 from regie_chassis.rpc import Context, caller
 
 from regie_audience import profiles, rules, segments
+from regie_audience.previews import preview_segment, preview_turns
+from regie_audience.segment_work import SegmentWork
+from regie_audience.turns import Turns
 from regie_audience.wire import attributes_data, profile_message, rule_data, segment_message
 
 SAMPLE, LARGEST_SAMPLE = 10, 50
+UPSERTS_AT_ONCE = 4  # of a workspace, of the ten connections that a process has
 
 
 class AudienceRpc(AudienceServiceServicer):
     """Answers for the caller's workspace alone."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, work: SegmentWork) -> None:
         self._database = database
         self._clock = clock
+        self._work = work
+        self._previews = preview_turns()
+        self._upserts = Turns(of_one=UPSERTS_AT_ONCE)
 
     async def UpsertProfiles(self, request: pb.UpsertProfilesRequest, context: Context) -> pb.UpsertProfilesResponse:
         inputs = [
             profiles.ProfileInput(new_id(), one.external_id, attributes_data(one.attributes))
             for one in request.profiles
         ]
-        async with self._database.transaction() as session:
+        workspace_id = caller().workspace_id
+        async with self._upserts.turn(workspace_id), self._database.transaction() as session:
             done = await profiles.upsert_profiles(
-                session, workspace_id=caller().workspace_id, inputs=inputs, now=self._clock.now()
+                session, workspace_id=workspace_id, inputs=inputs, now=self._clock.now()
             )
         return pb.UpsertProfilesResponse(profiles=map(profile_message, done))
 
@@ -49,7 +57,7 @@ class AudienceRpc(AudienceServiceServicer):
         return pb.ListProfilesResponse(profiles=map(profile_message, page.items), next_page_token=page.next_page_token)
 
     async def CreateSegment(self, request: pb.CreateSegmentRequest, context: Context) -> pb.CreateSegmentResponse:
-        rule = rules.read(rule_data(request.rule))
+        rule = rules.read_new(rule_data(request.rule))
         async with self._database.transaction() as session:
             made = await segments.create_segment(
                 session,
@@ -60,7 +68,17 @@ class AudienceRpc(AudienceServiceServicer):
                 rule=rule,
                 now=self._clock.now(),
             )
+        self._work.wake.set()
         return pb.CreateSegmentResponse(segment=segment_message(made))
+
+    async def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: Context) -> pb.DeleteSegmentResponse:
+        segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
+        async with self._database.transaction() as session:
+            await segments.delete_segment(
+                session, workspace_id=caller().workspace_id, segment_id=segment_id, now=self._clock.now()
+            )
+        self._work.wake.set()
+        return pb.DeleteSegmentResponse()
 
     async def GetSegment(self, request: pb.GetSegmentRequest, context: Context) -> pb.GetSegmentResponse:
         segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
@@ -77,11 +95,16 @@ class AudienceRpc(AudienceServiceServicer):
         return pb.ListSegmentsResponse(segments=map(segment_message, page.items), next_page_token=page.next_page_token)
 
     async def PreviewSegment(self, request: pb.PreviewSegmentRequest, context: Context) -> pb.PreviewSegmentResponse:
-        rule = rules.read(rule_data(request.rule))
+        rule = rules.read_new(rule_data(request.rule))
         size = size_of(request.sample_size, default=SAMPLE, most=LARGEST_SAMPLE, field="sample_size")
-        async with self._database.reading() as session:
-            found = await segments.preview_segment(session, workspace_id=caller().workspace_id, rule=rule, size=size)
-        return pb.PreviewSegmentResponse(count=found.count, sample=map(profile_message, found.sample))
+        workspace_id = caller().workspace_id
+        async with self._previews.turn(workspace_id), self._database.transaction() as session:
+            found = await preview_segment(session, workspace_id=workspace_id, rule=rule, size=size)
+        return pb.PreviewSegmentResponse(
+            count=found.count,
+            sample=map(profile_message, found.sample),
+            warnings=[pb.RuleWarning(field=one.path, message=one.message) for one in found.warnings],
+        )
 
     async def ListSegmentMembers(
         self, request: pb.ListSegmentMembersRequest, context: Context

@@ -1,30 +1,38 @@
-"""Conditions on a profile's attributes, in three forms that mean the same: data, a Python test, and SQL. Pure.
+"""Conditions on a profile's attributes, as data. Pure.
+
+What a rule means, in Python (`rule_matching`) and in SQL (`rule_sql`) alike:
 
 - An absent attribute matches `absent` and `ne` alone.
-- A comparison across types is false, and its `ne` is true.
-- Numbers compare numerically, texts by code point. Booleans and lists know only equality; a list's order counts.
-- `contains`: the list has the text, or the text has the substring; upper and lower case differ.
+- A comparison across types is false, and its `ne` is true: the text "34" is no number, so `gt 30` does not match it.
+- Numbers compare as doubles. Booleans and lists know only equality; a list's order counts.
+- Texts that are dates or times (`instants`) compare as instants with one another, whatever their offsets. Other texts
+  compare by code point, upper and lower case differ, and "9" comes after "30".
+- `in`: a text that equals one of the listed texts.
+- `contains`: the list has the text, or the text has the substring.
 - `not` turns around whatever its condition says, also of an absent attribute.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from unicodedata import normalize
 
 from regie_chassis.errors import Invalid
 
-from regie_audience.attributes import NAME, Attributes, Value, kind_of, problem_of, same
+from regie_audience.attributes import NAME, Value, kind_of, normal_value, problem_of
 
 DEEPEST = 10
 MOST_NODES = 100
 LONGEST_LIST = 50
+MAX_SIZE = 64 * 1024  # bytes as JSON; a change reads the rules of up to 200 segments
 ORDER = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 EXISTENCE = frozenset({"present", "absent"})
 TAKES = {
     **dict.fromkeys(("eq", "ne"), frozenset({"text", "number", "boolean", "list"})),
     **dict.fromkeys(ORDER, frozenset({"text", "number"})),
+    "in": frozenset({"list"}),
     "contains": frozenset({"text"}),
 }
 
@@ -71,6 +79,17 @@ def read(data: object, path: str = "rule") -> Rule:
     return _Reader().read(data, path, 1)
 
 
+def read_new(data: object, path: str = "rule") -> Rule:
+    """Reads a rule that somebody gives, as `read` does, and refuses one that takes too many bytes."""
+    rule = read(data, path)
+    size = len(json.dumps(show(rule), ensure_ascii=False).encode())
+    if size > MAX_SIZE:
+        raise InvalidRule(
+            f"the rule takes {size:,} bytes; at most {MAX_SIZE:,} are kept: shorten its values", field=path
+        )
+    return rule
+
+
 def show(rule: Rule) -> dict[str, object]:
     """Returns the data that `read` reads."""
     match rule:
@@ -84,23 +103,27 @@ def show(rule: Rule) -> dict[str, object]:
             return {"not": show(inner)}
 
 
-def matches(rule: Rule, attributes: Attributes) -> bool:
-    """True when a profile with these attributes meets the rule."""
+def comparisons(rule: Rule, path: str = "rule") -> Iterator[tuple[str, Comparison]]:
+    """Yields every comparison of a rule with its path, as `read` names it."""
     match rule:
         case Comparison():
-            return _compare(rule, attributes.get(rule.attribute))
-        case All(rules):
-            return all(matches(one, attributes) for one in rules)
-        case AnyOf(rules):
-            return any(matches(one, attributes) for one in rules)
+            yield f"{path}.comparison", rule
+        case All(rules) | AnyOf(rules):
+            form = "all" if isinstance(rule, All) else "any"
+            for index, one in enumerate(rules):
+                yield from comparisons(one, f"{path}.{form}[{index}]")
         case Not(inner):
-            return not matches(inner, attributes)
+            yield from comparisons(inner, f"{path}.not")
 
 
-def compile_sql(rule: Rule) -> tuple[str, dict[str, object]]:
-    """Returns the rule as a condition on the jsonb column `attributes`, never null, and its bound values."""
-    compiler = _Compiler()
-    return compiler.condition(rule), compiler.values
+def attributes_of(rule: Rule) -> frozenset[str]:
+    """Returns the names that a rule looks at; a change of other attributes never changes what it says."""
+    return frozenset(comparison.attribute for _, comparison in comparisons(rule))
+
+
+def cost_of(rule: Rule) -> int:
+    """Returns how many conditions are looked at, at most, to judge one profile."""
+    return sum(1 for _ in comparisons(rule))
 
 
 class _Reader:
@@ -151,80 +174,9 @@ def _comparison(data: object, path: str) -> Comparison:
     if problem := problem_of(value):
         raise InvalidRule(problem, field=f"{path}.value")
     assert isinstance(value, str | int | float | list)
-    return Comparison(attribute, operator, value)
+    return Comparison(attribute, operator, _kept(operator, value))
 
 
-def _compare(rule: Comparison, found: Value | None) -> bool:
-    match rule.operator:
-        case "present":
-            return found is not None
-        case "absent":
-            return found is None
-        case "eq":
-            return same(found, rule.value)
-        case "ne":
-            return not same(found, rule.value)
-        case "contains":
-            return isinstance(found, str | list) and isinstance(rule.value, str) and rule.value in found
-    return kind_of(found) == kind_of(rule.value) and _in_order(rule.operator, found, rule.value)
-
-
-def _in_order(operator: str, found: object, value: object) -> bool:
-    before = bool(found < value)  # type: ignore[operator]  # both are texts, or both are numbers
-    return {"lt": before, "le": before or found == value, "gt": not before and found != value, "ge": not before}[
-        operator
-    ]
-
-
-class _Compiler:
-    def __init__(self) -> None:
-        self.values: dict[str, object] = {}
-
-    def _bind(self, value: object, kind: str) -> str:
-        name = f"rule_{len(self.values)}"
-        self.values[name] = value
-        return f"CAST(:{name} AS {kind})"
-
-    def condition(self, rule: Rule) -> str:
-        match rule:
-            case Comparison():
-                return self._comparison(rule)
-            case All(rules):
-                return f"({' AND '.join(self.condition(one) for one in rules)})"
-            case AnyOf(rules):
-                return f"({' OR '.join(self.condition(one) for one in rules)})"
-            case Not(inner):
-                return f"(NOT {self.condition(inner)})"
-
-    def _comparison(self, rule: Comparison) -> str:
-        name = self._bind(rule.attribute, "text")
-        found = f"(attributes -> {name})"
-        match rule.operator:
-            case "present":
-                return f"({found} IS NOT NULL)"
-            case "absent":
-                return f"({found} IS NULL)"
-            case "eq" | "ne":
-                verb = "IS NOT DISTINCT FROM" if rule.operator == "eq" else "IS DISTINCT FROM"
-                return f"({found} {verb} {self._bind(json.dumps(rule.value), 'jsonb')})"
-            case "contains":
-                return self._contains(found, f"(attributes ->> {name})", rule)
-        return self._ordered(found, f"(attributes ->> {name})", rule)
-
-    def _contains(self, found: str, shown: str, rule: Comparison) -> str:
-        value = self._bind(rule.value, "text")
-        # CASE, because only it fixes what is evaluated when.
-        return (
-            f"(CASE jsonb_typeof({found}) WHEN 'array' THEN jsonb_exists({found}, {value})"
-            f" WHEN 'string' THEN strpos({shown}, {value}) > 0 ELSE false END)"
-        )
-
-    def _ordered(self, found: str, shown: str, rule: Comparison) -> str:
-        sign = ORDER[rule.operator]
-        if kind_of(rule.value) == "number":
-            value = f"CAST({self._bind(json.dumps(rule.value), 'jsonb')} AS numeric)"
-            comparison, kind = f"CAST({found} AS numeric) {sign} {value}", "number"
-        else:
-            value = self._bind(rule.value, "text")
-            comparison, kind = f'{shown} COLLATE "C" {sign} {value} COLLATE "C"', "string"
-        return f"(CASE jsonb_typeof({found}) WHEN '{kind}' THEN {comparison} ELSE false END)"
+def _kept(operator: str, value: Value) -> Value:
+    # Blanks at the ends of a substring mean something; at the ends of a whole text they are never kept.
+    return normalize("NFC", value) if operator == "contains" and isinstance(value, str) else normal_value(value)

@@ -1,27 +1,32 @@
-"""Named rules and whom they match: created and filled at once, previewed without being stored, read in pages.
+"""Named rules and whom they match: created, deleted, and read in pages.
 
-A filling holds the workspace's profiles still for the time of one statement; who entered by it is said afterwards
-by `announcements`. The count is kept in the segment's row, so that reading it costs the same at any size.
+A new segment answers at once and is filled by `segment_work`; a deleted one is gone at once, and its members are
+removed there. The count is kept in the segment's row, so that reading it costs the same at any size.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from regie.audience.events.v1.audience_events_pb2 import SegmentDeleted
 from regie_chassis.errors import Conflict, Invalid, NotFound
+from regie_chassis.ids import SEGMENT, show_id
+from regie_chassis.outbox import stage
 from regie_chassis.paging import Page, read_token, show_token
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_audience import memberships, rules, telemetry
-from regie_audience.profiles import COLUMNS, Profile, page_of
+from regie_audience import rules
+from regie_audience.profiles import COLUMNS, Profile, page_of, profile_of
 from regie_audience.rules import Rule
+from regie_audience.segment_work import add_work
+
+MAX_SEGMENTS = 200  # of a workspace: each new profile is judged by all of them
 
 LONGEST_NAME = 200  # characters
 LONGEST_REQUEST_ID = 200  # characters
@@ -37,6 +42,10 @@ class SegmentNameTaken(Conflict):
     """Another segment of the workspace has this name."""
 
 
+class TooManySegments(Conflict):
+    """The workspace has as many segments as it may have."""
+
+
 class RequestIdReused(Conflict):
     """A request id came back with another request."""
 
@@ -47,21 +56,14 @@ class SegmentNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A named rule with its exact size."""
+    """A named rule with its exact size, which grows while the state is `filling`."""
 
     id: UUID
     name: str
     rule: Rule
     member_count: int
+    state: str
     create_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """How many a rule would match, and the newest of them."""
-
-    count: int
-    sample: Sequence[Profile]
 
 
 async def create_segment(
@@ -74,28 +76,47 @@ async def create_segment(
     rule: Rule,
     now: datetime,
 ) -> Segment:
-    """Creates a segment and fills it. Repeatable under its request id.
+    """Creates a segment that `segment_work` fills. Repeatable under its request id.
 
-    Raises InvalidSegment, SegmentNameTaken and RequestIdReused.
+    Raises InvalidSegment, SegmentNameTaken, TooManySegments and RequestIdReused.
     """
     _check(name, request_id)
-    await memberships.lock_for_filling(session, workspace_id)
+    await _lock(session, workspace_id)
     known = await _of_request(session, workspace_id, request_id)
     if known is not None:
         if (known.name, known.rule) != (name, rule):
             raise RequestIdReused("this request id made another segment; give a new one", field="request_id")
         return known
+    if await _count(session, workspace_id) >= MAX_SEGMENTS:
+        raise TooManySegments(f"the workspace has {MAX_SEGMENTS} segments, the most it may have; delete one first")
     if not await _insert(session, segment_id, workspace_id, request_id=request_id, name=name, rule=rule, now=now):
         raise SegmentNameTaken("another segment has this name; give another", field="name")
-    count = await memberships.fill(session, segment_id=segment_id, workspace_id=workspace_id, rule=rule, now=now)
-    telemetry.segment_created(segment_id, count)
-    return Segment(segment_id, name, rule, count, now)
+    await add_work(session, segment_id=segment_id, workspace_id=workspace_id, now=now)
+    return Segment(segment_id, name, rule, 0, "filling", now)
+
+
+async def delete_segment(session: AsyncSession, *, workspace_id: UUID, segment_id: UUID, now: datetime) -> None:
+    """Deletes a segment at once; `segment_work` removes its members. Raises SegmentNotFound, also when repeated."""
+    await get_segment(session, workspace_id=workspace_id, segment_id=segment_id)
+    # The work first: a chunk holds it and then the segment.
+    await add_work(session, segment_id=segment_id, workspace_id=workspace_id, now=now)
+    rows = await session.execute(
+        text(
+            "UPDATE segment SET state = 'deleting', name = CAST(id AS text), request_id = NULL"
+            " WHERE id = :id AND workspace_id = :workspace_id AND state <> 'deleting' RETURNING id"
+        ),
+        {"id": segment_id, "workspace_id": workspace_id},
+    )
+    if rows.one_or_none() is None:
+        raise SegmentNotFound("there is no such segment; check the id", field="segment_id")
+    shown = show_id(SEGMENT, segment_id)
+    stage(session, SegmentDeleted(segment_id=shown), workspace_id=workspace_id, aggregate_id=shown, time=now)
 
 
 async def get_segment(session: AsyncSession, *, workspace_id: UUID, segment_id: UUID) -> Segment:
     """Returns one segment. Raises SegmentNotFound."""
     rows = await session.execute(
-        text(f"SELECT {_COLUMNS} FROM segment WHERE id = :id AND workspace_id = :workspace_id"),
+        text(f"SELECT {_COLUMNS} FROM segment WHERE id = :id AND workspace_id = :workspace_id AND {_ALIVE}"),
         {"id": segment_id, "workspace_id": workspace_id},
     )
     row = rows.one_or_none()
@@ -108,7 +129,7 @@ async def list_segments(session: AsyncSession, *, workspace_id: UUID, size: int,
     """Returns a page of segments, the newest first. Raises InvalidPageToken."""
     rows = await session.execute(
         text(
-            f"SELECT {_COLUMNS} FROM segment WHERE workspace_id = :workspace_id AND id < :before"
+            f"SELECT {_COLUMNS} FROM segment WHERE workspace_id = :workspace_id AND id < :before AND {_ALIVE}"
             " ORDER BY id DESC LIMIT :limit"
         ),
         {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
@@ -116,18 +137,6 @@ async def list_segments(session: AsyncSession, *, workspace_id: UUID, size: int,
     found = [_segment(row) for row in rows]
     items = found[:size]
     return Page(items, show_token(LIST, items[-1].id) if len(found) > size else "")
-
-
-async def preview_segment(session: AsyncSession, *, workspace_id: UUID, rule: Rule, size: int) -> Preview:
-    """Counts and samples whom a rule matches now; the two are read one after the other."""
-    condition, values = rules.compile_sql(rule)
-    where = f"FROM profile WHERE workspace_id = :workspace_id AND {condition}"
-    values |= {"workspace_id": workspace_id}
-    count = await session.execute(text(f"SELECT count(*) {where}"), values)
-    sample = await session.execute(
-        text(f"SELECT {COLUMNS} {where} ORDER BY id DESC LIMIT :limit"), {**values, "limit": size}
-    )
-    return Preview(int(count.scalar_one()), [Profile(*row) for row in sample])
 
 
 async def list_segment_members(
@@ -144,10 +153,11 @@ async def list_segment_members(
         ),
         {"segment_id": segment_id, "before": before, "limit": size + 1},
     )
-    return page_of([Profile(*row) for row in rows], size, MEMBERS)
+    return page_of([profile_of(row) for row in rows], size, MEMBERS)
 
 
-_COLUMNS = "id, name, rule, member_count, create_time"
+_COLUMNS = "id, name, rule, member_count, state, create_time"
+_ALIVE = "state <> 'deleting'"
 
 
 def _check(name: str, request_id: str) -> None:
@@ -158,7 +168,23 @@ def _check(name: str, request_id: str) -> None:
 
 
 def _segment(row: Row[Any]) -> Segment:
-    return Segment(row.id, row.name, rules.read(row.rule), row.member_count, row.create_time)
+    return Segment(row.id, row.name, rules.read(row.rule), row.member_count, row.state, row.create_time)
+
+
+async def _lock(session: AsyncSession, workspace_id: UUID) -> None:
+    """Lets the workspace's segments be created one after the other, so that none passes the limit."""
+    await session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended('segments ' || CAST(:workspace AS text), 0))"),
+        {"workspace": str(workspace_id)},
+    )
+
+
+async def _count(session: AsyncSession, workspace_id: UUID) -> int:
+    rows = await session.execute(
+        text(f"SELECT count(*) FROM segment WHERE workspace_id = :workspace_id AND {_ALIVE}"),
+        {"workspace_id": workspace_id},
+    )
+    return int(rows.scalar_one())
 
 
 async def _of_request(session: AsyncSession, workspace_id: UUID, request_id: str) -> Segment | None:
@@ -182,8 +208,9 @@ async def _insert(
 ) -> bool:
     rows = await session.execute(
         text(
-            "INSERT INTO segment (id, workspace_id, name, request_id, rule, member_count, traceparent, create_time)"
-            " VALUES (:id, :workspace_id, :name, NULLIF(:request_id, ''), CAST(:rule AS jsonb), 0, :traceparent, :now)"
+            "INSERT INTO segment (id, workspace_id, name, request_id, rule, rule_attributes, state, member_count,"
+            " traceparent, create_time) VALUES (:id, :workspace_id, :name, NULLIF(:request_id, ''),"
+            " CAST(:rule AS jsonb), :rule_attributes, 'filling', 0, :traceparent, :now)"
             " ON CONFLICT (workspace_id, name) DO NOTHING RETURNING id"
         ),
         {
@@ -192,6 +219,7 @@ async def _insert(
             "name": name,
             "request_id": request_id,
             "rule": json.dumps(rules.show(rule)),
+            "rule_attributes": sorted(rules.attributes_of(rule)),
             "traceparent": current_traceparent(),
             "now": now,
         },

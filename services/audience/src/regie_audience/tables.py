@@ -36,6 +36,8 @@ segment = sa.Table(
     sa.Column("name", CODE_POINTS, nullable=False),
     sa.Column("request_id", CODE_POINTS),
     sa.Column("rule", postgresql.JSONB, nullable=False),
+    sa.Column("rule_attributes", postgresql.ARRAY(sa.Text)),
+    sa.Column("state", sa.Text, nullable=False, server_default="active"),
     sa.Column("member_count", sa.BigInteger, nullable=False),
     sa.Column("traceparent", sa.Text, nullable=False),
     _time("create_time"),
@@ -51,9 +53,20 @@ membership = sa.Table(
     sa.Column("profile_id", postgresql.UUID, nullable=False),
     _time("enter_time"),
     _time("leave_time", nullable=True),
-    sa.Column("announced", sa.Boolean, nullable=False),
+    sa.Column("announced", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.PrimaryKeyConstraint("segment_id", "profile_id"),
     sa.Index("membership_current", "segment_id", "profile_id", postgresql_where=sa.text("leave_time IS NULL")),
     sa.Index("membership_of_profile", "profile_id", postgresql_where=sa.text("leave_time IS NULL")),
     sa.Index("membership_unannounced", "profile_id", postgresql_where=sa.text("NOT announced")),
+)
+
+segment_work = sa.Table(
+    "segment_work",
+    metadata,
+    sa.Column("segment_id", postgresql.UUID, primary_key=True),
+    sa.Column("workspace_id", postgresql.UUID, nullable=False),
+    sa.Column("reached", postgresql.UUID, nullable=False),
+    sa.Column("waits_for", postgresql.ARRAY(sa.Text)),
+    sa.Column("failures", sa.Integer, nullable=False),
+    _time("next_time"),
 )

@@ -17,6 +17,9 @@ _entered = meter().create_counter(
 _left = meter().create_counter(
     "regie.audience.segment_left", unit="{profile}", description="Profiles that no longer match a segment"
 )
+_skipped = meter().create_counter(
+    "regie.audience.engagements_skipped", unit="{engagement}", description="Engagements that cannot be of a person"
+)
 
 
 def profiles_changed(count: int) -> None:
@@ -30,7 +33,12 @@ def memberships_changed(*, entered: int, left: int) -> None:
     _left.add(left)
 
 
-def segment_created(segment_id: UUID, members: int) -> None:
-    """A segment exists and is filled."""
-    _entered.add(members)
-    log.info("audience.segment_created", segment_id=str(segment_id), members=members)
+def segment_filled(segment_id: UUID, members: int) -> None:
+    """A new segment has everybody whom its rule matches."""
+    log.info("audience.segment_filled", segment_id=str(segment_id), members=members)
+
+
+def engagement_skipped(event_id: UUID, network: str, why: str) -> None:
+    """An engagement was left out, and its neighbours went on."""
+    _skipped.add(1, {"network": network[:40]})
+    log.warning("audience.engagement_skipped", event_id=str(event_id), network=network[:40], why=why)

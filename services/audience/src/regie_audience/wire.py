@@ -35,6 +35,7 @@ def segment_message(segment: Segment) -> pb.Segment:
         name=segment.name,
         rule=rule_message(segment.rule),
         member_count=segment.member_count,
+        state=segment.state,
         create_time=_timestamp(segment.create_time),
     )
 

@@ -16,7 +16,10 @@ from regie_gateway.outward import record_events
 
 EVENTS: tuple[type[Message], ...] = (
     audience.ProfileUpdated,
+    audience.ProfilesImported,
+    audience.SegmentDeleted,
     audience.SegmentEntered,
+    audience.SegmentFilled,
     audience.SegmentLeft,
     gateway.ApiKeyCreated,
     gateway.ApiKeyRevoked,

@@ -6,6 +6,7 @@ that every order of arrival ends in the same tables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,14 +21,30 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_metrics import partitions, rollups, telemetry
 
-METRICS = frozenset({"likes", "replies", "reposts", "quotes", "impressions"})
+METRICS = frozenset(
+    {
+        "likes",
+        "replies",
+        "reposts",
+        "quotes",
+        "shares",
+        "saves",
+        "clicks",
+        "impressions",
+        "reach",
+        "views",
+        "video_views",
+    }
+)
+NATIVE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
+MAX_NUMBERS = 50  # of one reading
 FUTURE_TOLERANCE = timedelta(hours=1)  # of a publisher whose clock runs ahead
 LARGEST = 10**15  # far above any post's numbers, far below where sums over channels overflow
 LONGEST_NETWORK = 80  # characters
 
 
 class ObservationRefused(Invalid):
-    """An observation cannot be true: its time or its number is absurd. It ends in the dead letters."""
+    """A reading cannot be true as a whole: its time is to come, or it is of no post. It ends in the dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +63,11 @@ class Observation:
 async def on_post_metrics_observed(
     session: AsyncSession, events: Sequence[Event[PostMetricsObserved]], *, now: datetime, retention: timedelta
 ) -> None:
-    """Takes in what the publisher read. Raises ObservationRefused or InvalidId for what cannot be true.
+    """Takes in what the publisher read. Raises ObservationRefused or InvalidId for a reading that cannot be true.
 
-    Numbers with a name outside METRICS are left out and counted: a publisher may know a metric before we do.
+    A reading from before the retention is left out and counted: no other try could keep it. So is one number that
+    cannot be true, and the rest of its reading stays. Numbers with a name outside METRICS are kept under the network's
+    own name: a publisher may know a metric before we do.
     """
     taken = [one for event in events for one in _read(event, earliest=now - retention, latest=now + FUTURE_TOLERANCE)]
     await ingest(session, taken)
@@ -68,29 +87,40 @@ async def ingest(session: AsyncSession, taken: Sequence[Observation]) -> None:
 def _read(event: Event[PostMetricsObserved], *, earliest: datetime, latest: datetime) -> list[Observation]:
     message = event.message
     post_id, channel_id = parse_id(POST, message.post_id), parse_id(CHANNEL, message.channel_id)
-    observe_time = _observe_time(message, earliest=earliest, latest=latest)
+    observe_time = _observe_time(message, latest=latest)
+    if observe_time < earliest:
+        telemetry.reading_too_late(event.id, message.network)
+        return []
     if not message.network or len(message.network) > LONGEST_NETWORK or "\x00" in message.network:
         raise ObservationRefused(f"the network has 1 to {LONGEST_NETWORK} characters")
-    found = []
-    for metric, value in message.values.items():
+    found: list[Observation] = []
+    for metric, value in sorted(message.values.items(), key=lambda number: (number[0] not in METRICS, number[0])):
+        if problem := _problem_of(metric, value, kept=len(found)):
+            telemetry.number_refused(event.id, metric, message.network, problem)
+            continue
         if metric not in METRICS:
             telemetry.metric_unnamed(metric, message.network)
-            continue
-        if not 0 <= value <= LARGEST:
-            raise ObservationRefused(f"{metric} = {value} cannot be a post's total")
         found.append(Observation(event.workspace_id, post_id, channel_id, message.network, metric, observe_time, value))
     return found
 
 
-def _observe_time(message: PostMetricsObserved, *, earliest: datetime, latest: datetime) -> datetime:
+def _problem_of(metric: str, value: int, *, kept: int) -> str:
+    """Returns why a number is left out; empty when it is kept."""
+    if not NATIVE_NAME.fullmatch(metric):
+        return "name"
+    if not 0 <= value <= LARGEST:
+        return "value"
+    return "too_many" if kept >= MAX_NUMBERS else ""
+
+
+def _observe_time(message: PostMetricsObserved, *, latest: datetime) -> datetime:
     try:
         observe_time = message.observe_time.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise ObservationRefused("the observation's time is not a time") from error
-    if not earliest <= observe_time <= latest:
+    if observe_time > latest:
         raise ObservationRefused(
-            f"the observation's time {observe_time.isoformat()} is not between {earliest.isoformat()}, where the"
-            f" retention begins, and {latest.isoformat()}"
+            f"the observation's time {observe_time.isoformat()} is after {latest.isoformat()}; handle it again by then"
         )
     return observe_time
 

@@ -59,6 +59,7 @@ def _channel_message(totals: series.ChannelTotals) -> pb.ChannelTotals:
         network=totals.network,
         values=totals.values,
         observe_time=_timestamp(totals.observe_time),
+        observe_times={metric: _timestamp(time) for metric, time in totals.observe_times.items()},
     )
 
 

@@ -26,11 +26,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from regie_metrics.observations import METRICS
 
 LONGEST_RANGE = timedelta(days=731)  # two years, one of them a leap year
+LONGEST_HOURLY_RANGE = timedelta(days=100)  # hence at most 2,401 points
 TABLES = {"hour": "hourly", "day": "daily"}
 
 
 class InvalidRange(Invalid):
-    """A range ends before it begins, is longer than two years, or has no known granularity."""
+    """A range ends before it begins, is longer than it may be, or has no known granularity."""
 
 
 class UnknownMetric(Invalid):
@@ -39,11 +40,15 @@ class UnknownMetric(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class ChannelTotals:
-    """The newest lifetime numbers on one channel, and when the newest of them was read."""
+    """The newest lifetime numbers on one channel, when each was read, and when the newest of them was.
+
+    A network that stops reporting a number leaves the last one standing, with the time of its own reading.
+    """
 
     channel_id: UUID
     network: str
     values: Mapping[str, int]
+    observe_times: Mapping[str, datetime]
     observe_time: datetime
 
 
@@ -79,7 +84,8 @@ async def get_post_metrics(session: AsyncSession, *, workspace_id: UUID, post_id
         found = list(group)
         newest = max(found, key=lambda row: row.observe_time)
         values = {row.metric: row.value for row in found}
-        channels.append(ChannelTotals(channel_id, newest.network, values, newest.observe_time))
+        times = {row.metric: row.observe_time for row in found}
+        channels.append(ChannelTotals(channel_id, newest.network, values, times, newest.observe_time))
         for metric, value in values.items():
             totals[metric] = totals.get(metric, 0) + value
     return PostTotals(totals, channels)
@@ -109,6 +115,11 @@ async def get_post_series(
         raise InvalidRange("the range ends before it begins; give a start_time before end_time", field="start_time")
     if end_time - start_time > LONGEST_RANGE:
         raise InvalidRange("the range is longer than two years; ask for less at a time", field="start_time")
+    if granularity == "hour" and end_time - start_time > LONGEST_HOURLY_RANGE:
+        raise InvalidRange(
+            f"the range is longer than {LONGEST_HOURLY_RANGE.days} days; ask for less at a time, or by day",
+            field="start_time",
+        )
     rows = await session.execute(
         _SERIES[granularity],
         {

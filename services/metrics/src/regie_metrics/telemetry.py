@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import structlog
 from regie_chassis.telemetry import meter
 
@@ -10,7 +12,10 @@ _ingested = meter().create_counter(
     "regie.metrics.ingested", unit="{observation}", description="Observations taken in, repeated ones included"
 )
 _unnamed = meter().create_counter(
-    "regie.metrics.unnamed", unit="{observation}", description="Numbers left out because their name has no meaning here"
+    "regie.metrics.unnamed", unit="{observation}", description="Numbers kept under a network's own name"
+)
+_refused = meter().create_counter(
+    "regie.metrics.refused", unit="{observation}", description="Numbers left out because they cannot be true"
 )
 
 
@@ -20,9 +25,23 @@ def observations_ingested(count: int) -> None:
 
 
 def metric_unnamed(name: str, network: str) -> None:
-    """A network's number has a name outside the closed list."""
+    """A network's number has a name outside the closed list, and was kept under it."""
     _unnamed.add(1, {"network": network[:40]})
     log.debug("metrics.unnamed", metric=name[:80], network=network[:40])
+
+
+def number_refused(event_id: UUID, name: str, network: str, problem: str) -> None:
+    """One number of a reading was left out: its name or its value cannot be true, or there are too many."""
+    _refused.add(1, {"network": network[:40], "problem": problem})
+    log.warning(
+        "metrics.number_refused", event_id=str(event_id), metric=name[:80], network=network[:40], problem=problem
+    )
+
+
+def reading_too_late(event_id: UUID, network: str) -> None:
+    """A whole reading was left out: it is older than what is kept."""
+    _refused.add(1, {"network": network[:40], "problem": "too_late"})
+    log.warning("metrics.reading_too_late", event_id=str(event_id), network=network[:40])
 
 
 def partition_made(name: str) -> None:

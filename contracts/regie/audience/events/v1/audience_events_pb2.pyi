@@ -20,7 +20,7 @@ DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
 class ProfileUpdated(message.Message):
-    """A profile was created or changed."""
+    """A profile was created or changed, by a change of few; see ProfilesImported."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -53,49 +53,165 @@ class ProfileUpdated(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class ProfilesImported(message.Message):
+    """Many profiles were created or changed by one call. None of them has a ProfileUpdated of it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROFILE_ID_FIELD_NUMBER: builtins.int
+    PROFILES_FIELD_NUMBER: builtins.int
+    profile_id: builtins.str
+    """The first of them, `prof_…`."""
+    @builtins.property
+    def profiles(self) -> containers.RepeatedCompositeFieldContainer[ImportedProfile]:
+        """All of them, in the order of the call; a call of very many bytes is told of in several events."""
+
+    def __init__(
+        self,
+        *,
+        profile_id: builtins.str = ...,
+        profiles: abc.Iterable[ImportedProfile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "profiles", b"profiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ImportedProfile(message.Message):
+    """A profile that was created or changed among many."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROFILE_ID_FIELD_NUMBER: builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: builtins.int
+    CHANGED_ATTRIBUTES_FIELD_NUMBER: builtins.int
+    CREATED_FIELD_NUMBER: builtins.int
+    profile_id: builtins.str
+    """The profile, `prof_…`."""
+    external_id: builtins.str
+    """The caller's own id of the person."""
+    created: builtins.bool
+    """True when it was created."""
+    @builtins.property
+    def changed_attributes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The names of the attributes that changed."""
+
+    def __init__(
+        self,
+        *,
+        profile_id: builtins.str = ...,
+        external_id: builtins.str = ...,
+        changed_attributes: abc.Iterable[builtins.str] | None = ...,
+        created: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["changed_attributes", b"changed_attributes", "created", b"created", "external_id", b"external_id", "profile_id", b"profile_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SegmentFilled(message.Message):
+    """A new segment has everybody whom its rule matches. Nobody's entry before was told: list the segment's members."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: builtins.int
+    MEMBER_COUNT_FIELD_NUMBER: builtins.int
+    segment_id: builtins.str
+    """The segment, `seg_…`."""
+    member_count: builtins.int
+    """How many profiles were in it at that moment."""
+    def __init__(
+        self,
+        *,
+        segment_id: builtins.str = ...,
+        member_count: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["member_count", b"member_count", "segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SegmentDeleted(message.Message):
+    """A segment and all its memberships are gone; nobody's leaving is told."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SEGMENT_ID_FIELD_NUMBER: builtins.int
+    segment_id: builtins.str
+    """The segment, `seg_…`."""
+    def __init__(
+        self,
+        *,
+        segment_id: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["segment_id", b"segment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class SegmentEntered(message.Message):
-    """A profile came to match a segment."""
+    """Profiles came to match a segment that is filled, by one change."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     SEGMENT_ID_FIELD_NUMBER: builtins.int
     PROFILE_ID_FIELD_NUMBER: builtins.int
+    PROFILE_IDS_FIELD_NUMBER: builtins.int
     segment_id: builtins.str
     """The segment, `seg_…`."""
     profile_id: builtins.str
-    """The profile."""
+    """The profile where it is one; empty where there are more."""
+    @builtins.property
+    def profile_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """All of them, at most 1,000."""
+
     def __init__(
         self,
         *,
         segment_id: builtins.str = ...,
         profile_id: builtins.str = ...,
+        profile_ids: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "segment_id", b"segment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "profile_ids", b"profile_ids", "segment_id", b"segment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class SegmentLeft(message.Message):
-    """A profile no longer matches a segment."""
+    """Profiles no longer match a segment, by one change."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     SEGMENT_ID_FIELD_NUMBER: builtins.int
     PROFILE_ID_FIELD_NUMBER: builtins.int
+    PROFILE_IDS_FIELD_NUMBER: builtins.int
     segment_id: builtins.str
     """The segment."""
     profile_id: builtins.str
-    """The profile."""
+    """The profile where it is one; empty where there are more."""
+    @builtins.property
+    def profile_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """All of them, at most 1,000."""
+
     def __init__(
         self,
         *,
         segment_id: builtins.str = ...,
         profile_id: builtins.str = ...,
+        profile_ids: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "segment_id", b"segment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["profile_id", b"profile_id", "profile_ids", b"profile_ids", "segment_id", b"segment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

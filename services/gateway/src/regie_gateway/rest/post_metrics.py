@@ -33,7 +33,19 @@ class SeriesQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    metric: Literal["likes", "replies", "reposts", "quotes", "impressions"]
+    metric: Literal[
+        "likes",
+        "replies",
+        "reposts",
+        "quotes",
+        "shares",
+        "saves",
+        "clicks",
+        "impressions",
+        "reach",
+        "views",
+        "video_views",
+    ]
     granularity: Literal["hour", "day"] = "hour"
     start: Instant | None = Field(default=None, description="30 days before the end when absent.")
     end: Instant | None = Field(default=None, description="Now when absent; itself not included.")
@@ -44,8 +56,9 @@ class ChannelTotalsView(View):
 
     channel_id: str
     network: str
-    values: dict[str, int]
-    observe_time: datetime | None
+    values: dict[str, int] = Field(description="Numbers without a name here stand under the network's own.")
+    observe_times: dict[str, datetime] = Field(description="When each of them was read.")
+    observe_time: datetime | None = Field(description="When the newest of them was read.")
 
 
 class PostMetricsView(View):
@@ -88,6 +101,7 @@ async def get_post_metrics(request: Request, post_id: PostId) -> Response:
             "channel_id": channel.channel_id,
             "network": channel.network,
             "values": dict(channel.values),
+            "observe_times": {name: show_time(time) for name, time in channel.observe_times.items()},
             "observe_time": show_time(channel.observe_time),
         }
         for channel in answered.channels

@@ -39,7 +39,7 @@ class ProfileBody(Body):
     attributes: dict[Name, Fact] = Field(
         default={},
         max_length=200,
-        description="Attributes to set; null removes one, others stay.",
+        description="Attributes to set; null removes one, others stay. Names that begin with regie. cannot be set.",
         json_schema_extra={"additionalProperties": False},  # names of another form are refused
     )
 

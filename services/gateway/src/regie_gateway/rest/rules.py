@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from google.protobuf.struct_pb2 import Value
+from google.protobuf.struct_pb2 import ListValue, Value
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from regie.audience.v1 import audience_service_pb2 as pb
 
@@ -13,7 +13,8 @@ from regie_gateway.rest.profiles import Name, Number, Text, show_value
 
 DEEPEST = 10
 MOST_NODES = 100
-Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "contains", "present", "absent"]
+Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "contains", "present", "absent"]
+Texts = Annotated[list[Text], Field(max_length=100)]
 
 
 class ComparisonRule(Body):
@@ -21,7 +22,9 @@ class ComparisonRule(Body):
 
     attribute: Name
     operator: Operator
-    value: Text | bool | Number | None = Field(default=None, description="Unused by present and absent.")
+    value: Text | bool | Number | Texts | None = Field(
+        default=None, description="A list for in, and for eq and ne of lists; unused by present and absent."
+    )
 
 
 class AllRule(Body):
@@ -95,9 +98,11 @@ def rule_message(rule: ComparisonRule | AllRule | AnyRule | NotRule) -> pb.Rule:
     return pb.Rule(comparison=comparison)
 
 
-def _value(value: str | bool | float | None) -> Value | None:
+def _value(value: str | bool | float | list[str] | None) -> Value | None:
     if value is None:
         return None
+    if isinstance(value, list):
+        return Value(list_value=ListValue(values=[Value(string_value=one) for one in value]))
     if isinstance(value, bool):
         return Value(bool_value=value)
     return Value(string_value=value) if isinstance(value, str) else Value(number_value=value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field
@@ -44,8 +44,15 @@ class SegmentView(View):
     segment_id: str
     name: str
     rule: Rule
-    member_count: int
+    state: Literal["filling", "active"] = Field(description="Whether everybody who matches is in it yet.")
+    member_count: int = Field(description="Of those found so far while the state is filling.")
     create_time: datetime | None
+
+
+class DeletedSegment(View):
+    """The id of the segment that is gone."""
+
+    segment_id: str
 
 
 class SegmentPage(View):
@@ -55,18 +62,26 @@ class SegmentPage(View):
     next_page_token: str
 
 
+class RuleWarningView(View):
+    """A comparison that probably does not say what it should."""
+
+    field: str = Field(description="A JSON Pointer into the request.")
+    message: str
+
+
 class PreviewView(View):
     """Whom a rule would match."""
 
     count: int
     sample: list[ProfileView]
+    warnings: list[RuleWarningView] = Field(description="Of comparisons whose type never meets the stored one.")
 
 
 @operations.add(
     "POST",
     "/v1/segments",
     scope="segments:write",
-    summary="Create a segment",
+    summary="Create a segment, which is filled afterwards",
     answer=SegmentView,
     status=201,
     body="json",
@@ -100,7 +115,12 @@ async def preview_segment(request: Request, body: PreviewSegment) -> Response:
     call = call_of(request)
     asked = pb.PreviewSegmentRequest(rule=rule_message(body.rule), sample_size=body.sample_size)
     answered = await call.ask(call.edge.backends.audience.PreviewSegment, asked)
-    return reply({"count": answered.count, "sample": [show_profile(profile) for profile in answered.sample]})
+    shown = {
+        "count": answered.count,
+        "sample": [show_profile(profile) for profile in answered.sample],
+        "warnings": [{"field": _pointer(one.field), "message": one.message} for one in answered.warnings],
+    }
+    return reply(shown)
 
 
 @operations.add("GET", "/v1/segments/{segment_id}", scope="segments:read", summary="Get a segment", answer=SegmentView)
@@ -108,6 +128,20 @@ async def get_segment(request: Request, segment_id: SegmentId) -> Response:
     call = call_of(request)
     answered = await call.ask(call.edge.backends.audience.GetSegment, pb.GetSegmentRequest(segment_id=segment_id))
     return reply(show_segment(answered.segment))
+
+
+@operations.add(
+    "DELETE",
+    "/v1/segments/{segment_id}",
+    scope="segments:write",
+    summary="Delete a segment; its members stay profiles",
+    answer=DeletedSegment,
+)
+async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
+    call = call_of(request)
+    asked = pb.DeleteSegmentRequest(request_id=call.request_id, segment_id=segment_id)
+    await call.ask(call.edge.backends.audience.DeleteSegment, asked)
+    return reply({"segment_id": segment_id})
 
 
 @operations.add(
@@ -131,6 +165,13 @@ def show_segment(segment: pb.Segment) -> dict[str, Any]:
         "segment_id": segment.segment_id,
         "name": segment.name,
         "rule": show_rule(segment.rule),
+        "state": segment.state,
         "member_count": segment.member_count,
         "create_time": show_time(segment.create_time),
     }
+
+
+def _pointer(path: str) -> str:
+    """Turns the service's path of a comparison into a JSON Pointer: rule.all[0].comparison → /rule/all/0."""
+    steps = path.removesuffix(".comparison").replace("[", ".").replace("]", "").split(".")
+    return "".join(f"/{step}" for step in steps)

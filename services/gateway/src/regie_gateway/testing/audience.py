@@ -63,6 +63,7 @@ class FakeAudience(AudienceServiceServicer):
                 segment_id=show_id(SEGMENT, new_id()),
                 name=request.name,
                 rule=request.rule,
+                state="active",
                 member_count=len(self.memory.all(pb.Profile)),
                 create_time=timestamp(),
             )
@@ -75,6 +76,13 @@ class FakeAudience(AudienceServiceServicer):
         self.memory.see(request)
         return pb.GetSegmentResponse(segment=self._find(request.segment_id))
 
+    async def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: Any) -> pb.DeleteSegmentResponse:
+        def act() -> pb.DeleteSegmentResponse:
+            self._find(request.segment_id)  # and it stays, for tests that call every operation with one thing of a kind
+            return pb.DeleteSegmentResponse()
+
+        return await self.memory.once(request, act)
+
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Any) -> pb.ListSegmentsResponse:
         self.memory.see(request)
         return pb.ListSegmentsResponse(segments=self.memory.all(pb.Segment)[: request.page_size])
@@ -82,7 +90,8 @@ class FakeAudience(AudienceServiceServicer):
     async def PreviewSegment(self, request: pb.PreviewSegmentRequest, context: Any) -> pb.PreviewSegmentResponse:
         self.memory.see(request)
         profiles = self.memory.all(pb.Profile)
-        return pb.PreviewSegmentResponse(count=len(profiles), sample=profiles[: request.sample_size])
+        warnings = [pb.RuleWarning(field="rule.all[1].not.comparison", message="odd")] if not profiles else []
+        return pb.PreviewSegmentResponse(count=len(profiles), sample=profiles[: request.sample_size], warnings=warnings)
 
     async def ListSegmentMembers(
         self, request: pb.ListSegmentMembersRequest, context: Any

@@ -22,7 +22,11 @@ class FakeMetrics(MetricsServiceServicer):
     async def GetPostMetrics(self, request: pb.GetPostMetricsRequest, context: Any) -> pb.GetPostMetricsResponse:
         self.memory.see(request)
         channel = pb.ChannelTotals(
-            channel_id=show_id(CHANNEL, new_id()), network="sandbox", values={"likes": 3}, observe_time=timestamp()
+            channel_id=show_id(CHANNEL, new_id()),
+            network="sandbox",
+            values={"likes": 3},
+            observe_time=timestamp(),
+            observe_times={"likes": timestamp()},
         )
         return pb.GetPostMetricsResponse(totals={"likes": 3}, channels=[channel])
 

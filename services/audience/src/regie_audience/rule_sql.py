@@ -1,0 +1,108 @@
+"""Rules as SQL conditions on the jsonb column `attributes`. What a rule means stands in `rules`."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from regie_audience.instants import FORM, instant_of
+from regie_audience.rules import ORDER, All, AnyOf, Comparison, Not, Rule
+
+
+def compile_sql(rule: Rule) -> tuple[str, dict[str, object]]:
+    """Returns the rule as a condition that is never null, and its bound values."""
+    compiler = _Compiler()
+    return compiler.condition(rule), compiler.values
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+
+    def _bind(self, value: object, kind: str) -> str:
+        name = f"rule_{len(self.values)}"
+        self.values[name] = value
+        return f"CAST(:{name} AS {kind})"
+
+    def condition(self, rule: Rule) -> str:
+        match rule:
+            case Comparison():
+                return self._comparison(rule)
+            case All(rules):
+                return f"({' AND '.join(self.condition(one) for one in rules)})"
+            case AnyOf(rules):
+                return f"({' OR '.join(self.condition(one) for one in rules)})"
+            case Not(inner):
+                return f"(NOT {self.condition(inner)})"
+
+    def _comparison(self, rule: Comparison) -> str:
+        name = self._bind(rule.attribute, "text")
+        found, shown = f"(attributes -> {name})", f"(attributes ->> {name})"
+        match rule.operator:
+            case "present":
+                return f"({found} IS NOT NULL)"
+            case "absent":
+                return f"({found} IS NULL)"
+            case "eq":
+                return self._equal(found, shown, rule.value)
+            case "ne":
+                return f"(NOT {self._equal(found, shown, rule.value)})"
+            case "in":
+                assert isinstance(rule.value, list)
+                return self._one_of(found, shown, rule.value)
+            case "contains":
+                return self._contains(found, shown, rule)
+        return self._ordered(found, shown, rule)
+
+    def _equal(self, found: str, shown: str, value: object) -> str:
+        if isinstance(value, str) and instant_of(value) is not None:
+            return self._instant(found, shown, "=", value)
+        return f"({found} IS NOT DISTINCT FROM {self._bind(json.dumps(value), 'jsonb')})"
+
+    def _one_of(self, found: str, shown: str, values: list[str]) -> str:
+        texts = self._bind([one for one in values if instant_of(one) is None], "text[]")
+        instants = self._bind([_CUT.sub(r"\1", one) for one in values if instant_of(one) is not None], "text[]")
+        listed = f"{_instant(shown)} = ANY(CAST({instants} AS timestamptz[]))"
+        return (
+            f"(CASE WHEN jsonb_typeof({found}) IS DISTINCT FROM 'string' THEN false"
+            f" WHEN {shown} = ANY({texts}) THEN true WHEN {shown} ~ {self._form()} THEN {listed} ELSE false END)"
+        )
+
+    # CASE below, because only it fixes what is evaluated when.
+
+    def _contains(self, found: str, shown: str, rule: Comparison) -> str:
+        value = self._bind(rule.value, "text")
+        return (
+            f"(CASE jsonb_typeof({found}) WHEN 'array' THEN jsonb_exists({found}, {value})"
+            f" WHEN 'string' THEN strpos({shown}, {value}) > 0 ELSE false END)"
+        )
+
+    def _ordered(self, found: str, shown: str, rule: Comparison) -> str:
+        sign, value = ORDER[rule.operator], rule.value
+        if not isinstance(value, str):
+            # Both are the shortest decimals of doubles, whose order is the order of the doubles.
+            bound = f"CAST({self._bind(json.dumps(value), 'jsonb')} AS numeric)"
+            compared = f"CAST({found} AS numeric) {sign} {bound}"
+            return f"(CASE jsonb_typeof({found}) WHEN 'number' THEN {compared} ELSE false END)"
+        if instant_of(value) is not None:
+            return self._instant(found, shown, sign, value)
+        compared = f'{shown} COLLATE "C" {sign} {self._bind(value, "text")} COLLATE "C"'
+        return f"(CASE jsonb_typeof({found}) WHEN 'string' THEN {compared} ELSE false END)"
+
+    def _instant(self, found: str, shown: str, sign: str, value: str) -> str:
+        compared = f"{_instant(shown)} {sign} {_instant(self._bind(value, 'text'))}"
+        return (
+            f"(CASE WHEN jsonb_typeof({found}) = 'string' AND {shown} ~ {self._form()} THEN {compared} ELSE false END)"
+        )
+
+    def _form(self) -> str:
+        self.values["instant_form"] = f"^{FORM}$"
+        return "CAST(:instant_form AS text)"
+
+
+# PostgreSQL would round what is beyond microseconds. A date is read in the session's zone, which is UTC.
+_CUT = re.compile("([.][0-9]{6})[0-9]+")
+
+
+def _instant(shown: str) -> str:
+    return f"CAST(regexp_replace({shown}, '{_CUT.pattern}', '\\1') AS timestamptz)"
