@@ -57,6 +57,8 @@ variant = Table(
     Column("remote_id", Text, nullable=False, server_default=""),
     Column("remote_url", Text, nullable=False, server_default=""),
     Column("failure", Text, nullable=False, server_default=""),
+    Column("failure_kind", Text, nullable=False, server_default=""),
+    Column("delivery_id", Text, nullable=False, server_default=""),
 )
 
 # No foreign key: rows are only written under the lock of their post, and a check for each would slow the due loop.

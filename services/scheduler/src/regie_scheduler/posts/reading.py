@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -85,9 +85,9 @@ async def get_post(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) 
 
 
 async def list_posts(
-    session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str, state: PostState | None
+    session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str, states: Collection[PostState]
 ) -> Page[Post]:
-    """Returns a page of posts. Raises InvalidPageToken or InvalidPageSize.
+    """Returns a page of posts in one of the states, or in any. Raises InvalidPageToken or InvalidPageSize.
 
     Pages are cut by id, which grows with time of creation: a post made meanwhile appears on none of the later pages
     and moves nothing on them.
@@ -98,9 +98,11 @@ async def list_posts(
         "size": size + 1,
         "before": read_token(LIST, page_token),
     }
-    if state:
-        parameters["state"] = str(state)
-    rows = await session.execute(_SELECT_PAGE[bool(state)], parameters)
+    if len(states) == 1:
+        parameters["state"] = str(next(iter(states)))
+    elif states:
+        parameters["states"] = [str(state) for state in states]
+    rows = await session.execute(_SELECT_PAGE[min(len(states), 2)], parameters)
     posts = [_post(row) for row in rows]
     more = len(posts) > size
     return Page(posts[:size], show_token(LIST, posts[size - 1].id) if more else "")
@@ -157,13 +159,9 @@ _SELECT_WANTED = text(
     + _SAID
 )
 _SELECT = _COLUMNS + " FROM post " + _SAID + " WHERE post.workspace_id = :workspace_id"
-# One statement for each shape: a plan for "this state or any" could use no index.
-_SELECT_PAGE = {
-    by_state: text(
-        _SELECT
-        + (" AND post.state = :state" if by_state else "")
-        + " AND post.id < :before ORDER BY post.id DESC LIMIT :size"
-    )
-    for by_state in (False, True)
-}
+# One statement for each shape, no state, one, several: a plan for "this state or any" could use no index.
+_SELECT_PAGE = [
+    text(_SELECT + by_state + " AND post.id < :before ORDER BY post.id DESC LIMIT :size")
+    for by_state in ("", " AND post.state = :state", " AND post.state = ANY(CAST(:states AS text[]))")
+]
 _EXISTS = text("SELECT 1 FROM post WHERE id = :post_id AND workspace_id = :workspace_id")
