@@ -30,5 +30,8 @@ class GatewaySettings(ServiceSettings):
     rate_per_second: float = Field(default=100.0, ge=0)
     """Requests that one key may make in the long run; 0 sets no limit."""
     rate_burst: int = Field(default=200, ge=1)
+    workspace_rate_per_second: float = Field(default=400.0, ge=0)
+    """Requests that all keys of a workspace may make together in the long run; 0 sets no limit."""
+    workspace_rate_burst: int = Field(default=800, ge=1)
     streams_per_key: int = Field(default=20, ge=1)
     """Event streams that one key may hold open on one replica."""
