@@ -25,6 +25,7 @@ POST = {
         }
     ],
     "publish_at": None,
+    "cancellation": None,
     "revision": 1,
     "create_time": "2026-03-02T09:00:00.000000Z",
     "update_time": "2026-03-02T09:00:00.000000Z",

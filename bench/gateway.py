@@ -32,7 +32,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=32)
     options = parser.parse_args()
-    shared = {"REGIE_TRACE_SAMPLE_RATIO": SAMPLE_RATIO, "REGIE_LOG_LEVEL": "WARNING", "GATEWAY_RATE_PER_SECOND": "0"}
+    shared = {
+        "REGIE_TRACE_SAMPLE_RATIO": SAMPLE_RATIO,
+        "REGIE_LOG_LEVEL": "WARNING",
+        "GATEWAY_RATE_PER_SECOND": "0",
+        "GATEWAY_WORKSPACE_RATE_PER_SECOND": "0",
+    }
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="regie-bench-") as folder:
         program = [sys.executable, str(Path(__file__).with_name("bare_fastapi.py")), str(port)]

@@ -127,13 +127,13 @@ async def test_the_frameworks_own_errors_are_problem_answers_too(client: httpx2.
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [(b'{"count": "many"}', "body.count"), (b"{}", "body.count"), (b"[]", "body"), (b"", "body"), (b"\xff", "body")],
+    [(b'{"count": "many"}', "/count"), (b"{}", "/count"), (b"[]", ""), (b"", ""), (b"\xff", "")],
 )
 async def test_an_invalid_body_names_its_field(client: httpx2.AsyncClient, body: bytes, field: str) -> None:
     answer = await client.post("/count", content=body, headers={"content-type": "application/json"})
     assert answer.headers["content-type"] == PROBLEM
     assert answer.status_code in {400, 422}
-    assert answer.status_code == 400 or answer.json()["field"].startswith(field)
+    assert answer.status_code == 400 or answer.json()["field"] == field
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:

@@ -25,7 +25,7 @@ def test_every_id_survives_the_way_out_and_back(value: UUID, prefix: str) -> Non
 
 @given(st.uuids())
 def test_an_id_of_another_kind_is_refused(value: UUID) -> None:
-    with pytest.raises(InvalidId, match="is not a post_ id"):
+    with pytest.raises(InvalidId, match=r"give one that begins with post_$"):
         parse_id(POST, show_id(CHANNEL, value))
 
 

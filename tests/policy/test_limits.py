@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
 from regie_audience import attributes, profiles, rules, segments
-from regie_gateway.rest.post_json import AttachmentBody, CreatePost, PartBody, VariantBody
+from regie_gateway.rest.channels import Network
+from regie_gateway.rest.delivery_json import DeliveryState, FailureKind
+from regie_gateway.rest.post_json import (
+    AttachmentBody,
+    CreatePost,
+    PartBody,
+    PostState,
+    TextVariantBody,
+    ThreadVariantBody,
+    VariantStateName,
+)
 from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
 from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule
 from regie_gateway.rest.segments import CreateSegment
-from regie_scheduler import content
+from regie_publisher.connectors import connector
+from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
+from regie_publisher.deliveries.delivery import State
+from regie_scheduler import content, states
 
 
 def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
@@ -20,22 +35,37 @@ def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
     return next(form[keyword] for form in (field, *field.get("anyOf", ())) if keyword in form)
 
 
+def test_the_document_offers_the_states_that_are_reached() -> None:
+    # Those that wait for approvals exist in the contract alone.
+    reached = {after for changes in states.TRANSITIONS.values() for after in changes.values()} | states.ROLLED_UP
+    waiting = {states.PostState.IN_REVIEW, states.PostState.APPROVED, states.PostState.EXPIRED}
+    assert set(get_args(PostState)) == (reached | {states.PostState.DRAFT}) - waiting
+    shown = {"waiting" if state is states.VariantState.PLANNED else str(state) for state in states.VariantState}
+    assert set(get_args(VariantStateName)) == shown
+
+
+def test_the_document_offers_the_publishers_own_lists() -> None:
+    assert set(get_args(DeliveryState)) == set(State)
+    assert set(get_args(FailureKind)) == set(ConnectorFailureKind)
+    sources = [path.read_text() for path in Path(connector.__file__).parent.rglob("*.py")]
+    connectors = {name for source in sources for name in re.findall(r"^class (\w+)Connector:", source, re.MULTILINE)}
+    assert set(get_args(Network)) == {name.lower() for name in connectors}
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "keyword", "held"),
     [
         (CreatePost, "title", "maxLength", content.MOST_TITLE),
         (CreatePost, "variants", "maxItems", content.MOST_VARIANTS),
-        (VariantBody, "segments", "maxItems", content.MOST_SEGMENTS),
-        (VariantBody, "text", "maxLength", content.MOST_TEXT),
-        (VariantBody, "language", "maxLength", content.MOST_LANGUAGE),
+        (ThreadVariantBody, "segments", "maxItems", content.MOST_SEGMENTS),
+        (TextVariantBody, "text", "maxLength", content.MOST_TEXT),
+        (TextVariantBody, "language", "maxLength", content.MOST_LANGUAGE),
         (PartBody, "text", "maxLength", content.MOST_TEXT),
         (PartBody, "attachments", "maxItems", content.MOST_ATTACHMENTS),
         (AttachmentBody, "alt_text", "maxLength", content.MOST_ALT_TEXT),
         (UpsertProfiles, "profiles", "maxItems", profiles.MOST_AT_ONCE),
         (ProfileBody, "external_id", "maxLength", attributes.LONGEST_EXTERNAL_ID),
         (ProfileBody, "attributes", "maxProperties", attributes.MOST),
-        (ComparisonRule, "value", "maxLength", attributes.LONGEST_TEXT),
-        (ComparisonRule, "value", "maxItems", attributes.LONGEST_LIST),
         (CreateSegment, "name", "maxLength", segments.LONGEST_NAME),
     ],
 )
@@ -44,7 +74,8 @@ def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name:
 
 
 def test_the_document_states_the_limits_of_an_attribute() -> None:
-    forms = TypeAdapter(Fact).json_schema()["anyOf"]
+    forms = TypeAdapter(Fact).json_schema()["oneOf"]
+    assert forms == ComparisonRule.model_json_schema()["properties"]["value"]["oneOf"]
     texts = next(form for form in forms if form["type"] == "string")
     lists = next(form for form in forms if form["type"] == "array")
     assert texts["maxLength"] == lists["items"]["maxLength"] == attributes.LONGEST_TEXT

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regie_chassis.database import is_transient
 from regie_chassis.errors import RegieError, TooLarge
+from regie_chassis.validation import first_finding
 
 PROBLEM = "application/problem+json"
 TYPE = "urn:regie:problem:"
@@ -49,10 +50,15 @@ def problem_body(status: int, reason: str, detail: str) -> dict[str, Any]:
     }
 
 
-def problem(status: int, reason: str, detail: str, *, field: str = "", retry_after: int | None = None) -> JSONResponse:
-    """Returns a problem answer, with the field that is to blame and the trace where there are such."""
+def problem(
+    status: int, reason: str, detail: str, *, field: str | None = None, retry_after: int | None = None
+) -> JSONResponse:
+    """Returns a problem answer, with the field that is to blame and the trace where there are such.
+
+    `field` is a JSON Pointer into the body, empty for the whole of it, or the name of a parameter.
+    """
     body = problem_body(status, reason, detail)
-    if field:
+    if field is not None:
         body["field"] = field
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
@@ -64,7 +70,7 @@ def problem(status: int, reason: str, detail: str, *, field: str = "", retry_aft
 def problem_of(error: RegieError) -> JSONResponse:
     """Returns the problem answer for one of our own errors."""
     retry_after = 1 if error.retryable else None
-    return problem(error.http_status, error.reason, error.message, field=error.field, retry_after=retry_after)
+    return problem(error.http_status, error.reason, error.message, field=error.field or None, retry_after=retry_after)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -76,9 +82,8 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def on_invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return problem(422, "INVALID_REQUEST", f"{place}: {first['msg']}", field=place)
+        found = first_finding(error.errors(), error.body)
+        return problem(found.status, found.reason, f"{found.place or 'body'}: {found.message}", field=found.place)
 
     async def on_http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)

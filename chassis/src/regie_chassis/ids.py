@@ -42,7 +42,15 @@ def parse_id(prefix: str, text: str, field: str = "") -> UUID:
     try:
         parsed = TypeID.from_string(text)
     except TypeIDException as error:
-        raise InvalidId(f"{text[:80]!r} is not an id; give one that begins with {prefix}_", field=field) from error
+        raise InvalidId(_advice(prefix, text), field=field) from error
     if parsed.prefix != prefix:
-        raise InvalidId(f"{text[:80]!r} is not a {prefix}_ id", field=field)
+        raise InvalidId(_advice(prefix, text), field=field)
     return UUID(int=parsed.uuid.int)
+
+
+def _advice(prefix: str, text: str) -> str:
+    if text.startswith(f"{prefix}_"):
+        return (
+            f"{text[:80]!r} is not a whole {prefix}_ id: 26 characters follow {prefix}_; copy the id as it was answered"
+        )
+    return f"{text[:80]!r} is not the id that belongs here; give one that begins with {prefix}_"

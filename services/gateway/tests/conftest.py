@@ -101,6 +101,7 @@ async def make_world(
             "audience_target": target,
             "metrics_target": target,
             "rate_per_second": 0,
+            "workspace_rate_per_second": 0,
             "drain_seconds": 5,
         }
         gateway = build(GatewaySettings.model_validate(chosen | settings), clock=clock, broker=broker)

@@ -145,5 +145,93 @@ async def test_a_key_that_calls_too_often_is_told_when_to_come_back(make_world: 
         assert refused.json()["reason"] == "RATE_LIMITED"
         assert refused.headers["retry-after"] == "1"
         assert refused.headers["ratelimit"] == '"key";r=0;t=1'
+        assert refused.headers["ratelimit-policy"] == '"key";q=3;w=2'
         await clock.advance(timedelta(seconds=1))
         assert [(await client.get("/v1/workspace")).status_code for _ in range(3)] == [200, 200, 429]
+
+
+async def test_the_keys_of_a_workspace_share_a_limit(make_world: Any, clock: Any) -> None:
+    world = await make_world(clock, workspace_rate_per_second=2, workspace_rate_burst=3)
+    other, stranger = await world.key("posts:read"), await world.workspace("second")
+    async with world.client() as client, world.client(other) as second, world.client(stranger) as third:
+        answers = [await one.get("/v1/workspace") for one in (client, second, client, second, third)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 200]
+    assert answers[3].headers["ratelimit-policy"] == '"workspace";q=3;w=2'
+
+
+async def test_a_key_ends_when_it_expires_and_nothing_it_makes_lives_longer(world: Any, clock: Any) -> None:
+    def at(hours: int) -> str:
+        return str((clock.now() + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+    body = {"name": "n", "scopes": ["posts:read", "keys:manage"]}
+    async with world.client() as client:
+        past = await client.post("/v1/api-keys", json={**body, "expire_time": at(-1)})
+        assert (past.status_code, past.json()["reason"]) == (422, "INVALID_EXPIRE_TIME")
+        assert past.json()["field"] == "/expire_time"
+        end = at(2)
+        made = (await client.post("/v1/api-keys", json={**body, "expire_time": end})).json()
+        assert made["expire_time"] == end
+    async with world.client(made["api_key"]) as parent:
+        late = await parent.post("/v1/api-keys", json={**body, "expire_time": at(3)})
+        assert (late.status_code, late.json()["reason"]) == (422, "INVALID_EXPIRE_TIME")
+        child = (await parent.post("/v1/api-keys", json=body)).json()
+        assert (child["expire_time"], child["parent_api_key_id"]) == (end, made["api_key_id"])
+        await clock.advance(timedelta(hours=2) - timedelta(seconds=1))
+        assert (await parent.get("/v1/posts")).status_code == 200
+        await clock.advance(timedelta(seconds=1))
+        assert (await parent.get("/v1/posts")).status_code == 401
+    async with world.client(child["api_key"]) as gone:
+        assert (await gone.get("/v1/posts")).json()["reason"] == "INVALID_API_KEY"
+
+
+async def test_the_last_key_that_manages_keys_stays(world: Any) -> None:
+    async with world.client() as client:
+        (own,) = (await client.get("/v1/api-keys")).json()["api_keys"]
+        for query in ("", "?descendants=true"):
+            answer = await client.delete(f"/v1/api-keys/{own['api_key_id']}{query}")
+            assert (answer.status_code, answer.json()["reason"]) == (409, "LAST_MANAGING_KEY")
+        other = (await client.post("/v1/api-keys", json={"name": "n", "scopes": ["keys:manage"]})).json()
+        # One key is replaced by another of its own making.
+        assert (await client.delete(f"/v1/api-keys/{own['api_key_id']}")).status_code == 204
+        assert (await client.get("/v1/workspace")).status_code == 401
+    async with world.client(other["api_key"]) as heir:
+        assert (await heir.get("/v1/api-keys")).status_code == 200
+        answer = await heir.delete(f"/v1/api-keys/{other['api_key_id']}")
+        assert (answer.status_code, answer.json()["reason"]) == (409, "LAST_MANAGING_KEY")
+
+
+async def test_all_that_a_leaked_key_made_ends_with_it_when_asked_for(world: Any) -> None:
+    body = {"name": "n", "scopes": ["keys:manage"]}
+    async with world.client() as client:
+        leaked = (await client.post("/v1/api-keys", json=body)).json()
+        async with world.client(leaked["api_key"]) as thief:
+            child = (await thief.post("/v1/api-keys", json=body)).json()
+        async with world.client(child["api_key"]) as thief:
+            grandchild = (await thief.post("/v1/api-keys", json=body)).json()
+        assert (await client.delete(f"/v1/api-keys/{leaked['api_key_id']}?descendants=true")).status_code == 204
+        for key in (leaked, child, grandchild):
+            async with world.client(key["api_key"]) as thief:
+                assert (await thief.get("/v1/workspace")).status_code == 401
+        keys = (await client.get("/v1/api-keys")).json()["api_keys"]
+    assert [key["revoke_time"] is None for key in keys] == [False, False, False, True]
+
+
+async def test_a_workspace_has_a_bounded_number_of_valid_keys(world: Any) -> None:
+    read = api_keys.read_token(world.token)
+    assert read is not None
+    body = {"name": "n", "scopes": ["posts:read"]}
+    async with world.client() as client:
+        spare = (await client.post("/v1/api-keys", json=body)).json()
+        async with world.database.transaction() as session:
+            await session.execute(
+                text(
+                    "INSERT INTO api_key (id, workspace_id, request_id, name, secret_hash, scopes, create_time)"
+                    " SELECT gen_random_uuid(), key.workspace_id, gen_random_uuid(), 'n', '', '{}', now()"
+                    " FROM api_key AS key, generate_series(3, :most) WHERE key.id = :id"
+                ),
+                {"id": read[0], "most": api_keys.MAX_KEYS},
+            )
+        refused = await client.post("/v1/api-keys", json=body)
+        assert (refused.status_code, refused.json()["reason"]) == (409, "TOO_MANY_API_KEYS")
+        assert (await client.delete(f"/v1/api-keys/{spare['api_key_id']}")).status_code == 204
+        assert (await client.post("/v1/api-keys", json=body)).status_code == 201

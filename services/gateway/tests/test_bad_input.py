@@ -37,6 +37,18 @@ BODIES = {
     "ten thousand levels": (b"[" * 10_000 + b"]" * 10_000, 400, "MALFORMED_JSON"),
     "ten thousand levels inside": (post(variants="[" * 10_000 + "]" * 10_000), 400, "MALFORMED_JSON"),
     "a hundred levels": (b'{"a":' * 100 + b"1" + b"}" * 100, 400, "MALFORMED_JSON"),
+    "65 levels": (post(more=f', "a": {"[" * 64 + "]" * 64}'), 400, "MALFORMED_JSON"),
+    "64 levels": (post(more=f', "a": {"[" * 63 + "1" + "]" * 63}'), 422, "INVALID_REQUEST"),
+    "a month of no calendar": (
+        post(more=', "publish_at": {"local_time": "2030-37-01T09:30:00", "time_zone": "Europe/Paris"}'),
+        422,
+        "INVALID_REQUEST",
+    ),
+    "an hour of no clock": (
+        post(more=', "publish_at": {"local_time": "2030-07-01T24:30:00", "time_zone": "Europe/Paris"}'),
+        422,
+        "INVALID_REQUEST",
+    ),
     "a number beyond 64 bits": (post(title="9223372036854775808"), 400, "MALFORMED_JSON"),
     "a number of 10,000 digits": (post(title="9" * 10_000), 400, "MALFORMED_JSON"),
     "no variants": (post(variants="[]"), 422, "INVALID_REQUEST"),

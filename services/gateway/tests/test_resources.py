@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,7 +11,9 @@ from regie.metrics.v1 import metrics_service_pb2 as metrics_pb
 from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
 from regie.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
+from regie_gateway.bootstrap import bootstrap
 from regie_gateway.rest.channels import show_channel
+from sqlalchemy import text
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
@@ -31,7 +34,7 @@ async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any)
         assert (edited.json()["title"], edited.json()["revision"]) == ("Closing", 2)
         at = {"local_time": "2030-06-01T09:30:00", "time_zone": "Europe/Paris"}
         scheduled = await client.post(f"{path}/schedule", json={"publish_at": at})
-        assert scheduled.json()["publish_at"] == {**at, "time": "2026-03-02T09:00:00Z"}
+        assert scheduled.json()["publish_at"] == {**at, "occurrence": "first", "time": "2026-03-02T09:00:00Z"}
         assert (await client.get("/v1/posts?state=scheduled")).json()["posts"] == [scheduled.json()]
         assert (await client.get("/v1/posts?state=missed")).json() == {"posts": [], "next_page_token": ""}
         assert (await client.post(f"{path}/cancel")).json()["state"] == "cancelled"
@@ -59,7 +62,7 @@ async def test_an_error_behind_keeps_its_reason_field_and_status(world: Any) -> 
         answer = await client.post("/v1/posts", json={**POST, "publish_at": at})
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
-    assert (answer.status_code, problem["reason"], problem["field"]) == (400, "INVALID_ZONE", "time_zone")
+    assert (answer.status_code, problem["reason"], problem["field"]) == (400, "INVALID_ZONE", "/publish_at/time_zone")
 
 
 async def test_a_channel_is_connected_listed_and_disconnected(world: Any) -> None:
@@ -288,9 +291,25 @@ async def test_the_workspace_is_shown_and_changed(world: Any) -> None:
         assert (await client.get("/v1/workspace")).json()["missed_after_seconds"] == 600
         changed = await client.patch("/v1/workspace", json={"missed_after_seconds": 900})
         assert (changed.json()["name"], changed.json()["missed_after_seconds"]) == ("first", 900)
-        await world.workspace("second")
-        taken = await client.patch("/v1/workspace", json={"name": "second"})
-        assert (taken.status_code, taken.json()["reason"]) == (409, "WORKSPACE_NAME_TAKEN")
+        time = changed.json()["update_time"]
+        assert time.endswith("Z")
+        await world.clock.advance(timedelta(seconds=1))
+        for nothing in ({}, {"missed_after_seconds": 900}, {"name": "first", "missed_after_seconds": 900.0}):
+            assert (await client.patch("/v1/workspace", json=nothing)).json() == changed.json()
+    async with world.database.reading() as session:
+        told = await session.execute(text("SELECT count(*) FROM outbox WHERE type LIKE '%WorkspaceUpdated'"))
+    assert told.scalar_one() == 2
+
+
+async def test_a_name_tells_nobody_which_other_workspaces_exist(world: Any) -> None:
+    second = await world.workspace("second")
+    async with world.client() as client:
+        assert (await client.patch("/v1/workspace", json={"name": "second"})).status_code == 200
+    # The operator's command still finds the workspace that it made under the name.
+    again = await bootstrap(world.database, world.clock, name="second", new_key=True)
+    async with world.client(second) as stranger, world.client(again.api_key) as operator:
+        own = (await stranger.get("/v1/workspace")).json()
+        assert (await operator.get("/v1/workspace")).json() == own
 
 
 async def test_another_workspace_sees_nothing_of_it(world: Any) -> None:

@@ -26,11 +26,15 @@ async def test_a_request_is_one_span_named_by_its_route(world: Any) -> None:
     async with httpx2.AsyncClient(transport=transport, base_url="http://regie", headers=headers) as client:
         answer = await client.get(path)
         assert (await client.get("/healthz")).status_code == 200
+        refused = await client.get("/v1/events?types=x")
     assert answer.status_code == 404
     # Twice, as the application has a middleware of its own whose tracer records nothing here.
     assert set(answer.headers.get_list("trace-id")) == {"0123456789abcdef0123456789abcdef"}
     assert answer.json()["trace_id"] == "0123456789abcdef0123456789abcdef"
-    (span,) = exporter.get_finished_spans()
+    # Also where the answer would have been a stream.
+    assert set(refused.headers.get_list("trace-id")) == {refused.json()["trace_id"]} == {answer.json()["trace_id"]}
+    span, refusal = exporter.get_finished_spans()
+    assert refusal.name == "GET /v1/events"
     assert (span.name, span.kind) == ("GET /v1/posts/{post_id}", SpanKind.SERVER)
     assert span.parent is not None
     assert f"{span.parent.span_id:016x}" == "0123456789abcdef"

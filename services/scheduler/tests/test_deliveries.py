@@ -90,7 +90,12 @@ async def dispatched(database: Database, create: Any, clock: FakeClock) -> readi
 
 
 def ids(post: reading.Post, number: int, *, revision: int = 1) -> dict[str, Any]:
-    return {"post_id": show_id(POST, post.id), "channel_id": channels(post)[number], "revision": revision}
+    return {
+        "post_id": show_id(POST, post.id),
+        "channel_id": channels(post)[number],
+        "revision": revision,
+        "delivery_id": f"dlv_{number}",
+    }
 
 
 def published(post: reading.Post, number: int, **changes: Any) -> PostPublished:
@@ -117,6 +122,25 @@ async def test_a_post_is_published_when_its_last_delivery_is(
     assert [(one.state, one.remote_id) for one in post.variants] == [("published", f"id{n}") for n in range(3)]
     (finished,) = await staged(PostFinished)
     assert (finished.post_id, finished.state) == (show_id(POST, post.id), "published")
+
+
+async def test_the_end_tells_what_became_of_each_delivery(
+    publisher: Publisher, dispatched: reading.Post, staged: Any
+) -> None:
+    await publisher.tell(failed(dispatched, 2), published(dispatched, 0), failed(dispatched, 1))
+    await publisher.tell(published(dispatched, 1))
+    first, then = await staged(PostFinished)
+    assert [(one.channel_id, one.state) for one in first.outcomes] == list(
+        zip(channels(dispatched), ["published", "failed", "failed"], strict=True)
+    )
+    assert [one.delivery_id for one in first.outcomes] == ["dlv_0", "dlv_1", "dlv_2"]
+    assert [one.remote_id for one in first.outcomes] == ["id0", "", ""]
+    assert [(one.failure_kind, one.failure) for one in first.outcomes[1:]] == [
+        ("content_rejected", "too\ufffd long")
+    ] * 2
+    # The post is partly out as before, yet one more channel has it.
+    assert (then.state, [one.state for one in then.outcomes]) == (first.state, ["published", "published", "failed"])
+    assert (then.outcomes[1].failure_kind, then.revision) == ("", dispatched.revision)
 
 
 async def test_a_batch_of_news_is_written_together(publisher: Publisher, dispatched: reading.Post, staged: Any) -> None:

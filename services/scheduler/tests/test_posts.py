@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import (
+    DueVariant,
     PostCancelled,
     PostCreated,
     PostDue,
@@ -29,7 +30,8 @@ from regie_scheduler.posts.planning import Command, RevisionConflict, WallTime
 from regie_scheduler.posts.reading import PostNotFound
 from regie_scheduler.requests import InvalidRequestId, RequestIdReused
 from regie_scheduler.states import PostState, PostStateConflict
-from regie_scheduler.times import InvalidZone, NonexistentTime, TimeInPast
+from regie_scheduler.times import NonexistentTime, TimeInPast
+from regie_scheduler.zones import InvalidZone
 from sqlalchemy import text
 
 HOUR = timedelta(hours=1)
@@ -64,18 +66,20 @@ def edit(database: Database, command: Callable[..., Command]) -> Any:
 
 @pytest.fixture
 def schedule(database: Database, command: Callable[..., Command], alarm: Alarm) -> Any:
-    async def run(post: reading.Post, wall_time: WallTime = PARIS, **whose: Any) -> reading.Post:
+    async def run(post: reading.Post, wall_time: WallTime = PARIS, *, revision: int = 0, **whose: Any) -> reading.Post:
         async with database.transaction() as session:
-            return await planning.schedule_post(session, command(post, **whose), wall_time=wall_time, alarm=alarm)
+            return await planning.schedule_post(
+                session, command(post, **whose), wall_time=wall_time, revision=revision, alarm=alarm
+            )
 
     return run
 
 
 @pytest.fixture
 def cancel(database: Database, command: Callable[..., Command]) -> Any:
-    async def run(post: reading.Post, **whose: Any) -> reading.Post:
+    async def run(post: reading.Post, *, revision: int = 0, **whose: Any) -> reading.Post:
         async with database.transaction() as session:
-            return await planning.cancel_post(session, command(post, **whose))
+            return await planning.cancel_post(session, command(post, **whose), revision=revision)
 
     return run
 
@@ -111,6 +115,70 @@ async def test_a_post_with_a_time_is_scheduled_at_once(create: Any, staged: Any,
     (scheduled,) = await staged(PostScheduled)
     assert scheduled.publish_time.ToDatetime(clock.now().tzinfo) == post.publish_time
     assert len(scheduled.channel_ids) == 3
+
+
+async def test_posts_of_several_states_are_one_list(
+    database: Database, create: Any, cancel: Any, workspace_id: UUID
+) -> None:
+    draft, scheduled, cancelled = await create(), await create(leaves=HOUR), await create()
+    await cancel(cancelled)
+    async with database.reading() as session:
+        page = await reading.list_posts(
+            session,
+            workspace_id=workspace_id,
+            page_size=0,
+            page_token="",
+            states={PostState.DRAFT, PostState.SCHEDULED},
+        )
+    assert [post.id for post in page.items] == [scheduled.id, draft.id]
+
+
+async def test_an_edit_that_changes_nothing_is_none(create: Any, edit: Any, staged: Any) -> None:
+    post = await create(title="spring", channels=2)
+    contents = tuple(content_of(variant) for variant in post.variants)
+    assert await edit(post) == post
+    assert await edit(post, title="spring", contents=contents, revision=1) == post
+    assert await staged(PostEdited) == []
+    turned = await edit(post, contents=contents[::-1])
+    assert (turned.revision, [one.content for one in turned.variants]) == (
+        2,
+        [one.content for one in post.variants[::-1]],
+    )
+    with pytest.raises(RevisionConflict):
+        await edit(post, title="spring", contents=contents, revision=1)
+
+
+def content_of(variant: reading.Variant) -> Content:
+    stored = DueVariant.FromString(variant.content)
+    segments = [Segment(segment.text, []) for segment in stored.segments]
+    return Content(stored.channel_id, segments, stored.visibility, stored.language)
+
+
+async def test_another_time_is_another_revision_and_the_same_is_none(create: Any, schedule: Any, staged: Any) -> None:
+    first = await schedule(await create())
+    assert first.revision == 2
+    assert await schedule(first) == first
+    moved = await schedule(first, WallTime("2026-07-01T10:30:00", "Europe/Paris"), revision=2)
+    assert moved.revision == 3
+    assert [one.revision for one in await staged(PostScheduled)] == [2, 3]
+    with pytest.raises(RevisionConflict):
+        await schedule(first, revision=2)
+
+
+async def test_the_second_of_a_time_that_comes_twice_is_another_time(create: Any, schedule: Any) -> None:
+    post = await schedule(await create(), WallTime("2026-10-25T02:30:00", "Europe/Paris"))
+    later = await schedule(post, WallTime("2026-10-25T02:30:00", "Europe/Paris", "second"))
+    assert later.publish_time - post.publish_time == HOUR
+
+
+async def test_a_post_that_has_moved_on_is_not_cancelled_by_who_saw_it_before(
+    create: Any, edit: Any, cancel: Any
+) -> None:
+    post = await create(leaves=HOUR)
+    await edit(post, title="autumn")
+    with pytest.raises(RevisionConflict):
+        await cancel(post, revision=1)
+    assert (await cancel(post, revision=2)).state is PostState.CANCELLED
 
 
 async def test_a_post_that_cannot_be_published_is_not_kept(database: Database, create: Any, staged: Any) -> None:
@@ -178,7 +246,7 @@ async def test_another_workspace_sees_and_touches_nothing(
     with pytest.raises(PostNotFound):
         await states_told(database, other, post)
     async with database.reading() as session:
-        page = await reading.list_posts(session, workspace_id=other, page_size=0, page_token="", state=None)
+        page = await reading.list_posts(session, workspace_id=other, page_size=0, page_token="", states=())
     assert page.items == []
 
 
@@ -343,7 +411,7 @@ async def test_pages_are_stable_while_posts_are_added(database: Database, create
     async with database.reading() as session:
         for _ in range(3):
             page = await reading.list_posts(
-                session, workspace_id=workspace_id, page_size=2, page_token=token, state=None
+                session, workspace_id=workspace_id, page_size=2, page_token=token, states=()
             )
             seen += [post.id for post in page.items]
             token = page.next_page_token
@@ -356,14 +424,14 @@ async def test_posts_are_listed_by_state(database: Database, create: Any, worksp
     await create()
     async with database.reading() as session:
         first = await reading.list_posts(
-            session, workspace_id=workspace_id, page_size=2, page_token="", state=PostState.SCHEDULED
+            session, workspace_id=workspace_id, page_size=2, page_token="", states={PostState.SCHEDULED}
         )
         rest = await reading.list_posts(
             session,
             workspace_id=workspace_id,
             page_size=2,
             page_token=first.next_page_token,
-            state=PostState.SCHEDULED,
+            states={PostState.SCHEDULED},
         )
     assert [post.id for post in [*first.items, *rest.items]] == planned[::-1]
 
@@ -372,14 +440,14 @@ async def test_posts_are_listed_by_state(database: Database, create: Any, worksp
 async def test_a_forged_page_token_is_refused(database: Database, workspace_id: UUID, token: str) -> None:
     with pytest.raises(InvalidPageToken):
         async with database.reading() as session:
-            await reading.list_posts(session, workspace_id=workspace_id, page_size=0, page_token=token, state=None)
+            await reading.list_posts(session, workspace_id=workspace_id, page_size=0, page_token=token, states=())
 
 
 @pytest.mark.parametrize("size", [-1, 201])
 async def test_a_page_size_out_of_bounds_is_refused(database: Database, workspace_id: UUID, size: int) -> None:
     with pytest.raises(InvalidPageSize):
         async with database.reading() as session:
-            await reading.list_posts(session, workspace_id=workspace_id, page_size=size, page_token="", state=None)
+            await reading.list_posts(session, workspace_id=workspace_id, page_size=size, page_token="", states=())
 
 
 async def test_a_page_of_large_posts_ends_before_it_passes_its_bytes(
@@ -393,7 +461,7 @@ async def test_a_page_of_large_posts_ends_before_it_passes_its_bytes(
     async with database.reading() as session:
         while not sizes or token:
             page = await reading.list_posts(
-                session, workspace_id=workspace_id, page_size=200, page_token=token, state=None
+                session, workspace_id=workspace_id, page_size=200, page_token=token, states=()
             )
             listed += [post.id for post in page.items]
             sizes.append(len(page.items))

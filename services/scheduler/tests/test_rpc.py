@@ -96,9 +96,9 @@ async def test_a_post_goes_its_whole_way(ask: Call, workspace_id: UUID, memory_b
         return next((one for one in sent(memory_broker, PostDue)), None)
 
     message = await until(due)
-    assert (message.post_id, message.revision, message.variants[0].channel_id) == (post.post_id, 2, said.channel_id)
+    assert (message.post_id, message.revision, message.variants[0].channel_id) == (post.post_id, 3, said.channel_id)
     await memory_broker.publish([told(workspace_id, PostPublished(
-        post_id=post.post_id, channel_id=said.channel_id, revision=2, remote_id="r", remote_url="https://n.example/r"
+        post_id=post.post_id, channel_id=said.channel_id, revision=3, remote_id="r", remote_url="https://n.example/r"
     ))])  # fmt: skip
 
     async def finished() -> bool:

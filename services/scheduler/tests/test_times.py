@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
@@ -11,14 +13,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from regie_scheduler.times import (
     FARTHEST,
-    NOT_PLACES,
+    InvalidOccurrence,
     InvalidTime,
-    InvalidZone,
     NonexistentTime,
     TimeInPast,
     TimeTooFar,
+    occurrence_of,
     resolve,
 )
+from regie_scheduler.zones import NOT_PLACES, InvalidZone, suggestion, zone_names
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 read = datetime.fromisoformat
@@ -102,6 +105,31 @@ def test_a_time_that_comes_twice_means_the_first(wall: str, zone: str, utc: str)
     assert resolve(wall, zone, now=NOW).instant.isoformat() == utc
 
 
+@given(st.data(), zones)
+@example(None, "Europe/Paris")
+def test_either_of_two_instants_can_be_chosen_and_is_told_apart(data: st.DataObject | None, zone: str) -> None:
+    nights = change_nights(zone)
+    if not nights:
+        return
+    night = data.draw(st.sampled_from(nights)) if data else read("2026-10-25T00:00")
+    wall = night + timedelta(minutes=data.draw(st.integers(-24 * 60, 48 * 60)) if data else 150)
+    both = {wall.replace(tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC) for fold in (0, 1)}
+    try:
+        resolve(wall.isoformat(), zone, now=NOW)
+    except NonexistentTime:
+        return
+    if len(both) == 1:
+        with pytest.raises(InvalidOccurrence):
+            resolve(wall.isoformat(), zone, now=NOW, occurrence="second")
+    else:
+        second = resolve(wall.isoformat(), zone, now=NOW, occurrence="second").instant
+        assert second == max(both)
+        assert occurrence_of(wall.isoformat(), zone, second) == "second"
+    first = resolve(wall.isoformat(), zone, now=NOW, occurrence="first").instant
+    assert first == resolve(wall.isoformat(), zone, now=NOW).instant == min(both)
+    assert occurrence_of(wall.isoformat(), zone, first) == "first"
+
+
 @pytest.mark.parametrize(("alias", "zone"), [("US/Eastern", "America/New_York"), ("Asia/Calcutta", "Asia/Kolkata")])
 def test_an_alias_is_kept_as_said_and_means_its_zone(alias: str, zone: str) -> None:
     said = resolve("2026-06-01T10:00:00", alias, now=NOW)
@@ -130,9 +158,87 @@ def test_what_is_no_zone_is_refused(zone: str) -> None:
     assert (caught.value.reason, caught.value.field) == ("INVALID_ZONE", "time_zone")
 
 
-def test_a_misspelt_zone_is_answered_with_the_near_one() -> None:
-    with pytest.raises(InvalidZone, match="did you mean Europe/Paris"):
-        resolve("2026-06-01T10:00:00", "europe/paris", now=NOW)
+@pytest.mark.parametrize(
+    ("written", "zone"),
+    [
+        ("europe/paris", "Europe/Paris"),
+        ("Europe / Paris", "Europe/Paris"),
+        ("America/New York", "America/New_York"),
+        ("america/port-au-prince", "America/Port-au-Prince"),
+        ("America/S\u00e3o Paulo", "America/Sao_Paulo"),
+        ("Paris", "Europe/Paris"),
+        ("new york", "America/New_York"),
+        ("TOKYO", "Asia/Tokyo"),
+    ],
+)
+def test_a_zone_that_is_certainly_meant_is_suggested(written: str, zone: str) -> None:
+    assert suggestion(written) == zone
+    with pytest.raises(InvalidZone, match=rf"did you mean {zone}\?$"):
+        resolve("2026-06-01T10:00:00", written, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "CEST",
+        "PST",
+        "cst",
+        "IST",
+        "Z",
+        "z",
+        "GMT+2",
+        "UTC+2",
+        "+02:00",
+        "GMT-05:30",
+        "Europe/Frankfurt",
+        "Europe/Pariss",
+        "America/Paris",
+        "Pari",
+        "Mars",
+        "",
+        "Vincennes?",
+    ],
+)
+def test_nothing_is_guessed(written: str) -> None:
+    assert suggestion(written) is None
+    with pytest.raises(InvalidZone) as caught:
+        resolve("2026-06-01T10:00:00", written, now=NOW)
+    assert "did you mean" not in caught.value.message
+    assert "UTC" in caught.value.message or "Europe/Paris" in caught.value.message
+
+
+@given(st.text(alphabet=st.sampled_from("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_/+-0123 "), max_size=20))
+def test_an_advice_is_the_same_name_in_other_letters_or_its_city(written: str) -> None:
+    near = suggestion(written)
+    if near is not None:
+        assert near in zone_names()
+        given_name, full = letters_of(written), letters_of(near)
+        assert given_name in {full, full.rpartition("/")[2]}
+
+
+@given(zones, st.sampled_from([str.upper, str.lower, str.title, lambda name: name.replace("_", " ")]))
+def test_a_name_in_other_letters_never_leads_elsewhere(zone: str, spell: Callable[[str], str]) -> None:
+    near = suggestion(spell(zone))
+    assert near is None or letters_of(near) == letters_of(zone) or letters_of(near).endswith("/" + letters_of(zone))
+
+
+def letters_of(name: str) -> str:
+    return "/".join("_".join(re.split(r"[\s_-]+", part.strip())) for part in name.strip().casefold().split("/"))
+
+
+@pytest.mark.parametrize(
+    ("wall", "said"),
+    [
+        ("2026-02-30T10:00:00", "check the day of the month"),
+        ("2026-06-01T25:00:00", "check the day of the month, the hour"),
+        ("2026-06-01T10:00:00+02:00", "write 2026-06-01T10:00:00, and the place in time_zone"),
+        ("2026-06-01T10:00Z", "write 2026-06-01T10:00, and the place in time_zone"),
+        ("tomorrow", "write it as 2026-03-02T09:00:00$"),
+    ],
+)
+def test_what_is_wrong_with_a_wall_time_is_said(wall: str, said: str) -> None:
+    with pytest.raises(InvalidTime, match=said):
+        resolve(wall, "Europe/Paris", now=NOW)
 
 
 @pytest.mark.parametrize(

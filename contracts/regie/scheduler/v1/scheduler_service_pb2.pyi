@@ -139,6 +139,7 @@ class Post(message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     CANCEL_TIME_FIELD_NUMBER: builtins.int
+    OCCURRENCE_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """The post's id, `post_…`."""
     title: builtins.str
@@ -150,7 +151,11 @@ class Post(message.Message):
     time_zone: builtins.str
     """The IANA zone of the wall time; empty for a draft."""
     revision: builtins.int
-    """Counts edits; starts at 1."""
+    """Counts changes of the content and of the time; starts at 1."""
+    occurrence: builtins.str
+    """first or second: which of the two instants, where the clocks are moved back over the wall time; else first.
+    Empty for a draft.
+    """
     @builtins.property
     def variants(self) -> containers.RepeatedCompositeFieldContainer[Variant]:
         """What is said, one for each channel."""
@@ -169,7 +174,7 @@ class Post(message.Message):
 
     @builtins.property
     def cancel_time(self) -> timestamp_pb2.Timestamp:
-        """When somebody asked to stop it; absent otherwise. A part whose call had begun by then may still come out."""
+        """When a person stopped it; absent when nobody did. What a call had left for can still be published."""
 
     def __init__(
         self,
@@ -185,10 +190,11 @@ class Post(message.Message):
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
         cancel_time: timestamp_pb2.Timestamp | None = ...,
+        occurrence: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["cancel_time", b"cancel_time", "create_time", b"create_time", "publish_time", b"publish_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel_time", b"cancel_time", "create_time", b"create_time", "post_id", b"post_id", "publish_local_time", b"publish_local_time", "publish_time", b"publish_time", "revision", b"revision", "state", b"state", "time_zone", b"time_zone", "title", b"title", "update_time", b"update_time", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cancel_time", b"cancel_time", "create_time", b"create_time", "occurrence", b"occurrence", "post_id", b"post_id", "publish_local_time", b"publish_local_time", "publish_time", b"publish_time", "revision", b"revision", "state", b"state", "time_zone", b"time_zone", "title", b"title", "update_time", b"update_time", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,6 +369,7 @@ class CreatePostRequest(message.Message):
     VARIANTS_FIELD_NUMBER: builtins.int
     PUBLISH_LOCAL_TIME_FIELD_NUMBER: builtins.int
     TIME_ZONE_FIELD_NUMBER: builtins.int
+    OCCURRENCE_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Makes the call repeatable; a UUID chosen by the caller."""
     title: builtins.str
@@ -371,6 +378,8 @@ class CreatePostRequest(message.Message):
     """Wall time to schedule at once; empty leaves a draft."""
     time_zone: builtins.str
     """IANA zone of the wall time."""
+    occurrence: builtins.str
+    """first or second of a wall time that comes twice; empty means first."""
     @builtins.property
     def variants(self) -> containers.RepeatedCompositeFieldContainer[Variant]:
         """At least one, at most 50, each for another channel."""
@@ -383,10 +392,11 @@ class CreatePostRequest(message.Message):
         variants: abc.Iterable[Variant] | None = ...,
         publish_local_time: builtins.str = ...,
         time_zone: builtins.str = ...,
+        occurrence: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["publish_local_time", b"publish_local_time", "request_id", b"request_id", "time_zone", b"time_zone", "title", b"title", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["occurrence", b"occurrence", "publish_local_time", b"publish_local_time", "request_id", b"request_id", "time_zone", b"time_zone", "title", b"title", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -513,22 +523,28 @@ class ListPostsRequest(message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """At most this many, 1 to 200; 0 means 50."""
     page_token: builtins.str
     """Where the last page ended; empty for the first."""
     state: PostState.ValueType
     """Only posts in this state; unspecified means all."""
+    @builtins.property
+    def states(self) -> containers.RepeatedScalarFieldContainer[PostState.ValueType]:
+        """Only posts in one of these states, `state` among them; empty means all."""
+
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
         state: PostState.ValueType = ...,
+        states: abc.Iterable[PostState.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token", "state", b"state", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -630,6 +646,8 @@ class SchedulePostRequest(message.Message):
     POST_ID_FIELD_NUMBER: builtins.int
     PUBLISH_LOCAL_TIME_FIELD_NUMBER: builtins.int
     TIME_ZONE_FIELD_NUMBER: builtins.int
+    OCCURRENCE_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Makes the call repeatable."""
     post_id: builtins.str
@@ -638,6 +656,10 @@ class SchedulePostRequest(message.Message):
     """Wall time, ISO 8601 without offset."""
     time_zone: builtins.str
     """IANA zone of the wall time."""
+    occurrence: builtins.str
+    """first or second of a wall time that comes twice; empty means first."""
+    revision: builtins.int
+    """The revision that the caller has seen; 0 skips the check."""
     def __init__(
         self,
         *,
@@ -645,10 +667,12 @@ class SchedulePostRequest(message.Message):
         post_id: builtins.str = ...,
         publish_local_time: builtins.str = ...,
         time_zone: builtins.str = ...,
+        occurrence: builtins.str = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "publish_local_time", b"publish_local_time", "request_id", b"request_id", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["occurrence", b"occurrence", "post_id", b"post_id", "publish_local_time", b"publish_local_time", "request_id", b"request_id", "revision", b"revision", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -682,19 +706,23 @@ class CancelPostRequest(message.Message):
 
     REQUEST_ID_FIELD_NUMBER: builtins.int
     POST_ID_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Makes the call repeatable."""
     post_id: builtins.str
     """Which post."""
+    revision: builtins.int
+    """The revision that the caller has seen; 0 skips the check."""
     def __init__(
         self,
         *,
         request_id: builtins.str = ...,
         post_id: builtins.str = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "request_id", b"request_id", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

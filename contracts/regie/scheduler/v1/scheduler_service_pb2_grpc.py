@@ -112,7 +112,7 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EditPost(self, request, context):
-        """Replaces the title or the variants of a post that has not left yet.
+        """Replaces the title or the variants of a post that has not left yet; the same again changes nothing.
         Fails with POST_NOT_FOUND, INVALID_POST, POST_STATE_CONFLICT or REVISION_CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,7 +121,8 @@ class SchedulerServiceServicer:
 
     def SchedulePost(self, request, context):
         """Sets or moves the time at which a post leaves.
-        Fails with POST_NOT_FOUND, INVALID_ZONE, TIME_IN_PAST, NONEXISTENT_TIME or POST_STATE_CONFLICT.
+        Fails with POST_NOT_FOUND, INVALID_ZONE, TIME_IN_PAST, NONEXISTENT_TIME, POST_STATE_CONFLICT or
+        REVISION_CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +130,7 @@ class SchedulerServiceServicer:
 
     def CancelPost(self, request, context):
         """Stops a post. What is already on its way to a network is stopped only where no call has left.
-        Fails with POST_NOT_FOUND or POST_STATE_CONFLICT.
+        Fails with POST_NOT_FOUND, POST_STATE_CONFLICT or REVISION_CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

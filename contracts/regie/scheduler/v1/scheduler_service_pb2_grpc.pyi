@@ -29,16 +29,17 @@ class SchedulerServiceStub:
     ListPosts: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.ListPostsRequest, _scheduler_service_pb2.ListPostsResponse]
     """Lists posts, the newest first. Fails with INVALID_PAGE_TOKEN."""
     EditPost: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.EditPostRequest, _scheduler_service_pb2.EditPostResponse]
-    """Replaces the title or the variants of a post that has not left yet.
+    """Replaces the title or the variants of a post that has not left yet; the same again changes nothing.
     Fails with POST_NOT_FOUND, INVALID_POST, POST_STATE_CONFLICT or REVISION_CONFLICT.
     """
     SchedulePost: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.SchedulePostRequest, _scheduler_service_pb2.SchedulePostResponse]
     """Sets or moves the time at which a post leaves.
-    Fails with POST_NOT_FOUND, INVALID_ZONE, TIME_IN_PAST, NONEXISTENT_TIME or POST_STATE_CONFLICT.
+    Fails with POST_NOT_FOUND, INVALID_ZONE, TIME_IN_PAST, NONEXISTENT_TIME, POST_STATE_CONFLICT or
+    REVISION_CONFLICT.
     """
     CancelPost: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.CancelPostRequest, _scheduler_service_pb2.CancelPostResponse]
     """Stops a post. What is already on its way to a network is stopped only where no call has left.
-    Fails with POST_NOT_FOUND or POST_STATE_CONFLICT.
+    Fails with POST_NOT_FOUND, POST_STATE_CONFLICT or REVISION_CONFLICT.
     """
     GetPostTimeline: _aio.UnaryUnaryMultiCallable[_scheduler_service_pb2.GetPostTimelineRequest, _scheduler_service_pb2.GetPostTimelineResponse]
     """Lists every change of the post's own state, the oldest first. Fails with POST_NOT_FOUND."""
@@ -88,7 +89,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_service_pb2.EditPostRequest,
         context: _aio.ServicerContext[_scheduler_service_pb2.EditPostRequest, _abc.Awaitable[_scheduler_service_pb2.EditPostResponse]],
     ) -> _abc.Awaitable[_scheduler_service_pb2.EditPostResponse]:
-        """Replaces the title or the variants of a post that has not left yet.
+        """Replaces the title or the variants of a post that has not left yet; the same again changes nothing.
         Fails with POST_NOT_FOUND, INVALID_POST, POST_STATE_CONFLICT or REVISION_CONFLICT.
         """
 
@@ -99,7 +100,8 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_scheduler_service_pb2.SchedulePostRequest, _abc.Awaitable[_scheduler_service_pb2.SchedulePostResponse]],
     ) -> _abc.Awaitable[_scheduler_service_pb2.SchedulePostResponse]:
         """Sets or moves the time at which a post leaves.
-        Fails with POST_NOT_FOUND, INVALID_ZONE, TIME_IN_PAST, NONEXISTENT_TIME or POST_STATE_CONFLICT.
+        Fails with POST_NOT_FOUND, INVALID_ZONE, TIME_IN_PAST, NONEXISTENT_TIME, POST_STATE_CONFLICT or
+        REVISION_CONFLICT.
         """
 
     @_abc_1.abstractmethod
@@ -109,7 +111,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_scheduler_service_pb2.CancelPostRequest, _abc.Awaitable[_scheduler_service_pb2.CancelPostResponse]],
     ) -> _abc.Awaitable[_scheduler_service_pb2.CancelPostResponse]:
         """Stops a post. What is already on its way to a network is stopped only where no call has left.
-        Fails with POST_NOT_FOUND or POST_STATE_CONFLICT.
+        Fails with POST_NOT_FOUND, POST_STATE_CONFLICT or REVISION_CONFLICT.
         """
 
     @_abc_1.abstractmethod

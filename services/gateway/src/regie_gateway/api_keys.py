@@ -12,7 +12,7 @@ from uuid import UUID
 
 from regie.gateway.events.v1.gateway_events_pb2 import ApiKeyCreated, ApiKeyRevoked
 from regie_chassis import outbox
-from regie_chassis.errors import NotFound, PermissionDenied, RegieError
+from regie_chassis.errors import Conflict, NotFound, PermissionDenied, RegieError, Unprocessable
 from regie_chassis.ids import API_KEY, parse_id, show_id
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,6 +35,7 @@ SCOPES = (
 MARK = "regie"
 SECRET_BYTES = 32
 LONGEST_TOKEN = 200
+MAX_KEYS = 200  # valid ones of a workspace
 
 
 class ApiKeyNotFound(NotFound):
@@ -43,6 +44,18 @@ class ApiKeyNotFound(NotFound):
 
 class ScopeNotHeld(PermissionDenied):
     """A key was asked to hand out more than it may do itself."""
+
+
+class TooManyApiKeys(Conflict):
+    """The workspace has as many valid keys as it may."""
+
+
+class InvalidExpireTime(Unprocessable):
+    """A key was to end in the past, or later than the key that makes it."""
+
+
+class LastManagingKey(Conflict):
+    """Without this key nobody could make or revoke another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,13 @@ class ApiKey:
     create_time: datetime
     revoke_time: datetime | None
     last_used_time: datetime | None
+    expire_time: datetime | None
+    parent_id: UUID | None
+    """The key that made it; None for one that a command made."""
+
+    def valid_at(self, now: datetime) -> bool:
+        """True until it is revoked or expires."""
+        return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)
 
 
 def new_secret() -> str:
@@ -96,14 +116,18 @@ async def create_api_key(
     held: Collection[str],
     secret: str,
     now: datetime,
+    expire_time: datetime | None = None,
+    parent: ApiKey | None = None,
 ) -> tuple[ApiKey, bool]:
     """Makes a key and says so; False comes with the key that the same request has made before.
 
-    Raises ScopeNotHeld when a scope is not among those `held` by the one who asks.
+    A key ends with the `parent` that makes it where that one expires. Raises ScopeNotHeld when a scope is not among
+    those `held` by the one who asks, InvalidExpireTime, or TooManyApiKeys.
     """
     missing = sorted(set(scopes) - set(held))
     if missing:
         raise ScopeNotHeld(f"this key does not hold {', '.join(missing)}; ask for less", field="scopes")
+    expire_time = _checked_expire_time(expire_time, parent, now)
     values: dict[str, Any] = {
         "id": key_id,
         "workspace_id": workspace_id,
@@ -112,7 +136,10 @@ async def create_api_key(
         "secret_hash": hash_secret(secret),
         "scopes": sorted(set(scopes)),
         "now": now,
+        "expire_time": expire_time,
+        "parent_id": parent.id if parent else None,
     }
+    await _lock_workspace(session, workspace_id)
     row = (await session.execute(text(INSERT), values)).one_or_none()
     if row is None:
         rows = await session.execute(
@@ -120,28 +147,36 @@ async def create_api_key(
             {"workspace_id": workspace_id, "request_id": request_id},
         )
         return _api_key(rows.one()), False
+    counted = await session.execute(text(COUNT_VALID), {"workspace_id": workspace_id, "now": now})
+    if counted.scalar_one() > MAX_KEYS:
+        raise TooManyApiKeys(f"a workspace has at most {MAX_KEYS} valid keys; revoke some that are not used")
     shown = show_id(API_KEY, key_id)
     said = ApiKeyCreated(api_key_id=shown, scopes=values["scopes"])
     outbox.stage(session, said, workspace_id=workspace_id, aggregate_id=shown, time=now)
     return _api_key(row), True
 
 
-async def revoke_api_key(session: AsyncSession, *, workspace_id: UUID, key_id: UUID, now: datetime) -> None:
-    """Ends a key for good and says so; repeatable. Raises ApiKeyNotFound."""
-    rows = await session.execute(
-        text(
-            "UPDATE api_key SET revoke_time = :now"
-            " WHERE id = :id AND workspace_id = :workspace_id AND revoke_time IS NULL RETURNING id"
-        ),
-        {"id": key_id, "workspace_id": workspace_id, "now": now},
-    )
-    if rows.one_or_none() is None:
-        key = await find_api_key(session, key_id=key_id)
-        if key is None or key.workspace_id != workspace_id:
-            raise ApiKeyNotFound("there is no such key in this workspace", field="api_key_id")
-        return
-    shown = show_id(API_KEY, key_id)
-    outbox.stage(session, ApiKeyRevoked(api_key_id=shown), workspace_id=workspace_id, aggregate_id=shown, time=now)
+async def revoke_api_key(
+    session: AsyncSession, *, workspace_id: UUID, key_id: UUID, descendants: bool, now: datetime
+) -> list[UUID]:
+    """Ends a key for good, with `descendants` also all keys that it made and those that they made; says so, and
+    returns which ended. Repeatable. Raises ApiKeyNotFound or LastManagingKey.
+    """
+    await _lock_workspace(session, workspace_id)
+    key = await find_api_key(session, key_id=key_id)
+    if key is None or key.workspace_id != workspace_id:
+        raise ApiKeyNotFound("there is no such key in this workspace", field="api_key_id")
+    values = {"id": key_id, "workspace_id": workspace_id, "now": now}
+    revoked = list((await session.execute(text(REVOKE_TREE if descendants else REVOKE), values)).scalars())
+    managing = await session.execute(text(COUNT_MANAGING), {"workspace_id": workspace_id, "now": now})
+    if revoked and not managing.scalar_one():
+        raise LastManagingKey(
+            "nobody could manage keys without this one; make another key with keys:manage first", field="api_key_id"
+        )
+    for one in revoked:
+        shown = show_id(API_KEY, one)
+        outbox.stage(session, ApiKeyRevoked(api_key_id=shown), workspace_id=workspace_id, aggregate_id=shown, time=now)
+    return revoked
 
 
 async def find_api_key(session: AsyncSession, *, key_id: UUID) -> ApiKey | None:
@@ -173,11 +208,50 @@ async def note_use(session: AsyncSession, *, key_ids: Collection[UUID], now: dat
     )
 
 
-COLUMNS = "id, workspace_id, name, secret_hash, scopes, create_time, revoke_time, last_used_time"
+async def _lock_workspace(session: AsyncSession, workspace_id: UUID) -> None:
+    """Makes those wait who would change the same workspace's keys: what is counted must not change meanwhile."""
+    await session.execute(text("SELECT 1 FROM workspace WHERE id = :id FOR UPDATE"), {"id": workspace_id})
+
+
+def _checked_expire_time(wanted: datetime | None, parent: ApiKey | None, now: datetime) -> datetime | None:
+    latest = parent.expire_time if parent else None
+    if wanted is None:
+        return latest
+    if wanted <= now:
+        raise InvalidExpireTime("the key would have expired already; give a time to come", field="expire_time")
+    if latest is not None and wanted > latest:
+        raise InvalidExpireTime(
+            f"the key that makes it expires at {latest:%Y-%m-%dT%H:%M:%SZ}; give that time or an earlier one",
+            field="expire_time",
+        )
+    return wanted
+
+
+COLUMNS = (
+    "id, workspace_id, name, secret_hash, scopes, create_time, revoke_time, last_used_time, expire_time, parent_id"
+)
 INSERT = f"""
-    INSERT INTO api_key (id, workspace_id, request_id, name, secret_hash, scopes, create_time)
-    VALUES (:id, :workspace_id, :request_id, :name, :secret_hash, CAST(:scopes AS text[]), :now)
+    INSERT INTO api_key (id, workspace_id, request_id, name, secret_hash, scopes, create_time, expire_time, parent_id)
+    VALUES (:id, :workspace_id, :request_id, :name, :secret_hash, CAST(:scopes AS text[]), :now, :expire_time,
+            :parent_id)
     ON CONFLICT ON CONSTRAINT api_key_once DO NOTHING RETURNING {COLUMNS}
+"""
+VALID = "workspace_id = :workspace_id AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > :now)"
+COUNT_VALID = f"SELECT count(*) FROM api_key WHERE {VALID}"
+COUNT_MANAGING = f"SELECT count(*) FROM api_key WHERE {VALID} AND 'keys:manage' = ANY (scopes)"
+REVOKE = """
+    UPDATE api_key SET revoke_time = :now
+    WHERE id = :id AND workspace_id = :workspace_id AND revoke_time IS NULL RETURNING id
+"""
+REVOKE_TREE = """
+    WITH RECURSIVE tree AS (
+        SELECT id FROM api_key WHERE id = :id AND workspace_id = :workspace_id
+        UNION
+        SELECT api_key.id FROM api_key JOIN tree ON api_key.parent_id = tree.id
+        WHERE api_key.workspace_id = :workspace_id
+    )
+    UPDATE api_key SET revoke_time = :now
+    WHERE id IN (SELECT id FROM tree) AND revoke_time IS NULL RETURNING id
 """
 
 
@@ -191,4 +265,6 @@ def _api_key(row: Any) -> ApiKey:
         row.create_time,
         row.revoke_time,
         row.last_used_time,
+        row.expire_time,
+        row.parent_id,
     )

@@ -69,7 +69,10 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         backends=backends,
         post_reads=PostReads(backends.scheduler),
         authenticator=authenticator,
-        rate_limit=RateLimit(per_second=settings.rate_per_second, burst=settings.rate_burst),
+        rate_limit=RateLimit("key", per_second=settings.rate_per_second, burst=settings.rate_burst),
+        workspace_rate_limit=RateLimit(
+            "workspace", per_second=settings.workspace_rate_per_second, burst=settings.workspace_rate_burst
+        ),
         signer=Signer(key),
         feed=feed,
         secret=secret_of(key),

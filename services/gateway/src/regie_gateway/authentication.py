@@ -27,7 +27,7 @@ class MissingApiKey(Unauthenticated):
 
 
 class InvalidApiKey(Unauthenticated):
-    """The request carries something that is no key, an unknown one, or one that was revoked."""
+    """The request carries something that is no key, an unknown one, or one that was revoked or has expired."""
 
     challenge = 'Bearer realm="regie", error="invalid_token"'
 
@@ -71,25 +71,25 @@ class Authenticator:
         if read is None or key is None or not hmac.compare_digest(key.secret_hash, api_keys.hash_secret(read[1])):
             if in_use:
                 self._wrong.take(address, now=now)
-            raise InvalidApiKey("this API key is not valid or was revoked; make another one")
+            raise InvalidApiKey("this API key is not valid, has expired or was revoked; make another one")
         if not in_use:
             self._wrong.give_back(address, now=now)
         self._used.add(key.id)
         return key
 
     async def find(self, key_id: UUID) -> ApiKey | None:
-        """Returns a key that is neither unknown nor revoked."""
+        """Returns a key that is neither unknown, nor revoked, nor expired."""
         now = self._clock.now()
         known = self._known.get(key_id)
         if known and now - known.load_time < (LAST if known.refreshing else FRESH):
-            return known.key
+            return known.key if known.key.valid_at(now) else None
         if self._wrong.is_unknown(key_id, now=now):
             return None
         if known:
             known.refreshing = True  # the others go on with what is known, within LAST
         async with self._database.reading() as session:
             key = await api_keys.find_api_key(session, key_id=key_id)
-        if key is None or key.revoke_time is not None:
+        if key is None or not key.valid_at(now):
             self.forget(key_id)
             self._wrong.note_unknown(key_id, now=now)
             return None

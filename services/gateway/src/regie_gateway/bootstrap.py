@@ -26,10 +26,7 @@ async def bootstrap(database: Database, clock: Clock, *, name: str, new_key: boo
     """Makes the workspace with a key for everything, unless it exists; then a key only when `new_key` asks for it."""
     now = clock.now()
     async with database.transaction() as session:
-        workspace = await workspaces.find_workspace(session, name=name)
-        created = workspace is None
-        if workspace is None:
-            workspace = await workspaces.create_workspace(session, workspace_id=new_id(), name=name, now=now)
+        workspace, created = await workspaces.create_workspace(session, workspace_id=new_id(), name=name, now=now)
         if not created and not new_key:
             return Bootstrapped(workspace.id, created, None)
         secret = api_keys.new_secret()

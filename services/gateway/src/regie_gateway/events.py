@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from google.protobuf.message import Message
@@ -14,40 +14,41 @@ from regie_chassis.consumer import Subscriptions
 
 from regie_gateway.outward import record_events
 
-EVENTS: tuple[type[Message], ...] = (
-    audience.ProfileUpdated,
-    audience.ProfilesImported,
-    audience.SegmentDeleted,
-    audience.SegmentEntered,
-    audience.SegmentFilled,
-    audience.SegmentLeft,
-    gateway.ApiKeyCreated,
-    gateway.ApiKeyRevoked,
-    gateway.WorkspaceUpdated,
-    publisher.ChannelBlocked,
-    publisher.ChannelConnected,
-    publisher.ChannelDisconnected,
-    publisher.ChannelNeedsAttention,
-    publisher.ChannelRecovered,
-    publisher.ChannelShared,
-    publisher.DeliveryCancelled,
-    publisher.DeliveryFailed,
-    publisher.DeliveryMissed,
-    publisher.DeliveryProcessing,
-    publisher.DeliveryUnknown,
-    publisher.EngagementObserved,
-    publisher.PostMetricsObserved,
-    publisher.PostPublished,
-    publisher.PostRemoved,
-    scheduler.PostCancelled,
-    scheduler.PostCreated,
-    scheduler.PostDue,
-    scheduler.PostEdited,
-    scheduler.PostFinished,
-    scheduler.PostMissed,
-    scheduler.PostScheduled,
-)
-TYPES = frozenset(event.DESCRIPTOR.full_name for event in EVENTS)
+EVENTS: Mapping[type[Message], str | None] = {
+    audience.ProfileUpdated: "profiles:read",
+    audience.ProfilesImported: "profiles:read",
+    audience.SegmentDeleted: "segments:read",
+    audience.SegmentEntered: "profiles:read",
+    audience.SegmentFilled: "segments:read",
+    audience.SegmentLeft: "profiles:read",
+    gateway.ApiKeyCreated: "keys:manage",
+    gateway.ApiKeyRevoked: "keys:manage",
+    gateway.WorkspaceUpdated: None,
+    publisher.ChannelBlocked: "channels:read",
+    publisher.ChannelConnected: "channels:read",
+    publisher.ChannelDisconnected: "channels:read",
+    publisher.ChannelNeedsAttention: "channels:read",
+    publisher.ChannelRecovered: "channels:read",
+    publisher.ChannelShared: "channels:read",
+    publisher.DeliveryCancelled: "posts:read",
+    publisher.DeliveryFailed: "posts:read",
+    publisher.DeliveryMissed: "posts:read",
+    publisher.DeliveryProcessing: "posts:read",
+    publisher.DeliveryUnknown: "posts:read",
+    publisher.EngagementObserved: "profiles:read",
+    publisher.PostMetricsObserved: "metrics:read",
+    publisher.PostPublished: "posts:read",
+    publisher.PostRemoved: "posts:read",
+    scheduler.PostCancelled: "posts:read",
+    scheduler.PostCreated: "posts:read",
+    scheduler.PostDue: "posts:read",
+    scheduler.PostEdited: "posts:read",
+    scheduler.PostFinished: "posts:read",
+    scheduler.PostMissed: "posts:read",
+    scheduler.PostScheduled: "posts:read",
+}
+"""Every event, and the scope that a key needs beside `events:read` to be told of it; None for any key."""
+TYPES = {event.DESCRIPTOR.full_name: scope for event, scope in EVENTS.items()}
 
 
 def subscriptions(wake: Callable[[], None]) -> Subscriptions:

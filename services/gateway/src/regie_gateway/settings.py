@@ -35,6 +35,9 @@ class GatewaySettings(ServiceSettings):
     rate_burst: int = Field(default=200, ge=1)
     wrong_keys_per_minute: int = Field(default=60, ge=0)
     """Wrong API keys that one address may try in the long run; 0 sets no limit."""
+    workspace_rate_per_second: float = Field(default=400.0, ge=0)
+    """Requests that all keys of a workspace may make together in the long run; 0 sets no limit."""
+    workspace_rate_burst: int = Field(default=800, ge=1)
     streams_per_key: int = Field(default=20, ge=1)
     """Event streams that one key may hold open on one replica."""
     streams_per_workspace: int = Field(default=100, ge=1)

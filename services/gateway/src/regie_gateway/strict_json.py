@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
 from regie_chassis.errors import Invalid
 
 DEEPEST = 64
@@ -51,9 +52,24 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
+def canonical(value: Any) -> bytes:
+    """Returns the same bytes for equal values: the order of names, blanks and 1.0 for 1 make no difference."""
+    return orjson.dumps(_plain(value), option=orjson.OPT_SORT_KEYS)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53 else value
+
+
 def _check(value: Any) -> None:
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for depth in range(DEEPEST + 1):
+        if depth == DEEPEST and any(isinstance(item, dict | list) for item in level):
+            break
         level = [inner for item in level for inner in _inner(item)]
         if not level:
             return

@@ -11,7 +11,8 @@ workspace = sa.Table(
     "workspace",
     metadata,
     sa.Column("id", postgresql.UUID, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("bootstrap_name", sa.Text, unique=True),
     sa.Column("missed_after_seconds", sa.Integer, nullable=False),
     sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
     sa.Column("update_time", sa.DateTime(timezone=True), nullable=False),
@@ -29,6 +30,8 @@ api_key = sa.Table(
     sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
     sa.Column("revoke_time", sa.DateTime(timezone=True)),
     sa.Column("last_used_time", sa.DateTime(timezone=True)),
+    sa.Column("expire_time", sa.DateTime(timezone=True)),
+    sa.Column("parent_id", postgresql.UUID),
     sa.UniqueConstraint("workspace_id", "request_id", name="api_key_once"),
 )
 

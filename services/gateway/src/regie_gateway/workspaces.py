@@ -10,10 +10,9 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
 from regie_chassis import outbox
-from regie_chassis.errors import Conflict, NotFound
+from regie_chassis.errors import NotFound
 from regie_chassis.ids import WORKSPACE, show_id
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 MISSED_AFTER = timedelta(minutes=10)
@@ -21,10 +20,6 @@ MISSED_AFTER = timedelta(minutes=10)
 
 class WorkspaceNotFound(NotFound):
     """No such workspace."""
-
-
-class WorkspaceNameTaken(Conflict):
-    """Another workspace has this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +33,26 @@ class Workspace:
     update_time: datetime
 
 
-async def create_workspace(session: AsyncSession, *, workspace_id: UUID, name: str, now: datetime) -> Workspace:
-    """Makes a workspace and says so. Raises WorkspaceNameTaken."""
+async def create_workspace(
+    session: AsyncSession, *, workspace_id: UUID, name: str, now: datetime
+) -> tuple[Workspace, bool]:
+    """Makes a workspace and says so; False comes with the one that was made under this name before.
+
+    The name it is made under is the operator's and stays; tenants call theirs what they like.
+    """
     rows = await session.execute(
         text(
-            "INSERT INTO workspace (id, name, missed_after_seconds, create_time, update_time)"
-            " VALUES (:id, :name, :missed_after_seconds, :now, :now) ON CONFLICT (name) DO NOTHING"
+            "INSERT INTO workspace (id, name, bootstrap_name, missed_after_seconds, create_time, update_time)"
+            " VALUES (:id, :name, :name, :missed_after_seconds, :now, :now) ON CONFLICT (bootstrap_name) DO NOTHING"
             f" RETURNING {COLUMNS}"
         ),
         {"id": workspace_id, "name": name, "missed_after_seconds": int(MISSED_AFTER.total_seconds()), "now": now},
     )
     row = rows.one_or_none()
-    if row is None:
-        raise WorkspaceNameTaken(f"a workspace named {name!r} exists; choose another name", field="name")
-    return _say(session, _workspace(row), now)
-
-
-async def find_workspace(session: AsyncSession, *, name: str) -> Workspace | None:
-    """Returns the workspace of that name."""
-    rows = await session.execute(text(f"SELECT {COLUMNS} FROM workspace WHERE name = :name"), {"name": name})
-    row = rows.one_or_none()
-    return _workspace(row) if row else None
+    if row is not None:
+        return _say(session, _workspace(row), now), True
+    rows = await session.execute(text(f"SELECT {COLUMNS} FROM workspace WHERE bootstrap_name = :name"), {"name": name})
+    return _workspace(rows.one()), False
 
 
 async def get_workspace(session: AsyncSession, *, workspace_id: UUID) -> Workspace:
@@ -73,21 +67,19 @@ async def get_workspace(session: AsyncSession, *, workspace_id: UUID) -> Workspa
 async def update_workspace(
     session: AsyncSession, *, workspace_id: UUID, name: str | None, missed_after_seconds: int | None, now: datetime
 ) -> Workspace:
-    """Changes what is given and says so. Raises WorkspaceNotFound or WorkspaceNameTaken."""
-    try:
-        rows = await session.execute(
-            text(
-                "UPDATE workspace SET name = coalesce(CAST(:name AS text), name),"
-                " missed_after_seconds = coalesce(CAST(:missed_after_seconds AS integer), missed_after_seconds),"
-                f" update_time = :now WHERE id = :id RETURNING {COLUMNS}"
-            ),
-            {"id": workspace_id, "name": name, "missed_after_seconds": missed_after_seconds, "now": now},
-        )
-    except IntegrityError as error:
-        raise WorkspaceNameTaken(f"a workspace named {name!r} exists; choose another name", field="name") from error
+    """Changes what is given and says so; what is so already is no change. Raises WorkspaceNotFound."""
+    rows = await session.execute(
+        text(
+            "UPDATE workspace SET name = coalesce(CAST(:name AS text), name),"
+            " missed_after_seconds = coalesce(CAST(:missed_after_seconds AS integer), missed_after_seconds),"
+            " update_time = :now WHERE id = :id AND (name <> CAST(:name AS text)"
+            f" OR missed_after_seconds <> CAST(:missed_after_seconds AS integer)) RETURNING {COLUMNS}"
+        ),
+        {"id": workspace_id, "name": name, "missed_after_seconds": missed_after_seconds, "now": now},
+    )
     row = rows.one_or_none()
     if row is None:
-        raise WorkspaceNotFound("this workspace does not exist any more")
+        return await get_workspace(session, workspace_id=workspace_id)
     return _say(session, _workspace(row), now)
 
 

@@ -74,9 +74,7 @@ def _before(end_time: datetime, span: timedelta) -> datetime:
     try:
         return end_time - span
     except OverflowError as error:
-        raise series.InvalidRange(
-            "the range begins before the year 1; give a later end_time", field="end_time"
-        ) from error
+        raise series.InvalidRange("the range begins before the year 1; let it end later", field="end_time") from error
 
 
 def _timestamp(time: datetime) -> Timestamp:

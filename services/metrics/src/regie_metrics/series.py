@@ -112,7 +112,7 @@ async def get_post_series(
     if granularity not in TABLES:
         raise InvalidRange(f"{granularity[:80]!r} is not a granularity; give hour or day", field="granularity")
     if start_time >= end_time:
-        raise InvalidRange("the range ends before it begins; give a start_time before end_time", field="start_time")
+        raise InvalidRange("the range ends before it begins; let it begin earlier", field="start_time")
     if end_time - start_time > LONGEST_RANGE:
         raise InvalidRange("the range is longer than two years; ask for less at a time", field="start_time")
     if granularity == "hour" and end_time - start_time > LONGEST_HOURLY_RANGE:

@@ -23,7 +23,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostRemoved,
     RemoteSegment,
 )
-from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished, PostOutcome
 from regie_chassis import outbox
 from regie_chassis.ids import CHANNEL, POST, parse_id, show_id
 from regie_chassis.messaging import Event
@@ -40,6 +40,7 @@ Told = TypeVar(
 )
 
 NEEDS_PERSON = "a person has to find out: "
+MAX_OUTCOME_FAILURE = 500  # characters; PostFinished holds up to 50 of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,10 @@ class Fate:
     state: VariantState
     time: datetime
     traceparent: str
+    delivery_id: str
     detail: str = ""
     failure: str = ""
+    failure_kind: str = ""
     remote_id: str = ""
     remote_url: str = ""
     segments: tuple[tuple[str, str], ...] = ()
@@ -105,7 +108,7 @@ async def on_post_removed(session: AsyncSession, events: Sequence[Event[PostRemo
 
 
 async def apply_fates(session: AsyncSession, fates: Sequence[Fate]) -> None:
-    """Writes what the fates change, and stages `PostFinished` for every post that they bring to an end.
+    """Writes what the fates change, and stages `PostFinished` for every post that has ended by then.
 
     Fates of other workspaces' posts, of other revisions and of nothing that is known are ignored, and so are those
     that tell less than is known already.
@@ -127,7 +130,9 @@ async def apply_fates(session: AsyncSession, fates: Sequence[Fate]) -> None:
     if not applied:
         return
     await _update_variants(session, list(applied.values()))
-    moved = _roll_up_posts(session, posts, known, begun, list(applied.values()), changes)
+    ended = [post_id for post_id in {one.post_id for one in applied.values()} if _has_ended(known[post_id])]
+    outcomes = await _outcomes(session, ended)
+    moved = _roll_up_posts(session, posts, known, begun, list(applied.values()), outcomes, changes)
     await _update_posts(session, moved)
     await write_changes(session, changes)
 
@@ -154,7 +159,12 @@ def _failed(event: Event[DeliveryFailed]) -> Fate:
     message = event.message
     said = ": ".join(words for words in (message.network_message, message.detail) if words)
     detail = storable(f"{message.kind} ({message.source}): {said}{_parts_out(message)}")
-    fate = replace(_fate(event, VariantState.FAILED), detail=detail, failure=storable(said) or message.kind)
+    fate = replace(
+        _fate(event, VariantState.FAILED),
+        detail=detail,
+        failure=storable(said) or message.kind,
+        failure_kind=storable(message.kind),
+    )
     return _with_segments(fate, message)
 
 
@@ -198,6 +208,7 @@ def _fate(event: Event[Told], state: VariantState) -> Fate:
         state=state,
         time=event.time,
         traceparent=event.traceparent,
+        delivery_id=storable(message.delivery_id),
     )
 
 
@@ -217,6 +228,7 @@ def _roll_up_posts(
     known: dict[UUID, dict[UUID, VariantState]],
     begun: set[UUID],
     applied: Sequence[Fate],
+    outcomes: dict[UUID, list[PostOutcome]],
     changes: list[Change],
 ) -> list[_Post]:
     """Returns the posts that get another state or time, having noted and staged what that means."""
@@ -226,20 +238,28 @@ def _roll_up_posts(
         post = posts[post_id]
         state = roll_up(known[post_id].values(), parts_out=post_id in begun)
         moved.append(replace(post, state=state, update_time=max(fate.time, post.update_time)))
-        if state is post.state:
+        if state is PostState.DISPATCHED:
             continue
-        trace_id = trace_id_of(fate.traceparent)
-        changes.append(Change(post_id, fate.time, state, PUBLISHER, trace_id=trace_id))
+        if state is not post.state:
+            trace_id = trace_id_of(fate.traceparent)
+            changes.append(Change(post_id, fate.time, state, PUBLISHER, trace_id=trace_id))
+            telemetry.post_finished(state)
+        # An outcome that changes after the end is told, too, even where the state of the whole stays.
         outbox.stage(
             session,
-            PostFinished(post_id=show_id(POST, post_id), state=state),
+            PostFinished(
+                post_id=show_id(POST, post_id), state=state, outcomes=outcomes[post_id], revision=post.revision
+            ),
             workspace_id=post.workspace_id,
             aggregate_id=show_id(POST, post_id),
             time=fate.time,
             traceparent=fate.traceparent,
         )
-        telemetry.post_finished(state)
     return moved
+
+
+def _has_ended(states: dict[UUID, VariantState]) -> bool:
+    return roll_up(states.values()) is not PostState.DISPATCHED
 
 
 def _variant_change(fate: Fate) -> Change:
@@ -270,6 +290,25 @@ async def _variant_states(
     return states, begun
 
 
+async def _outcomes(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[UUID, list[PostOutcome]]:
+    found: dict[UUID, list[PostOutcome]] = {post_id: [] for post_id in post_ids}
+    if not post_ids:
+        return found
+    for row in await session.execute(_OUTCOMES, {"ids": list(post_ids)}):
+        found[row.post_id].append(
+            PostOutcome(
+                channel_id=show_id(CHANNEL, row.channel_id),
+                delivery_id=row.delivery_id,
+                state=row.state,
+                remote_id=row.remote_id,
+                remote_url=row.remote_url,
+                failure_kind=row.failure_kind,
+                failure=row.failure[:MAX_OUTCOME_FAILURE],
+            )
+        )
+    return found
+
+
 async def _update_variants(session: AsyncSession, fates: Sequence[Fate]) -> None:
     await session.execute(
         _UPDATE_VARIANTS,
@@ -281,6 +320,8 @@ async def _update_variants(session: AsyncSession, fates: Sequence[Fate]) -> None
             "remote_urls": [fate.remote_url for fate in fates],
             "failures": [fate.failure for fate in fates],
             "segments": [json.dumps(fate.segments) for fate in fates],
+            "failure_kinds": [fate.failure_kind for fate in fates],
+            "delivery_ids": [fate.delivery_id for fate in fates],
         },
     )
 
@@ -304,16 +345,21 @@ _STATES = text(
     "SELECT post_id, channel_id, state, remote_segments <> '[]' AS parts_out FROM variant"
     " WHERE post_id = ANY(CAST(:ids AS uuid[]))"
 )
+_OUTCOMES = text(
+    "SELECT post_id, channel_id, delivery_id, state, remote_id, remote_url, failure_kind, failure FROM variant"
+    " WHERE post_id = ANY(CAST(:ids AS uuid[])) ORDER BY post_id, position"
+)
 _UPDATE_VARIANTS = text(
     """
     UPDATE variant
     SET state = told.state, remote_id = told.remote_id, remote_url = told.remote_url, failure = told.failure,
+        failure_kind = told.failure_kind, delivery_id = told.delivery_id,
         remote_segments = CAST(told.segments AS jsonb)
     FROM unnest(
         CAST(:post_ids AS uuid[]), CAST(:channel_ids AS uuid[]), CAST(:states AS text[]),
         CAST(:remote_ids AS text[]), CAST(:remote_urls AS text[]), CAST(:failures AS text[]),
-        CAST(:segments AS text[]))
-        AS told (post_id, channel_id, state, remote_id, remote_url, failure, segments)
+        CAST(:segments AS text[]), CAST(:failure_kinds AS text[]), CAST(:delivery_ids AS text[]))
+        AS told (post_id, channel_id, state, remote_id, remote_url, failure, segments, failure_kind, delivery_id)
     WHERE variant.post_id = told.post_id AND variant.channel_id = told.channel_id
     """
 )

@@ -24,10 +24,11 @@ from regie_scheduler.posts.planning import Command, WallTime
 from regie_scheduler.posts.reading import Post, Wanted
 from regie_scheduler.states import PostState, VariantState, segment_states, shown
 from regie_scheduler.timeline import Change
+from regie_scheduler.times import occurrence_of
 
 READ_BATCH = 100
 POST_STATES = {state: pb.PostState.Value(f"POST_STATE_{state.name}") for state in PostState}
-STATE_FILTERS = {pb.POST_STATE_UNSPECIFIED: None, **{number: state for state, number in POST_STATES.items()}}
+STATE_FILTERS = {number: state for state, number in POST_STATES.items()}
 VARIANT_STATES = {
     state: pb.VARIANT_STATE_UNSPECIFIED
     if state is VariantState.PLANNED
@@ -60,8 +61,8 @@ class SchedulerServicer(SchedulerServiceServicer):
         command = self._command(new_id(), request.request_id)
         contents = [_content(variant) for variant in request.variants]
         # A zone without a time is a mistake to point out, not a draft.
-        scheduled = request.publish_local_time or request.time_zone
-        wall_time = WallTime(request.publish_local_time, request.time_zone) if scheduled else None
+        scheduled = request.publish_local_time or request.time_zone or request.occurrence
+        wall_time = _wall_time(request) if scheduled else None
         async with self._database.transaction() as session:
             post = await planning.create_post(
                 session, command, title=request.title, contents=contents, wall_time=wall_time, alarm=self._alarm
@@ -88,7 +89,8 @@ class SchedulerServicer(SchedulerServiceServicer):
         )
 
     async def ListPosts(self, request: pb.ListPostsRequest, context: Context) -> pb.ListPostsResponse:
-        if request.state not in STATE_FILTERS:
+        numbers = {*request.states, request.state} - {pb.POST_STATE_UNSPECIFIED}
+        if not numbers <= STATE_FILTERS.keys():
             raise InvalidState("there is no such state; leave it out for all posts", field="state")
         async with self._database.reading() as session:
             page = await reading.list_posts(
@@ -96,7 +98,7 @@ class SchedulerServicer(SchedulerServiceServicer):
                 workspace_id=caller().workspace_id,
                 page_size=request.page_size,
                 page_token=request.page_token,
-                state=STATE_FILTERS[request.state],
+                states={STATE_FILTERS[number] for number in numbers},
             )
         return pb.ListPostsResponse(
             posts=[show_post(post) for post in page.items], next_page_token=page.next_page_token
@@ -116,15 +118,16 @@ class SchedulerServicer(SchedulerServiceServicer):
 
     async def SchedulePost(self, request: pb.SchedulePostRequest, context: Context) -> pb.SchedulePostResponse:
         command = self._command(_post_id(request.post_id), request.request_id)
-        wall_time = WallTime(request.publish_local_time, request.time_zone)
         async with self._database.transaction() as session:
-            post = await planning.schedule_post(session, command, wall_time=wall_time, alarm=self._alarm)
+            post = await planning.schedule_post(
+                session, command, wall_time=_wall_time(request), revision=request.revision, alarm=self._alarm
+            )
         return pb.SchedulePostResponse(post=show_post(post))
 
     async def CancelPost(self, request: pb.CancelPostRequest, context: Context) -> pb.CancelPostResponse:
         command = self._command(_post_id(request.post_id), request.request_id)
         async with self._database.transaction() as session:
-            post = await planning.cancel_post(session, command)
+            post = await planning.cancel_post(session, command, revision=request.revision)
         return pb.CancelPostResponse(post=show_post(post))
 
     async def GetPostTimeline(self, request: pb.GetPostTimelineRequest, context: Context) -> pb.GetPostTimelineResponse:
@@ -151,11 +154,16 @@ def show_post(post: Post) -> pb.Post:
         create_time=_timestamp(post.create_time),
         update_time=_timestamp(post.update_time),
     )
-    if post.cancel_time:
-        message.cancel_time.FromDatetime(post.cancel_time)
     if post.publish_time:
         message.publish_time.FromDatetime(post.publish_time)
+        message.occurrence = occurrence_of(post.publish_local_time, post.time_zone, post.publish_time)
+    if post.cancel_time:
+        message.cancel_time.FromDatetime(post.cancel_time)
     return message
+
+
+def _wall_time(request: pb.CreatePostRequest | pb.SchedulePostRequest) -> WallTime:
+    return WallTime(request.publish_local_time, request.time_zone, request.occurrence)
 
 
 def _variants(post: Post) -> Iterable[pb.Variant]:

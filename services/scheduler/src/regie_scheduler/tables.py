@@ -59,6 +59,8 @@ variant = Table(
     Column("failure", Text, nullable=False, server_default=""),
     Column("remote_segments", JSONB, nullable=False, server_default=text("'[]'")),
     Column("remove_time", DateTime(timezone=True)),
+    Column("failure_kind", Text, nullable=False, server_default=""),
+    Column("delivery_id", Text, nullable=False, server_default=""),
 )
 
 # No foreign key: rows are only written under the lock of their post, and a check for each would slow the due loop.

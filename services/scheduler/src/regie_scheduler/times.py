@@ -1,23 +1,25 @@
 """From wall time and zone to the instant at which a post leaves.
 
 The policy for the nights on which clocks change: a wall time that does not exist is refused, with the next one that
-does; a wall time that comes twice means the first. Both readings are fixed here and nowhere else.
+does; a wall time that comes twice means the first, unless the second is asked for. Both readings are fixed here and
+nowhere else.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from regie_chassis.errors import Invalid, Unprocessable
 
+from regie_scheduler.zones import find_zone
+
 FARTHEST = timedelta(days=5 * 366)
 WIDEST_OFFSET = timedelta(days=2)  # more than any zone differs from UTC
-NOT_PLACES = frozenset({"Factory", "localtime", "posixrules"})  # in the database, yet no zone anybody lives in
+FIRST, SECOND = "first", "second"  # of the two instants of a wall time that comes twice
+OFFSET = re.compile(r"(.*[0-9])([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)", re.DOTALL)
 WALL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")
 
 
@@ -25,8 +27,8 @@ class InvalidTime(Invalid):
     """A wall time is not ISO 8601 without offset."""
 
 
-class InvalidZone(Invalid):
-    """A time zone is not in the IANA database."""
+class InvalidOccurrence(Unprocessable):
+    """The second of a wall time that comes once, or something that is neither first nor second."""
 
 
 class TimeInPast(Unprocessable):
@@ -50,13 +52,14 @@ class PublishTime:
     instant: datetime
 
 
-def resolve(local_time: str, time_zone: str, *, now: datetime) -> PublishTime:
-    """Returns the instant of a wall time in a zone.
+def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str = "") -> PublishTime:
+    """Returns the instant of a wall time in a zone; of one that comes twice, the `occurrence`, empty for the first.
 
-    Raises InvalidTime, InvalidZone, NonexistentTime, TimeInPast (before `now`) or TimeTooFar (beyond FARTHEST).
+    Raises InvalidTime, InvalidZone, InvalidOccurrence, NonexistentTime, TimeInPast (before `now`) or TimeTooFar
+    (beyond FARTHEST).
     """
     wall = _read_wall_time(local_time)
-    zone = _find_zone(time_zone)
+    zone = find_zone(time_zone)
     here = now.astimezone(UTC).replace(tzinfo=None)
     # Far off, the answer needs no zone, and conversion could leave the calendar.
     if wall < here - WIDEST_OFFSET:
@@ -70,6 +73,7 @@ def resolve(local_time: str, time_zone: str, *, now: datetime) -> PublishTime:
             f" the next time that does is {_after_gap(wall, zone).isoformat()}",
             field="publish_local_time",
         )
+    instant = _chosen(wall, zone, occurrence)
     if instant < now:
         raise TimeInPast(f"{local_time} in {time_zone} is in the past; give a time to come", field="publish_local_time")
     if instant > now + FARTHEST:
@@ -77,29 +81,36 @@ def resolve(local_time: str, time_zone: str, *, now: datetime) -> PublishTime:
     return PublishTime(local_time, time_zone, instant)
 
 
+def occurrence_of(local_time: str, time_zone: str, instant: datetime) -> str:
+    """Returns which of the instants of a wall time this one is; the first where there is one."""
+    first = datetime.fromisoformat(local_time).replace(tzinfo=ZoneInfo(time_zone), fold=0).astimezone(UTC)
+    return SECOND if instant > first else FIRST
+
+
+def _chosen(wall: datetime, zone: ZoneInfo, occurrence: str) -> datetime:
+    if occurrence not in {"", FIRST, SECOND}:
+        raise InvalidOccurrence("give first or second, or leave it out", field="occurrence")
+    first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if occurrence == SECOND and first == second:
+        raise InvalidOccurrence(f"{wall.isoformat()} comes once there; leave occurrence out", field="occurrence")
+    return second if occurrence == SECOND else first
+
+
 def _read_wall_time(local_time: str) -> datetime:
-    try:
-        if not WALL_TIME.fullmatch(local_time):
-            raise ValueError("not in the form")
-        return datetime.fromisoformat(local_time)
-    except ValueError as error:
+    shown = local_time[:40]
+    if WALL_TIME.fullmatch(local_time):
+        try:
+            return datetime.fromisoformat(local_time)
+        except ValueError as error:
+            raise InvalidTime(
+                f"{shown!r} is on no calendar or clock; check the day of the month, the hour and the minute",
+                field="publish_local_time",
+            ) from error
+    if (offset := OFFSET.fullmatch(local_time)) and WALL_TIME.fullmatch(offset[1]):
         raise InvalidTime(
-            f"{local_time[:40]!r} is not a wall time; write it as 2026-03-02T09:00:00, without an offset",
-            field="publish_local_time",
-        ) from error
-
-
-def _find_zone(time_zone: str) -> ZoneInfo:
-    if time_zone in _zones():
-        return ZoneInfo(time_zone)
-    near = difflib.get_close_matches(time_zone[:64], _zones(), n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; give one as Europe/Paris"
-    raise InvalidZone(f"{time_zone[:64]!r} is not an IANA time zone{hint}", field="time_zone")
-
-
-@lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones() - NOT_PLACES)
+            f"{shown!r} has an offset; write {offset[1]}, and the place in time_zone", field="publish_local_time"
+        )
+    raise InvalidTime(f"{shown!r} is not a wall time; write it as 2026-03-02T09:00:00", field="publish_local_time")
 
 
 def _too_far(local_time: str) -> TimeTooFar:

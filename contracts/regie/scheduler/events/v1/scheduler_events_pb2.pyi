@@ -78,12 +78,15 @@ class PostScheduled(message.Message):
     PUBLISH_LOCAL_TIME_FIELD_NUMBER: builtins.int
     TIME_ZONE_FIELD_NUMBER: builtins.int
     CHANNEL_IDS_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """The post."""
     publish_local_time: builtins.str
     """The wall time behind the instant, ISO 8601 without offset."""
     time_zone: builtins.str
     """The IANA zone of the wall time."""
+    revision: builtins.int
+    """The revision that has this time."""
     @builtins.property
     def publish_time(self) -> timestamp_pb2.Timestamp:
         """The instant at which it leaves."""
@@ -100,10 +103,11 @@ class PostScheduled(message.Message):
         publish_local_time: builtins.str = ...,
         time_zone: builtins.str = ...,
         channel_ids: abc.Iterable[builtins.str] | None = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_ids", b"channel_ids", "post_id", b"post_id", "publish_local_time", b"publish_local_time", "publish_time", b"publish_time", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_ids", b"channel_ids", "post_id", b"post_id", "publish_local_time", b"publish_local_time", "publish_time", b"publish_time", "revision", b"revision", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -295,18 +299,72 @@ class PostFinished(message.Message):
 
     POST_ID_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """The post."""
     state: builtins.str
     """published, partially_published, failed, missed or cancelled."""
+    revision: builtins.int
+    """The revision that was delivered."""
+    @builtins.property
+    def outcomes(self) -> containers.RepeatedCompositeFieldContainer[PostOutcome]:
+        """What became of it on each channel, in the order of the variants."""
+
     def __init__(
         self,
         *,
         post_id: builtins.str = ...,
         state: builtins.str = ...,
+        outcomes: abc.Iterable[PostOutcome] | None = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["outcomes", b"outcomes", "post_id", b"post_id", "revision", b"revision", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PostOutcome(message.Message):
+    """What became of a post on one channel."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: builtins.int
+    DELIVERY_ID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    REMOTE_ID_FIELD_NUMBER: builtins.int
+    REMOTE_URL_FIELD_NUMBER: builtins.int
+    FAILURE_KIND_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    channel_id: builtins.str
+    """The channel."""
+    delivery_id: builtins.str
+    """The delivery, `dlv_…`."""
+    state: builtins.str
+    """published, failed, missed or cancelled."""
+    remote_id: builtins.str
+    """The network's id of the first segment; empty unless published."""
+    remote_url: builtins.str
+    """The public address of the first segment; empty unless published."""
+    failure_kind: builtins.str
+    """As `kind` of DeliveryFailed; empty unless failed."""
+    failure: builtins.str
+    """Why it is not out, in the network's own words; empty when published."""
+    def __init__(
+        self,
+        *,
+        channel_id: builtins.str = ...,
+        delivery_id: builtins.str = ...,
+        state: builtins.str = ...,
+        remote_id: builtins.str = ...,
+        remote_url: builtins.str = ...,
+        failure_kind: builtins.str = ...,
+        failure: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "delivery_id", b"delivery_id", "failure", b"failure", "failure_kind", b"failure_kind", "remote_id", b"remote_id", "remote_url", b"remote_url", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Request, Response
-from pydantic import ConfigDict, Field
+from fastapi import Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 from regie_chassis.errors import Invalid
 from regie_chassis.ids import API_KEY, new_id, parse_id, show_id
 
 from regie_gateway import api_keys
 from regie_gateway.api_keys import ApiKey
 from regie_gateway.rest.edge import ShownOnce, call_of, reply
-from regie_gateway.rest.fields import ApiKeyId, Body, Page, View
+from regie_gateway.rest.fields import ApiKeyId, Body, Instant, Page, View, without_default
 from regie_gateway.rest.operations import Operations
 
 operations = Operations("api keys")
@@ -49,6 +50,11 @@ class CreateApiKey(Body):
 
     name: str = Field(min_length=1, max_length=200)
     scopes: list[Scope] = Field(min_length=1, max_length=50)
+    expire_time: Instant | SkipJsonSchema[None] = Field(
+        default=None,
+        description="When the key ends by itself, not later than the calling key does; with that one when absent.",
+        json_schema_extra=without_default,
+    )
 
 
 class ApiKeyView(View):
@@ -59,7 +65,9 @@ class ApiKeyView(View):
     scopes: list[Scope]
     create_time: datetime
     revoke_time: datetime | None
+    expire_time: datetime | None
     last_used_time: datetime | None = Field(description="To the minute.")
+    parent_api_key_id: str | None = Field(description="The key that made it; null for one made on the server.")
 
 
 class NewApiKeyView(ApiKeyView):
@@ -80,6 +88,7 @@ class ApiKeyPage(View):
     "/v1/api-keys",
     scope="keys:manage",
     summary="Make an API key",
+    description="It can do at most what the calling key can. Its secret is in this answer alone. 200 may be valid.",
     answer=NewApiKeyView,
     status=201,
     body="json",
@@ -98,13 +107,22 @@ async def create_api_key(request: Request, body: CreateApiKey) -> Response:
             held=call.key.scopes,
             secret=secret,
             now=call.edge.clock.now(),
+            expire_time=body.expire_time,
+            parent=call.key,
         )
     kept = {**_show(key), "api_key": None}
     shown = {**kept, "api_key": api_keys.show_token(key.id, secret)} if new else kept
     return ShownOnce(shown, kept, status=201, location=f"/v1/api-keys/{kept['api_key_id']}")
 
 
-@operations.add("GET", "/v1/api-keys", scope="keys:manage", summary="List API keys", answer=ApiKeyPage)
+@operations.add(
+    "GET",
+    "/v1/api-keys",
+    scope="keys:manage",
+    summary="List API keys",
+    description="The newest first, revoked and expired ones included.",
+    answer=ApiKeyPage,
+)
 async def list_api_keys(request: Request, page: Page) -> Response:
     call = call_of(request)
     async with call.edge.database.reading() as session:
@@ -116,13 +134,38 @@ async def list_api_keys(request: Request, page: Page) -> Response:
     return reply({"api_keys": [_show(key) for key in keys], "next_page_token": token})
 
 
-@operations.add("DELETE", "/v1/api-keys/{api_key_id}", scope="keys:manage", summary="Revoke an API key", status=204)
-async def revoke_api_key(request: Request, api_key_id: ApiKeyId) -> Response:
+class RevokeQuery(BaseModel):
+    """What ends with the key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    descendants: bool = Field(default=False, description="Also the keys that it made, and those that they made.")
+
+
+@operations.add(
+    "DELETE",
+    "/v1/api-keys/{api_key_id}",
+    scope="keys:manage",
+    summary="Revoke an API key",
+    description=(
+        "For good; repeatable. Keys that it made stay, so that a key can be replaced by one of its own making; "
+        "`descendants=true` ends them, too, as after a leak. The last key with keys:manage cannot be revoked: 409."
+    ),
+    status=204,
+    problems=(409,),
+)
+async def revoke_api_key(request: Request, api_key_id: ApiKeyId, query: Annotated[RevokeQuery, Query()]) -> Response:
     call = call_of(request)
-    key_id = parse_id(API_KEY, api_key_id)
     async with call.edge.database.transaction() as session:
-        await api_keys.revoke_api_key(session, workspace_id=call.workspace_id, key_id=key_id, now=call.edge.clock.now())
-    call.edge.authenticator.forget(key_id)
+        revoked = await api_keys.revoke_api_key(
+            session,
+            workspace_id=call.workspace_id,
+            key_id=parse_id(API_KEY, api_key_id),
+            descendants=query.descendants,
+            now=call.edge.clock.now(),
+        )
+    for key_id in revoked:
+        call.edge.authenticator.forget(key_id)
     return Response(status_code=204)
 
 
@@ -133,7 +176,9 @@ def _show(key: ApiKey) -> dict[str, Any]:
         "scopes": sorted(key.scopes),
         "create_time": key.create_time,
         "revoke_time": key.revoke_time,
+        "expire_time": key.expire_time,
         "last_used_time": key.last_used_time,
+        "parent_api_key_id": show_id(API_KEY, key.parent_id) if key.parent_id else None,
     }
 
 

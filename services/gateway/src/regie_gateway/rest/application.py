@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from regie_chassis.database import is_outage
@@ -16,17 +15,14 @@ from regie_chassis.http import BodyLimit, problem
 from starlette.routing import Route
 
 from regie_gateway.rest import api_keys, channels, events, media, post_metrics, posts, profiles, segments, workspace
+from regie_gateway.rest.document import render
 from regie_gateway.rest.edge import Edge, answer
-from regie_gateway.rest.operations import IDEMPOTENCY_KEY, Operation, Operations, possible_problems
-from regie_gateway.rest.problems import Problem, add_handlers, documented
+from regie_gateway.rest.inputs import query_names
+from regie_gateway.rest.methods import Methods, not_allowed
+from regie_gateway.rest.operations import IDEMPOTENCY_KEY, IF_MATCH, Operation, Operations, possible_problems
+from regie_gateway.rest.problems import add_handlers, documented
 from regie_gateway.rest.tracing import Traced
 
-TITLE = "Régie"
-VERSION = "1.0.0"
-DESCRIPTION = (
-    "Plans posts, publishes them once and on time, and tells what they did. Every error is a problem document "
-    "(RFC 9457) whose `reason` is stable. Every POST takes an `Idempotency-Key`. Lists go on with `page_token`."
-)
 # Routes are tried in this order; the most frequent come first.
 PARTS: Sequence[Operations] = (
     posts.operations,
@@ -48,8 +44,11 @@ class EdgeRoute(APIRoute):
         self._edge = edge
         self._operation = operation
         extra: dict[str, Any] = dict(operation.extra)
-        if operation.method == "POST":
-            extra["parameters"] = [IDEMPOTENCY_KEY]
+        headers = [IDEMPOTENCY_KEY] if operation.method == "POST" else []
+        if operation.if_match:
+            headers.append(IF_MATCH)
+        if headers:
+            extra["parameters"] = headers
         extra["security"] = [{"api_key": [operation.scope] if operation.scope else []}]
         super().__init__(
             operation.path,
@@ -57,6 +56,7 @@ class EdgeRoute(APIRoute):
             methods=[operation.method],
             operation_id=operation.id,
             summary=operation.summary,
+            description=operation.description,
             tags=[operation.tag],
             status_code=operation.status,
             response_model=None,
@@ -66,13 +66,16 @@ class EdgeRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Puts the edge before FastAPI's own handler."""
-        return partial(answer, self._edge, self._operation, super().get_route_handler())
+        names = query_names(self._operation.endpoint)
+        return partial(answer, self._edge, self._operation, names, super().get_route_handler())
 
 
 def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     responses = documented(*possible_problems(operation))
     if operation.answer is not None:
         responses[operation.status] = {"model": operation.answer, "description": "As asked."}
+    if operation.reads is not None:
+        responses[204] = {"description": f"Done, and not shown: the key does not hold {operation.reads}."}
     return responses
 
 
@@ -82,15 +85,7 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Returns the OpenAPI 3.1 document."""
         if not self.openapi_schema:
-            document = get_openapi(
-                title=TITLE, version=VERSION, description=DESCRIPTION, routes=self.routes, openapi_version="3.1.0"
-            )
-            components = document.setdefault("components", {})
-            components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
-            components["securitySchemes"] = {
-                "api_key": {"type": "http", "scheme": "bearer", "description": "An API key, `regie_…`."}
-            }
-            self.openapi_schema = document
+            self.openapi_schema = render(self.routes, [one for part in PARTS for one in part.all])
         return self.openapi_schema
 
 
@@ -100,10 +95,12 @@ def build_application(edge: Edge, *, body_limit: int, media_limit: int) -> Appli
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = Application(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=silent)
     add_handlers(app)
+    app.add_exception_handler(405, lambda request, _: not_allowed(app.routes, request))
     for part in PARTS:
         for operation in part.all:
             app.router.routes.append(EdgeRoute(edge, operation))
     _add_probes(app, edge)
+    app.add_middleware(Methods, routes=app.routes)
     app.add_middleware(BodyLimit, limit=body_limit, limits={"/v1/media": media_limit})
     app.add_middleware(Traced)
     return app

@@ -10,12 +10,16 @@ from pydantic import ConfigDict, Field
 from regie.publisher.v1 import publisher_service_pb2 as pb
 
 from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Body, ChannelId, Page, View, show_time
+from regie_gateway.rest.fields import Body, ChannelId, Page, View, show_time, without_default
 from regie_gateway.rest.operations import Operations
 
 operations = Operations("channels")
 
 CONNECT_DEADLINE = 45.0  # seconds; the publisher may ask the network several times, and gives up after 40
+
+
+# Those that the publisher has connectors for (tests/policy/test_limits.py).
+Network = Literal["bluesky", "mastodon", "sandbox"]
 
 
 class ConnectChannel(Body):
@@ -32,8 +36,13 @@ class ConnectChannel(Body):
         }
     )
 
-    network: str = Field(min_length=1, max_length=40, description="bluesky, mastodon or sandbox.")
-    server_url: str = Field(default="", max_length=2048, description="Empty means the network's main server.")
+    network: Network = Field(description="The sandbox is one in the embedded mode only.")
+    server_url: str = Field(
+        default="",
+        max_length=2048,
+        description="The network's main server when absent or empty.",
+        json_schema_extra=without_default,
+    )
     credentials: dict[
         Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(min_length=1, max_length=4096)]
     ] = Field(
@@ -73,6 +82,10 @@ class ChannelPage(View):
     "/v1/channels",
     scope="channels:write",
     summary="Connect a channel",
+    description=(
+        "Logs in with the network, which may take 45 seconds. An account that is connected already gets the new "
+        "credentials, and keeps its id."
+    ),
     answer=ChannelView,
     status=201,
     body="json",
@@ -93,7 +106,14 @@ async def connect_channel(request: Request, body: ConnectChannel) -> Response:
     return reply(shown, status=201, location=f"/v1/channels/{shown['channel_id']}")
 
 
-@operations.add("GET", "/v1/channels", scope="channels:read", summary="List channels", answer=ChannelPage)
+@operations.add(
+    "GET",
+    "/v1/channels",
+    scope="channels:read",
+    summary="List channels",
+    description="The newest first, disconnected ones included.",
+    answer=ChannelPage,
+)
 async def list_channels(request: Request, page: Page) -> Response:
     call = call_of(request)
     asked = pb.ListChannelsRequest(page_size=page.page_size, page_token=page.page_token)
@@ -102,7 +122,14 @@ async def list_channels(request: Request, page: Page) -> Response:
     return reply({"channels": channels, "next_page_token": answered.next_page_token})
 
 
-@operations.add("GET", "/v1/channels/{channel_id}", scope="channels:read", summary="Get a channel", answer=ChannelView)
+@operations.add(
+    "GET",
+    "/v1/channels/{channel_id}",
+    scope="channels:read",
+    summary="Get a channel",
+    description="A connected account and whether it can be used.",
+    answer=ChannelView,
+)
 async def get_channel(request: Request, channel_id: ChannelId) -> Response:
     call = call_of(request)
     answered = await call.ask(call.edge.backends.publisher.GetChannel, pb.GetChannelRequest(channel_id=channel_id))
@@ -114,8 +141,10 @@ async def get_channel(request: Request, channel_id: ChannelId) -> Response:
     "/v1/channels/{channel_id}",
     scope="channels:write",
     summary="Disconnect a channel",
+    description="Forgets the credentials. Posts that are planned for it fail at their time.",
     answer=ChannelView,
     problems=(409,),
+    reads="channels:read",
 )
 async def disconnect_channel(request: Request, channel_id: ChannelId) -> Response:
     call = call_of(request)

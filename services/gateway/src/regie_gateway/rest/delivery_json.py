@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 from regie.publisher.v1 import publisher_service_pb2 as pb
+from regie_chassis.validation import refusal
 
-from regie_gateway.rest.fields import Body, View, show_time
+from regie_gateway.rest.fields import Body, View, show_time, without_default
 from regie_gateway.rest.post_json import SegmentState
+
+# Both lists are those of the publisher (tests/policy/test_limits.py).
+DeliveryState = Literal[
+    "pending",
+    "claimed",
+    "publishing",
+    "processing",
+    "published",
+    "failed",
+    "unknown",
+    "missed",
+    "cancelled",
+]
+FailureKind = Literal[
+    "auth_expired",
+    "content_rejected",
+    "duplicate_content",
+    "media_rejected",
+    "rate_limited",
+    "network_unreachable",
+    "platform_error",
+    "unsupported",
+    "internal",
+]
+FailureOrNone = Literal[FailureKind, ""]
+
+
+def _of_a_published(remote_url: str, info: ValidationInfo) -> str:
+    if remote_url and info.data.get("published") is False:
+        raise refusal("what is not published has no address; leave remote_url out")
+    return remote_url
 
 
 class ResolveDelivery(Body):
@@ -18,14 +50,19 @@ class ResolveDelivery(Body):
     published: bool = Field(
         description="True when it is there, false when it is not and may be sent again; refused before quiet_end_time."
     )
-    remote_url: str = Field(default="", max_length=2048)
+    remote_url: Annotated[str, AfterValidator(_of_a_published)] = Field(
+        default="",
+        max_length=2048,
+        description="Where it is there; may be left out.",
+        json_schema_extra=without_default,
+    )
 
 
 class DeliveryChangeView(View):
     """One change of a delivery's state."""
 
     time: datetime | None
-    state: str
+    state: DeliveryState
     cause: str
     attempt: int
     network_message: str = Field(description="The network's own words.")
@@ -49,10 +86,10 @@ class DeliveryView(View):
     post_id: str
     channel_id: str
     revision: int
-    state: str
+    state: DeliveryState
     remote_id: str
     remote_url: str
-    failure_kind: str
+    failure_kind: FailureOrNone = Field(description="Why it failed; empty otherwise.")
     network_message: str = Field(description="The network's own words.")
     detail: str = Field(description="Régie's own words, where it was not the network that refused.")
     segments: list[DeliverySegmentView]

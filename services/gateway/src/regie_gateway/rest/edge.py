@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -29,12 +29,16 @@ from regie_gateway.backends import Backends
 from regie_gateway.idempotency import Answer, Claim
 from regie_gateway.rate_limit import RateLimit
 from regie_gateway.reads import PostReads
+from regie_gateway.rest.inputs import InvalidRequest, check_headers, check_no_body, check_query
 from regie_gateway.rest.operations import Operation
+from regie_gateway.rest.places import place_of
+from regie_gateway.rest.preconditions import PreconditionFailed, read_if_match
 from regie_gateway.rest.problems import UnsupportedMediaType, answer_of
 from regie_gateway.stream import Feed
-from regie_gateway.strict_json import MalformedJson, parse
+from regie_gateway.strict_json import MalformedJson, canonical, parse
 
 KEPT_HEADERS = ("content-type", "location", "etag")
+PASSED_HEADERS = ("location", "etag", "idempotent-replayed")  # also to who may not read the body
 CALL = "regie.call"
 
 Reply = TypeVar("Reply", bound=Message)
@@ -53,6 +57,7 @@ class Edge:
     post_reads: PostReads
     authenticator: Authenticator
     rate_limit: RateLimit
+    workspace_rate_limit: RateLimit
     signer: Signer
     feed: Feed
     secret: bytes
@@ -68,6 +73,8 @@ class Call:
     key: ApiKey
     caller: Caller
     request_id: str
+    revision: int = 0
+    """The revision that If-Match names; 0 for any."""
 
     @property
     def workspace_id(self) -> UUID:
@@ -108,25 +115,32 @@ def call_of(request: Request) -> Call:
     return cast("Call", request.scope[CALL])
 
 
-def reply(data: Any, *, status: int = 200, location: str = "") -> Response:
+def reply(data: Any, *, status: int = 200, location: str = "", etag: str = "") -> Response:
     """Returns JSON made of plain values."""
-    headers = {"location": location} if location else None
-    return Response(orjson.dumps(data), status, headers=headers, media_type="application/json")
+    headers = {name: value for name, value in (("location", location), ("etag", etag)) if value}
+    return Response(orjson.dumps(data, option=orjson.OPT_UTC_Z), status, headers=headers, media_type="application/json")
 
 
-async def answer(edge: Edge, operation: Operation, handle: Handle, request: Request) -> Response:
-    """Admits a request, reads its body, and has it handled once."""
+async def answer(
+    edge: Edge, operation: Operation, names: Mapping[str, bool], handle: Handle, request: Request
+) -> Response:
+    """Admits a request, reads its body, and has it handled once. `names` are the query parameters it may have."""
+    loaded = request
     try:
+        check_headers(request)
         call = await _admit(edge, operation, request)
         request.scope[CALL] = call
+        check_query(request.scope["query_string"], names)
+        call.revision = _if_match(operation, request)
         loaded = await _load(operation, request)
-        if operation.method == "POST":
-            given = request.headers.get("idempotency-key")
-            if given is not None:
-                return await _answer_once(call, idempotency.check_key(given), loaded, handle)
-        return await handle(loaded)
-    except RegieError:
-        raise
+        key = request.headers.get("idempotency-key") if operation.method == "POST" else None
+        if key is not None:
+            response = await _answer_once(call, operation, idempotency.check_key(key), loaded, handle)
+        else:
+            response = await handle(loaded)
+        return _readable(call, operation, response)
+    except RegieError as error:
+        return _problem(operation, loaded, error)
     except Exception as error:
         if is_transient(error):
             raise rpc.ServiceUnavailable(
@@ -135,11 +149,27 @@ async def answer(edge: Edge, operation: Operation, handle: Handle, request: Requ
         raise
 
 
+def _readable(call: Call, operation: Operation, response: Response) -> Response:
+    """Returns the answer without its body to a key that may write but not read."""
+    if operation.reads is None or operation.reads in call.key.scopes or response.status_code != 200:
+        return response
+    headers = {name: response.headers[name] for name in PASSED_HEADERS if name in response.headers}
+    return Response(status_code=204, headers=headers)
+
+
+def _problem(operation: Operation, request: Request, error: RegieError) -> Response:
+    body = request.loaded if isinstance(request, LoadedRequest) else None
+    if error.reason == "REVISION_CONFLICT" and request.headers.get("if-match") is not None:
+        error = PreconditionFailed(error.message, field="If-Match")
+    return answer_of(error, place_of(error.field, operation, body))
+
+
 async def _admit(edge: Edge, operation: Operation, request: Request) -> Call:
     address = request.client.host if request.client else ""
     key = await edge.authenticator.authenticate(request.headers.get("authorization", ""), address=address)
     now = edge.clock.now()
     edge.rate_limit.take(key.id, now)
+    edge.workspace_rate_limit.take(key.workspace_id, now)
     if operation.scope is not None and operation.scope not in key.scopes:
         raise MissingScope(f"this API key lacks the scope {operation.scope}; use or make one that has it")
     caller = Caller(key.workspace_id, show_id(API_KEY, key.id))
@@ -147,33 +177,51 @@ async def _admit(edge: Edge, operation: Operation, request: Request) -> Call:
     return Call(edge, key, caller, request_id)
 
 
+def _if_match(operation: Operation, request: Request) -> int:
+    header = request.headers.get("if-match")
+    if header is not None and not operation.if_match:
+        raise InvalidRequest("what this operation acts on has no ETag; leave If-Match out", field="If-Match")
+    return read_if_match(header)
+
+
 async def _load(operation: Operation, request: Request) -> Request:
     if b"%00" in request.scope["query_string"]:
         raise MalformedJson("the query holds NUL")
-    if operation.body == "none":
+    if operation.method in {"GET", "HEAD"}:
         return request
+    if request.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise UnsupportedMediaType("send the body as it is, without Content-Encoding", field="Content-Encoding")
     loaded = LoadedRequest(request.scope, request.receive)
     body = await loaded.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if operation.body == "image":
-        # The bytes say what they are; a client that does not know the type, or names another, is no reason to refuse.
-        if kind in ("application/json", "multipart/form-data"):
-            raise UnsupportedMediaType("send the picture's bytes as the body, as they are and not in a form")
+        _check_image(kind)
     elif body:
         if kind != "application/json":
-            raise UnsupportedMediaType("send JSON with the content type application/json")
+            raise UnsupportedMediaType("send JSON with the content type application/json", field="Content-Type")
         loaded.loaded = parse(body)
+    if operation.body == "none":
+        check_no_body(loaded.loaded)
     return loaded
 
 
-async def _answer_once(call: Call, key: str, request: Request, handle: Handle) -> Response:
+def _check_image(kind: str) -> None:
+    # The bytes say what they are; a client that does not know the type, or names another, is no reason to refuse.
+    if kind in ("application/json", "multipart/form-data"):
+        raise UnsupportedMediaType(
+            "send the picture's bytes as the body, as they are and not in a form", field="Content-Type"
+        )
+
+
+async def _answer_once(call: Call, operation: Operation, key: str, request: Request, handle: Handle) -> Response:
     edge, workspace_id = call.edge, call.workspace_id
+    loaded = request.loaded if isinstance(request, LoadedRequest) else None
     mark = idempotency.fingerprint(
         edge.secret,
         request.method.encode(),
         request.scope["path"].encode(),
-        request.scope["query_string"],
-        await request.body(),
+        str(call.revision).encode(),
+        await request.body() if loaded is None else canonical(loaded),
     )
     async with edge.database.transaction() as session:
         claimed = await idempotency.claim(
@@ -188,7 +236,7 @@ async def _answer_once(call: Call, key: str, request: Request, handle: Handle) -
         await _settle(edge, claimed, None)
         raise
     except RegieError as error:
-        response = answer_of(error)
+        response = _problem(operation, request, error)
     except BaseException:
         await _settle(edge, claimed, Answer(500, {}, b""))
         raise
@@ -222,5 +270,7 @@ class ShownOnce(Response):
 
     def __init__(self, data: dict[str, Any], kept: dict[str, Any], *, status: int, location: str) -> None:
         headers = {"location": location, "cache-control": "no-store"}
-        super().__init__(orjson.dumps(data), status, headers=headers, media_type="application/json")
-        self.kept_body = orjson.dumps(kept)
+        super().__init__(
+            orjson.dumps(data, option=orjson.OPT_UTC_Z), status, headers=headers, media_type="application/json"
+        )
+        self.kept_body = orjson.dumps(kept, option=orjson.OPT_UTC_Z)

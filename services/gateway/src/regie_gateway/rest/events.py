@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -11,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from regie_chassis.errors import Invalid
 from starlette.types import Receive, Scope, Send
 
+from regie_gateway.authentication import MissingScope
 from regie_gateway.events import TYPES
+from regie_gateway.outward import EventGone
 from regie_gateway.rest.edge import call_of
 from regie_gateway.rest.operations import Operations
 from regie_gateway.stream import Feed, Reader
@@ -43,14 +46,18 @@ class EventsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    types: str = Field(
-        default="",
-        max_length=4096,
-        description="Only these types, separated by commas; all when absent.",
-        examples=["regie.publisher.events.v1.PostPublished"],
+    types: list[str] = Field(
+        default=[],
+        max_length=64,
+        description=(
+            "Only these types, given several times or separated by commas; all that the key may read when absent."
+        ),
+        examples=[["regie.publisher.events.v1.PostPublished"]],
     )
     last_event_id: str = Field(
-        default="", max_length=64, description="As the Last-Event-ID header, for clients that cannot send it."
+        default="",
+        max_length=64,
+        description="As the Last-Event-ID header, for clients that cannot send it; the header counts where both come.",
     )
 
 
@@ -96,38 +103,52 @@ async def _hang_up(receive: Receive) -> None:
     "/v1/events",
     scope="events:read",
     summary="Follow events as they happen",
+    description=(
+        "Server-sent events; `data` is a CloudEvent in JSON, `id` its id, `event` its type. With `Last-Event-ID` "
+        "the stream goes on right after that event, without a gap, for up to seven days; without it the stream "
+        "starts now. Events may come again after a reconnection: tell them apart by their id. A key sees the events "
+        "that its reading scopes allow: posts, channels, metrics, profiles, keys."
+    ),
     problems=(410,),
     extra={
-        "description": (
-            "Server-sent events; `data` is a CloudEvent in JSON, `id` its id, `event` its type. With `Last-Event-ID` "
-            "the stream goes on right after that event, without a gap, for up to seven days; without it the stream "
-            "starts now. Events may come again after a reconnection: tell them apart by their id."
-        ),
         "responses": {"200": {"description": "A stream that does not end by itself.", "content": STREAM}},
     },
 )
 async def stream_events(
     request: Request,
     query: Annotated[EventsQuery, Query()],
-    last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=64)] = "",
+    last_event_id: Annotated[
+        str, Header(alias="Last-Event-ID", max_length=64, description="The id of the last event you have dealt with.")
+    ] = "",
 ) -> Response:
     call = call_of(request)
-    types = {name.strip() for name in query.types.split(",") if name.strip()}
-    unknown = sorted(types - TYPES)
-    if unknown:
-        raise UnknownEventType(f"there is no event type {unknown[0][:100]!r}; see the documentation", field="types")
-    reader = await call.edge.feed.open_reader(
-        call.key, types=types, last_event_id=_event_id(last_event_id or query.last_event_id)
-    )
+    types = _types(query.types, call.key.scopes)
+    where = "Last-Event-ID" if last_event_id else "last_event_id"
+    after = _event_id(last_event_id or query.last_event_id, where)
+    try:
+        reader = await call.edge.feed.open_reader(call.key, types=types, last_event_id=after)
+    except EventGone as error:
+        raise EventGone(error.message, field=where) from error
     return EventStream(call.edge.feed, reader)
 
 
-def _event_id(text: str) -> UUID | None:
+def _types(given: Sequence[str], scopes: Collection[str]) -> frozenset[str]:
+    """Returns the types to tell: those that are asked for, else all that the scopes allow; empty for every type."""
+    wanted = {name.strip() for text in given for name in text.split(",")}
+    readable = {name for name, scope in TYPES.items() if scope is None or scope in scopes}
+    for name in sorted(wanted - readable):
+        if name not in TYPES:
+            raise UnknownEventType(f"there is no event type {name[:100]!r}; see the documentation", field="types")
+        raise MissingScope(f"this API key lacks the scope {TYPES[name]}, which {name} takes", field="types")
+    if wanted:
+        return frozenset(wanted)
+    return frozenset() if len(readable) == len(TYPES) else frozenset(readable)
+
+
+def _event_id(text: str, where: str) -> UUID | None:
     if not text:
         return None
     try:
         return UUID(text)
     except ValueError as error:
-        raise InvalidEventId(
-            "this is not an event's id; give the id of an event you got", field="Last-Event-ID"
-        ) from error
+        raise InvalidEventId("this is not an event's id; give the id of an event you got", field=where) from error

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Path, Query
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from regie_chassis import ids
+from regie_chassis.validation import refusal
 
 EXAMPLE_SUFFIX = "01jqz8m4x5e0hv6r2tq3n9k7ca"
 
@@ -26,38 +27,79 @@ class View(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def _id_check(prefix: str, field: str) -> Callable[[str], str]:
+def _id_check(prefix: str) -> AfterValidator:
     def check(value: str) -> str:
-        ids.parse_id(prefix, value, field)
+        try:
+            ids.parse_id(prefix, value)
+        except ids.InvalidId as error:
+            raise refusal(error.message, status=error.http_status, reason=error.reason) from error
         return value
 
-    return check
+    return AfterValidator(check)
 
 
-def _id_of(prefix: str, field: str) -> Any:
-    pattern = f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
-    shown = Field(json_schema_extra={"pattern": pattern}, examples=[f"{prefix}_{EXAMPLE_SUFFIX}"])
-    return AfterValidator(_id_check(prefix, field)), shown
+def _pattern(prefix: str) -> str:
+    return f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
 
 
-_CHANNEL = _id_of(ids.CHANNEL, "channel_id")
-_MEDIA = _id_of(ids.MEDIA, "media_id")
+def _ref(prefix: str) -> Any:
+    return Field(json_schema_extra={"pattern": _pattern(prefix)}, examples=[f"{prefix}_{EXAMPLE_SUFFIX}"])
 
 
-def _path(prefix: str) -> Any:
-    pattern = f"^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"
-    return Path(json_schema_extra={"pattern": pattern}, examples=[f"{prefix}_{EXAMPLE_SUFFIX}"])
+def _path(prefix: str, what: str) -> Any:
+    return Path(
+        json_schema_extra={"pattern": _pattern(prefix)},
+        examples=[f"{prefix}_{EXAMPLE_SUFFIX}"],
+        description=f"Which {what}.",
+    )
 
 
-ChannelRef = Annotated[str, _CHANNEL[0], _CHANNEL[1]]
-MediaRef = Annotated[str, _MEDIA[0], _MEDIA[1]]
+ChannelRef = Annotated[str, _id_check(ids.CHANNEL), _ref(ids.CHANNEL)]
+MediaRef = Annotated[str, _id_check(ids.MEDIA), _ref(ids.MEDIA)]
 
-PostId = Annotated[str, AfterValidator(_id_check(ids.POST, "post_id")), _path(ids.POST)]
-ChannelId = Annotated[str, AfterValidator(_id_check(ids.CHANNEL, "channel_id")), _path(ids.CHANNEL)]
-DeliveryId = Annotated[str, AfterValidator(_id_check(ids.DELIVERY, "delivery_id")), _path(ids.DELIVERY)]
-ProfileId = Annotated[str, AfterValidator(_id_check(ids.PROFILE, "profile_id")), _path(ids.PROFILE)]
-SegmentId = Annotated[str, AfterValidator(_id_check(ids.SEGMENT, "segment_id")), _path(ids.SEGMENT)]
-ApiKeyId = Annotated[str, AfterValidator(_id_check(ids.API_KEY, "api_key_id")), _path(ids.API_KEY)]
+PostId = Annotated[str, _id_check(ids.POST), _path(ids.POST, "post")]
+ChannelId = Annotated[str, _id_check(ids.CHANNEL), _path(ids.CHANNEL, "channel")]
+DeliveryId = Annotated[str, _id_check(ids.DELIVERY), _path(ids.DELIVERY, "delivery")]
+ProfileId = Annotated[str, _id_check(ids.PROFILE), _path(ids.PROFILE, "profile")]
+SegmentId = Annotated[str, _id_check(ids.SEGMENT), _path(ids.SEGMENT, "segment")]
+ApiKeyId = Annotated[str, _id_check(ids.API_KEY), _path(ids.API_KEY, "key")]
+
+
+def without_default(schema: dict[str, Any]) -> None:
+    """Takes the default out of a schema: generators make what has one a required field. The description tells it."""
+    schema.pop("default", None)
+
+
+def _whole(number: Any) -> Any:
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Integer = Annotated[int, BeforeValidator(_whole)]
+"""A whole number, also where it is written 74.0: JSON has one kind of numbers."""
+
+RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _instant(value: Any) -> datetime:
+    try:
+        if not isinstance(value, str) or not RFC_3339.fullmatch(value):
+            raise ValueError("not in the form")
+        instant = datetime.fromisoformat(value.upper())
+    except ValueError as error:
+        raise refusal("give a time with its offset, as in 2030-06-01T09:30:00Z or 2030-06-01T11:30:00+02:00") from error
+    if not EARLIEST <= instant <= LATEST:
+        raise refusal("give a time between 2000 and 2200")
+    return instant
+
+
+Instant = Annotated[
+    datetime, PlainValidator(_instant, json_schema_input_type=datetime), Field(examples=["2030-06-01T09:30:00Z"])
+]
+"""A point in time as RFC 3339 writes it, and nothing else that could be taken for one."""
 
 
 class PageQuery(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import Request, Response
 from regie.publisher.v1 import publisher_service_pb2 as pb
 
@@ -11,7 +13,9 @@ from regie_gateway.rest.operations import Operations
 
 operations = Operations("media")
 
-PICTURE = {"schema": {"type": "string", "format": "binary"}}
+PICTURE: dict[str, Any] = {"schema": {}}  # bytes as they are, as OpenAPI 3.1 has it
+# Generators of clients know bytes by this form, and by this content type.
+BYTES = {"schema": {"type": "string", "format": "binary"}}
 TYPES = ("jpeg", "png", "webp", "gif", "heic", "avif")
 UPLOAD_DEADLINE = 30.0
 """Seconds: pictures are read a few at once, for a few seconds each at most, and wait for their turn."""
@@ -34,6 +38,7 @@ class MediaView(View):
     "/v1/media",
     scope="media:write",
     summary="Upload a picture",
+    description="The body is the picture itself. What it is is found by looking at the bytes.",
     answer=MediaView,
     status=201,
     body="image",
@@ -41,7 +46,7 @@ class MediaView(View):
         "requestBody": {
             "required": True,
             "description": "The bytes of the picture, 10 MB at most. They tell their type; the header may be missing.",
-            "content": {f"image/{kind}": PICTURE for kind in TYPES} | {"application/octet-stream": PICTURE},
+            "content": {"application/octet-stream": BYTES} | {f"image/{kind}": PICTURE for kind in TYPES},
         }
     },
 )

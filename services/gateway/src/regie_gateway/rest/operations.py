@@ -16,26 +16,44 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Makes the request repeatable for 24 hours: sent again, it gets the first answer again.",
+    "description": (
+        "Makes the request repeatable for 24 hours: sent again, it gets the first answer again. "
+        "A new UUID for each new request does well."
+    ),
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    "example": "0b6f1a52-7d7b-4a57-9a3c-2f2f6f0f6e55",
+}
+IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": (
+        'The `ETag` of the post that you have seen, as in `"3"`, or `*`. '
+        "A post that has another revision by now is left alone: 412."
+    ),
+    "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": '^(\\*|(W/)?"[!#-~]*")$'},
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One endpoint. `scope` None stands for any valid key."""
+    """One endpoint. `scope` None stands for any valid key.
+
+    `reads` is the scope that the answer's body takes beside `scope`: a key without it gets the effect, and a 204.
+    """
 
     method: str
     path: str
     endpoint: Callable[..., Awaitable[Response]]
     scope: str | None
     summary: str
+    description: str
     tag: str
     answer: type[BaseModel] | None
     status: int
     body: Body
     problems: tuple[int, ...]
+    reads: str | None
+    if_match: bool
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -58,10 +76,13 @@ class Operations:
         *,
         scope: str | None,
         summary: str,
+        description: str,
         answer: type[BaseModel] | None = None,
         status: int = 200,
         body: Body = "none",
         problems: tuple[int, ...] = (),
+        reads: str | None = None,
+        if_match: bool = False,
         extra: dict[str, Any] | None = None,
     ) -> Callable[[Endpoint], Endpoint]:
         """Declares the decorated function as an endpoint; `problems` are statuses beside those that follow from the
@@ -70,7 +91,20 @@ class Operations:
         def declare(endpoint: Endpoint) -> Endpoint:
             self.all.append(
                 Operation(
-                    method, path, endpoint, scope, summary, self.tag, answer, status, body, problems, dict(extra or {})
+                    method=method,
+                    path=path,
+                    endpoint=endpoint,
+                    scope=scope,
+                    summary=summary,
+                    description=description,
+                    tag=self.tag,
+                    answer=answer,
+                    status=status,
+                    body=body,
+                    problems=problems,
+                    reads=reads,
+                    if_match=if_match,
+                    extra=dict(extra or {}),
                 )
             )
             return endpoint
@@ -87,4 +121,6 @@ def possible_problems(operation: Operation) -> tuple[int, ...]:
         found |= {413, 415}
     if operation.method == "POST":
         found |= {409, 413}
+    if operation.if_match:
+        found |= {409, 412}
     return tuple(sorted(found))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic.json_schema import SkipJsonSchema
 from regie.scheduler.v1 import scheduler_service_pb2 as pb
+from regie_chassis.validation import refusal
 
-from regie_gateway.rest.fields import Body, ChannelRef, MediaRef, View, show_time
+from regie_gateway.rest.fields import Body, ChannelRef, Integer, MediaRef, View, show_time, without_default
 
+# Those of the contract that a post can reach today; in_review, approved and expired wait for approvals.
 PostState = Literal[
     "draft",
-    "in_review",
-    "approved",
     "scheduled",
     "dispatched",
     "published",
@@ -21,62 +24,110 @@ PostState = Literal[
     "failed",
     "missed",
     "cancelled",
-    "expired",
 ]
 MOST_TEXT = 100_000  # characters, as for every limit here: what the scheduler holds (tests/policy/test_limits.py)
 Visibility = Literal["public", "unlisted", "private", "direct"]
+Occurrence = Literal["first", "second"]
 STATES: dict[int, str] = {number: name.removeprefix("POST_STATE_").lower() for name, number in pb.PostState.items()}
 STATE_NUMBERS = {name: number for number, name in STATES.items()}
 VARIANT_STATES: dict[int, str] = {
     number: name.removeprefix("VARIANT_STATE_").lower() for name, number in pb.VariantState.items()
 }
 VARIANT_STATES[0] = "waiting"
-ONE_FORM: list[JsonValue] = [
-    {"required": ["text"], "properties": {"text": {"type": "string"}, "segments": {"type": "null"}}},
-    {"required": ["segments"], "properties": {"segments": {"type": "array"}, "text": {"type": "null"}}},
-]
+VariantStateName = Literal["waiting", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled"]
+OPEN_STATES = frozenset({"pending", "processing", "unknown"})
+LANGUAGE = re.compile("([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?")
+# What a calendar can have; the scheduler says of a date whether it has it.
+LOCAL_TIME = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?$"
+
+
+def _language(tag: str) -> str:
+    if not LANGUAGE.fullmatch(tag):
+        raise refusal("give a BCP 47 tag, as in fr or pt-BR")
+    return tag
+
+
+def _language_schema(schema: dict[str, Any]) -> None:
+    without_default(schema)
+    schema["pattern"] = f"^{LANGUAGE.pattern}$"
+
+
+def _local_time(text: str) -> str:
+    if not re.match(LOCAL_TIME, text):
+        raise refusal("write the wall time as 2026-03-02T09:00:00, without an offset; time_zone says where")
+    return text
 
 
 class AttachmentBody(Body):
     """A picture with its description."""
 
     media_id: MediaRef
-    alt_text: str = Field(default="", max_length=10_000)
+    alt_text: str = Field(
+        default="", max_length=10_000, description="What the picture shows.", json_schema_extra=without_default
+    )
 
 
 class PartBody(Body):
-    """One part of a thread."""
+    """One part of a thread: a text, or pictures, or both."""
 
-    text: str = Field(max_length=MOST_TEXT)
-    attachments: list[AttachmentBody] = Field(default=[], max_length=4)
+    text: str = Field(max_length=MOST_TEXT, description="Empty only beside an attachment.")
+    attachments: list[AttachmentBody] = Field(default=[], max_length=4, json_schema_extra=without_default)
 
 
-class VariantBody(Body):
-    """What is said on one channel: `segments`, or `text` for a plain post."""
-
-    model_config = ConfigDict(json_schema_extra={"oneOf": ONE_FORM})
-
+class _Variant(Body):
     channel_id: ChannelRef
-    text: str | None = Field(default=None, max_length=MOST_TEXT)
-    segments: list[PartBody] | None = Field(default=None, min_length=1, max_length=25)
-    visibility: Visibility = "public"
-    language: str = Field(default="", max_length=35, pattern="^([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?$")
+    visibility: Visibility = Field(
+        default="public", description="`public` when absent.", json_schema_extra=without_default
+    )
+    language: Annotated[str, AfterValidator(_language)] = Field(
+        default="",
+        max_length=35,
+        description="A BCP 47 tag, as in pt-BR; unknown when absent.",
+        json_schema_extra=_language_schema,
+    )
 
-    @model_validator(mode="after")
-    def _one_form(self) -> VariantBody:
-        if (self.text is None) == (self.segments is None):
-            raise ValueError("give either text or segments")
-        return self
+
+class TextVariantBody(_Variant):
+    """A plain post on one channel."""
+
+    text: str = Field(min_length=1, max_length=MOST_TEXT)
+
+
+class ThreadVariantBody(_Variant):
+    """A thread on one channel, or a plain post with pictures: one part or several."""
+
+    segments: list[PartBody] = Field(min_length=1, max_length=25)
+
+
+def _one_form(value: Any) -> Any:
+    if isinstance(value, dict) and (value.get("text") is None) == (value.get("segments") is None):
+        raise refusal("give either text or segments")
+    return value
+
+
+def _form(value: Any) -> str:
+    return "(segments)" if isinstance(value, dict) and value.get("segments") is not None else "(text)"
+
+
+VariantBody = Annotated[
+    Annotated[TextVariantBody, Tag("(text)")] | Annotated[ThreadVariantBody, Tag("(segments)")],
+    Discriminator(_form),
+    BeforeValidator(_one_form),
+]
 
 
 class PublishAt(Body):
     """A wall time somewhere on earth."""
 
-    local_time: str = Field(
-        pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?$", examples=["2030-06-01T09:30:00"]
+    local_time: Annotated[str, AfterValidator(_local_time)] = Field(
+        examples=["2030-06-01T09:30:00"], json_schema_extra={"pattern": LOCAL_TIME}
     )
-    time_zone: str = Field(
-        max_length=64, pattern="^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$", examples=["Europe/Paris"]
+    # The scheduler knows the zones and explains what is none.
+    time_zone: str = Field(max_length=64, description="A zone of the IANA database.", examples=["Europe/Paris"])
+    occurrence: Occurrence | SkipJsonSchema[None] = Field(
+        default=None,
+        description="Which of the two, when the clocks are moved back over this time; the first when absent.",
+        json_schema_extra=without_default,
     )
 
 
@@ -97,17 +148,21 @@ class CreatePost(Body):
 
     title: str = Field(max_length=500)
     variants: list[VariantBody] = Field(min_length=1, max_length=50)
-    publish_at: PublishAt | None = None
+    publish_at: PublishAt | SkipJsonSchema[None] = Field(default=None, json_schema_extra=without_default)
 
 
 class EditPost(Body):
-    """What is to change; what is absent stays."""
+    """What is to change; what is absent stays. Nothing to change is no edit: the revision stays."""
 
-    revision: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = Field(
-        default=None, description="The revision you have seen; the edit is refused when there is a newer one."
+    revision: Annotated[Integer, Field(ge=1, le=2**63 - 1)] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="The revision you have seen, as If-Match; the edit is refused when there is a newer one.",
+        json_schema_extra=without_default,
     )
-    title: str | None = Field(default=None, max_length=500)
-    variants: list[VariantBody] | None = Field(default=None, min_length=1, max_length=50)
+    title: str | SkipJsonSchema[None] = Field(default=None, max_length=500, json_schema_extra=without_default)
+    variants: list[VariantBody] | SkipJsonSchema[None] = Field(
+        default=None, min_length=1, max_length=50, json_schema_extra=without_default
+    )
 
 
 class SchedulePost(Body):
@@ -145,7 +200,7 @@ class VariantView(View):
     segments: list[PartView]
     visibility: Visibility
     language: str
-    state: Literal["waiting", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled"]
+    state: VariantStateName
     remote_id: str
     remote_url: str = Field(description="Of the first part that is out, also where later ones failed.")
     failure: str
@@ -157,7 +212,17 @@ class PublishAtView(View):
 
     local_time: str
     time_zone: str
+    occurrence: Occurrence = Field(description="`second` where the clocks are moved back and the later one is meant.")
     time: datetime | None
+
+
+class CancellationView(View):
+    """That somebody stopped the post, and what could not be stopped any more when this was answered."""
+
+    cancel_time: datetime | None
+    open_channel_ids: list[str] = Field(
+        description="Channels that a call may have left for: the post can still appear there. The timeline tells."
+    )
 
 
 class PostView(View):
@@ -168,12 +233,10 @@ class PostView(View):
     state: PostState
     variants: list[VariantView]
     publish_at: PublishAtView | None
-    revision: int
+    cancellation: CancellationView | None = Field(description="Null unless somebody stopped the post.")
+    revision: int = Field(description="Counts edits and moves; it is the ETag, too.")
     create_time: datetime | None
     update_time: datetime | None
-    cancel_time: datetime | None = Field(
-        description="When it was asked to stop. While the state is dispatched, what was on its way may still come out."
-    )
 
 
 class PostPage(View):
@@ -183,7 +246,7 @@ class PostPage(View):
     next_page_token: str
 
 
-def variant_messages(variants: list[VariantBody]) -> list[pb.Variant]:
+def variant_messages(variants: Sequence[TextVariantBody | ThreadVariantBody]) -> list[pb.Variant]:
     """Returns the variants as messages."""
     return [
         pb.Variant(
@@ -196,9 +259,9 @@ def variant_messages(variants: list[VariantBody]) -> list[pb.Variant]:
     ]
 
 
-def _segments(variant: VariantBody) -> list[pb.Segment]:
-    if variant.segments is None:
-        return [pb.Segment(text=variant.text or "")]
+def _segments(variant: TextVariantBody | ThreadVariantBody) -> list[pb.Segment]:
+    if isinstance(variant, TextVariantBody):
+        return [pb.Segment(text=variant.text)]
     return [
         pb.Segment(
             text=part.text,
@@ -215,19 +278,28 @@ def show_post(post: pb.Post) -> dict[str, Any]:
         publish_at = {
             "local_time": post.publish_local_time,
             "time_zone": post.time_zone,
+            "occurrence": post.occurrence or "first",
             "time": show_time(post.publish_time),
         }
+    variants = [_show_variant(variant) for variant in post.variants]
     return {
         "post_id": post.post_id,
         "title": post.title,
-        "state": STATES.get(post.state, "draft"),
-        "variants": [_show_variant(variant) for variant in post.variants],
+        "state": STATES[post.state],
+        "variants": variants,
         "publish_at": publish_at,
+        "cancellation": _show_cancellation(post, variants),
         "revision": post.revision,
         "create_time": show_time(post.create_time),
         "update_time": show_time(post.update_time),
-        "cancel_time": show_time(post.cancel_time),
     }
+
+
+def _show_cancellation(post: pb.Post, variants: list[dict[str, Any]]) -> dict[str, Any] | None:
+    if not post.HasField("cancel_time"):
+        return None
+    still_open = [one["channel_id"] for one in variants if one["state"] in OPEN_STATES]
+    return {"cancel_time": show_time(post.cancel_time), "open_channel_ids": still_open}
 
 
 def _show_variant(variant: pb.Variant) -> dict[str, Any]:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from regie.metrics.v1 import metrics_service_pb2 as pb
 
 from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import PostId, View, proto_time, show_time
+from regie_gateway.rest.fields import Instant, PostId, View, proto_time, show_time
 from regie_gateway.rest.operations import Operations
 
 operations = Operations("metrics")
-
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-
-
-def _sensible(time: datetime) -> datetime:
-    if not EARLIEST <= time <= LATEST:
-        raise ValueError("give a time between 2000 and 2200")
-    return time
-
-
-Instant = Annotated[AwareDatetime, AfterValidator(_sensible)]
 
 
 class SeriesQuery(BaseModel):
@@ -45,8 +33,8 @@ class SeriesQuery(BaseModel):
         "reach",
         "views",
         "video_views",
-    ]
-    granularity: Literal["hour", "day"] = "hour"
+    ] = Field(description="Which number.")
+    granularity: Literal["hour", "day"] = Field(default="hour", description="How long each point is.")
     start: Instant | None = Field(default=None, description="30 days before the end when absent.")
     end: Instant | None = Field(default=None, description="Now when absent; itself not included.")
 
@@ -91,6 +79,10 @@ class PostSeriesView(View):
     "/v1/posts/{post_id}/metrics",
     scope="metrics:read",
     summary="Get a post's totals",
+    description=(
+        "The newest totals of each channel and their sum. Of a post without observations, which includes one that "
+        "this workspace does not have, they are empty."
+    ),
     answer=PostMetricsView,
 )
 async def get_post_metrics(request: Request, post_id: PostId) -> Response:
@@ -114,6 +106,7 @@ async def get_post_metrics(request: Request, post_id: PostId) -> Response:
     "/v1/posts/{post_id}/metrics/series",
     scope="metrics:read",
     summary="Get one number of a post over time",
+    description="Hours or days in UTC with what was gained in each, the oldest first; empty without observations.",
     answer=PostSeriesView,
 )
 async def get_post_series(request: Request, post_id: PostId, query: Annotated[SeriesQuery, Query()]) -> Response:

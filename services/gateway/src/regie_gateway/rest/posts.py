@@ -12,6 +12,7 @@ from regie.scheduler.v1 import scheduler_service_pb2 as pb
 from regie_gateway.rest.delivery_json import DeliveryView, ResolveDelivery, show_delivery
 from regie_gateway.rest.edge import call_of, reply
 from regie_gateway.rest.fields import DeliveryId, PageQuery, PostId
+from regie_gateway.rest.inputs import InvalidRequest
 from regie_gateway.rest.operations import Operations
 from regie_gateway.rest.post_json import (
     STATE_NUMBERS,
@@ -24,6 +25,7 @@ from regie_gateway.rest.post_json import (
     show_post,
     variant_messages,
 )
+from regie_gateway.rest.preconditions import etag_of
 from regie_gateway.rest.timeline import TimelineView, compose_timeline
 
 operations = Operations("posts")
@@ -32,17 +34,33 @@ operations = Operations("posts")
 class PostQuery(PageQuery):
     """Which posts of which page."""
 
-    state: PostState | None = Field(default=None, description="Only posts in this state.")
-
-
-@operations.add("GET", "/v1/posts/{post_id}", scope="posts:read", summary="Get a post", answer=PostView)
-async def get_post(request: Request, post_id: PostId) -> Response:
-    call = call_of(request)
-    return reply(show_post(await call.edge.post_reads.get(post_id, identity=call.identity("scheduler"))))
+    state: list[PostState] = Field(
+        default=[], max_length=20, description="Only posts in this state; given several times, in any of these."
+    )
 
 
 @operations.add(
-    "POST", "/v1/posts", scope="posts:write", summary="Create a post", answer=PostView, status=201, body="json"
+    "GET",
+    "/v1/posts/{post_id}",
+    scope="posts:read",
+    summary="Get a post",
+    description="The post with what became of it on each channel, as far as the publisher has told.",
+    answer=PostView,
+)
+async def get_post(request: Request, post_id: PostId) -> Response:
+    call = call_of(request)
+    return _show(await call.edge.post_reads.get(post_id, identity=call.identity("scheduler")))
+
+
+@operations.add(
+    "POST",
+    "/v1/posts",
+    scope="posts:write",
+    summary="Create a post",
+    description="With `publish_at` it is scheduled, without it a draft. Each channel has one variant.",
+    answer=PostView,
+    status=201,
+    body="json",
 )
 async def create_post(request: Request, body: CreatePost) -> Response:
     call = call_of(request)
@@ -53,18 +71,26 @@ async def create_post(request: Request, body: CreatePost) -> Response:
         variants=variant_messages(body.variants),
         publish_local_time=at.local_time if at else "",
         time_zone=at.time_zone if at else "",
+        occurrence=at.occurrence or "" if at else "",
     )
-    answered = await call.ask(call.edge.backends.scheduler.CreatePost, asked)
-    return reply(show_post(answered.post), status=201, location=f"/v1/posts/{answered.post.post_id}")
+    post = (await call.ask(call.edge.backends.scheduler.CreatePost, asked)).post
+    return _show(post, status=201, location=f"/v1/posts/{post.post_id}")
 
 
-@operations.add("GET", "/v1/posts", scope="posts:read", summary="List posts", answer=PostPage)
+@operations.add(
+    "GET",
+    "/v1/posts",
+    scope="posts:read",
+    summary="List posts",
+    description="The newest first. `state` may be given several times.",
+    answer=PostPage,
+)
 async def list_posts(request: Request, page: Annotated[PostQuery, Query()]) -> Response:
     call = call_of(request)
     asked = pb.ListPostsRequest(
         page_size=page.page_size,
         page_token=page.page_token,
-        state=pb.PostState.ValueType(STATE_NUMBERS[page.state] if page.state else 0),
+        states=[pb.PostState.ValueType(STATE_NUMBERS[state]) for state in dict.fromkeys(page.state)],
     )
     answered = await call.ask(call.edge.backends.scheduler.ListPosts, asked)
     posts = [show_post(post) for post in answered.posts]
@@ -76,21 +102,27 @@ async def list_posts(request: Request, page: Annotated[PostQuery, Query()]) -> R
     "/v1/posts/{post_id}",
     scope="posts:write",
     summary="Edit a post that has not left yet",
+    description=(
+        "Replaces what is given; `variants` replaces all of them. Values that are there already change nothing, and "
+        "the revision stays."
+    ),
     answer=PostView,
     body="json",
-    problems=(409,),
+    reads="posts:read",
+    if_match=True,
 )
 async def edit_post(request: Request, post_id: PostId, body: EditPost) -> Response:
     call = call_of(request)
+    if call.revision and body.revision and call.revision != body.revision:
+        raise InvalidRequest("If-Match and revision name two revisions; give one of them", field="revision")
     asked = pb.EditPostRequest(
         request_id=call.request_id,
         post_id=post_id,
-        revision=body.revision or 0,
+        revision=body.revision or call.revision,
         title=body.title,
         variants=variant_messages(body.variants or []),
     )
-    answered = await call.ask(call.edge.backends.scheduler.EditPost, asked)
-    return reply(show_post(answered.post))
+    return _show((await call.ask(call.edge.backends.scheduler.EditPost, asked)).post)
 
 
 @operations.add(
@@ -98,8 +130,14 @@ async def edit_post(request: Request, post_id: PostId, body: EditPost) -> Respon
     "/v1/posts/{post_id}/schedule",
     scope="posts:write",
     summary="Set or move the time at which a post leaves",
+    description=(
+        "Of a draft or a scheduled post. A time that does not exist where clocks are moved forward is refused with the "
+        "next one that does; of a time that comes twice, `occurrence` chooses. Another time is another revision."
+    ),
     answer=PostView,
     body="json",
+    reads="posts:read",
+    if_match=True,
 )
 async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -> Response:
     call = call_of(request)
@@ -108,17 +146,29 @@ async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -
         post_id=post_id,
         publish_local_time=body.publish_at.local_time,
         time_zone=body.publish_at.time_zone,
+        occurrence=body.publish_at.occurrence or "",
+        revision=call.revision,
     )
-    answered = await call.ask(call.edge.backends.scheduler.SchedulePost, asked)
-    return reply(show_post(answered.post))
+    return _show((await call.ask(call.edge.backends.scheduler.SchedulePost, asked)).post)
 
 
-@operations.add("POST", "/v1/posts/{post_id}/cancel", scope="posts:write", summary="Stop a post", answer=PostView)
+@operations.add(
+    "POST",
+    "/v1/posts/{post_id}/cancel",
+    scope="posts:write",
+    summary="Stop a post",
+    description=(
+        "A post that has not left is cancelled. Of one that is on its way, whatever no call has left for is stopped: "
+        "`cancellation.open_channel_ids` names the channels where it can still appear."
+    ),
+    answer=PostView,
+    reads="posts:read",
+    if_match=True,
+)
 async def cancel_post(request: Request, post_id: PostId) -> Response:
     call = call_of(request)
-    asked = pb.CancelPostRequest(request_id=call.request_id, post_id=post_id)
-    answered = await call.ask(call.edge.backends.scheduler.CancelPost, asked)
-    return reply(show_post(answered.post))
+    asked = pb.CancelPostRequest(request_id=call.request_id, post_id=post_id, revision=call.revision)
+    return _show((await call.ask(call.edge.backends.scheduler.CancelPost, asked)).post)
 
 
 @operations.add(
@@ -126,6 +176,7 @@ async def cancel_post(request: Request, post_id: PostId) -> Response:
     "/v1/posts/{post_id}/timeline",
     scope="posts:read",
     summary="Tell every change of a post and its deliveries",
+    description="The oldest first. `complete` is false while the deliveries cannot be asked for.",
     answer=TimelineView,
 )
 async def get_post_timeline(request: Request, post_id: PostId) -> Response:
@@ -137,8 +188,12 @@ async def get_post_timeline(request: Request, post_id: PostId) -> Response:
     "/v1/deliveries/{delivery_id}/resolve",
     scope="posts:write",
     summary="Say what became of a delivery that only a person can know about",
+    description=(
+        "Of a delivery that is `unknown`. Look at the network first: `published` true ends it, false sends it again."
+    ),
     answer=DeliveryView,
     body="json",
+    reads="posts:read",
 )
 async def resolve_delivery(request: Request, delivery_id: DeliveryId, body: ResolveDelivery) -> Response:
     call = call_of(request)
@@ -150,3 +205,7 @@ async def resolve_delivery(request: Request, delivery_id: DeliveryId, body: Reso
     )
     answered = await call.ask(call.edge.backends.publisher.ResolveDelivery, asked)
     return reply(show_delivery(answered.delivery))
+
+
+def _show(post: pb.Post, *, status: int = 200, location: str = "") -> Response:
+    return reply(show_post(post), status=status, location=location, etag=etag_of(post.revision))

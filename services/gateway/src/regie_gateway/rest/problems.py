@@ -7,8 +7,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 from regie_chassis.errors import Invalid, RegieError
-from regie_chassis.http import PROBLEM, add_problem_handlers, problem, problem_of
+from regie_chassis.http import PROBLEM, add_problem_handlers, problem
+
+from regie_gateway.rest.fields import without_default
 
 
 class UnsupportedMediaType(Invalid):
@@ -25,8 +28,18 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(description="What to do next.", examples=["there is no such post in this workspace"])
     reason: str = Field(description="Stable, for programs.", examples=["POST_NOT_FOUND"])
-    field: str | None = Field(default=None, description="What is to blame in the request.", examples=["post_id"])
-    trace_id: str | None = Field(default=None, description="To be quoted to support.")
+    field: str | SkipJsonSchema[None] = Field(
+        default=None,
+        description=(
+            "What is to blame: a JSON Pointer into the body (it begins with `/`, and is empty for the whole body), or "
+            "the bare name of a path, query or header parameter. Absent where nothing single is."
+        ),
+        examples=["/variants/0/text"],
+        json_schema_extra=without_default,
+    )
+    trace_id: str | SkipJsonSchema[None] = Field(
+        default=None, description="To be quoted to support.", json_schema_extra=without_default
+    )
 
 
 MEANINGS = {
@@ -37,6 +50,7 @@ MEANINGS = {
     405: "The path takes other methods.",
     409: "The thing's state does not allow it now, or the first request with this key is still at work.",
     410: "The event to go on from is not kept any more.",
+    412: "The post has another revision than If-Match names; nothing was done.",
     413: "The body is too large.",
     415: "The body is of another type than the endpoint takes.",
     422: "The body or a parameter is not as described here, or the idempotency key came with another request.",
@@ -53,13 +67,12 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": MEANINGS[status], "content": content} for status in statuses}
 
 
-def answer_of(error: RegieError) -> JSONResponse:
+def answer_of(error: RegieError, field: str | None = None) -> JSONResponse:
     """Returns the problem answer of an error, with its Retry-After, its challenge and what else it says in headers."""
     retry_after = getattr(error, "retry_after", None)
-    if retry_after is None:
-        answer = problem_of(error)
-    else:
-        answer = problem(error.http_status, error.reason, error.message, field=error.field, retry_after=retry_after)
+    if retry_after is None and error.retryable:
+        retry_after = 1
+    answer = problem(error.http_status, error.reason, error.message, field=field, retry_after=retry_after)
     if challenge := getattr(error, "challenge", None):
         answer.headers["WWW-Authenticate"] = challenge
     answer.headers.update(getattr(error, "headers", {}))
@@ -71,7 +84,7 @@ def add_handlers(app: FastAPI) -> None:
 
     async def on_regie_error(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RegieError)
-        return answer_of(error)
+        return answer_of(error, error.field or None)
 
     add_problem_handlers(app)
     app.add_exception_handler(RegieError, on_regie_error)

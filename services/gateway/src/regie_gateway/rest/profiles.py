@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Request, Response
 from google.protobuf.struct_pb2 import Struct, Value
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from regie.audience.v1 import audience_service_pb2 as pb
+from regie_chassis.validation import refusal
 
 from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Body, Page, ProfileId, View, show_time
+from regie_gateway.rest.fields import Body, Page, ProfileId, View, show_time, without_default
 from regie_gateway.rest.operations import Operations
 
 operations = Operations("profiles")
@@ -21,26 +23,49 @@ LARGEST = 2**53  # beyond, a double does not tell neighbours apart
 
 def _exact(number: Any) -> Any:
     if isinstance(number, int) and abs(number) > LARGEST:
-        raise ValueError("give whole numbers up to 2^53, or a text")
+        raise refusal("give whole numbers up to 2^53, or a text")
     return number
 
 
 # The limits are those that the audience holds (tests/policy/test_limits.py).
 Text = Annotated[str, Field(max_length=1_000)]
-Number = Annotated[int | float, BeforeValidator(_exact)]
-Fact = Text | bool | Number | Annotated[list[Text], Field(max_length=100)] | None
+Number = Annotated[int | float, BeforeValidator(_exact), WithJsonSchema({"type": "number"})]
+KINDS: Mapping[type, str] = {str: "(text)", bool: "(boolean)", int: "(number)", float: "(number)", list: "(list)"}
+
+
+def _kind(value: Any) -> str | None:
+    return KINDS.get(type(value))
+
+
+# The kind of a value chooses the branch, so that the branch that was meant says what is wrong with it.
+Fact = Annotated[
+    Annotated[Text, Tag("(text)")]
+    | Annotated[bool, Tag("(boolean)")]
+    | Annotated[Number, Tag("(number)")]
+    | Annotated[list[Text], Field(max_length=100), Tag("(list)")],
+    Discriminator(
+        _kind,
+        custom_error_type="fact_kind",
+        custom_error_message="give a text, a number, true or false, or a list of texts",
+    ),
+]
 Name = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_.:-]{0,63}$")]
+
+
+def _named_alone(schema: dict[str, Any]) -> None:
+    without_default(schema)
+    schema["additionalProperties"] = False  # names of another form are refused
 
 
 class ProfileBody(Body):
     """A person to create or to merge into what is known."""
 
     external_id: str = Field(min_length=1, max_length=500, description="Your own id of the person.")
-    attributes: dict[Name, Fact] = Field(
+    attributes: dict[Name, Fact | None] = Field(
         default={},
         max_length=200,
         description="Attributes to set; null removes one, others stay. Names that begin with regie. cannot be set.",
-        json_schema_extra={"additionalProperties": False},  # names of another form are refused
+        json_schema_extra=_named_alone,
     )
 
 
@@ -84,8 +109,10 @@ class ProfilePage(View):
     "/v1/profiles",
     scope="profiles:write",
     summary="Create or merge profiles",
+    description="Merged by `external_id`: attributes that are given replace, null removes, others stay.",
     answer=UpsertedProfiles,
     body="json",
+    reads="profiles:read",
 )
 async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
     call = call_of(request)
@@ -97,7 +124,14 @@ async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
     return reply({"profiles": [show_profile(profile) for profile in answered.profiles]})
 
 
-@operations.add("GET", "/v1/profiles", scope="profiles:read", summary="List profiles", answer=ProfilePage)
+@operations.add(
+    "GET",
+    "/v1/profiles",
+    scope="profiles:read",
+    summary="List profiles",
+    description="The newest first.",
+    answer=ProfilePage,
+)
 async def list_profiles(request: Request, page: Page) -> Response:
     call = call_of(request)
     asked = pb.ListProfilesRequest(page_size=page.page_size, page_token=page.page_token)
@@ -106,7 +140,14 @@ async def list_profiles(request: Request, page: Page) -> Response:
     return reply({"profiles": profiles, "next_page_token": answered.next_page_token})
 
 
-@operations.add("GET", "/v1/profiles/{profile_id}", scope="profiles:read", summary="Get a profile", answer=ProfileView)
+@operations.add(
+    "GET",
+    "/v1/profiles/{profile_id}",
+    scope="profiles:read",
+    summary="Get a profile",
+    description="A person with the attributes that are known.",
+    answer=ProfileView,
+)
 async def get_profile(request: Request, profile_id: ProfileId) -> Response:
     call = call_of(request)
     answered = await call.ask(call.edge.backends.audience.GetProfile, pb.GetProfileRequest(profile_id=profile_id))

@@ -5,26 +5,38 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from google.protobuf.struct_pb2 import ListValue, Value
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from regie.audience.v1 import audience_service_pb2 as pb
+from regie_chassis.validation import refusal
 
 from regie_gateway.rest.fields import Body
-from regie_gateway.rest.profiles import Name, Number, Text, show_value
+from regie_gateway.rest.profiles import Fact, Name, show_value
 
 DEEPEST = 10
 MOST_NODES = 100
-Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "contains", "present", "absent"]
-Texts = Annotated[list[Text], Field(max_length=100)]
+Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "contains"]
+Existence = Literal["present", "absent"]
+EXISTENCE = frozenset({"present", "absent"})
 
 
 class ComparisonRule(Body):
     """One attribute compared with one value."""
 
     attribute: Name
-    operator: Operator
-    value: Text | bool | Number | Texts | None = Field(
-        default=None, description="A list for in, and for eq and ne of lists; unused by present and absent."
+    operator: Operator = Field(
+        description=(
+            "`eq` and `ne` take any value, `lt le gt ge` a text or a number, `in` a list, and `contains` a text: part "
+            "of a text, or an entry of a list."
+        )
     )
+    value: Fact
+
+
+class ExistenceRule(Body):
+    """Whether an attribute is there."""
+
+    attribute: Name
+    operator: Existence
 
 
 class AllRule(Body):
@@ -42,21 +54,29 @@ class AnyRule(Body):
 class NotRule(Body):
     """This does not hold."""
 
+    model_config = ConfigDict(title="NotRule")
+
     not_: Rule = Field(alias="not")
 
 
 def _form(value: Any) -> str:
+    # In brackets, which no field's name has: an error's place is told from the body, and must not meet a branch there.
     names = value if isinstance(value, dict) else {}
-    return next((form for form in ("all", "any", "not") if form in names), "comparison")
+    for form in ("all", "any", "not"):
+        if form in names:
+            return f"({form})"
+    return "(existence)" if str(names.get("operator")) in EXISTENCE else "(comparison)"
 
 
 Rule = Annotated[
-    Annotated[ComparisonRule, Tag("comparison")]
-    | Annotated[AllRule, Tag("all")]
-    | Annotated[AnyRule, Tag("any")]
-    | Annotated[NotRule, Tag("not")],
+    Annotated[ComparisonRule, Tag("(comparison)")]
+    | Annotated[ExistenceRule, Tag("(existence)")]
+    | Annotated[AllRule, Tag("(all)")]
+    | Annotated[AnyRule, Tag("(any)")]
+    | Annotated[NotRule, Tag("(not)")],
     Discriminator(_form),
 ]
+RuleBody = ComparisonRule | ExistenceRule | AllRule | AnyRule | NotRule
 
 
 def _bounded(value: Any) -> Any:
@@ -64,11 +84,11 @@ def _bounded(value: Any) -> Any:
     for _ in range(DEEPEST):
         nodes += len(level)
         if nodes > MOST_NODES:
-            raise ValueError(f"a rule takes at most {MOST_NODES} conditions")
+            raise refusal(f"a rule takes at most {MOST_NODES} conditions")
         level = [inner for rule in level for inner in _inner(rule)]
         if not level:
             return value
-    raise ValueError(f"a rule is nested at most {DEEPEST} levels deep")
+    raise refusal(f"a rule is nested at most {DEEPEST} levels deep")
 
 
 def _inner(rule: Any) -> list[Any]:
@@ -84,7 +104,7 @@ def _inner(rule: Any) -> list[Any]:
 BoundedRule = Annotated[Rule, BeforeValidator(_bounded)]
 
 
-def rule_message(rule: ComparisonRule | AllRule | AnyRule | NotRule) -> pb.Rule:
+def rule_message(rule: RuleBody) -> pb.Rule:
     """Returns a bounded rule as a message."""
     if isinstance(rule, AllRule):
         return pb.Rule(all=pb.RuleList(rules=[rule_message(inner) for inner in rule.all]))
@@ -94,17 +114,17 @@ def rule_message(rule: ComparisonRule | AllRule | AnyRule | NotRule) -> pb.Rule:
         message = pb.Rule()
         getattr(message, "not").CopyFrom(rule_message(rule.not_))
         return message
-    comparison = pb.Comparison(attribute=rule.attribute, operator=rule.operator, value=_value(rule.value))
+    comparison = pb.Comparison(attribute=rule.attribute, operator=rule.operator)
+    if isinstance(rule, ComparisonRule):
+        comparison.value.CopyFrom(_value(rule.value))
     return pb.Rule(comparison=comparison)
 
 
-def _value(value: str | bool | float | list[str] | None) -> Value | None:
-    if value is None:
-        return None
-    if isinstance(value, list):
-        return Value(list_value=ListValue(values=[Value(string_value=one) for one in value]))
+def _value(value: str | bool | float | list[str]) -> Value:
     if isinstance(value, bool):
         return Value(bool_value=value)
+    if isinstance(value, list):
+        return Value(list_value=ListValue(values=[Value(string_value=text) for text in value]))
     return Value(string_value=value) if isinstance(value, str) else Value(number_value=value)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field
 from regie.audience.v1 import audience_service_pb2 as pb
 
 from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Body, Page, SegmentId, View, show_time
+from regie_gateway.rest.fields import Body, Integer, Page, SegmentId, View, show_time, without_default
 from regie_gateway.rest.operations import Operations
 from regie_gateway.rest.profiles import ProfilePage, ProfileView, show_profile
 from regie_gateway.rest.rules import BoundedRule, Rule, rule_message, show_rule
@@ -35,7 +35,9 @@ class PreviewSegment(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"rule": EXAMPLE_RULE, "sample_size": 3}]})
 
     rule: BoundedRule
-    sample_size: int = Field(default=10, ge=1, le=50)
+    sample_size: Annotated[Integer, Field(ge=1, le=50)] = Field(
+        default=10, description="How many profiles to show at most; 10 when absent.", json_schema_extra=without_default
+    )
 
 
 class SegmentView(View):
@@ -73,7 +75,7 @@ class PreviewView(View):
     """Whom a rule would match."""
 
     count: int
-    sample: list[ProfileView]
+    sample: list[ProfileView] | None = Field(description="Null for a key without the scope profiles:read.")
     warnings: list[RuleWarningView] = Field(description="Of comparisons whose type never meets the stored one.")
 
 
@@ -82,6 +84,7 @@ class PreviewView(View):
     "/v1/segments",
     scope="segments:write",
     summary="Create a segment, which is filled afterwards",
+    description="Names a rule. Who matches it becomes a member while the segment is filled, and from then on.",
     answer=SegmentView,
     status=201,
     body="json",
@@ -94,7 +97,14 @@ async def create_segment(request: Request, body: CreateSegment) -> Response:
     return reply(shown, status=201, location=f"/v1/segments/{shown['segment_id']}")
 
 
-@operations.add("GET", "/v1/segments", scope="segments:read", summary="List segments", answer=SegmentPage)
+@operations.add(
+    "GET",
+    "/v1/segments",
+    scope="segments:read",
+    summary="List segments",
+    description="The newest first, with their sizes.",
+    answer=SegmentPage,
+)
 async def list_segments(request: Request, page: Page) -> Response:
     call = call_of(request)
     asked = pb.ListSegmentsRequest(page_size=page.page_size, page_token=page.page_token)
@@ -108,22 +118,28 @@ async def list_segments(request: Request, page: Page) -> Response:
     "/v1/segments/preview",
     scope="segments:read",
     summary="Count and sample whom a rule would match",
+    description="Stores nothing. The sample is shown to keys that hold profiles:read, too; the count to all.",
     answer=PreviewView,
     body="json",
 )
 async def preview_segment(request: Request, body: PreviewSegment) -> Response:
     call = call_of(request)
-    asked = pb.PreviewSegmentRequest(rule=rule_message(body.rule), sample_size=body.sample_size)
+    may_read = "profiles:read" in call.key.scopes
+    asked = pb.PreviewSegmentRequest(rule=rule_message(body.rule), sample_size=body.sample_size if may_read else 1)
     answered = await call.ask(call.edge.backends.audience.PreviewSegment, asked)
-    shown = {
-        "count": answered.count,
-        "sample": [show_profile(profile) for profile in answered.sample],
-        "warnings": [{"field": _pointer(one.field), "message": one.message} for one in answered.warnings],
-    }
-    return reply(shown)
+    sample = [show_profile(profile) for profile in answered.sample] if may_read else None
+    warnings = [{"field": _pointer(one.field), "message": one.message} for one in answered.warnings]
+    return reply({"count": answered.count, "sample": sample, "warnings": warnings})
 
 
-@operations.add("GET", "/v1/segments/{segment_id}", scope="segments:read", summary="Get a segment", answer=SegmentView)
+@operations.add(
+    "GET",
+    "/v1/segments/{segment_id}",
+    scope="segments:read",
+    summary="Get a segment",
+    description="Its rule and how many profiles match it.",
+    answer=SegmentView,
+)
 async def get_segment(request: Request, segment_id: SegmentId) -> Response:
     call = call_of(request)
     answered = await call.ask(call.edge.backends.audience.GetSegment, pb.GetSegmentRequest(segment_id=segment_id))
@@ -134,7 +150,8 @@ async def get_segment(request: Request, segment_id: SegmentId) -> Response:
     "DELETE",
     "/v1/segments/{segment_id}",
     scope="segments:write",
-    summary="Delete a segment; its members stay profiles",
+    summary="Delete a segment",
+    description="Its members stay profiles, and its place is free for another segment.",
     answer=DeletedSegment,
 )
 async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
@@ -149,6 +166,7 @@ async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
     "/v1/segments/{segment_id}/members",
     scope="profiles:read",
     summary="List the profiles in a segment",
+    description="Who matches the rule now.",
     answer=ProfilePage,
 )
 async def list_segment_members(request: Request, segment_id: SegmentId, page: Page) -> Response:

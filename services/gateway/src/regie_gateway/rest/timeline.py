@@ -12,8 +12,10 @@ from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
 from regie.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
 from regie_chassis.errors import RegieError, TimedOut, Unavailable
 
+from regie_gateway.rest.delivery_json import DeliveryState, FailureOrNone
 from regie_gateway.rest.edge import Call
 from regie_gateway.rest.fields import View, show_time
+from regie_gateway.rest.post_json import PostState
 
 Timed = tuple[tuple[int, int, bool], dict[str, Any]]
 ROLLED_UP = frozenset({"published", "partially_published", "failed", "missed"})
@@ -27,11 +29,11 @@ class TimelineEntryView(View):
     subject: Literal["post", "delivery"]
     channel_id: str = Field(description="Empty when it is the whole post.")
     delivery_id: str
-    state: str
+    state: PostState | DeliveryState = Field(description="The new state of the post or of the delivery.")
     cause: str
     attempt: int
     detail: str
-    failure_kind: str = Field(description="Why a delivery failed, one of a closed list; empty otherwise.")
+    failure_kind: FailureOrNone = Field(description="Why a delivery failed; empty otherwise.")
     network_message: str = Field(description="The network's own words.")
     quiet_end_time: datetime | None = Field(
         description="Until when the call may still take effect; of the newest entry of an unknown delivery."

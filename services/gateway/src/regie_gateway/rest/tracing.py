@@ -8,7 +8,8 @@ from regie_chassis import telemetry
 from regie_chassis.telemetry import context_of
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-UNTRACED = frozenset({"/healthz", "/readyz", "/openapi.json", "/v1/events"})  # probes, and what lasts for hours
+UNTRACED = frozenset({"/healthz", "/readyz", "/openapi.json"})
+STREAMS = frozenset({"/v1/events"})  # last for hours: their span ends with the head of the answer
 
 
 class Traced:
@@ -23,9 +24,13 @@ class Traced:
             await self._app(scope, receive, send)
             return
         parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), "")
-        method = scope["method"]
+        method, endless = scope["method"], scope["path"] in STREAMS
         with self._tracer.start_as_current_span(
-            method, context=context_of(parent), kind=SpanKind.SERVER, attributes={"http.request.method": method}
+            method,
+            context=context_of(parent),
+            kind=SpanKind.SERVER,
+            attributes={"http.request.method": method},
+            end_on_exit=not endless,
         ) as span:
             context = span.get_span_context()
             if not context.is_valid:
@@ -37,6 +42,8 @@ class Traced:
                 if message["type"] == "http.response.start":
                     message["headers"] = [*message.get("headers", ()), (b"trace-id", trace_id)]
                     _describe(span, scope, message["status"])
+                    if endless:
+                        span.end()
                 await send(message)
 
             await self._app(scope, receive, named)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 from regie_chassis.ids import WORKSPACE, show_id
 
 from regie_gateway import workspaces
 from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Body, View
+from regie_gateway.rest.fields import Body, Integer, View, without_default
 from regie_gateway.rest.operations import Operations
 from regie_gateway.workspaces import Workspace
 
@@ -25,9 +26,11 @@ class UpdateWorkspace(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"missed_after_seconds": 900}]})
 
-    name: str | None = Field(default=None, min_length=1, max_length=200)
-    missed_after_seconds: int | None = Field(
-        default=None, ge=1, le=LONGEST_MISSED_AFTER, description="A post later than this is missed, not sent."
+    name: str | SkipJsonSchema[None] = Field(
+        default=None, min_length=1, max_length=200, json_schema_extra=without_default
+    )
+    missed_after_seconds: Annotated[Integer, Field(ge=1, le=LONGEST_MISSED_AFTER)] | SkipJsonSchema[None] = Field(
+        default=None, description="A post later than this is missed, not sent.", json_schema_extra=without_default
     )
 
 
@@ -41,7 +44,14 @@ class WorkspaceView(View):
     update_time: datetime
 
 
-@operations.add("GET", "/v1/workspace", scope=None, summary="Get the key's workspace", answer=WorkspaceView)
+@operations.add(
+    "GET",
+    "/v1/workspace",
+    scope=None,
+    summary="Get the key's workspace",
+    description="Any key may ask whose it is.",
+    answer=WorkspaceView,
+)
 async def get_workspace(request: Request) -> Response:
     call = call_of(request)
     async with call.edge.database.reading() as session:
@@ -54,9 +64,9 @@ async def get_workspace(request: Request) -> Response:
     "/v1/workspace",
     scope="workspace:manage",
     summary="Change the workspace",
+    description="Replaces what is given. Names tell a team its workspaces apart and need not be unique.",
     answer=WorkspaceView,
     body="json",
-    problems=(409,),
 )
 async def update_workspace(request: Request, body: UpdateWorkspace) -> Response:
     call = call_of(request)

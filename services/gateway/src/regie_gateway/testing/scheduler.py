@@ -23,6 +23,10 @@ class PostStateConflict(Conflict):
     """The post's state does not allow it."""
 
 
+class RevisionConflict(Conflict):
+    """Somebody has changed the post."""
+
+
 class InvalidZone(Invalid):
     """No such zone."""
 
@@ -71,12 +75,13 @@ class FakeScheduler(SchedulerServiceServicer):
 
     async def ListPosts(self, request: pb.ListPostsRequest, context: Any) -> pb.ListPostsResponse:
         self.memory.see(request)
-        posts = [post for post in self.memory.all(pb.Post) if request.state in {0, post.state}]
+        posts = [post for post in self.memory.all(pb.Post) if not request.states or post.state in request.states]
         return pb.ListPostsResponse(posts=posts[: request.page_size])
 
     async def EditPost(self, request: pb.EditPostRequest, context: Any) -> pb.EditPostResponse:
         def act() -> pb.EditPostResponse:
             post = self._find(request.post_id)
+            _check(post, request.revision)
             if request.HasField("title"):
                 post.title = request.title
             post.revision += 1
@@ -87,7 +92,9 @@ class FakeScheduler(SchedulerServiceServicer):
     async def SchedulePost(self, request: pb.SchedulePostRequest, context: Any) -> pb.SchedulePostResponse:
         def act() -> pb.SchedulePostResponse:
             post = self._find(request.post_id)
+            _check(post, request.revision)
             _schedule(post, request)
+            post.revision += 1
             return pb.SchedulePostResponse(post=post)
 
         return await self.memory.once(request, act)
@@ -97,7 +104,10 @@ class FakeScheduler(SchedulerServiceServicer):
             post = self._find(request.post_id)
             if post.state == pb.POST_STATE_CANCELLED:
                 raise PostStateConflict("the post is cancelled already", field="post_id")
-            post.state = pb.POST_STATE_CANCELLED
+            _check(post, request.revision)
+            post.cancel_time.CopyFrom(timestamp())
+            if post.state != pb.POST_STATE_DISPATCHED:
+                post.state = pb.POST_STATE_CANCELLED
             return pb.CancelPostResponse(post=post)
 
         return await self.memory.once(request, act)
@@ -113,6 +123,11 @@ class FakeScheduler(SchedulerServiceServicer):
             raise PostNotFound("there is no such post in this workspace", field="post_id")
         assert isinstance(post, pb.Post)
         return post
+
+
+def _check(post: pb.Post, revision: int) -> None:
+    if revision and revision != post.revision:
+        raise RevisionConflict(f"the post is at revision {post.revision}", field="revision")
 
 
 def _schedule(post: pb.Post, request: pb.CreatePostRequest | pb.SchedulePostRequest) -> None:

@@ -48,6 +48,8 @@ class WallTime:
 
     local_time: str
     time_zone: str
+    occurrence: str = ""
+    """first or second of a time that comes twice; empty for the first."""
 
 
 async def create_post(
@@ -67,7 +69,7 @@ async def create_post(
     stored = check_contents(contents)
     if repeated := await _repeated(session, command, "CreatePost"):
         return repeated
-    time = resolve(wall_time.local_time, wall_time.time_zone, now=command.now) if wall_time else None
+    time = _resolve(wall_time, command) if wall_time else None
     state = after(Action.SCHEDULE, PostState.DRAFT) if time else PostState.DRAFT
     traceparent = current_traceparent()
     await rows.insert_post(
@@ -84,7 +86,7 @@ async def create_post(
     _stage(session, command, PostCreated(post_id=show_id(POST, command.post_id), title=title))
     await _note(session, command, state, detail=_at(time) if time else "")
     if time:
-        await _scheduled(session, command, time, [one.channel_id for one in stored], alarm)
+        await _scheduled(session, command, time, 1, [one.channel_id for one in stored], alarm)
     return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
 
 
@@ -93,8 +95,8 @@ async def edit_post(
 ) -> Post:
     """Replaces the title unless it is None, and the variants unless there are none, of a post that has not left.
 
-    An approved post returns to review. Raises PostNotFound, InvalidPost, PostStateConflict or RevisionConflict;
-    `revision` 0 skips the last check.
+    Where nothing would change nothing does, not even the revision. An approved post returns to review. Raises
+    PostNotFound, InvalidPost, PostStateConflict or RevisionConflict; `revision` 0 skips the last check.
     """
     if title is not None:
         check_title(title)
@@ -103,54 +105,73 @@ async def edit_post(
         return repeated
     found = await _lock(session, command)
     state = after(Action.EDIT, found.state)
-    if revision and revision != found.revision:
-        raise RevisionConflict(
-            f"the post is at revision {found.revision}, not {revision}; read it again and repeat the edit on that",
-            field="revision",
-        )
+    _check_revision(found, revision)
+    existing = await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+    same_content = not stored or [one.content for one in stored] == [one.content for one in existing.variants]
+    if same_content and title in (None, found.title):
+        return existing
     edited = replace(found, state=state, title=found.title if title is None else title, revision=found.revision + 1)
     await rows.update_post(session, found, edited, now=command.now)
-    if stored:
+    if not same_content:
         await rows.replace_variants(session, command.post_id, stored)
     _stage(session, command, PostEdited(post_id=show_id(POST, command.post_id), revision=edited.revision))
     await _note(session, command, state, detail=f"edited, revision {edited.revision}")
     return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
 
 
-async def schedule_post(session: AsyncSession, command: Command, *, wall_time: WallTime, alarm: Alarm) -> Post:
-    """Sets or moves the time at which a post leaves.
+async def schedule_post(
+    session: AsyncSession, command: Command, *, wall_time: WallTime, revision: int = 0, alarm: Alarm
+) -> Post:
+    """Sets or moves the time at which a post leaves; another time is another revision, the same is no change.
 
-    Raises PostNotFound, PostStateConflict and what `times.resolve` raises.
+    Raises PostNotFound, PostStateConflict, RevisionConflict (`revision` 0 skips it) and what `times.resolve` raises.
     """
     if repeated := await _repeated(session, command, "SchedulePost"):
         return repeated
     found = await _lock(session, command)
     state = after(Action.SCHEDULE, found.state)
-    time = resolve(wall_time.local_time, wall_time.time_zone, now=command.now)
-    planned = replace(found, state=state, time=time, traceparent=current_traceparent())
+    _check_revision(found, revision)
+    time = _resolve(wall_time, command)
+    if state is found.state and time == found.time:
+        return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+    planned = replace(found, state=state, time=time, revision=found.revision + 1, traceparent=current_traceparent())
     await rows.update_post(session, found, planned, now=command.now)
     await _note(session, command, state, detail=_at(time))
     post = await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
-    await _scheduled(session, command, time, await rows.channels_of(session, command.post_id), alarm)
+    channel_ids = await rows.channels_of(session, command.post_id)
+    await _scheduled(session, command, time, planned.revision, channel_ids, alarm)
     return post
 
 
-async def cancel_post(session: AsyncSession, command: Command) -> Post:
+async def cancel_post(session: AsyncSession, command: Command, *, revision: int = 0) -> Post:
     """Stops a post; of one that is dispatched, what no call has left for yet.
 
     A dispatched post stays so, with the wish noted, until its deliveries tell what became of them. Raises
-    PostNotFound or PostStateConflict.
+    PostNotFound, PostStateConflict or RevisionConflict (`revision` 0 skips it).
     """
     if repeated := await _repeated(session, command, "CancelPost"):
         return repeated
     found = await _lock(session, command)
     state = after(Action.CANCEL, found.state)
+    _check_revision(found, revision)
     if found.cancel_time is None:
         await rows.update_post(session, found, replace(found, state=state, cancel_time=command.now), now=command.now)
         _stage(session, command, PostCancelled(post_id=show_id(POST, command.post_id), revision=found.revision))
         asked = "asked to stop; waits for the deliveries" if state is PostState.DISPATCHED else ""
         await _note(session, command, state, detail=asked)
     return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+
+
+def _check_revision(found: rows.PostRow, seen: int) -> None:
+    if seen and seen != found.revision:
+        raise RevisionConflict(
+            f"the post is at revision {found.revision}, not {seen}; read it again and repeat the change on that",
+            field="revision",
+        )
+
+
+def _resolve(wall_time: WallTime, command: Command) -> PublishTime:
+    return resolve(wall_time.local_time, wall_time.time_zone, now=command.now, occurrence=wall_time.occurrence)
 
 
 async def _repeated(session: AsyncSession, command: Command, method: str) -> Post | None:
@@ -175,13 +196,19 @@ async def _lock(session: AsyncSession, command: Command) -> rows.PostRow:
 
 
 async def _scheduled(
-    session: AsyncSession, command: Command, time: PublishTime, channel_ids: Sequence[UUID], alarm: Alarm
+    session: AsyncSession,
+    command: Command,
+    time: PublishTime,
+    revision: int,
+    channel_ids: Sequence[UUID],
+    alarm: Alarm,
 ) -> None:
     message = PostScheduled(
         post_id=show_id(POST, command.post_id),
         publish_local_time=time.local_time,
         time_zone=time.time_zone,
         channel_ids=[show_id(CHANNEL, channel_id) for channel_id in channel_ids],
+        revision=revision,
     )
     message.publish_time.FromDatetime(time.instant)
     _stage(session, command, message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -88,9 +88,9 @@ async def get_post(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) 
 
 
 async def list_posts(
-    session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str, state: PostState | None
+    session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str, states: Collection[PostState]
 ) -> Page[Post]:
-    """Returns a page of posts. Raises InvalidPageToken or InvalidPageSize.
+    """Returns a page of posts in one of the states, or in any. Raises InvalidPageToken or InvalidPageSize.
 
     Pages are cut by id, which grows with time of creation: a post made meanwhile appears on none of the later pages
     and moves nothing on them. A page ends early before its posts pass `MAX_BYTES`.
@@ -102,9 +102,11 @@ async def list_posts(
         "before": read_token(LIST, page_token),
         "max_bytes": MAX_BYTES,
     }
-    if state:
-        parameters["state"] = str(state)
-    rows = await session.execute(_SELECT_PAGE[bool(state)], parameters)
+    if len(states) == 1:
+        parameters["state"] = str(next(iter(states)))
+    elif states:
+        parameters["states"] = [str(state) for state in states]
+    rows = await session.execute(_SELECT_PAGE[min(len(states), 2)], parameters)
     found = rows.all()
     posts = [_post(row) for row in found[:size]]
     more = bool(found) and found[0].there_are > len(posts)
@@ -172,14 +174,14 @@ _SELECT_WANTED = text(
     + _SAID
 )
 # Sizes first, which reads no content, so that of many large posts only those are read that fit the page. One statement
-# for each shape: a plan for "this state or any" could use no index.
-_SELECT_PAGE = {
-    by_state: text(
+# for each shape, no state, one, several: a plan for "this state or any" could use no index.
+_SELECT_PAGE = [
+    text(
         """
         WITH listed AS (
             SELECT id FROM post WHERE workspace_id = :workspace_id AND id < :before
         """
-        + (" AND state = :state" if by_state else "")
+        + by_state
         + """
             ORDER BY id DESC LIMIT :size
         ), sized AS (
@@ -199,6 +201,6 @@ _SELECT_PAGE = {
         ORDER BY post.id DESC
         """
     )
-    for by_state in (False, True)
-}
+    for by_state in ("", " AND state = :state", " AND state = ANY(CAST(:states AS text[]))")
+]
 _EXISTS = text("SELECT 1 FROM post WHERE id = :post_id AND workspace_id = :workspace_id")

@@ -1,0 +1,69 @@
+"""Refuses what a framework would drop silently: parameters nobody reads, repeated ones, bodies nobody takes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, get_origin, get_type_hints
+from urllib.parse import parse_qsl
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+from regie_chassis.errors import Unprocessable
+
+from regie_gateway.rest.fields import Body
+
+SINGLE_HEADERS = {
+    name.lower().encode(): name
+    for name in (
+        "Authorization",
+        "Content-Type",
+        "Content-Encoding",
+        "Idempotency-Key",
+        "If-Match",
+        "Last-Event-ID",
+    )
+}
+
+
+class InvalidRequest(Unprocessable):
+    """A parameter or the body is not as the document says."""
+
+
+def query_names(endpoint: Callable[..., Awaitable[Response]]) -> dict[str, bool]:
+    """Returns the query parameters that an endpoint reads, and whether each may come several times."""
+    names: dict[str, bool] = {}
+    for kind in get_type_hints(endpoint).values():
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, Body):
+            for name, field in kind.model_fields.items():
+                names[name] = get_origin(field.annotation) is list
+    return names
+
+
+def check_query(query: bytes, names: Mapping[str, bool]) -> None:
+    """Raises InvalidRequest for a parameter that is not read, or comes more often than it is read."""
+    if not query:
+        return
+    seen: set[str] = set()
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in names:
+            known = f"; it takes {', '.join(names)}" if names else ""
+            raise InvalidRequest(f"there is no parameter {name[:80]!r} here{known}", field=name[:80])
+        if name in seen and not names[name]:
+            raise InvalidRequest(f"{name} came more than once; give it once", field=name)
+        seen.add(name)
+
+
+def check_headers(request: Request) -> None:
+    """Raises InvalidRequest for a header that decides something and comes more than once."""
+    seen: set[bytes] = set()
+    for key, _ in request.scope["headers"]:
+        if key in SINGLE_HEADERS and key in seen:
+            name = SINGLE_HEADERS[key]
+            raise InvalidRequest(f"the header {name} came more than once; send it once", field=name)
+        seen.add(key)
+
+
+def check_no_body(value: Any) -> None:
+    """Raises InvalidRequest for a body that nobody would read; an empty object says nothing and is let through."""
+    if value not in (None, {}):
+        raise InvalidRequest("this operation takes no body; send none")
