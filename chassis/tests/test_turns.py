@@ -10,6 +10,7 @@ from regie_chassis.ids import new_id
 from regie_chassis.testing.clock import START
 from regie_chassis.turns import BATCH, BATCH_BYTES, Turns, oldest_waiting
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 LOUD, QUIET = sorted((new_id(), new_id()))
 MANY = 20_000
@@ -54,10 +55,11 @@ async def test_the_choice_reads_no_more_of_a_backlog_than_it_takes(database: Dat
         assert 0 < await _rows_read(session) - before < 4 * BATCH
 
 
-async def _rows_read(session: object) -> int:
-    rows = await session.execute(  # type: ignore[attr-defined]
+async def _rows_read(session: AsyncSession) -> int:
+    await session.execute(text("SELECT pg_stat_force_next_flush()"))
+    rows = await session.execute(
         text(
-            "SELECT pg_stat_force_next_flush(), (SELECT pg_stat_get_xact_tuples_returned(CAST('outbox' AS regclass))"
+            "SELECT (SELECT pg_stat_get_xact_tuples_returned(CAST('outbox' AS regclass))"
             " + sum(coalesce(pg_stat_get_tuples_returned(i.indexrelid), 0)) + pg_stat_get_tuples_returned("
             "CAST('outbox' AS regclass)) FROM pg_index AS i WHERE i.indrelid = CAST('outbox' AS regclass)) AS read"
         )

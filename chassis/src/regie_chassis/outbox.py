@@ -17,7 +17,6 @@ from regie_chassis.errors import TooLarge
 from regie_chassis.ids import new_id
 from regie_chassis.telemetry import current_traceparent
 
-
 MAX_EVENT = 900 * 1024  # bytes of a message; the rest of NATS's usual 1 MiB is for its subject and headers
 SHORT_TEXT = 1_000  # characters of each text of an event that was too large
 

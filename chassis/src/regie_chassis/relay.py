@@ -8,14 +8,12 @@ the consumers' inboxes absorb what was not lost (ADR 0003).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 import structlog
-from opentelemetry.trace import SpanKind
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,16 +23,13 @@ from regie_chassis.database import BROKEN_CONNECTION, Database, is_transient
 from regie_chassis.messaging import (
     Broker,
     BrokerUnavailable,
-    Envelope,
     NoSuchStream,
     StreamSpec,
     StreamState,
-    Unsendable,
-    headers_of,
-    subject_of,
 )
-from regie_chassis.telemetry import context_of, meter, traceparent_of, tracer
-from regie_chassis.turns import Row, Turns, oldest_waiting
+from regie_chassis.telemetry import meter
+from regie_chassis.turns import Turns, oldest_waiting
+from regie_chassis.waves import publish_in_waves
 
 KEEP = timedelta(minutes=15)
 IDLE = timedelta(milliseconds=200)  # looks for rows that another process staged
@@ -164,7 +159,7 @@ class Relay:
             rows = await self._turns.next_rows(session)
         if not rows:
             return 0
-        sent, dead = await self._publish(rows)
+        sent, dead = await publish_in_waves(self._broker, rows)
         await self._write_down(sent, dead)
         went_back = [seq for seq in sent.values() if seq <= self._last_seq]
         self._last_seq = max([self._last_seq, *sent.values()])
@@ -179,46 +174,6 @@ class Relay:
         if done < len(rows):
             raise BrokerUnavailable(f"{len(rows) - done} of {len(rows)} events were not acknowledged")
         return done
-
-    async def _publish(self, rows: Sequence[Row]) -> tuple[dict[int, int], dict[int, str]]:
-        """Publishes in waves of one event an aggregate, so that a failed one holds back only its followers.
-
-        Returns the sequences of those that were stored, and the reasons of those that never can be; these hold back
-        nobody.
-        """
-        sent: dict[int, int] = {}
-        dead: dict[int, str] = {}
-        held: set[str] = set()
-        waiting = list(rows)
-        while waiting:
-            wave: list[tuple[Row, Envelope]] = []
-            later: list[Row] = []
-            seen: set[str] = set()
-            for row in waiting:
-                if row.aggregate_id in held:
-                    continue
-                if row.aggregate_id in seen:
-                    later.append(row)
-                    continue
-                try:
-                    wave.append((row, _envelope(row)))
-                except ValueError as error:
-                    dead[row.id] = f"it makes no message: {error}"
-                    continue
-                seen.add(row.aggregate_id)
-            acks = await self._broker.publish([envelope for _, envelope in wave])
-            for (row, _), ack in zip(wave, acks, strict=True):
-                if ack is None:
-                    held.add(row.aggregate_id)
-                elif isinstance(ack, Unsendable):
-                    dead[row.id] = ack.reason
-                else:
-                    sent[row.id] = ack
-            waiting = later
-        for row in rows:
-            if row.id in dead:
-                log.error("relay.event_dead", id=str(row.event_id), type=row.type, row=row.id, reason=dead[row.id])
-        return sent, dead
 
     async def _write_down(self, sent: dict[int, int], dead: dict[int, str]) -> None:
         if not sent and not dead:
@@ -273,29 +228,6 @@ class Relay:
         if count:
             _replayed.add(count)
             log.warning("relay.replays_lost_tail", stream=self._stream.name, from_seq=seq, events=count)
-
-
-def _envelope(row: Row) -> Envelope:
-    span = tracer().start_span(
-        f"publish {row.type.rsplit('.', 1)[-1]}",
-        context=context_of(row.traceparent),
-        kind=SpanKind.PRODUCER,
-        attributes={"messaging.system": "nats", "messaging.message.id": str(row.event_id)},
-    )
-    traceparent = traceparent_of(span) or row.traceparent
-    span.end()
-    return Envelope(
-        subject=subject_of(row.type, row.workspace_id),
-        id=str(row.event_id),
-        payload=row.payload,
-        headers=headers_of(
-            row.type,
-            event_id=row.event_id,
-            workspace_id=row.workspace_id,
-            time=row.event_time,
-            traceparent=traceparent,
-        ),
-    )
 
 
 async def _mark_sent(session: AsyncSession, sent: dict[int, int], *, now: datetime) -> None:

@@ -55,7 +55,8 @@ class Turns:
 async def oldest_waiting(session: AsyncSession) -> datetime | None:
     """Returns the time of the oldest event that waits, of the workspaces' first ones; None when none waits."""
     rows = await session.execute(_OLDEST)
-    return rows.scalar_one()
+    oldest: datetime | None = rows.scalar_one()
+    return oldest
 
 
 async def _rows(session: AsyncSession, *, after: UUID) -> list[Row]:
@@ -92,7 +93,8 @@ _NEXT = text(
     )
     SELECT id, event_id, aggregate_id, workspace_id, type, payload, traceparent, event_time FROM (
         SELECT outbox.*, chosen.rank,
-            sum(octet_length(payload)) OVER (ORDER BY chosen.rank, chosen.workspace_id) - octet_length(payload) AS before
+            sum(octet_length(payload)) OVER (ORDER BY chosen.rank, chosen.workspace_id) - octet_length(payload)
+                AS before
         FROM chosen JOIN outbox ON outbox.id = chosen.id
     ) AS fitting
     WHERE before < :bytes ORDER BY rank, workspace_id

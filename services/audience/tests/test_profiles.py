@@ -11,9 +11,10 @@ from uuid import UUID
 import pytest
 from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
 from regie_audience.attributes import InvalidProfile
-from regie_audience.profiles import Change, change_profiles, list_profiles
+from regie_audience.profiles import Change, bytes_of, change_profiles, list_profiles
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, new_id, show_id
+from regie_chassis.paging import PAGE_BYTES
 from regie_chassis.testing.clock import FakeClock
 from sqlalchemy import text
 
@@ -173,3 +174,20 @@ async def test_pages_show_every_profile_once_the_newest_first(
             break
 
     assert seen == [f"u{n}" for n in range(6, -1, -1)]
+
+
+async def test_large_profiles_are_listed_in_pages_that_an_answer_carries(
+    upsert: Callable, database: Database, workspace_id: UUID
+) -> None:
+    large = {f"n{index}": "x" * 1000 for index in range(60)}
+    await upsert({f"u{number}": large for number in range(90)})
+    seen: list[str] = []
+    token, pages = "", 0
+    while token or not pages:
+        async with database.reading() as session:
+            page = await list_profiles(session, workspace_id=workspace_id, size=200, token=token)
+        assert sum(map(bytes_of, page.items)) <= PAGE_BYTES
+        seen += [profile.external_id for profile in page.items]
+        token, pages = page.next_page_token, pages + 1
+    assert sorted(seen) == sorted(f"u{number}" for number in range(90))
+    assert pages > 1

@@ -127,3 +127,10 @@ async def test_the_call_belongs_to_the_trace_of_the_first_request(newsroom: News
     assert newsroom.scheduler.read_traces == [FIRST]
     await read(posts[1], SECOND)  # alone, the second is the first of its own call
     assert newsroom.scheduler.read_traces == [FIRST, SECOND]
+
+
+async def test_a_small_post_is_answered_beside_many_that_do_not_fit_into_one_answer(newsroom: Newsroom) -> None:
+    newsroom.scheduler.posts_an_answer = 8
+    posts = [await newsroom.post(newsroom.ours) for _ in range(60)]
+    found = await newsroom.read(*((newsroom.ours, post_id) for post_id in posts))
+    assert [post.post_id for post in found] == posts

@@ -10,10 +10,12 @@ from typing import Any
 from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated
-from regie_chassis.errors import NotFound
+from regie_chassis import paging
+from regie_chassis.errors import NotFound, TooLarge
 from regie_chassis.ids import PROFILE, show_id
 from regie_chassis.outbox import stage
-from regie_chassis.paging import Page, read_token, show_token
+from regie_chassis.paging import Page, read_token
+from regie_chassis.rpc import MAX_MESSAGE
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,10 +33,16 @@ from regie_audience.attributes import (
 
 MOST_AT_ONCE = 1_000
 LIST = "profiles"
+MAX_ANSWER = MAX_MESSAGE - 2 * 1024 * 1024  # bytes
+FRAME = 300  # bytes of a profile in an answer besides its texts
 
 
 class ProfileNotFound(NotFound):
     """There is no such profile in the caller's workspace."""
+
+
+class ProfilesTooLarge(TooLarge):
+    """The profiles of one call are together larger than its answer can be. Give fewer at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,9 @@ class Change:
 async def upsert_profiles(
     session: AsyncSession, *, workspace_id: UUID, inputs: Sequence[ProfileInput], now: datetime
 ) -> list[Profile]:
-    """Creates or merges profiles and returns them in the order given. Repeatable. Raises InvalidProfile."""
+    """Creates or merges profiles and returns them in the order given. Repeatable. Raises InvalidProfile
+    and ProfilesTooLarge.
+    """
     if not 1 <= len(inputs) <= MOST_AT_ONCE:
         raise InvalidProfile(f"give 1 to {MOST_AT_ONCE:,} profiles at a time", field="profiles")
     seen: dict[str, int] = {}
@@ -85,7 +95,11 @@ async def upsert_profiles(
                 f"profiles[{first}] has the same external id; give each once", field=f"profiles[{index}].external_id"
             )
     changes = [Change(one.id, one.external_id, _merge(one, index)) for index, one in enumerate(inputs)]
-    return await change_profiles(session, workspace_id=workspace_id, changes=changes, now=now)
+    profiles = await change_profiles(session, workspace_id=workspace_id, changes=changes, now=now)
+    if sum(map(bytes_of, profiles)) > MAX_ANSWER:
+        # Before the commit: an answer that gRPC refuses would come as an error although everything was stored.
+        raise ProfilesTooLarge("these profiles are too large for one answer; give fewer at a time", field="profiles")
+    return profiles
 
 
 async def change_profiles(
@@ -131,13 +145,17 @@ async def list_profiles(session: AsyncSession, *, workspace_id: UUID, size: int,
         ),
         {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
     )
-    return page_of([Profile(*row) for row in rows], size, LIST)
+    return profiles_page([Profile(*row) for row in rows], size, LIST)
 
 
-def page_of(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
+def profiles_page(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
     """Returns a page of up to `size` of the profiles found; one more than `size` stands for a next page."""
-    items = found[:size]
-    return Page(items, show_token(list_name, items[-1].id) if len(found) > size else "")
+    return paging.page_of(found, size=size, list_name=list_name, bytes_of=bytes_of)
+
+
+def bytes_of(profile: Profile) -> int:
+    """Returns about how many bytes a profile takes in an answer."""
+    return FRAME + 4 * len(profile.external_id) + len(json.dumps(profile.attributes, ensure_ascii=False).encode())
 
 
 COLUMNS = "profile.id, profile.external_id, profile.attributes, profile.create_time, profile.update_time"

@@ -14,19 +14,20 @@ from typing import Any
 from uuid import UUID
 
 from regie_chassis.errors import Conflict, Invalid, NotFound
-from regie_chassis.paging import Page, read_token, show_token
+from regie_chassis.paging import Page, fitting, page_of, read_token
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import memberships, rules, telemetry
-from regie_audience.profiles import COLUMNS, Profile, page_of
+from regie_audience.profiles import COLUMNS, Profile, bytes_of, profiles_page
 from regie_audience.rules import Rule
 
 LONGEST_NAME = 200  # characters
 LONGEST_REQUEST_ID = 200  # characters
 LIST = "segments"
 MEMBERS = "members"
+FRAME = 200  # bytes of a segment in an answer besides its texts
 
 
 class InvalidSegment(Invalid):
@@ -113,13 +114,14 @@ async def list_segments(session: AsyncSession, *, workspace_id: UUID, size: int,
         ),
         {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
     )
-    found = [_segment(row) for row in rows]
-    items = found[:size]
-    return Page(items, show_token(LIST, items[-1].id) if len(found) > size else "")
+    return page_of([_segment(row) for row in rows], size=size, list_name=LIST, bytes_of=_bytes_of)
 
 
 async def preview_segment(session: AsyncSession, *, workspace_id: UUID, rule: Rule, size: int) -> Preview:
-    """Counts and samples whom a rule matches now; the two are read one after the other."""
+    """Counts and samples whom a rule matches now; the two are read one after the other.
+
+    The sample is smaller than asked for where one answer does not carry it.
+    """
     condition, values = rules.compile_sql(rule)
     where = f"FROM profile WHERE workspace_id = :workspace_id AND {condition}"
     values |= {"workspace_id": workspace_id}
@@ -127,7 +129,7 @@ async def preview_segment(session: AsyncSession, *, workspace_id: UUID, rule: Ru
     sample = await session.execute(
         text(f"SELECT {COLUMNS} {where} ORDER BY id DESC LIMIT :limit"), {**values, "limit": size}
     )
-    return Preview(int(count.scalar_one()), [Profile(*row) for row in sample])
+    return Preview(int(count.scalar_one()), fitting([Profile(*row) for row in sample], bytes_of))
 
 
 async def list_segment_members(
@@ -144,10 +146,14 @@ async def list_segment_members(
         ),
         {"segment_id": segment_id, "before": before, "limit": size + 1},
     )
-    return page_of([Profile(*row) for row in rows], size, MEMBERS)
+    return profiles_page([Profile(*row) for row in rows], size, MEMBERS)
 
 
 _COLUMNS = "id, name, rule, member_count, create_time"
+
+
+def _bytes_of(segment: Segment) -> int:
+    return FRAME + 4 * len(segment.name) + len(json.dumps(rules.show(segment.rule)).encode())
 
 
 def _check(name: str, request_id: str) -> None:

@@ -55,16 +55,26 @@ class PostReads:
         return [_pick(found[one.identity], one.post_id) for one in wanted]
 
     async def _ask(self, group: Sequence[_Wanted]) -> dict[str, pb.Post] | RegieError:
-        request = pb.BatchGetPostsRequest(post_ids={one.post_id for one in group})
         # The call is part of the first request's trace; the others only wait for it.
         token = otel_context.attach(group[0].context)
         try:
-            answered = await rpc.call(self._scheduler.BatchGetPosts, request, identity=group[0].identity)
+            return await self._read_all({one.post_id for one in group}, identity=group[0].identity)
         except RegieError as error:
             return error
         finally:
             otel_context.detach(token)
-        return {post.post_id: post for post in answered.posts}
+
+    async def _read_all(self, post_ids: set[str], *, identity: str) -> dict[str, pb.Post]:
+        """Asks until nothing is left: an answer carries so many bytes, and large posts need several."""
+        found: dict[str, pb.Post] = {}
+        left = post_ids
+        while left:
+            request = pb.BatchGetPostsRequest(post_ids=left)
+            answered = await rpc.call(self._scheduler.BatchGetPosts, request, identity=identity)
+            found |= {post.post_id: post for post in answered.posts}
+            # What was answered is taken out, so that each call leaves fewer.
+            left = set(answered.left_post_ids) - found.keys() if answered.posts else set()
+        return found
 
 
 def _pick(found: dict[str, pb.Post] | RegieError, post_id: str) -> pb.Post | RegieError:

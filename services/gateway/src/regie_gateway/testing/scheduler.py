@@ -35,6 +35,8 @@ class FakeScheduler(SchedulerServiceServicer):
         self.timelines: dict[str, list[pb.TimelineEntry]] = {}
         self.read_traces: list[str] = []
         """The trace of each BatchGetPosts."""
+        self.posts_an_answer = 100
+        """How many posts fit into one answer."""
 
     async def CreatePost(self, request: pb.CreatePostRequest, context: Any) -> pb.CreatePostResponse:
         def act() -> pb.CreatePostResponse:
@@ -58,7 +60,9 @@ class FakeScheduler(SchedulerServiceServicer):
         self.memory.see(request)
         self.read_traces.append(trace_id_of(current_traceparent()))
         posts = [post for post in self.memory.all(pb.Post) if post.post_id in request.post_ids]
-        return pb.BatchGetPostsResponse(posts=posts)
+        fitting = posts[: self.posts_an_answer]
+        left = [post.post_id for post in posts[len(fitting) :]]
+        return pb.BatchGetPostsResponse(posts=fitting, left_post_ids=left)
 
     async def GetPost(self, request: pb.GetPostRequest, context: Any) -> pb.GetPostResponse:
         self.memory.see(request)
