@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 LOUD, QUIET = sorted((new_id(), new_id()))
-MANY = 20_000
+MANY = 100_000
 
 
 async def fill(database: Database, workspace_id: UUID, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The commands that every service has: serve, migrate, redrive."""
+"""The commands that every service has: serve, migrate, redrive, redrive-outbox."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from pydantic import ValidationError
 
-from regie_chassis import dead_letters, migrations
+from regie_chassis import dead_letters, migrations, outbox
 from regie_chassis.runtime import run
 from regie_chassis.service import Service, open_database
 from regie_chassis.settings import ServiceSettings
@@ -67,6 +67,24 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
         for failed, reason in outcome.failed.items():
             typer.echo(f"{failed}: failed again: {reason}", err=True)
         raise typer.Exit(1 if outcome.failed else 0)
+
+    @app.command()
+    def redrive_outbox(
+        row: Annotated[int | None, typer.Option(help="Only this outbox row; all dead ones by default.")] = None,
+    ) -> None:
+        """Lets events that could not be sent be tried again."""
+        settings = _load(load)
+        configure_logs(name, settings.log_level)
+
+        async def main() -> list[int]:
+            database = open_database(settings, f"{name}-redrive")
+            try:
+                return await outbox.redrive(database, row=row)
+            finally:
+                await database.close()
+
+        for given in asyncio.run(main()):
+            typer.echo(f"{given}: waits to be sent")
 
     return app
 

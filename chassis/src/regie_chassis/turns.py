@@ -65,7 +65,8 @@ async def _rows(session: AsyncSession, *, after: UUID) -> list[Row]:
 
 
 # By "waiting", never by "after the last id": ids commit out of order. The recursion jumps from workspace to workspace
-# in the index, however many rows each of them has.
+# in the index, however many rows each of them has. BETWEEN instead of "=": with a constant workspace the planner may
+# take the primary key for the order, and reads through the whole backlog to a quiet workspace's row.
 _WORKSPACES = f"""
     WITH RECURSIVE workspace (id) AS (
         (SELECT workspace_id FROM outbox WHERE {WAITING} AND workspace_id > CAST(:after AS uuid)
@@ -86,7 +87,8 @@ _NEXT = text(
         SELECT waiting.id, turn.id AS workspace_id, waiting.rank
         FROM turn CROSS JOIN share CROSS JOIN LATERAL (
             SELECT id, row_number() OVER (ORDER BY id) AS rank FROM (
-                SELECT id FROM outbox WHERE {WAITING} AND workspace_id = turn.id ORDER BY id LIMIT share.rows
+                SELECT id FROM outbox WHERE {WAITING} AND workspace_id BETWEEN turn.id AND turn.id
+                ORDER BY workspace_id, id LIMIT share.rows
             ) AS first
         ) AS waiting
         ORDER BY waiting.rank, turn.id LIMIT :batch
@@ -104,7 +106,8 @@ _OLDEST = text(
     _WORKSPACES.replace("CAST(:after AS uuid)", f"CAST('{FIRST}' AS uuid)")
     + f"""
     SELECT min(first.event_time) FROM workspace CROSS JOIN LATERAL (
-        SELECT event_time FROM outbox WHERE {WAITING} AND workspace_id = workspace.id ORDER BY id LIMIT 1
+        SELECT event_time FROM outbox WHERE {WAITING} AND workspace_id BETWEEN workspace.id AND workspace.id
+        ORDER BY workspace_id, id LIMIT 1
     ) AS first
     """
 )
