@@ -45,6 +45,11 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
         configure_logs(name, settings.log_level)
         asyncio.run(migrations.upgrade(settings.database_url.get_secret_value(), settings.migrations or folder))
 
+    _add_redrives(app, name, load, build)
+    return app
+
+
+def _add_redrives(app: typer.Typer, name: str, load: type[Settings], build: Callable[[Settings], Service]) -> None:
     @app.command()
     def redrive(
         letter: Annotated[int | None, typer.Option(help="Only this dead letter; all by default.")] = None,
@@ -85,8 +90,6 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
 
         for given in asyncio.run(main()):
             typer.echo(f"{given}: waits to be sent")
-
-    return app
 
 
 def _load(load: type[Settings]) -> Settings:
