@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from datetime import timedelta
 
@@ -16,6 +17,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostPublished,
 )
 from regie_chassis.ids import new_id
+from regie_chassis.outbox import MAX_EVENT
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.channels import disconnect_channel
 from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotSent, Refused, Remote
@@ -437,3 +439,22 @@ async def test_a_step_of_a_thread_that_is_written_twice_counts_once(desk: Desk) 
     assert not await desk.ledger.record(Note(held, step, "")), "as after a commit whose answer was lost"
     [row] = await desk.rows()
     assert row.remote_ids == ["1"]
+
+
+async def test_an_outcome_that_makes_too_large_an_event_is_recorded_and_fails_no_neighbour(desk: Desk) -> None:
+    channels = [await desk.channel(f"a{number}") for number in range(2)]
+    await desk.receive(*(desk.due(channel) for channel in channels))
+    async with desk.database.transaction() as session:
+        large, small = await desk.claim_only(session)
+    for held in (large, small):
+        await desk.ledger.mark(held)
+    # Straight to the record, past what caps a network's words where they come in.
+    notes = [
+        Note(held, Outcome(State.PUBLISHED, "worker", remote=Remote("1", url)), "")
+        for held, url in ((large, "x" * 1024 * 1024), (small, "https://small"))
+    ]
+    assert await asyncio.gather(*map(desk.ledger.record, notes)) == [True, True]
+    assert [row.state for row in await desk.rows()] == ["published", "published"]
+    said = await desk.said(PostPublished)
+    assert len(said) == 2
+    assert all(event.ByteSize() < MAX_EVENT for event in said)
