@@ -65,13 +65,28 @@ async def test_no_batch_is_larger_than_the_limit_and_the_order_is_kept(writer: W
     assert max(map(len, writer.batches)) == 3
 
 
-async def test_an_error_reaches_every_waiter_of_its_batch_and_no_other(writer: Writer) -> None:
+async def test_a_bad_item_fails_nobody_beside_it(writer: Writer) -> None:
     batcher = Batcher(writer, limit=2)
     tasks = await submit_all(batcher, [1, 2, 13, 3, 4])
     writer.gate.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert writer.batches == [[1, 2], [13, 3], [4]]
-    assert [str(result) for result in results] == ["2", "4", "thirteen", "thirteen", "8"]
+    assert writer.batches == [[1, 2], [13, 3], [13], [3], [4]]
+    assert [str(result) for result in results] == ["2", "4", "thirteen", "6", "8"]
+
+
+async def test_an_outage_fails_a_batch_at_once() -> None:
+    calls = 0
+
+    async def down(items: Sequence[int]) -> Sequence[int]:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        raise ConnectionResetError
+
+    tasks = await submit_all(Batcher(down, limit=10), [1, 2, 3])
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(result, ConnectionResetError) for result in results)
+    assert calls <= 2
 
 
 async def test_a_waiter_that_leaves_takes_nobody_along(writer: Writer) -> None:

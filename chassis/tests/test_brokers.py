@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import nats.errors
 import pytest
 from regie_chassis.embedded.nats import EmbeddedNats
 from regie_chassis.messaging import (
@@ -17,6 +19,7 @@ from regie_chassis.messaging import (
     NoSuchStream,
     Received,
     StreamSpec,
+    Unsendable,
 )
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.testing.memory_broker import MemoryBroker
@@ -200,3 +203,52 @@ async def test_a_broker_that_is_not_there_is_reported_within_its_bound() -> None
     broker = NatsBroker("nats://127.0.0.1:1", name="nobody")
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
         await broker.publish([envelope(1)])
+
+
+async def test_a_message_too_large_with_its_headers_is_told_apart_and_its_neighbours_are_stored(
+    any_broker: Broker,
+) -> None:
+    await any_broker.ensure_stream(STREAM)
+    limit = 1024 * 1024
+    large = [
+        Envelope("regie.test.v1.done.ws1", f"large-{n}", b"x" * size, {"ce-type": "T"})
+        for n, size in enumerate((limit + 1, limit - 10))
+    ]
+    acks = await any_broker.publish([envelope(1), large[0], envelope(2), large[1], envelope(3)])
+    assert [acks[0], acks[2], acks[4]] == [1, 2, 3]
+    assert isinstance(acks[1], Unsendable)
+    assert isinstance(acks[3], Unsendable)
+
+
+async def test_a_client_that_the_server_cut_off_is_replaced(broker: NatsBroker) -> None:
+    await broker.ensure_stream(STREAM)
+    await broker.ensure_consumer(CONSUMER)
+    fetching = asyncio.create_task(broker.fetch(CONSUMER, 100, timedelta(seconds=30)))
+    client = broker._client
+    assert client is not None
+    # Past all checks, as a header that somebody adds later might do: the payload alone is within the limit.
+    headers = {"large": "x" * 1000}
+    with suppress(nats.errors.Error):
+        await client.publish("regie.test.v1.done.ws1", b"x" * (client.max_payload - 100), headers=headers)
+        await client.flush()
+
+    async def closed() -> bool:
+        return client.is_closed
+
+    await until(closed, what="the server's refusal")
+    with pytest.raises(BrokerUnavailable):
+        await fetching
+    assert await broker.publish([envelope(1)]) == [1]
+    (received,) = await read(broker, 1)
+    assert received.envelope.id == "id-1"
+    assert broker._client is not client
+
+
+async def test_a_message_that_is_not_stored_costs_no_place_of_the_next_ones(broker: NatsBroker) -> None:
+    await broker.ensure_stream(STREAM)
+    nowhere = [Envelope("nobody.takes.this", f"n-{n}", b"", {}) for n in range(500)]
+    for _ in range(10):
+        assert await broker.publish(nowhere) == [None] * 500
+    assert await broker.publish([envelope(1)]) == [1]
+    assert broker._acks is not None
+    assert not broker._acks._waiting

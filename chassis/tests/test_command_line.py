@@ -110,7 +110,7 @@ def test_shared_settings_have_no_prefix_and_own_ones_have(environment: pytest.Mo
 
 def test_without_a_command_it_tells_the_commands() -> None:
     output = CliRunner().invoke(demo, []).output
-    assert all(word in output for word in ("serve", "migrate", "redrive"))
+    assert all(word in output for word in ("serve", "migrate", "redrive", "redrive-outbox"))
 
 
 def received(post: str, seq: int) -> Received:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated
@@ -12,10 +13,10 @@ from regie_chassis import dead_letters
 from regie_chassis.clock import SystemClock
 from regie_chassis.consumer import Consumer, Handler, consumers
 from regie_chassis.database import Database
-from regie_chassis.errors import Invalid, NotFound, RegieError, Unprocessable
+from regie_chassis.errors import Invalid, NotFound, RegieError, TooLarge, Unprocessable
 from regie_chassis.ids import WORKSPACE as WORKSPACE_ID
 from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import Broker, Envelope, Event, headers_of, stream_spec, subject_of
+from regie_chassis.messaging import Broker, Envelope, Event, Received, headers_of, stream_spec, subject_of
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.retry import RetryPolicy
 from regie_chassis.testing.clock import START
@@ -36,11 +37,11 @@ async def note(session: AsyncSession, events: Sequence[Event[PostCreated]]) -> N
         await session.execute(text("INSERT INTO effect VALUES (:post)"), {"post": event.message.post_id})
 
 
-def envelope(post: str) -> Envelope:
+def envelope(post: str, workspace: UUID = WORKSPACE) -> Envelope:
     name = PostCreated.DESCRIPTOR.full_name
     event_id = new_id()
-    headers = headers_of(name, event_id=event_id, workspace_id=WORKSPACE, time=START, traceparent="")
-    return Envelope(subject_of(name, WORKSPACE), str(event_id), PostCreated(post_id=post).SerializeToString(), headers)
+    headers = headers_of(name, event_id=event_id, workspace_id=workspace, time=START, traceparent="")
+    return Envelope(subject_of(name, workspace), str(event_id), PostCreated(post_id=post).SerializeToString(), headers)
 
 
 @asynccontextmanager
@@ -292,3 +293,54 @@ async def test_an_event_that_is_not_of_its_subject_is_set_aside(database: Databa
     assert await effects(database) == ["genuine"]
     (letter,) = await letters(database)
     assert "its type and workspace are not those of its subject" in letter.reason
+
+
+@pytest.mark.parametrize("kind", [Invalid, Unprocessable, TooLarge])
+async def test_refused_events_never_stop_a_consumer(
+    database: Database, broker: NatsBroker, kind: type[RegieError]
+) -> None:
+    async def refuse(session: AsyncSession, events: Sequence[Event[PostCreated]]) -> None:
+        if any(event.message.post_id == "poison" for event in events):
+            raise kind("the network's answer makes no sense")
+        await note(session, events)
+
+    async with consuming(database, broker, refuse, dead_in_a_row=3) as consumer:
+        await broker.publish([envelope("poison", new_id()) for _ in range(10)])
+        await broker.publish([envelope("good")])
+        await handled(broker, consumer)
+        assert consumer.healthy
+    assert await effects(database) == ["good"]
+    assert len(await letters(database)) == 10
+
+
+async def test_bad_events_scattered_in_a_backlog_are_no_run(database: Database, broker: NatsBroker) -> None:
+    await broker.ensure_stream(stream_spec("scheduler"))
+    backlog = [envelope("poison" if number % 15 == 0 else f"p{number}", new_id()) for number in range(390)]
+    await broker.publish(backlog)
+    async with consuming(database, broker, policy=RetryPolicy(max_attempts=1)) as consumer:
+        await handled(broker, consumer)
+        assert consumer.healthy
+    assert len(await letters(database)) == 26
+    assert len(await effects(database)) == 364
+
+
+async def test_one_workspaces_dead_letters_do_not_stop_the_others(database: Database, broker: NatsBroker) -> None:
+    hostile = new_id()
+    async with consuming(database, broker, dead_in_a_row=3, batch=1) as consumer:
+        await broker.publish([envelope("first")])
+        await broker.publish([envelope("poison", hostile) for _ in range(10)])
+        await broker.publish([envelope("last")])
+        await handled(broker, consumer)
+        assert consumer.healthy
+    assert await effects(database) == ["first", "last"]
+    assert len(await letters(database)) == 10
+
+
+async def test_a_letter_keeps_whatever_a_message_carries(database: Database, broker: NatsBroker) -> None:
+    subject = subject_of(PostCreated.DESCRIPTOR.full_name, WORKSPACE)
+    headers = {"ce-type": PostCreated.DESCRIPTOR.full_name, "ce-id": "\ud800 a\x00b" + "x" * 5000}
+    received = Received(Envelope(subject, "a", b"\xff", headers), 1, 1, None)
+    async with database.transaction() as session:
+        await dead_letters.keep(session, "s", received, reason="\ud800\x00" + "y" * 5000, attempts=1)
+    (letter,) = await letters(database)
+    assert len(letter.reason) == dead_letters.MAX_REASON

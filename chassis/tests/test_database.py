@@ -206,6 +206,23 @@ def test_a_connection_that_broke_under_an_operation_is_an_outage(kind: type[Exce
     assert is_outage(kind("cannot switch to state 12; another operation (2) is in progress"))
 
 
+@pytest.mark.parametrize(
+    "cause",
+    [
+        asyncpg.InternalClientError("got result for unknown protocol state 3"),
+        asyncpg.InterfaceError("connection is closed"),
+        ConnectionResetError("Connection lost"),
+        RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed"),
+    ],
+    ids=lambda cause: type(cause).__name__,
+)
+def test_what_sqlalchemy_wraps_of_a_broken_connection_is_an_outage(cause: Exception) -> None:
+    adapted = Exception(str(cause))
+    adapted.__cause__ = cause
+    assert is_outage(DBAPIError("INSERT", {}, adapted))
+    assert is_outage(cause)
+
+
 async def test_a_value_that_cannot_be_sent_is_no_outage(database: Database) -> None:
     async with database.reading() as session:
         with pytest.raises(DBAPIError) as raised:

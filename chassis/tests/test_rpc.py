@@ -63,6 +63,7 @@ class Metrics(MetricsServiceServicer):
         self.callers: list[Caller] = []
         self.act: Answer | None = None
         self.cancelled = False
+        self.answer = GetPostMetricsResponse(totals={"likes": 1})
 
     async def GetPostMetrics(self, request: GetPostMetricsRequest, context: Context) -> GetPostMetricsResponse:
         self.callers.append(caller())
@@ -72,7 +73,7 @@ class Metrics(MetricsServiceServicer):
         except asyncio.CancelledError:
             self.cancelled = True
             raise
-        return GetPostMetricsResponse(totals={"likes": 1})
+        return self.answer
 
     async def GetPostSeries(self, request: GetPostSeriesRequest, context: Context) -> GetPostSeriesResponse:
         raise NotImplementedError
@@ -314,7 +315,11 @@ async def health_of(server: RpcServer) -> int:
 
 async def test_health_needs_no_identity_and_follows_the_checks(metrics: Metrics) -> None:
     healthy = True
-    async with serving(metrics, checks=[lambda: True, lambda: healthy]) as server:
+
+    async def check() -> bool:
+        return healthy
+
+    async with serving(metrics, checks=[check]) as server:
 
         async def shows(status: int) -> bool:
             return await health_of(server) == status
@@ -329,7 +334,7 @@ async def test_health_needs_no_identity_and_follows_the_checks(metrics: Metrics)
 async def test_a_check_that_fails_is_not_serving(metrics: Metrics) -> None:
     broken = False
 
-    def check() -> bool:
+    async def check() -> bool:
         if broken:
             raise RuntimeError("cannot tell")
         return True
@@ -361,3 +366,11 @@ async def test_an_identity_for_another_service_is_refused(stub: MetricsServiceSt
     await ask(stub, identity=signer.sign(CALLER, audience=audience_of(stub.GetPostMetrics), now=START))
     error = await refusal(stub, identity=signer.sign(CALLER, audience="publisher", now=START))
     assert (error.grpc_code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_IDENTITY")
+
+
+async def test_an_answer_past_the_size_limit_says_what_to_do(metrics: Metrics) -> None:
+    metrics.answer = GetPostMetricsResponse(totals={"x" * (17 * 1024 * 1024): 1})
+    async with serving(metrics) as server, open_channel(server.target) as channel:
+        with pytest.raises(RegieError) as refused:
+            await call(MetricsServiceStub(channel).GetPostMetrics, ASK, identity=token(), timeout=5)
+    assert (refused.value.reason, refused.value.http_status) == ("MESSAGE_TOO_LARGE", 413)

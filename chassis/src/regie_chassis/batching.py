@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from regie_chassis.database import is_transient
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,7 +19,8 @@ Result = TypeVar("Result")
 class Batcher(Generic[Item, Result]):
     """Collects single items into calls of `write(items) -> results`, one call at a time.
 
-    When `write` raises, every waiter of that batch gets the error.
+    When `write` raises, each item of the batch is written by itself, so that one bad item fails nobody else; `write`
+    must leave nothing behind when it raises. An outage fails the whole batch at once.
     """
 
     def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, limit: int) -> None:
@@ -37,15 +40,26 @@ class Batcher(Generic[Item, Result]):
     async def _work(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-            try:
-                results = await self._write([item for item, _ in batch])
-                if len(results) != len(batch):
-                    raise ValueError(f"{len(batch)} items and {len(results)} results")
-            except Exception as error:  # noqa: BLE001  # broad: handed on to every waiter
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+            await self._write_batch(batch)
+
+    async def _write_batch(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._write([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise ValueError(f"{len(batch)} items and {len(results)} results")
+        except Exception as error:  # noqa: BLE001  # broad: handed on to every waiter
+            if len(batch) > 1 and not is_transient(error):
+                for one in batch:
+                    await self._write_batch([one])
+            else:
+                _settle([future for _, future in batch], error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+
+def _settle(futures: Sequence[asyncio.Future[Result]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

@@ -1,4 +1,4 @@
-"""The commands that every service has: serve, migrate, redrive."""
+"""The commands that every service has: serve, migrate, redrive, redrive-outbox."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from regie_chassis import dead_letters, migrations
+from regie_chassis import dead_letters, migrations, outbox
 from regie_chassis.runtime import run
 from regie_chassis.service import Service, open_database
 from regie_chassis.settings import ServiceSettings, WrongSetting
@@ -50,6 +50,11 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
         configure_logs(name, settings.log_level)
         asyncio.run(migrations.upgrade(settings.database_url.get_secret_value(), settings.migrations or folder))
 
+    _add_redrives(app, name, load, build)
+    return app
+
+
+def _add_redrives(app: typer.Typer, name: str, load: type[Settings], build: Callable[[Settings], Service]) -> None:
     @app.command()
     def redrive(
         letter: Annotated[int | None, typer.Option(help="Only this dead letter; all by default.")] = None,
@@ -73,7 +78,23 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
             typer.echo(f"{failed}: failed again: {reason}", err=True)
         raise typer.Exit(1 if outcome.failed else 0)
 
-    return app
+    @app.command()
+    def redrive_outbox(
+        row: Annotated[int | None, typer.Option(help="Only this outbox row; all dead ones by default.")] = None,
+    ) -> None:
+        """Lets events that could not be sent be tried again."""
+        settings = load_settings(load)
+        configure_logs(name, settings.log_level)
+
+        async def main() -> list[int]:
+            database = open_database(settings, f"{name}-redrive")
+            try:
+                return await outbox.redrive(database, row=row)
+            finally:
+                await database.close()
+
+        for given in asyncio.run(main()):
+            typer.echo(f"{given}: waits to be sent")
 
 
 def load_settings(load: type[Loaded]) -> Loaded:

@@ -5,6 +5,9 @@ transaction, with the inbox rows already written; it returns, and the transactio
 acked. It must not commit, and must not talk to a network. When a batch fails, its events are tried one by one, so
 that a poison message delays nobody but itself. A handler that raises `Invalid` or `Unprocessable` says that no other
 try can succeed: its event is set aside at once.
+
+A run of events that failed for reasons of our own stops the consumer, so that it does not drain the stream into the
+dead letters; what counts for a run, and whose, is in `dead_runs` (ADR 0019).
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from regie_chassis import dead_letters, inbox
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database, is_outage, is_transient
-from regie_chassis.errors import Invalid, Unprocessable
+from regie_chassis.dead_runs import DEAD_IN_A_ROW, DeadRuns
+from regie_chassis.errors import Invalid, TooLarge, Unprocessable
 from regie_chassis.messaging import (
     Broker,
     BrokerUnavailable,
@@ -46,9 +50,11 @@ BATCH = 400  # events a transaction; measured a third faster than 100 in a burst
 POLL = timedelta(seconds=1)
 OUTAGE_PAUSE = timedelta(seconds=1)
 PURGE_EVERY = timedelta(hours=1)
-DEAD_IN_A_ROW = 20  # then it is us, not the messages
 MOST_DELIVERIES = 50  # ends a message that kills the process each time, which no counter of ours survives
 REMEMBERED_ATTEMPTS = 10_000
+
+REFUSED = (Invalid, Unprocessable, TooLarge)
+"""What a handler raises when the event itself is to blame: no other try can succeed, and it is no sign of a defect."""
 
 Handler = Callable[[AsyncSession, Sequence[Event[Any]]], Awaitable[None]]
 Subscriptions = Mapping[type[Message], Handler]
@@ -120,8 +126,7 @@ class Consumer:
         self._clock = clock
         self._policy = policy or RetryPolicy()
         self._batch = batch
-        self._limit = dead_in_a_row
-        self._in_a_row = 0
+        self._runs = DeadRuns(dead_in_a_row)
         self._attempts = _Attempts()
         self.stopped_because = ""
 
@@ -168,13 +173,13 @@ class Consumer:
                 readable[0].error = error
             else:
                 await self._handle_one_by_one(works, readable)
+        good = [work.received for work in works if work.error is None]
+        # Before the failures are settled: those of a batch that was handled in part are no run.
+        self._runs.handled(_workspace_of(one) for one in good)
         for work in works:
             if work.error is not None:
-                await self._settle_failed(work, work.error)
-        good = [work.received for work in works if work.error is None]
+                await self._settle_failed(work, work.error, alone=not good)
         await self._broker.ack(good)
-        if good:
-            self._in_a_row = 0
         for work in works:
             work.span.end()
 
@@ -228,15 +233,16 @@ class Consumer:
             work.span.end()
         await self._broker.nak([work.received for work in works], OUTAGE_PAUSE)
 
-    async def _settle_failed(self, work: _Work, error: Exception) -> None:
+    async def _settle_failed(self, work: _Work, error: Exception, *, alone: bool) -> None:
         received = work.received
         work.span.set_status(StatusCode.ERROR, type(error).__name__)
         work.span.record_exception(error)
         attempt = self._attempts.add(received.stream_seq)
+        refused = isinstance(error, REFUSED) and not error.retryable
         decision = self._policy.decide(attempt, error)
         if isinstance(error, NotAnEvent):
             decision = GiveUp(str(error))
-        elif isinstance(error, Invalid | Unprocessable) and not error.retryable:
+        elif refused:
             decision = GiveUp(f"{type(error).__name__}: {error}"[:1000])
         elif isinstance(decision, Retry) and received.deliveries >= MOST_DELIVERIES:
             decision = GiveUp(f"delivered {received.deliveries} times; last {type(error).__name__}: {error}"[:1000])
@@ -251,9 +257,12 @@ class Consumer:
         await self._broker.ack([received])
         _dead.add(1, {"consumer": self.name})
         log.error("consumer.dead_letter", consumer=self.name, id=received.envelope.id, reason=decision.reason)
-        self._in_a_row += 1
-        if self._in_a_row >= self._limit:
-            self.stopped_because = f"{self._in_a_row} dead letters in a row; last: {decision.reason}"
+        if alone and not refused and self._runs.died(_workspace_of(received)):
+            self.stopped_because = f"{self._runs.length} dead letters in a row; last: {decision.reason}"
+
+
+def _workspace_of(received: Received) -> str:
+    return received.envelope.subject.rpartition(".")[2]
 
 
 def consumers(

@@ -27,6 +27,9 @@ LOCK_NOT_AVAILABLE = "55P03"
 ROLLBACK = "40"  # the class of deadlocks and serialization failures
 
 BROKEN_CONNECTION = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg says of a connection that broke under an operation; a new connection is what helps."""
+
+_LOST = (*BROKEN_CONNECTION, OSError, TimeoutError)
 
 BeforeCommit = Callable[[AsyncSession], Awaitable[None]]
 AfterCommit = Callable[[], None]
@@ -104,13 +107,15 @@ def is_outage(error: BaseException) -> bool:
     """
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    # SQLAlchemy wraps what the driver raised twice, and knows few of its errors for broken connections.
+    cause = getattr(getattr(error, "orig", None), "__cause__", None) or error
     # A value that asyncpg cannot encode is an InterfaceError as well, and a ValueError besides.
-    if isinstance(getattr(getattr(error, "orig", None), "__cause__", error), ValueError):
+    if isinstance(cause, ValueError):
         return False
-    if isinstance(error, InterfaceError | OperationalError | PoolTimeoutError | OSError | TimeoutError):
+    if isinstance(error, InterfaceError | OperationalError | PoolTimeoutError) or isinstance(cause, _LOST):
         return True
-    # What asyncpg says of a connection that broke under an operation; a new connection is what helps.
-    if isinstance(error, BROKEN_CONNECTION):
+    # What uvloop says when asyncpg writes to a transport that has just been closed.
+    if isinstance(cause, RuntimeError) and "the handler is closed" in str(cause):
         return True
     # asyncpg's own words for a server that is starting, stopping or out of connections (class 57 and 53).
     state = _state_of(error)

@@ -20,6 +20,8 @@ from regie_chassis.database import Database
 from regie_chassis.messaging import Envelope, Received, decode
 from regie_chassis.telemetry import traceparent_from
 
+MAX_REASON = 1_000  # characters
+
 
 async def keep(session: AsyncSession, stream: str, received: Received, *, reason: str, attempts: int) -> None:
     """Sets a message aside. Repeatable: a message that is delivered again is not kept twice."""
@@ -32,10 +34,10 @@ async def keep(session: AsyncSession, stream: str, received: Received, *, reason
         {
             "stream": stream,
             "seq": received.stream_seq,
-            "subject": received.envelope.subject,
-            "headers": json.dumps(dict(received.envelope.headers)).replace("\\u0000", ""),
+            "subject": _storable(received.envelope.subject),
+            "headers": json.dumps({_storable(k): _storable(v) for k, v in received.envelope.headers.items()}),
             "payload": received.envelope.payload,
-            "reason": reason.replace("\x00", ""),
+            "reason": _storable(reason)[:MAX_REASON],
             "attempts": attempts,
         },
     )
@@ -85,6 +87,11 @@ async def redrive(
         for letter_id, reason in failed.items():
             await session.execute(
                 text("UPDATE dead_letter SET reason = :reason, attempts = attempts + 1 WHERE id = :id"),
-                {"id": letter_id, "reason": reason.replace("\x00", "")},
+                {"id": letter_id, "reason": _storable(reason)[:MAX_REASON]},
             )
     return Redriven(handled, failed)
+
+
+def _storable(words: str) -> str:
+    """Returns words of any origin in a form that PostgreSQL takes as text and as JSON."""
+    return words.replace("\x00", "").encode("utf-8", "replace").decode()

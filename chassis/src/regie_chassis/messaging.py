@@ -83,6 +83,17 @@ class Received:
     token: object
 
 
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    """What stands in place of a sequence for a message that no try can store; `reason` says why."""
+
+    reason: str
+
+
+Ack = int | Unsendable | None
+"""A stored message's sequence in its stream, `Unsendable`, or None where no acknowledgement came."""
+
+
 class Broker(Protocol):
     """Streams of messages, at least once.
 
@@ -95,11 +106,12 @@ class Broker(Protocol):
     async def stream_state(self, name: str) -> StreamState:
         """Returns where the stream stands. Raises NoSuchStream."""
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> list[int | None]:
+    async def publish(self, envelopes: Sequence[Envelope]) -> list[Ack]:
         """Stores messages in their order, pipelined, and returns each one's sequence in its stream.
 
         A second message with the same id inside the duplicate window is not stored again and has the first one's
-        sequence. None stands for a message that was not acknowledged; it may be stored all the same.
+        sequence. `Unsendable` stands for a message that no try can store, and holds back no other. None stands for
+        a message that was not acknowledged; it may be stored all the same.
         """
 
     async def ensure_consumer(self, spec: ConsumerSpec) -> None:
@@ -175,6 +187,12 @@ def headers_of(
     if traceparent:
         headers["traceparent"] = traceparent
     return headers
+
+
+def wire_size(payload: bytes, headers: Mapping[str, str]) -> int:
+    """Returns a message's size in bytes as a NATS server counts it against its `max_payload`: with the headers."""
+    lines = sum(len(name.encode()) + len(value.encode("utf-8", "replace")) + 4 for name, value in headers.items())
+    return len(payload) + lines + len(b"NATS/1.0\r\n\r\n")
 
 
 def decode(envelope: Envelope, message_type: type[M], traceparent: str) -> Event[M]:

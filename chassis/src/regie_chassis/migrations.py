@@ -87,3 +87,17 @@ def create_messaging_tables() -> None:
         sa.Column("dead_time", sa.DateTime(timezone=True), nullable=False, server_default=text("now()")),
         sa.UniqueConstraint("stream", "stream_seq", "subject", name="dead_letter_once"),
     )
+
+
+def add_dead_outbox() -> None:
+    """Lets outbox rows that can never be sent stand aside, and lets the relay take turns between workspaces."""
+    op.add_column("outbox", sa.Column("dead_time", sa.DateTime(timezone=True)))
+    op.add_column("outbox", sa.Column("dead_reason", sa.Text, nullable=False, server_default=""))
+    op.create_index(
+        "outbox_waiting",
+        "outbox",
+        ["workspace_id", "id"],
+        postgresql_where=text("sent_time IS NULL AND dead_time IS NULL"),
+    )
+    op.create_index("outbox_dead", "outbox", ["id"], postgresql_where=text("dead_time IS NOT NULL"))
+    op.drop_index("outbox_unsent", "outbox")

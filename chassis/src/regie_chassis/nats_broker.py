@@ -23,6 +23,7 @@ from nats.js import JetStreamContext, api
 
 from regie_chassis.messaging import (
     MSG_ID,
+    Ack,
     BrokerUnavailable,
     ConsumerSpec,
     Envelope,
@@ -32,17 +33,17 @@ from regie_chassis.messaging import (
     StreamState,
 )
 from regie_chassis.nats_access import inbox_prefix
+from regie_chassis.nats_publish import FAULTS, AckInbox
 from regie_chassis.nats_pull import ConsumerGone, Pull
 from regie_chassis.settings import NatsSettings
 
 CONNECT_TIMEOUT = 3.0  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
 PING_INTERVAL = 2  # seconds; two lost pings make a silent server a dead one in about six seconds
-MAX_PENDING_PUBLISHES = 4000
+ASKED_AHEAD = 4000  # messages given back at the close
+LOST_FOR = 30.0  # seconds; a client that found no server for so long is replaced
 
 log = structlog.get_logger()
-
-_FAULTS = (nats.errors.Error, nats.js.errors.Error, OSError, asyncio.TimeoutError)
 
 
 class NatsBroker:
@@ -58,12 +59,15 @@ class NatsBroker:
         self._password = password
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
+        self._acks: AckInbox | None = None
+        self._lost_since: float | None = None
         self._pulls: dict[tuple[str, str], Pull] = {}
         self._connecting = asyncio.Lock()
         self._opening = asyncio.Lock()
 
     async def _jetstream(self) -> JetStreamContext:
         async with self._connecting:
+            await self._drop_dead_client()
             if self._stream is None:
                 client = Client()
                 try:
@@ -84,19 +88,43 @@ class NatsBroker:
                             user=self._name if self._password else None,
                             password=self._password or None,
                         )
-                except _FAULTS as error:
-                    with suppress(*_FAULTS):
+                except FAULTS as error:
+                    with suppress(*FAULTS):
                         await client.close()
                     raise BrokerUnavailable(
                         f"NATS does not answer at {self._url}: {client.last_error or error}"
                     ) from error
                 self._client = client
-                self._stream = client.jetstream(
-                    timeout=REQUEST_TIMEOUT, publish_async_max_pending=MAX_PENDING_PUBLISHES
-                )
+                self._stream = client.jetstream(timeout=REQUEST_TIMEOUT)
         if self._client is None or not self._client.is_connected:
             raise BrokerUnavailable("NATS is not connected; reconnecting")
         return self._stream
+
+    async def _drop_dead_client(self) -> None:
+        """Lets go of a client that is closed or has been without a server for long; the next use connects anew.
+
+        nats-py closes itself for good at any error of the server that it does not know, and after failures of its
+        own reconnecting; nothing else would ever bring it back.
+        """
+        client, now = self._client, asyncio.get_running_loop().time()
+        if client is None or client.is_connected:
+            self._lost_since = None
+            return
+        if self._lost_since is None:
+            self._lost_since = now
+        if not client.is_closed and now - self._lost_since < LOST_FOR:
+            return
+        log.warning("nats.client_replaced", closed=client.is_closed, error=str(client.last_error or ""))
+        self._client = self._stream = self._acks = self._lost_since = None
+        self._pulls.clear()
+        with suppress(*FAULTS):
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await client.close()
+
+    def _connected(self) -> Client:
+        if self._client is None:  # replaced by another task since
+            raise BrokerUnavailable("NATS was lost; reconnecting")
+        return self._client
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         config = api.StreamConfig(
@@ -119,7 +147,7 @@ class NatsBroker:
                 # Most users may look at their stream and not shape it (`nats_access`).
                 if _form_of(existing.config) != _form_of(config):
                     await jetstream.update_stream(config)
-        except _FAULTS as error:
+        except FAULTS as error:
             raise BrokerUnavailable(
                 f"stream {spec.name} cannot be made: {error}; its maker is `python -m regie_chassis.streams`"
             ) from error
@@ -137,26 +165,23 @@ class NatsBroker:
             return await jetstream.stream_info(name)
         except nats.js.errors.NotFoundError as error:
             raise NoSuchStream(f"stream {name} does not exist yet") from error
-        except _FAULTS as error:
+        except FAULTS as error:
             raise BrokerUnavailable(f"stream {name} cannot be asked: {error}") from error
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> list[int | None]:
-        jetstream = await self._jetstream()
-        acks: list[asyncio.Future[api.PubAck]] = []
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                for envelope in envelopes:
-                    # Without a wait of its own for each message, all of them leave in a few large writes.
-                    ack = await jetstream.publish_async(
-                        envelope.subject, envelope.payload, headers={MSG_ID: envelope.id, **envelope.headers}
-                    )
-                    acks.append(ack)
-        except _FAULTS as error:
-            log.warning("nats.publish_stalled", error=str(error))
-        if acks:
-            await asyncio.wait(acks, timeout=REQUEST_TIMEOUT)
-        sequences = [_sequence(ack) for ack in acks]
-        return sequences + [None] * (len(envelopes) - len(sequences))
+    async def publish(self, envelopes: Sequence[Envelope]) -> list[Ack]:
+        await self._jetstream()
+        return await (await self._ack_inbox()).publish(envelopes, REQUEST_TIMEOUT)
+
+    async def _ack_inbox(self) -> AckInbox:
+        async with self._opening:
+            if self._acks is None:
+                acks = AckInbox(self._connected())
+                try:
+                    await acks.open()
+                except FAULTS as error:
+                    raise BrokerUnavailable(f"NATS does not take a subscription: {error}") from error
+                self._acks = acks
+            return self._acks
 
     async def ensure_consumer(self, spec: ConsumerSpec) -> None:
         jetstream = await self._jetstream()
@@ -173,24 +198,23 @@ class NatsBroker:
             await jetstream.add_consumer(spec.stream, config)
         except nats.js.errors.NotFoundError as error:
             raise NoSuchStream(f"stream {spec.stream} does not exist yet") from error
-        except _FAULTS as error:
+        except FAULTS as error:
             raise BrokerUnavailable(f"consumer {spec.name} cannot be made: {error}") from error
 
     async def fetch(self, spec: ConsumerSpec, limit: int, timeout: timedelta) -> list[Received]:
         await self._jetstream()
-        assert self._client is not None
         try:
             async with self._opening:
                 pull = self._pulls.get((spec.stream, spec.name))
                 if pull is None:
                     await self.ensure_consumer(spec)
-                    pull = await Pull.open(self._client, spec)
+                    pull = await Pull.open(self._connected(), spec)
                     self._pulls[spec.stream, spec.name] = pull
             messages = await pull.take(limit, timeout.total_seconds())
         except ConsumerGone:
             await self._forget(spec)
             return []
-        except _FAULTS as error:
+        except FAULTS as error:
             await self._forget(spec)
             raise BrokerUnavailable(f"consumer {spec.name} cannot be read: {error}") from error
         return [_received(message) for message in messages]
@@ -198,7 +222,7 @@ class NatsBroker:
     async def _forget(self, spec: ConsumerSpec) -> None:
         pull = self._pulls.pop((spec.stream, spec.name), None)
         if pull:
-            with suppress(*_FAULTS):
+            with suppress(*FAULTS):
                 await pull.subscription.unsubscribe()
 
     async def ack(self, received: Sequence[Received]) -> None:
@@ -210,11 +234,11 @@ class NatsBroker:
 
     async def _settle(self, received: Sequence[Received], word: bytes) -> None:
         await self._jetstream()
-        assert self._client is not None
+        client = self._connected()
         try:
             for one in received:
-                await self._client.publish(str(one.token), word)
-        except _FAULTS as error:
+                await client.publish(str(one.token), word)
+        except FAULTS as error:
             raise BrokerUnavailable(f"messages cannot be settled: {error}") from error
 
     async def pending(self, spec: ConsumerSpec) -> int:
@@ -223,17 +247,17 @@ class NatsBroker:
             info = await jetstream.consumer_info(spec.stream, spec.name)
         except nats.js.errors.NotFoundError:
             return 0
-        except _FAULTS as error:
+        except FAULTS as error:
             raise BrokerUnavailable(f"consumer {spec.name} cannot be asked: {error}") from error
         return (info.num_pending or 0) + (info.num_ack_pending or 0)
 
     async def close(self) -> None:
-        client, self._client, self._stream = self._client, None, None
+        client, self._client, self._stream, self._acks = self._client, None, None, None
         pulls, self._pulls = self._pulls, {}
         if client:
-            with suppress(*_FAULTS):
+            with suppress(*FAULTS):
                 for pull in pulls.values():
-                    for message in await pull.ready(MAX_PENDING_PUBLISHES):
+                    for message in await pull.ready(ASKED_AHEAD):
                         await client.publish(message.reply, b"-NAK")  # asked for ahead, never handled
                 await client.flush(timeout=2)  # what was acked leaves before the connection does
             await client.close()
@@ -260,17 +284,6 @@ def open_nats(settings: NatsSettings, name: str) -> NatsBroker:
         credentials=settings.nats_credentials,
         password=settings.nats_password.get_secret_value(),
     )
-
-
-def _sequence(ack: asyncio.Future[api.PubAck]) -> int | None:
-    if not ack.done():
-        ack.cancel()
-        return None
-    error = ack.exception()
-    if error is not None:
-        log.warning("nats.not_acknowledged", error=str(error) or type(error).__name__)
-        return None
-    return ack.result().seq
 
 
 def _received(message: Msg) -> Received:

@@ -6,13 +6,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import structlog
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_chassis.database import Database, after_commit, before_commit
+from regie_chassis.errors import TooLarge
 from regie_chassis.ids import new_id
 from regie_chassis.telemetry import current_traceparent
+
+MAX_EVENT = 900 * 1024  # bytes of a message; the rest of NATS's usual 1 MiB is for its subject and headers
+SHORT_TEXT = 1_000  # characters of each text of an event that was too large
+
+log = structlog.get_logger()
+
+
+class EventTooLarge(TooLarge):
+    """What happened makes an event larger than the event stream carries. Send less at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +52,14 @@ def stage(
     """Says an event when, and only when, the session's transaction commits.
 
     Events of one aggregate keep the order in which they were staged. `traceparent` defaults to the current span's.
+    Raises EventTooLarge, before anything is staged, for what NATS could not carry: the cause fails and not the relay.
+    Where many rows share a transaction, none may fail the others: check with `fits`, or stage `fitting(message)`.
     """
+    payload = message.SerializeToString()
+    if len(payload) > MAX_EVENT:
+        raise EventTooLarge(
+            f"{message.DESCRIPTOR.name} would have {len(payload):,} bytes of at most {MAX_EVENT:,}; send less at a time"
+        )
     staged: list[Staged] | None = session.info.get("outbox")
     if staged is None:
         staged = session.info["outbox"] = []
@@ -51,11 +70,40 @@ def stage(
             aggregate_id,
             workspace_id,
             message.DESCRIPTOR.full_name,
-            message.SerializeToString(),
+            payload,
             current_traceparent() if traceparent is None else traceparent,
             time,
         )
     )
+
+
+def fits(message: Message) -> bool:
+    """True when `stage` takes the message."""
+    return message.ByteSize() <= MAX_EVENT
+
+
+def fitting(message: Message) -> Message:
+    """Returns the message, or where it is too large to be staged a copy with its texts cut short.
+
+    For facts that must be recorded whatever a network said about them.
+    """
+    if fits(message):
+        return message
+    log.error("outbox.event_cut_short", type=message.DESCRIPTOR.full_name, bytes=message.ByteSize())
+    short = type(message)()
+    short.CopyFrom(message)
+    _cut_texts(short)
+    return short
+
+
+def _cut_texts(message: Message) -> None:
+    for field, value in message.ListFields():
+        if field.is_repeated:
+            continue
+        if field.type == FieldDescriptor.TYPE_STRING:
+            setattr(message, field.name, value[:SHORT_TEXT])
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            _cut_texts(value)
 
 
 async def _write(session: AsyncSession) -> None:
@@ -83,8 +131,25 @@ async def _write(session: AsyncSession) -> None:
     )
 
 
+WAITING = "sent_time IS NULL AND dead_time IS NULL"
+"""Rows on their way; the words of the index `outbox_waiting`."""
+
+
 async def unsent_count(database: Database) -> int:
     """Returns how many events wait to be relayed; zero when the service is quiet."""
     async with database.reading() as session:
-        rows = await session.execute(text("SELECT count(*) FROM outbox WHERE sent_time IS NULL"))
+        rows = await session.execute(text(f"SELECT count(*) FROM outbox WHERE {WAITING}"))
         return int(rows.scalar_one())
+
+
+async def redrive(database: Database, *, row: int | None = None) -> list[int]:
+    """Gives events that could not be sent another try; one, or all. Returns their ids."""
+    async with database.transaction() as session:
+        rows = await session.execute(
+            text(
+                "UPDATE outbox SET dead_time = NULL, dead_reason = '' WHERE dead_time IS NOT NULL"
+                " AND (CAST(:id AS bigint) IS NULL OR id = :id) RETURNING id"
+            ),
+            {"id": row},
+        )
+        return sorted(rows.scalars())

@@ -1,26 +1,36 @@
 """Pages by key: a token is the last id that was seen, bound to the list that it pages through.
 
-A page ends at its size or at `MAX_BYTES`, whatever comes first.
+A page ends by count or by bytes, whichever comes first: two hundred items of half a megabyte pass what one gRPC
+message carries, and nobody could page past them.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from regie_chassis.errors import Invalid
 
 DEFAULT = 50
 MOST = 200
-MAX_BYTES = 4 * 1024 * 1024
-"""Bytes of the items of one answer, but for a single one: a quarter of what one gRPC message carries."""
+PAGE_BYTES = 4 * 1024 * 1024  # far below rpc.MAX_MESSAGE, since sizes are estimates and JSON is larger
 NEWEST = UUID(int=(1 << 128) - 1)  # after every id
 
 Item = TypeVar("Item")
+
+
+class Listed(Protocol):
+    """What a list pages by."""
+
+    @property
+    def id(self) -> UUID: ...
+
+
+ListedItem = TypeVar("ListedItem", bound=Listed)
 
 
 class InvalidPageToken(Invalid):
@@ -46,20 +56,6 @@ def size_of(requested: int, *, default: int = DEFAULT, most: int = MOST, field: 
     return requested or default
 
 
-def fitting(sizes: Iterable[int], *, limit: int, max_bytes: int = MAX_BYTES) -> int:
-    """Returns how many of the first items make one answer: at most `limit`, and no more than `max_bytes` in all.
-
-    Always one where there is one: an item that is larger alone is read alone.
-    """
-    count = total = 0
-    for size in sizes:
-        total += size
-        if count == limit or (count and total > max_bytes):
-            break
-        count += 1
-    return count
-
-
 def read_token(list_name: str, token: str) -> UUID:
     """Returns the id before which the page begins, the greatest of all for the first page. Raises InvalidPageToken."""
     if not token:
@@ -77,6 +73,26 @@ def read_token(list_name: str, token: str) -> UUID:
 def show_token(list_name: str, last: UUID) -> str:
     """Returns the token of the page after `last`."""
     return base64.urlsafe_b64encode(list_name.encode() + b":" + last.bytes).decode()
+
+
+def fitting(items: Sequence[Item], bytes_of: Callable[[Item], int], *, max_bytes: int = PAGE_BYTES) -> Sequence[Item]:
+    """Returns the first items that together stay within `max_bytes`; at least one where there is one."""
+    total = 0
+    for number, item in enumerate(items):
+        total += bytes_of(item)
+        if total > max_bytes and number:
+            return items[:number]
+    return items
+
+
+def page_of(
+    found: Sequence[ListedItem], *, size: int, list_name: str, bytes_of: Callable[[ListedItem], int]
+) -> Page[ListedItem]:
+    """Returns a page of up to `size` of what was found, and of up to PAGE_BYTES; one more than `size` stands for a
+    next page.
+    """
+    items = fitting(found[:size], bytes_of)
+    return Page(items, show_token(list_name, items[-1].id) if len(found) > len(items) else "")
 
 
 def _wrong() -> InvalidPageToken:

@@ -8,16 +8,12 @@ the consumers' inboxes absorb what was not lost (ADR 0003).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import structlog
-from opentelemetry.trace import SpanKind
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,21 +23,21 @@ from regie_chassis.database import BROKEN_CONNECTION, Database, is_transient
 from regie_chassis.messaging import (
     Broker,
     BrokerUnavailable,
-    Envelope,
     NoSuchStream,
     StreamSpec,
     StreamState,
-    headers_of,
-    subject_of,
 )
-from regie_chassis.telemetry import context_of, meter, traceparent_of, tracer
+from regie_chassis.telemetry import meter
+from regie_chassis.turns import Turns, oldest_waiting
+from regie_chassis.waves import publish_in_waves
 
 KEEP = timedelta(minutes=15)
-BATCH = 500
 IDLE = timedelta(milliseconds=200)  # looks for rows that another process staged
 OUTAGE_PAUSE = timedelta(seconds=1)
 CHECK_EVERY = timedelta(seconds=5)  # compares the stream's sequence with ours
 PURGE_EVERY = timedelta(minutes=1)
+STUCK_AFTER = timedelta(seconds=60)  # without progress although PostgreSQL and NATS answer
+MAX_REASON = 500  # characters
 RELAY_LOCK = 0x6F7574626F78  # "outbox"; whoever holds it relays, which keeps the order
 
 log = structlog.get_logger()
@@ -49,24 +45,19 @@ _sent = meter().create_counter("regie.outbox.sent", unit="{event}", description=
 _replayed = meter().create_counter(
     "regie.outbox.replayed", unit="{event}", description="Events sent again after a loss"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An outbox row on its way."""
-
-    id: int
-    event_id: UUID
-    aggregate_id: str
-    workspace_id: UUID
-    type: str
-    payload: bytes
-    traceparent: str
-    event_time: datetime
+_dead = meter().create_counter(
+    "regie.outbox.dead", unit="{event}", description="Events set aside because they can never be sent"
+)
+_oldest = meter().create_gauge(
+    "regie.outbox.oldest_unsent", unit="s", description="Age of the oldest event that waits to be sent"
+)
 
 
 class Relay:
-    """Sends staged events to the service's stream. Any number of replicas may run; one at a time is at work."""
+    """Sends staged events to the service's stream. Any number of replicas may run; one at a time is at work.
+
+    An event that no try can send is set aside as dead with its reason; those after it go on.
+    """
 
     name = "outbox relay"
 
@@ -79,6 +70,14 @@ class Relay:
         self._create_time: datetime | None = None
         self._check_time: datetime | None = None
         self._purge_time: datetime | None = None
+        self._measure_time: datetime | None = None
+        self._turns = Turns()
+        self._progress_time = clock.now()
+
+    @property
+    def healthy(self) -> bool:
+        """False while this relay gets nowhere although PostgreSQL and NATS answer; another replica may do better."""
+        return self._clock.now() - self._progress_time < STUCK_AFTER
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relays until told to stop, and drains what is staged by then."""
@@ -87,26 +86,54 @@ class Relay:
                 await self._relay_while_holding_the_lock(stopping)
             except (BrokerUnavailable, NoSuchStream) as error:
                 log.warning("relay.waits_for_broker", error=str(error))
+                await self._note_outage()
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
             except Exception as error:
                 if not is_transient(error):
                     raise
                 log.warning("relay.waits_for_database", error=type(error).__name__)
+                await self._note_outage()
                 await self._clock.wait(stopping, OUTAGE_PAUSE)
+
+    async def _note_outage(self) -> None:
+        """Tells an outage, which all replicas share and which is no fault of this one, from a relay that is stuck."""
+        try:
+            await self._measure()
+            await self._broker.stream_state(self._stream.name)
+        except NoSuchStream:
+            return  # NATS answers: the next try has to make the stream
+        except Exception as error:
+            if not isinstance(error, BrokerUnavailable) and not is_transient(error):
+                raise
+            self._progress_time = self._clock.now()
+
+    async def _measure(self) -> None:
+        """Publishes the age of the oldest event that waits; every replica does, with or without the lock."""
+        now = self._clock.now()
+        if self._measure_time is not None and now < self._measure_time:
+            return
+        async with self._database.reading() as session:
+            oldest = await oldest_waiting(session)
+        _oldest.set(max((now - oldest).total_seconds(), 0.0) if oldest else 0.0)
+        self._measure_time = now + CHECK_EVERY
 
     async def _relay_while_holding_the_lock(self, stopping: asyncio.Event) -> None:
         # A session-level lock on a connection of its own: held across batches, and gone with the process.
         lock = await _connect(self._database.url)
         try:
             while not await lock.fetchval("SELECT pg_try_advisory_lock($1)", RELAY_LOCK, timeout=5):
+                self._progress_time = self._clock.now()  # another replica is at work
+                await self._measure()
                 if await self._clock.wait(stopping, IDLE):
                     return
             await self._broker.ensure_stream(self._stream)
             self._check_time = None
             while True:
                 self._database.staged.clear()
-                sent = await self.relay_once()
-                if sent == 0:
+                await self._measure()
+                done = await self.relay_once()
+                self._progress_time = self._clock.now()
+                if done == 0:
                     if stopping.is_set():
                         return
                     await lock.fetchval("SELECT 1", timeout=5)
@@ -116,7 +143,10 @@ class Relay:
                 await lock.close(timeout=2)
 
     async def relay_once(self) -> int:
-        """Sends one batch, and looks after lost tails and old rows when it is time. Returns how many were sent."""
+        """Sends one batch, and looks after lost tails and old rows when it is time.
+
+        Returns how many rows have left the queue, sent or dead.
+        """
         now = self._clock.now()
         if self._check_time is None or now >= self._check_time:
             await self._replay_lost_tail()
@@ -126,14 +156,11 @@ class Relay:
                 await session.execute(text("DELETE FROM outbox WHERE sent_time < :limit"), {"limit": now - KEEP})
             self._purge_time = now + PURGE_EVERY
         async with self._database.reading() as session:
-            rows = await _unsent(session)
+            rows = await self._turns.next_rows(session)
         if not rows:
             return 0
-        sent = await self._publish(rows)
-        if sent:
-            async with self._database.transaction() as session:
-                await _mark_sent(session, sent, now=self._clock.now())
-            _sent.add(len(sent))
+        sent, dead = await publish_in_waves(self._broker, rows)
+        await self._write_down(sent, dead)
         went_back = [seq for seq in sent.values() if seq <= self._last_seq]
         self._last_seq = max([self._last_seq, *sent.values()])
         if went_back:
@@ -141,32 +168,23 @@ class Relay:
             self._check_time = None
             self._last_seq = 0
             await self._resend_from(min(went_back), but=set(sent))
-        if len(sent) < len(rows):
-            raise BrokerUnavailable(f"{len(rows) - len(sent)} of {len(rows)} events were not acknowledged")
-        return len(sent)
+        done = len(sent) + len(dead)
+        if done:
+            self._progress_time = self._clock.now()
+        if done < len(rows):
+            raise BrokerUnavailable(f"{len(rows) - done} of {len(rows)} events were not acknowledged")
+        return done
 
-    async def _publish(self, rows: Sequence[Row]) -> dict[int, int]:
-        """Publishes in waves of one event an aggregate, so that a failed one holds back only its followers."""
-        sent: dict[int, int] = {}
-        held: set[str] = set()
-        waiting = list(rows)
-        while waiting:
-            wave: list[Row] = []
-            later: list[Row] = []
-            seen: set[str] = set()
-            for row in waiting:
-                if row.aggregate_id in held:
-                    continue
-                (later if row.aggregate_id in seen else wave).append(row)
-                seen.add(row.aggregate_id)
-            sequences = await self._broker.publish([_envelope(row) for row in wave])
-            for row, seq in zip(wave, sequences, strict=True):
-                if seq is None:
-                    held.add(row.aggregate_id)
-                else:
-                    sent[row.id] = seq
-            waiting = later
-        return sent
+    async def _write_down(self, sent: dict[int, int], dead: dict[int, str]) -> None:
+        if not sent and not dead:
+            return
+        async with self._database.transaction() as session:
+            if sent:
+                await _mark_sent(session, sent, now=self._clock.now())
+            if dead:
+                await _mark_dead(session, dead, now=self._clock.now())
+        _sent.add(len(sent))
+        _dead.add(len(dead))
 
     async def _replay_lost_tail(self) -> None:
         try:
@@ -212,40 +230,6 @@ class Relay:
             log.warning("relay.replays_lost_tail", stream=self._stream.name, from_seq=seq, events=count)
 
 
-def _envelope(row: Row) -> Envelope:
-    span = tracer().start_span(
-        f"publish {row.type.rsplit('.', 1)[-1]}",
-        context=context_of(row.traceparent),
-        kind=SpanKind.PRODUCER,
-        attributes={"messaging.system": "nats", "messaging.message.id": str(row.event_id)},
-    )
-    traceparent = traceparent_of(span) or row.traceparent
-    span.end()
-    return Envelope(
-        subject=subject_of(row.type, row.workspace_id),
-        id=str(row.event_id),
-        payload=row.payload,
-        headers=headers_of(
-            row.type,
-            event_id=row.event_id,
-            workspace_id=row.workspace_id,
-            time=row.event_time,
-            traceparent=traceparent,
-        ),
-    )
-
-
-async def _unsent(session: AsyncSession) -> list[Row]:
-    # By "not sent", never by "after the last id": ids commit out of order.
-    rows = await session.execute(
-        text(
-            "SELECT id, event_id, aggregate_id, workspace_id, type, payload, traceparent, event_time"
-            f" FROM outbox WHERE sent_time IS NULL ORDER BY id LIMIT {BATCH}"
-        )
-    )
-    return [Row(*row) for row in rows]
-
-
 async def _mark_sent(session: AsyncSession, sent: dict[int, int], *, now: datetime) -> None:
     await session.execute(
         text(
@@ -254,6 +238,21 @@ async def _mark_sent(session: AsyncSession, sent: dict[int, int], *, now: dateti
             " WHERE outbox.id = acked.id"
         ),
         {"now": now, "ids": list(sent), "seqs": list(sent.values())},
+    )
+
+
+async def _mark_dead(session: AsyncSession, dead: dict[int, str], *, now: datetime) -> None:
+    await session.execute(
+        text(
+            "UPDATE outbox SET dead_time = :now, dead_reason = dead.reason"
+            " FROM unnest(CAST(:ids AS bigint[]), CAST(:reasons AS text[])) AS dead (id, reason)"
+            " WHERE outbox.id = dead.id"
+        ),
+        {
+            "now": now,
+            "ids": list(dead),
+            "reasons": [reason.replace("\x00", "")[:MAX_REASON] for reason in dead.values()],
+        },
     )
 
 

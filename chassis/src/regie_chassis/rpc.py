@@ -7,7 +7,7 @@ An error crosses as its canonical code with `ErrorInfo` (reason, domain) and, wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from regie_chassis.clock import Clock
 from regie_chassis.database import is_transient
-from regie_chassis.errors import DOMAIN, RegieError, TimedOut, Unavailable
+from regie_chassis.errors import DOMAIN, RegieError, TimedOut, TooLarge, Unavailable
 from regie_chassis.identity import Caller, InvalidIdentity, Verifier
 from regie_chassis.messaging import service_of
 from regie_chassis.telemetry import context_of, traceparent_of, tracer
@@ -69,6 +69,10 @@ class ServiceUnavailable(Unavailable):
 
 class DeadlinePassed(TimedOut):
     """A service behind the gateway took too long. Try again; the request id makes it safe."""
+
+
+class MessageTooLarge(TooLarge):
+    """A request between services, or its answer, is larger than one call carries. Ask for less at a time."""
 
 
 class RemoteError(RegieError):
@@ -136,7 +140,7 @@ class _Edge:
                     remaining = context.time_remaining()
                     limit = DEFAULT_DEADLINE if remaining is None else min(remaining, LONGEST_DEADLINE)
                     async with asyncio.timeout(limit):
-                        return await behavior(request, context)
+                        return _sendable(await behavior(request, context))
                 except Exception as error:  # noqa: BLE001  # broad: the edge answers for everything not foreseen
                     refusal = _refusal_of(error, name)
             return await _abort(context, refusal)
@@ -146,6 +150,14 @@ class _Edge:
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+
+def _sendable(response: Message) -> Message:
+    # gRPC would answer with an internal error. Lists are cut long before; this is for what nobody thought of.
+    if response.ByteSize() > MAX_MESSAGE:
+        log.error("rpc.answer_too_large", type=response.DESCRIPTOR.full_name, bytes=response.ByteSize())
+        raise MessageTooLarge("the answer is larger than one call carries; ask for less at a time")
+    return response
 
 
 def _refusal_of(error: Exception, method: str) -> RegieError:
@@ -202,7 +214,7 @@ class RpcServer:
         verifier: Verifier,
         clock: Clock,
         register: Sequence[Callable[[Any], None]],
-        checks: Sequence[Callable[[], bool]] = (),
+        checks: Sequence[Callable[[], Awaitable[bool]]] = (),
     ) -> None:
         self._address = f"{host}:{port}"
         self._host = host
@@ -233,7 +245,7 @@ class RpcServer:
     async def _watch_checks(self) -> None:
         while True:
             try:
-                serving = all(check() for check in self._checks)
+                serving = all([await check() for check in self._checks])
             except Exception as error:  # broad: a check that cannot tell must not leave an old answer standing
                 log.error("rpc.check_failed", exc_info=error)
                 serving = False
@@ -307,5 +319,7 @@ def _remote(error: grpc.aio.AioRpcError) -> RegieError:
         return DeadlinePassed("the service behind took too long; try again with the same idempotency key")
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return ServiceUnavailable("the service behind does not answer; try again in a moment")
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:  # gRPC's own, as ours come with a reason
+        return MessageTooLarge("this is larger than one call between services carries; send or ask for less at a time")
     log.error("rpc.unforeseen_status", code=str(error.code()), details=error.details())
     return _Internal("something failed on our side; it is logged under this trace")

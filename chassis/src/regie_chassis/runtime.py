@@ -6,15 +6,24 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
 import structlog
 import uvloop
 
+from regie_chassis.telemetry import meter
+
+RESTART_PAUSE = timedelta(seconds=1)  # doubled with each failure of a loop
+LONGEST_PAUSE = timedelta(seconds=30)
+STEADY = timedelta(minutes=1)  # a loop that ran for so long has recovered
 COLLECT_AFTER = 20_000  # new objects; Python's own 700 to 2,000 makes a burst collect all the time
 
 log = structlog.get_logger()
+_failures = meter().create_counter(
+    "regie.loop.failures", unit="{failure}", description="Loops that ended with an error and were started again"
+)
 
 
 class Loop(Protocol):
@@ -36,17 +45,30 @@ class Part(Protocol):
 
 
 class LoopFailed(Exception):
-    """A loop ended by itself, which it never should; the process exits so that its supervisor starts it again."""
+    """A loop returned by itself, which it never should; the process exits so that its supervisor starts it again."""
 
 
 class App:
-    """A service as one object: starts its parts in order, runs its loops, stops loops first and parts in reverse."""
+    """A service as one object: starts its parts in order, runs its loops, stops loops first and parts in reverse.
 
-    def __init__(self, name: str, *, parts: Sequence[Part], loops: Sequence[Loop], drain: timedelta) -> None:
+    A loop that raises is started again after a pause, for as long as the process runs: one row that a loop cannot
+    bear must not end what the process's other loops have in hand.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        parts: Sequence[Part],
+        loops: Sequence[Loop],
+        drain: timedelta,
+        restart_pause: timedelta = RESTART_PAUSE,
+    ) -> None:
         self.name = name
         self._parts = parts
         self._loops = loops
         self._drain = drain
+        self._restart_pause = restart_pause
         self._started: list[Part] = []
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stopping = asyncio.Event()
@@ -60,9 +82,30 @@ class App:
             await self._stop_parts()
             raise
         for loop in self._loops:
-            task = asyncio.create_task(loop.run(self._stopping), name=f"{self.name}: {loop.name}")
+            task = asyncio.create_task(self._keep_running(loop), name=f"{self.name}: {loop.name}")
             self._tasks[task] = loop.name
         return self
+
+    async def _keep_running(self, loop: Loop) -> None:
+        clock = asyncio.get_running_loop()
+        pause = self._restart_pause
+        while True:
+            begin = clock.time()
+            try:
+                return await loop.run(self._stopping)
+            except Exception as error:  # broad: whatever ends a loop, it has to go on
+                if self._stopping.is_set():
+                    raise
+                log.error("runtime.loop_failed", loop=loop.name, exc_info=error)
+                _failures.add(1, {"loop": loop.name})
+            if clock.time() - begin > STEADY.total_seconds():
+                pause = self._restart_pause
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause.total_seconds()):
+                    await self._stopping.wait()
+            if self._stopping.is_set():
+                return None
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def __aexit__(self, *_: object) -> None:
         self._stopping.set()
@@ -89,7 +132,7 @@ class App:
         self._started.clear()
 
     async def wait(self, until: asyncio.Event) -> None:
-        """Waits for the event; raises LoopFailed when a loop ends before."""
+        """Waits for the event; raises LoopFailed when a loop returns before."""
         waiter = asyncio.create_task(until.wait())
         try:
             await asyncio.wait([waiter, *self._tasks], return_when=asyncio.FIRST_COMPLETED)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from regie_chassis.clock import Clock
 from regie_chassis.consumer import Consumer, Subscriptions
-from regie_chassis.database import Database
+from regie_chassis.database import Database, is_outage
 from regie_chassis.identity import Verifier
 from regie_chassis.messaging import Broker
 from regie_chassis.nats_broker import NatsBroker, open_nats
@@ -43,6 +44,45 @@ class Closing:
         await self.close()
 
 
+class Watched(Protocol):
+    """A loop that knows when another replica could do better."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def healthy(self) -> bool: ...
+
+
+class Readiness:
+    """Whether this process should be given work.
+
+    Not before the database has answered once, and not while a loop of this process is stuck although what it needs
+    answers. An outage that all replicas share turns none of them red: that would take away what still works (ADR 0019).
+    """
+
+    def __init__(self, database: Database, watched: Sequence[Watched]) -> None:
+        self._database = database
+        self._watched = watched
+        self._reached = False
+
+    async def why_not(self) -> str:
+        """Returns what keeps the process from being ready, empty when nothing does."""
+        if not self._reached:
+            try:
+                await self._database.ping()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                return "the database has not answered yet"
+            self._reached = True
+        return next((f"{one.name}: stopped or stuck; see the log" for one in self._watched if not one.healthy), "")
+
+    async def is_ready(self) -> bool:
+        """True when nothing keeps the process from being ready."""
+        return not await self.why_not()
+
+
 def open_database(settings: ServiceSettings, name: str) -> Database:
     """Returns the service's database; connects at the first use."""
     return Database(settings.database_url.get_secret_value(), pool_size=settings.database_pool_size, name=name)
@@ -58,9 +98,9 @@ def open_rpc(
     *,
     clock: Clock,
     register: Callable[..., None],
-    consumers: Sequence[Consumer],
+    readiness: Readiness,
 ) -> RpcServer:
-    """Returns the service's gRPC server; it reports NOT_SERVING once a consumer has stopped itself.
+    """Returns the service's gRPC server; it reports NOT_SERVING while the service is not ready.
 
     Raises WrongSetting.
     """
@@ -72,5 +112,5 @@ def open_rpc(
         verifier=Verifier(read_key(settings.identity_public_key)),
         clock=clock,
         register=[register],
-        checks=[lambda: all(consumer.healthy for consumer in consumers)],
+        checks=[readiness.is_ready],
     )

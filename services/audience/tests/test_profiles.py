@@ -13,9 +13,10 @@ import pytest
 from google.protobuf.message import Message
 from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
 from regie_audience.attributes import MAX_SIZE, InvalidProfile, ProfileTooLarge, size_of
-from regie_audience.profiles import MAX_ANSWER, Change, change_profiles, list_profiles
+from regie_audience.profiles import MAX_ANSWER, Change, bytes_of, change_profiles, list_profiles
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, new_id, show_id
+from regie_chassis.paging import PAGE_BYTES
 from regie_chassis.testing.clock import FakeClock
 from sqlalchemy import text
 
@@ -281,3 +282,20 @@ async def test_a_number_is_the_same_number_after_it_was_read_again(
     await upsert({"u": {"n": int(big)}})
 
     assert [list(event.changed_attributes) for event in await said()] == [["other"]]
+
+
+async def test_large_profiles_are_listed_in_pages_that_an_answer_carries(
+    upsert: Callable, database: Database, workspace_id: UUID
+) -> None:
+    large = {f"n{index}": "x" * 1000 for index in range(60)}
+    await upsert({f"u{number}": large for number in range(90)})
+    seen: list[str] = []
+    token, pages = "", 0
+    while token or not pages:
+        async with database.reading() as session:
+            page = await list_profiles(session, workspace_id=workspace_id, size=200, token=token)
+        assert sum(map(bytes_of, page.items)) <= PAGE_BYTES
+        seen += [profile.external_id for profile in page.items]
+        token, pages = page.next_page_token, pages + 1
+    assert sorted(seen) == sorted(f"u{number}" for number in range(90))
+    assert pages > 1

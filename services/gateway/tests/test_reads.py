@@ -131,7 +131,7 @@ async def test_the_call_belongs_to_the_trace_of_the_first_request(newsroom: News
 
 
 async def test_a_small_post_is_read_beside_large_ones_that_fill_the_answers(newsroom: Newsroom) -> None:
-    newsroom.scheduler.fits = 3
+    newsroom.scheduler.posts_an_answer = 3
     posts = [await newsroom.post(newsroom.ours) for _ in range(10)]
     found = await newsroom.read(*((newsroom.ours, post_id) for post_id in posts))
     assert [post.post_id for post in found] == posts

@@ -18,6 +18,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostPublished,
 )
 from regie_chassis.ids import new_id
+from regie_chassis.outbox import MAX_EVENT
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.channels import disconnect_channel
 from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotSent, Refused, Remote
@@ -447,3 +448,22 @@ async def test_an_outcome_that_cannot_be_written_takes_no_neighbour_along(desk: 
     assert isinstance(results[0], Exception)
     assert results[1:] == [True, True]
     assert sorted(await desk.states()) == ["claimed", "failed", "failed"]
+
+
+async def test_an_outcome_that_makes_too_large_an_event_is_recorded_and_fails_no_neighbour(desk: Desk) -> None:
+    channels = [await desk.channel(f"a{number}") for number in range(2)]
+    await desk.receive(*(desk.due(channel) for channel in channels))
+    async with desk.database.transaction() as session:
+        large, small = await desk.claim_only(session)
+    for held in (large, small):
+        await desk.ledger.mark(held)
+    # Straight to the record, past what caps a network's words where they come in.
+    notes = [
+        Note(held, Outcome(State.PUBLISHED, "worker", remote=Remote("1", url)), "")
+        for held, url in ((large, "x" * 1024 * 1024), (small, "https://small"))
+    ]
+    assert await asyncio.gather(*map(desk.ledger.record, notes)) == [True, True]
+    assert [row.state for row in await desk.rows()] == ["published", "published"]
+    said = await desk.said(PostPublished)
+    assert len(said) == 2
+    assert all(event.ByteSize() < MAX_EVENT for event in said)

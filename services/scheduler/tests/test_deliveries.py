@@ -72,7 +72,7 @@ class Publisher:
 
     async def timeline(self, post: reading.Post) -> list[Change]:
         async with self.database.reading() as session:
-            return await reading.get_timeline(session, workspace_id=self.workspace_id, post_id=post.id)
+            return list((await reading.get_timeline(session, workspace_id=self.workspace_id, post_id=post.id))[0])
 
 
 @pytest.fixture

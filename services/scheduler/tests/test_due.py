@@ -267,3 +267,17 @@ async def _terminate_others(database: Database) -> None:
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         )
+
+
+async def test_a_post_that_cannot_be_handed_on_is_missed_and_its_neighbours_leave(
+    database: Database, clock: FakeClock, create: Any, staged: Any
+) -> None:
+    posts = [await create(leaves=SECOND) for _ in range(3)]
+    async with database.transaction() as session:
+        await session.execute(text("UPDATE variant SET content = '\\xff' WHERE post_id = :id"), {"id": posts[1].id})
+    await clock.advance(SECOND)
+    assert await dispatch_due(database, now=clock.now()) == 3
+    states = [await state_of(database, post) for post in posts]
+    assert states == [PostState.DISPATCHED, PostState.MISSED, PostState.DISPATCHED]
+    (missed,) = await staged(PostMissed)
+    assert missed.reason == "it cannot be handed on: DecodeError"

@@ -96,7 +96,8 @@ async def get(database: Database, workspace_id: UUID, post: reading.Post) -> rea
 
 async def states_told(database: Database, workspace_id: UUID, post: reading.Post) -> list[str]:
     async with database.reading() as session:
-        return [c.state for c in await reading.get_timeline(session, workspace_id=workspace_id, post_id=post.id)]
+        changes, _ = await reading.get_timeline(session, workspace_id=workspace_id, post_id=post.id)
+        return [change.state for change in changes]
 
 
 async def test_a_post_without_a_time_is_a_draft(

@@ -288,13 +288,26 @@ def told(workspace_id: UUID, message: Message) -> Envelope:
     return Envelope(subject_of(name, workspace_id), str(event_id), message.SerializeToString(), headers)
 
 
-async def test_a_batch_answers_with_what_fits_and_names_the_rest(ask: Any) -> None:
-    large = pb.Variant(channel_id=show_id(CHANNEL, new_id()), segments=[pb.Segment(text="x" * 100_000)] * 5)
-    ids = []
-    for _ in range(10):
-        created = await ask("CreatePost", pb.CreatePostRequest(request_id=str(new_id()), variants=[large]))
-        ids.append(created.post.post_id)
-    unknown = show_id(POST, new_id())
-    found = await ask("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=[unknown, *ids]))
-    assert [post.post_id for post in found.posts] == ids[:8]
-    assert list(found.left_out_post_ids) == ids[8:]
+async def test_sixty_large_drafts_are_listed_and_read_within_what_a_message_carries(ask: Call) -> None:
+    texts = ["x" * 99_000] * 5
+    ids = set()
+    for number in range(60):
+        variant = pb.Variant(channel_id=show_id(CHANNEL, new_id()), segments=[pb.Segment(text=one) for one in texts])
+        request = pb.CreatePostRequest(request_id=f"r{number}", title=str(number), variants=[variant])
+        ids.add((await ask("CreatePost", request)).post.post_id)
+    listed: list[str] = []
+    token, pages = "", 0
+    while token or not pages:
+        page = await ask("ListPosts", pb.ListPostsRequest(page_size=50, page_token=token))
+        listed += [post.post_id for post in page.posts]
+        token, pages = page.next_page_token, pages + 1
+    assert len(listed) == 60
+    assert set(listed) == ids
+    assert pages > 5
+    left, read = set(ids), set[str]()
+    while left:
+        batch = await ask("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=left))
+        read |= {post.post_id for post in batch.posts}
+        assert set(batch.left_post_ids) < left
+        left = set(batch.left_post_ids)
+    assert read == ids

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.messaging import (
+    MSG_ID,
+    Ack,
     BrokerUnavailable,
     ConsumerSpec,
     Envelope,
@@ -17,7 +19,11 @@ from regie_chassis.messaging import (
     Received,
     StreamSpec,
     StreamState,
+    Unsendable,
+    wire_size,
 )
+
+MAX_PAYLOAD = 1024 * 1024  # bytes; NATS's default
 
 
 @dataclass(slots=True)
@@ -47,6 +53,7 @@ class MemoryBroker:
         self._groups: dict[tuple[str, str], _Group] = {}
         self._arrived = asyncio.Event()
         self.down = False
+        self.max_payload = MAX_PAYLOAD
 
     def _check(self) -> None:
         if self.down:
@@ -67,9 +74,13 @@ class MemoryBroker:
         stream = self._find(name)
         return StreamState(len(stream.messages), stream.create_time)
 
-    async def publish(self, envelopes: Sequence[Envelope]) -> list[int | None]:
+    async def publish(self, envelopes: Sequence[Envelope]) -> list[Ack]:
         self._check()
-        return [self._store(envelope) for envelope in envelopes]
+        return [self._unsendable(envelope) or self._store(envelope) for envelope in envelopes]
+
+    def _unsendable(self, envelope: Envelope) -> Unsendable | None:
+        size = wire_size(envelope.payload, {MSG_ID: envelope.id, **envelope.headers})
+        return Unsendable(f"{size:,} bytes of at most {self.max_payload:,}") if size > self.max_payload else None
 
     def _store(self, envelope: Envelope) -> int | None:
         for stream in self._streams.values():

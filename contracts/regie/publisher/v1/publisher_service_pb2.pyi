@@ -554,16 +554,20 @@ class ListDeliveriesRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     POST_ID_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """Which post."""
+    page_token: builtins.str
+    """Where the last page ended; empty for the first."""
     def __init__(
         self,
         *,
         post_id: builtins.str = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["page_token", b"page_token", "post_id", b"post_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -574,18 +578,22 @@ class ListDeliveriesResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     DELIVERIES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Asks for the next page; empty on the last."""
     @builtins.property
     def deliveries(self) -> containers.RepeatedCompositeFieldContainer[Delivery]:
-        """One for each channel and revision."""
+        """One for each channel and revision, the oldest first, up to what one answer carries."""
 
     def __init__(
         self,
         *,
         deliveries: abc.Iterable[Delivery] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["deliveries", b"deliveries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["deliveries", b"deliveries", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -493,24 +493,24 @@ class BatchGetPostsResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     POSTS_FIELD_NUMBER: builtins.int
-    LEFT_OUT_POST_IDS_FIELD_NUMBER: builtins.int
+    LEFT_POST_IDS_FIELD_NUMBER: builtins.int
     @builtins.property
     def posts(self) -> containers.RepeatedCompositeFieldContainer[Post]:
-        """Those that exist, in the order in which they were asked for, as many as fit one answer."""
+        """Those that exist, in the order in which they were asked for, up to what one answer carries."""
 
     @builtins.property
-    def left_out_post_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Those that were not looked at because the answer was full; ask for them again."""
+    def left_post_ids(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those that exist and did not fit; ask for them again."""
 
     def __init__(
         self,
         *,
         posts: abc.Iterable[Post] | None = ...,
-        left_out_post_ids: abc.Iterable[builtins.str] | None = ...,
+        left_post_ids: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["left_out_post_ids", b"left_out_post_ids", "posts", b"posts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["left_post_ids", b"left_post_ids", "posts", b"posts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -755,16 +755,20 @@ class GetPostTimelineRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     POST_ID_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """Which post."""
+    page_token: builtins.str
+    """Where the last page ended; empty for the first."""
     def __init__(
         self,
         *,
         post_id: builtins.str = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["page_token", b"page_token", "post_id", b"post_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -775,17 +779,21 @@ class GetPostTimelineResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Asks for the next page; empty on the last."""
     @builtins.property
     def entries(self) -> containers.RepeatedCompositeFieldContainer[TimelineEntry]:
-        """The changes, the oldest first."""
+        """The changes, the oldest first, up to what one answer carries."""
 
     def __init__(
         self,
         *,
         entries: abc.Iterable[TimelineEntry] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -10,7 +10,7 @@ from regie_chassis.consumer import consumers
 from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.relay import Relay
 from regie_chassis.runtime import App
-from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_rpc
 
 from regie_audience.events import subscriptions
 from regie_audience.rpc import AudienceRpc
@@ -30,7 +30,7 @@ def build(settings: AudienceSettings, *, clock: Clock | None = None, broker: Bro
     relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
     work = SegmentWork(database, clock)
     register = partial(add_AudienceServiceServicer_to_server, AudienceRpc(database, clock, work=work))
-    rpc = open_rpc(settings, clock=clock, register=register, consumers=readers)
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, [*readers, relay]))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],

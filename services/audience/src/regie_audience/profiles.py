@@ -13,7 +13,7 @@ from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, Profil
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import PROFILE, show_id
 from regie_chassis.outbox import stage
-from regie_chassis.paging import Page, read_token, show_token
+from regie_chassis.paging import Page, page_of, read_token
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -37,6 +37,7 @@ READ_AT_ONCE = 250  # profiles; each may have 64 KiB
 MAX_SINGLE_EVENTS = 20  # of one change; more are told of together
 MAX_EVENT = 256 * 1024  # bytes, far below what NATS carries
 LIST = "profiles"
+FRAME = 300  # bytes of a profile in an answer besides its texts
 
 
 class ProfileNotFound(NotFound):
@@ -149,7 +150,7 @@ async def list_profiles(session: AsyncSession, *, workspace_id: UUID, size: int,
         ),
         {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
     )
-    return page_of([profile_of(row) for row in rows], size, LIST)
+    return profiles_page([profile_of(row) for row in rows], size, LIST)
 
 
 def profile_of(row: Row[Any]) -> Profile:
@@ -157,10 +158,14 @@ def profile_of(row: Row[Any]) -> Profile:
     return Profile(row.id, row.external_id, stored(row.attributes), row.create_time, row.update_time)
 
 
-def page_of(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
+def profiles_page(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
     """Returns a page of up to `size` of the profiles found; one more than `size` stands for a next page."""
-    items = found[:size]
-    return Page(items, show_token(list_name, items[-1].id) if len(found) > size else "")
+    return page_of(found, size=size, list_name=list_name, bytes_of=bytes_of)
+
+
+def bytes_of(profile: Profile) -> int:
+    """Returns about how many bytes a profile takes in an answer."""
+    return FRAME + 4 * len(profile.external_id) + len(json.dumps(profile.attributes, ensure_ascii=False).encode())
 
 
 COLUMNS = "profile.id, profile.external_id, profile.attributes, profile.create_time, profile.update_time"

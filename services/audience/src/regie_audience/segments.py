@@ -16,13 +16,13 @@ from regie.audience.events.v1.audience_events_pb2 import SegmentDeleted
 from regie_chassis.errors import Conflict, Invalid, NotFound
 from regie_chassis.ids import SEGMENT, show_id
 from regie_chassis.outbox import stage
-from regie_chassis.paging import Page, read_token, show_token
+from regie_chassis.paging import Page, page_of, read_token
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import rules
-from regie_audience.profiles import COLUMNS, Profile, page_of, profile_of
+from regie_audience.profiles import COLUMNS, Profile, profile_of, profiles_page
 from regie_audience.rules import Rule
 from regie_audience.segment_work import add_work
 
@@ -32,6 +32,7 @@ LONGEST_NAME = 200  # characters
 LONGEST_REQUEST_ID = 200  # characters
 LIST = "segments"
 MEMBERS = "members"
+FRAME = 200  # bytes of a segment in an answer besides its texts
 
 
 class InvalidSegment(Invalid):
@@ -134,9 +135,7 @@ async def list_segments(session: AsyncSession, *, workspace_id: UUID, size: int,
         ),
         {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
     )
-    found = [_segment(row) for row in rows]
-    items = found[:size]
-    return Page(items, show_token(LIST, items[-1].id) if len(found) > size else "")
+    return page_of([_segment(row) for row in rows], size=size, list_name=LIST, bytes_of=_bytes_of)
 
 
 async def list_segment_members(
@@ -153,11 +152,15 @@ async def list_segment_members(
         ),
         {"segment_id": segment_id, "before": before, "limit": size + 1},
     )
-    return page_of([profile_of(row) for row in rows], size, MEMBERS)
+    return profiles_page([profile_of(row) for row in rows], size, MEMBERS)
 
 
 _COLUMNS = "id, name, rule, member_count, state, create_time"
 _ALIVE = "state <> 'deleting'"
+
+
+def _bytes_of(segment: Segment) -> int:
+    return FRAME + 4 * len(segment.name) + len(json.dumps(rules.show(segment.rule)).encode())
 
 
 def _check(name: str, request_id: str) -> None:

@@ -10,7 +10,7 @@ from regie_chassis.identity import Signer
 from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.relay import Relay
 from regie_chassis.runtime import App
-from regie_chassis.service import Closing, Service, open_broker, open_database
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database
 from regie_chassis.settings import read_key
 
 from regie_gateway.authentication import Authenticator
@@ -56,6 +56,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
     )
     subscribed = subscriptions(feed.wake)
     readers = consumers(NAME, subscribed, database=database, broker=broker, clock=clock)
+    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
     backends = open_backends(
         scheduler=settings.scheduler_target,
         publisher=settings.publisher_target,
@@ -76,7 +77,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         signer=Signer(key),
         feed=feed,
         secret=secret_of(key),
-        ready=lambda: all(reader.healthy for reader in readers),
+        why_not_ready=Readiness(database, [*readers, relay]).why_not,
     )
     application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
     limits = ConnectionLimits(
@@ -87,7 +88,6 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
     http = HttpServer(
         application, host=settings.http_host, port=settings.http_port, drain=settings.drain, limits=limits
     )
-    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
     closings = (Closing("database", database.close), Closing("backends", backends.close))
     app = App(
         NAME,

@@ -17,7 +17,7 @@ import orjson
 from regie_chassis.database import after_commit
 from regie_chassis.errors import RegieError
 from regie_chassis.messaging import Event
-from regie_chassis.paging import MAX_BYTES
+from regie_chassis.paging import PAGE_BYTES
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -102,7 +102,7 @@ async def position_of(session: AsyncSession, *, workspace_id: UUID, event_id: UU
 async def read_page(
     session: AsyncSession, *, workspace_id: UUID, after: Position, types: Collection[str], limit: int
 ) -> Page:
-    """Returns the workspace's next settled events, up to `limit` and `MAX_BYTES`; empty `types` means all of them."""
+    """Returns the workspace's next settled events, up to `limit` and `PAGE_BYTES`; empty `types` means all of them."""
     rows = await session.execute(
         text(PAGE),
         {
@@ -111,7 +111,7 @@ async def read_page(
             "sequence": after.sequence,
             "types": sorted(types),
             "limit": limit,
-            "max_bytes": MAX_BYTES,
+            "max_bytes": PAGE_BYTES,
         },
     )
     found = rows.all()

@@ -72,7 +72,7 @@ class PostReads:
             return error
         finally:
             otel_context.detach(token)
-        posts: dict[str, pb.Post | None] = dict.fromkeys(answered.left_out_post_ids)
+        posts: dict[str, pb.Post | None] = dict.fromkeys(answered.left_post_ids)
         return posts | {post.post_id: post for post in answered.posts}
 
 

@@ -178,6 +178,7 @@ class Feed:
         stop.add_done_callback(lambda _: self._grown.set())
         position: Position | None = None
         tries = 0
+        self._closed = False  # a run that failed has closed it
         try:
             while not stopping.is_set():
                 position, found = await self._look(position)

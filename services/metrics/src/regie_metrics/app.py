@@ -12,7 +12,7 @@ from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.consumer import consumers
 from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App
-from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_rpc
 
 from regie_metrics.events import subscriptions
 from regie_metrics.partitions import Partitions
@@ -30,7 +30,7 @@ def build(settings: MetricsSettings, *, clock: Clock | None = None, broker: Brok
     handlers = subscriptions(clock, retention=settings.retention)
     readers = consumers(NAME, handlers, database=database, broker=broker, clock=clock)
     register = partial(add_MetricsServiceServicer_to_server, MetricsRpc(database, clock))
-    rpc = open_rpc(settings, clock=clock, register=register, consumers=readers)
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, readers))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],

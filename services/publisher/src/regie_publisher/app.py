@@ -22,7 +22,7 @@ from regie_chassis.ids import new_id
 from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.relay import Relay
 from regie_chassis.runtime import App, Loop, Part
-from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_rpc
 from regie_chassis.settings import WrongSetting
 
 from regie_publisher.accounts import Accounts
@@ -99,6 +99,7 @@ def build(
     observer = Observer(database, connectors=networks, accounts=accounts, hosts=hosts, clock=clock)
     reactions = subscriptions(networks, clock=clock, wake=worker.wake.set)
     readers = consumers(NAME, reactions, database=database, broker=broker, clock=clock)
+    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
     servicer = PublisherServicer(
         database,
         connectors=networks,
@@ -111,7 +112,7 @@ def build(
         settings,
         clock=clock,
         register=partial(add_PublisherServiceServicer_to_server, servicer),
-        consumers=readers,
+        readiness=Readiness(database, [*readers, relay]),
     )
     loops: list[Loop] = [
         *readers,
@@ -121,7 +122,7 @@ def build(
         Polling("expired leases", partial(_sweep, database, networks, clock), idle=SWEEP_IDLE, clock=clock),
         Polling("observations", observer.begin_due, idle=OBSERVE_IDLE, clock=clock, slots=observer.slots),
         Polling("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
-        Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock),
+        relay,
     ]
     parts: list[Part] = [
         Closing("database", database.close),

@@ -18,7 +18,7 @@ from regie_chassis.database import Database
 from regie_chassis.errors import Invalid, NotFound, TooManyRequests, Unavailable, Unprocessable
 from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.outbox import stage
-from regie_chassis.paging import read_token, show_token, size_of
+from regie_chassis.paging import page_of, read_token, size_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -36,6 +36,7 @@ from regie_publisher.standing import lift_block
 from regie_publisher.words import storable
 
 LIST = "channels"
+FRAME = 200  # bytes of a channel in an answer besides its texts
 CONNECT_WITHIN = timedelta(seconds=40)
 """For proving an account, however many calls that takes; the gateway waits a little longer (45 s)."""
 MAX_ACCOUNT = 1000
@@ -148,9 +149,13 @@ async def list_channels(
         ),
         {"workspace_id": workspace_id, "before": read_token(LIST, page_token), "limit": size + 1},
     )
-    found = [_channel(row, shared=row.shared) for row in rows]
-    page = found[:size]
-    return page, show_token(LIST, page[-1].id) if len(found) > size else ""
+    page = page_of([_channel(row, shared=row.shared) for row in rows], size=size, list_name=LIST, bytes_of=_bytes_of)
+    return page.items, page.next_page_token
+
+
+def _bytes_of(channel: Channel) -> int:
+    texts = (channel.server_url, channel.remote_id, channel.handle, channel.display_name, channel.attention)
+    return FRAME + 4 * sum(map(len, texts))
 
 
 async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID, now: datetime) -> Channel:

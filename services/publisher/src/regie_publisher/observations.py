@@ -17,7 +17,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved, P
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
-from regie_chassis.outbox import stage
+from regie_chassis.outbox import fits, fitting, stage
 from regie_chassis.telemetry import link_to, traceparent_of, tracer
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -242,6 +242,9 @@ async def _record(
             observe_time=observe_time,
             values=dict(observation.values),
         )
+        if not fits(message):  # one network's numbers must not keep the other posts' from being recorded
+            log.error("observe.too_large", delivery=message.delivery_id, bytes=message.ByteSize())
+            continue
         stage(
             session,
             message,
@@ -291,7 +294,7 @@ async def _say_engagements(
         )
         stage(
             session,
-            message,
+            fitting(message),
             workspace_id=poll.workspace_id,
             aggregate_id=str(poll.post_id),
             time=now,

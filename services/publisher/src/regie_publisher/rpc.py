@@ -101,8 +101,12 @@ class PublisherServicer(PublisherServiceServicer):
     async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Context) -> pb.ListDeliveriesResponse:
         post_id = parse_id(POST, request.post_id, "post_id")
         async with self._database.reading() as session:
-            found = await timeline.list_deliveries(session, workspace_id=caller().workspace_id, post_id=post_id)
-        return pb.ListDeliveriesResponse(deliveries=[_delivery(delivery) for delivery in found])
+            page = await timeline.list_deliveries(
+                session, workspace_id=caller().workspace_id, post_id=post_id, page_token=request.page_token
+            )
+        return pb.ListDeliveriesResponse(
+            deliveries=[_delivery(delivery) for delivery in page.items], next_page_token=page.next_page_token
+        )
 
     async def ResolveDelivery(self, request: pb.ResolveDeliveryRequest, context: Context) -> pb.ResolveDeliveryResponse:
         delivery_id = parse_id(DELIVERY, request.delivery_id, "delivery_id")

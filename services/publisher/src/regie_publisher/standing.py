@@ -12,7 +12,7 @@ from uuid import UUID
 
 from regie.publisher.events.v1.publisher_events_pb2 import ChannelBlocked, ChannelNeedsAttention, ChannelRecovered
 from regie_chassis.ids import CHANNEL, show_id
-from regie_chassis.outbox import stage
+from regie_chassis.outbox import fitting, stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -109,7 +109,7 @@ async def need_attention(
     message = ChannelNeedsAttention(channel_id=show_id(CHANNEL, row.id), network=row.network, reason=reason)
     stage(
         session,
-        message,
+        fitting(message),
         workspace_id=row.workspace_id,
         aggregate_id=str(row.id),
         time=now,

@@ -9,7 +9,7 @@ from regie_chassis.consumer import consumers
 from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.relay import Relay
 from regie_chassis.runtime import App
-from regie_chassis.service import Closing, Service, open_broker, open_database, open_rpc
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_rpc
 
 from regie_scheduler.alarm import Alarm, Listener
 from regie_scheduler.due import DueLoop
@@ -28,19 +28,20 @@ def build(settings: SchedulerSettings, *, clock: Clock | None = None, broker: Br
     broker = broker or open_broker(settings, NAME)
     alarm = Alarm()
     reading = consumers(NAME, SUBSCRIPTIONS, database=database, broker=broker, clock=clock)
+    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
     servicer = SchedulerServicer(database, alarm, clock)
 
     def register(server: grpc.aio.Server) -> None:
         add_SchedulerServiceServicer_to_server(servicer, server)
 
-    rpc = open_rpc(settings, clock=clock, register=register, consumers=reading)
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, [*reading, relay]))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
         loops=[
             DueLoop(database, alarm, clock, batch=settings.due_batch),
             Listener(database, alarm, clock),
-            Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock),
+            relay,
             *reading,
             Purge(database, clock),
         ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -89,10 +89,21 @@ async def dispatch_due(database: Database, *, now: datetime, limit: int = BATCH)
     try:
         async with database.transaction() as session:
             claimed = await _claim(session, now=now, limit=limit)
-            changes = [
-                _dispatch(session, one, now, spans) if one.state == PostState.DISPATCHED else _miss(session, one, now)
-                for one in claimed
-            ]
+            changes: list[Change] = []
+            refused: list[UUID] = []
+            for index, one in enumerate(claimed):
+                if one.state != PostState.DISPATCHED:
+                    changes.append(_miss(session, one, now, _late(one, now)))
+                    continue
+                try:
+                    changes.append(_dispatch(session, one, now, spans))
+                except Exception as error:  # broad: whatever is wrong with one post, the others leave on time
+                    refused.append(one.id)
+                    log.error("due.post_cannot_leave", post=show_id(POST, one.id), exc_info=error)
+                    missed = claimed[index] = replace(one, state=str(PostState.MISSED))
+                    changes.append(_miss(session, missed, now, f"it cannot be handed on: {type(error).__name__}"))
+            if refused:
+                await session.execute(_REFUSE, {"ids": refused, "missed": str(PostState.MISSED)})
             await write_changes(session, changes)
     except BaseException as error:
         for span in spans:
@@ -147,10 +158,13 @@ def _dispatch(session: AsyncSession, post: Claimed, now: datetime, spans: list[S
     return Change(post.id, now, post.state, DUE, trace_id=trace_id_of(traceparent))
 
 
-def _miss(session: AsyncSession, post: Claimed, now: datetime) -> Change:
+def _late(post: Claimed, now: datetime) -> str:
+    late = _seconds(now - post.publish_time)
+    return f"found {late} s late; this workspace sends up to {_seconds(post.missed_after)} s late"
+
+
+def _miss(session: AsyncSession, post: Claimed, now: datetime, reason: str) -> Change:
     post_id = show_id(POST, post.id)
-    late = now - post.publish_time
-    reason = f"found {late.total_seconds():.0f} s late; this workspace sends up to {_seconds(post.missed_after)} s late"
     message = PostMissed(post_id=post_id, reason=reason)
     message.publish_time.FromDatetime(post.publish_time)
     outbox.stage(
@@ -216,4 +230,5 @@ _CLAIM = text(
     FROM moved ORDER BY publish_time, id
     """
 )
+_REFUSE = text("UPDATE post SET state = :missed WHERE id = ANY(CAST(:ids AS uuid[]))")
 _NEXT = text("SELECT publish_time FROM post WHERE state = 'scheduled' ORDER BY publish_time, id LIMIT 1")

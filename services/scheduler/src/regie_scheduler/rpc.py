@@ -81,11 +81,11 @@ class SchedulerServicer(SchedulerServiceServicer):
             raise TooManyPosts(f"ask for 1 to {READ_BATCH} posts at once", field="post_ids")
         workspace_id = caller().workspace_id
         wanted = [Wanted(workspace_id, parse_id(POST, post_id, "post_ids")) for post_id in request.post_ids]
-        posts = await self._read(wanted)
-        shown = [show_post(post) if post is not None else pb.Post() for post in posts]
-        count = fitting((post.ByteSize() for post in shown), limit=READ_BATCH)
+        found = [post for post in await self._read(wanted) if post is not None]
+        posts = fitting(found, reading.bytes_of)
         return pb.BatchGetPostsResponse(
-            posts=[post for post in shown[:count] if post.post_id], left_out_post_ids=request.post_ids[count:]
+            posts=[show_post(post) for post in posts],
+            left_post_ids=[show_id(POST, post.id) for post in found[len(posts) :]],
         )
 
     async def ListPosts(self, request: pb.ListPostsRequest, context: Context) -> pb.ListPostsResponse:
@@ -132,10 +132,13 @@ class SchedulerServicer(SchedulerServiceServicer):
 
     async def GetPostTimeline(self, request: pb.GetPostTimelineRequest, context: Context) -> pb.GetPostTimelineResponse:
         async with self._database.reading() as session:
-            changes = await reading.get_timeline(
-                session, workspace_id=caller().workspace_id, post_id=_post_id(request.post_id)
+            changes, token = await reading.get_timeline(
+                session,
+                workspace_id=caller().workspace_id,
+                post_id=_post_id(request.post_id),
+                page_token=request.page_token,
             )
-        return pb.GetPostTimelineResponse(entries=[_entry(change) for change in changes])
+        return pb.GetPostTimelineResponse(entries=[_entry(change) for change in changes], next_page_token=token)
 
     def _command(self, post_id: UUID, request_id: str) -> Command:
         return Command(caller().workspace_id, post_id, request_id, self._clock.now())

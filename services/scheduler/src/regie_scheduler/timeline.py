@@ -52,16 +52,16 @@ async def write_changes(session: AsyncSession, changes: Sequence[Change]) -> Non
     )
 
 
-async def list_changes(session: AsyncSession, post_id: UUID) -> list[Change]:
-    """Returns a post's changes, the oldest first."""
+async def list_changes(session: AsyncSession, post_id: UUID, *, after: int, limit: int) -> list[tuple[int, Change]]:
+    """Returns up to `limit` of a post's changes with their numbers, from after a number on, the oldest first."""
     rows = await session.execute(
         text(
-            "SELECT post_id, time, state, cause, detail, channel_id, trace_id"
-            " FROM post_change WHERE post_id = :post_id ORDER BY id"
+            "SELECT id, post_id, time, state, cause, detail, channel_id, trace_id"
+            " FROM post_change WHERE post_id = :post_id AND id > :after ORDER BY id LIMIT :limit"
         ),
-        {"post_id": post_id},
+        {"post_id": post_id, "after": after, "limit": limit},
     )
-    return [Change(*row) for row in rows]
+    return [(row[0], Change(*row[1:])) for row in rows]
 
 
 _INSERT = text(

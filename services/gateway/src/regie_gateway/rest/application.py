@@ -10,7 +10,6 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
-from regie_chassis.database import is_outage
 from regie_chassis.http import BodyLimit, problem
 from starlette.routing import Route
 
@@ -111,14 +110,8 @@ def _add_probes(app: Application, edge: Edge) -> None:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def readyz(_: Request) -> Response:
-        try:
-            await edge.database.ping()
-        except Exception as error:
-            if not is_outage(error):
-                raise
-            return problem(503, "NOT_READY", "the database does not answer", retry_after=1)
-        if not edge.ready():
-            return problem(503, "NOT_READY", "a consumer has stopped itself; see the log", retry_after=10)
+        if reason := await edge.why_not_ready():
+            return problem(503, "NOT_READY", reason, retry_after=1)
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def openapi(_: Request) -> Response:

@@ -62,7 +62,7 @@ class Edge:
     feed: Feed
     secret: bytes
     """Keys the fingerprints of idempotent requests."""
-    ready: Callable[[], bool]
+    why_not_ready: Callable[[], Awaitable[str]]
 
 
 @dataclass(slots=True)

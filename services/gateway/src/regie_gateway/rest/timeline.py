@@ -54,13 +54,12 @@ class TimelineView(View):
 
 async def compose_timeline(call: Call, post_id: str) -> dict[str, Any]:
     """Returns the timeline; without the deliveries when the publisher does not answer."""
-    backends = call.edge.backends
-    post, deliveries = await asyncio.gather(
-        call.ask(backends.scheduler.GetPostTimeline, scheduler_pb.GetPostTimelineRequest(post_id=post_id)),
+    changes, deliveries = await asyncio.gather(
+        _entries(call, post_id),
         _deliveries(call, post_id),
     )
     told = {delivery.channel_id for delivery in deliveries or ()}
-    entries = [_of_post(entry) for entry in post.entries if entry.channel_id not in told]
+    entries = [_of_post(entry) for entry in changes if entry.channel_id not in told]
     entries += [entry for delivery in deliveries or () for entry in _of_delivery(delivery)]
     entries.sort(key=lambda entry: entry[0])
     return {
@@ -71,10 +70,29 @@ async def compose_timeline(call: Call, post_id: str) -> dict[str, Any]:
     }
 
 
+async def _entries(call: Call, post_id: str) -> list[scheduler_pb.TimelineEntry]:
+    found: list[scheduler_pb.TimelineEntry] = []
+    token = ""
+    while True:
+        asked = scheduler_pb.GetPostTimelineRequest(post_id=post_id, page_token=token)
+        page = await call.ask(call.edge.backends.scheduler.GetPostTimeline, asked)
+        found += page.entries
+        token = page.next_page_token
+        if not token:
+            return found
+
+
 async def _deliveries(call: Call, post_id: str) -> list[publisher_pb.Delivery] | None:
-    asked = publisher_pb.ListDeliveriesRequest(post_id=post_id)
+    found: list[publisher_pb.Delivery] = []
+    token = ""
     try:
-        return list((await call.ask(call.edge.backends.publisher.ListDeliveries, asked)).deliveries)
+        while True:
+            asked = publisher_pb.ListDeliveriesRequest(post_id=post_id, page_token=token)
+            page = await call.ask(call.edge.backends.publisher.ListDeliveries, asked)
+            found += page.deliveries
+            token = page.next_page_token
+            if not token:
+                return found
     except (Unavailable, TimedOut):
         return None
     except RegieError as error:

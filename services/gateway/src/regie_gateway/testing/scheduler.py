@@ -39,8 +39,8 @@ class FakeScheduler(SchedulerServiceServicer):
         self.timelines: dict[str, list[pb.TimelineEntry]] = {}
         self.read_traces: list[str] = []
         """The trace of each BatchGetPosts."""
-        self.fits = 100
-        """So many posts have room in one answer."""
+        self.posts_an_answer = 100
+        """How many posts fit into one answer."""
 
     async def CreatePost(self, request: pb.CreatePostRequest, context: Any) -> pb.CreatePostResponse:
         def act() -> pb.CreatePostResponse:
@@ -63,11 +63,10 @@ class FakeScheduler(SchedulerServiceServicer):
     async def BatchGetPosts(self, request: pb.BatchGetPostsRequest, context: Any) -> pb.BatchGetPostsResponse:
         self.memory.see(request)
         self.read_traces.append(trace_id_of(current_traceparent()))
-        there = {post.post_id: post for post in self.memory.all(pb.Post)}
-        asked, left_out = request.post_ids[: self.fits], request.post_ids[self.fits :]
-        return pb.BatchGetPostsResponse(
-            posts=[there[post_id] for post_id in asked if post_id in there], left_out_post_ids=left_out
-        )
+        posts = [post for post in self.memory.all(pb.Post) if post.post_id in request.post_ids]
+        fitting = posts[: self.posts_an_answer]
+        left = [post.post_id for post in posts[len(fitting) :]]
+        return pb.BatchGetPostsResponse(posts=fitting, left_post_ids=left)
 
     async def GetPost(self, request: pb.GetPostRequest, context: Any) -> pb.GetPostResponse:
         self.memory.see(request)

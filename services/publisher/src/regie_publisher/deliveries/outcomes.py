@@ -21,7 +21,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     RemoteSegment,
 )
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
-from regie_chassis.outbox import stage
+from regie_chassis.outbox import fitting, stage
 from regie_chassis.telemetry import trace_id_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -61,7 +61,7 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
         if message is not None:
             stage(
                 session,
-                message,
+                fitting(message),  # what happened at a network is recorded whatever it said about it
                 workspace_id=note.held.workspace_id,
                 aggregate_id=str(note.held.post_id),
                 time=now,

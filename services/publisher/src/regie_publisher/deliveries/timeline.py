@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from regie_chassis.errors import Conflict, NotFound, Unprocessable
+from regie_chassis.paging import Page, page_of, read_token
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,7 +21,9 @@ from regie_publisher.deliveries.claims import held_of
 from regie_publisher.deliveries.delivery import Note, Outcome, State
 from regie_publisher.deliveries.judging import not_published
 
-MOST = 500
+MOST = 100
+LIST = "deliveries"
+FRAME = 300  # bytes of an item in an answer besides its texts
 
 
 class DeliveryNotFound(NotFound):
@@ -85,15 +88,27 @@ class Delivery:
     segments: Sequence[DeliverySegment]
 
 
-async def list_deliveries(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> list[Delivery]:
-    """Returns the deliveries of a post, the oldest first; none for a post that is not known here."""
+async def list_deliveries(
+    session: AsyncSession, *, workspace_id: UUID, post_id: UUID, page_token: str = ""
+) -> Page[Delivery]:
+    """Returns the deliveries of a post, the oldest first, up to what one answer carries.
+
+    None for a post that is not known here. Raises InvalidPageToken.
+    """
     rows = await session.execute(
         text(
-            "SELECT * FROM delivery WHERE post_id = :post_id AND workspace_id = :workspace_id ORDER BY id LIMIT :most"
+            "SELECT * FROM delivery WHERE post_id = :post_id AND workspace_id = :workspace_id AND id > :after"
+            " ORDER BY id LIMIT :most"
         ),
-        {"post_id": post_id, "workspace_id": workspace_id, "most": MOST},
+        {
+            "post_id": post_id,
+            "workspace_id": workspace_id,
+            "after": read_token(LIST, page_token) if page_token else UUID(int=0),
+            "most": MOST + 1,
+        },
     )
-    return await _with_changes(session, rows.all())
+    found = await _with_changes(session, rows.all())
+    return page_of(found, size=MOST, list_name=LIST, bytes_of=_bytes_of)
 
 
 async def resolve_delivery(
@@ -189,6 +204,12 @@ async def _with_changes(session: AsyncSession, rows: Sequence[Any]) -> list[Deli
         )
         changes.setdefault(row.delivery_id, []).append(change)
     return [_delivery(row, changes.get(row.id, [])) for row in rows]
+
+
+def _bytes_of(delivery: Delivery) -> int:
+    remote = len(delivery.remote.id) + len(delivery.remote.url) if delivery.remote else 0
+    changes = sum(FRAME + 4 * len(change.network_message) for change in delivery.changes)
+    return FRAME + 4 * (remote + len(delivery.network_message)) + changes
 
 
 def _delivery(row: Any, changes: Sequence[Change]) -> Delivery:

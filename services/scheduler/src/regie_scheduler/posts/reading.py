@@ -10,7 +10,7 @@ from uuid import UUID
 
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import POST, show_id
-from regie_chassis.paging import MAX_BYTES, Page, read_token, show_token, size_of
+from regie_chassis.paging import PAGE_BYTES, Page, fitting, read_token, show_token, size_of
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +18,9 @@ from regie_scheduler.states import PostState
 from regie_scheduler.timeline import Change, list_changes
 
 LIST = "posts"
+TIMELINE = "timeline"
+MOST_CHANGES = 5_000  # of a timeline in one answer
+FRAME = 300  # bytes of an answer's item besides its texts
 
 
 class PostNotFound(NotFound):
@@ -100,7 +103,7 @@ async def list_posts(
         "workspace_id": workspace_id,
         "size": size + 1,
         "before": read_token(LIST, page_token),
-        "max_bytes": MAX_BYTES,
+        "max_bytes": PAGE_BYTES,
     }
     if len(states) == 1:
         parameters["state"] = str(next(iter(states)))
@@ -109,16 +112,33 @@ async def list_posts(
     rows = await session.execute(_SELECT_PAGE[min(len(states), 2)], parameters)
     found = rows.all()
     posts = [_post(row) for row in found[:size]]
-    more = bool(found) and found[0].there_are > len(posts)
+    more = bool(found) and found[0].found > len(posts)
     return Page(posts, show_token(LIST, posts[-1].id) if more else "")
 
 
-async def get_timeline(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> list[Change]:
-    """Returns a post's changes, the oldest first. Raises PostNotFound."""
+def bytes_of(post: Post) -> int:
+    """Returns about how many bytes a post takes in an answer."""
+    said = sum(
+        len(one.content) + len(one.remote_id) + len(one.remote_url) + 4 * len(one.failure) for one in post.variants
+    )
+    return FRAME + 4 * len(post.title) + said
+
+
+async def get_timeline(
+    session: AsyncSession, *, workspace_id: UUID, post_id: UUID, page_token: str = ""
+) -> tuple[Sequence[Change], str]:
+    """Returns a post's changes, the oldest first, up to what one answer carries, and the token of the rest.
+
+    Raises PostNotFound and InvalidPageToken.
+    """
+    after = read_token(TIMELINE, page_token).int if page_token else 0
     rows = await session.execute(_EXISTS, {"workspace_id": workspace_id, "post_id": post_id})
     if rows.first() is None:
         raise not_found(post_id)
-    return await list_changes(session, post_id)
+    changes = await list_changes(session, post_id, after=after, limit=MOST_CHANGES)
+    page = fitting([change for _, change in changes], lambda change: FRAME + 4 * len(change.detail))
+    more = len(page) < len(changes) or len(changes) == MOST_CHANGES
+    return page, show_token(TIMELINE, UUID(int=changes[len(page) - 1][0])) if more else ""
 
 
 def not_found(post_id: UUID) -> PostNotFound:
@@ -173,33 +193,25 @@ _SELECT_WANTED = text(
     """
     + _SAID
 )
-# Sizes first, which reads no content, so that of many large posts only those are read that fit the page. One statement
-# for each shape, no state, one, several: a plan for "this state or any" could use no index.
+# One statement for each shape, no state, one, several: a plan for "this state or any" could use no index. Sizes are
+# summed before any content is read, which `octet_length` does without fetching it; `found` counts what would have come
+# without the cut by bytes.
 _SELECT_PAGE = [
     text(
+        _COLUMNS
+        + f""", found FROM (
+            SELECT *, sum(bytes) OVER (ORDER BY id DESC) - bytes AS bytes_before, count(*) OVER () AS found FROM (
+                SELECT *, {FRAME} + (
+                    SELECT coalesce(sum(octet_length(content) + octet_length(failure) + octet_length(remote_url)), 0)
+                    FROM variant WHERE variant.post_id = post.id
+                ) AS bytes
+                FROM post WHERE workspace_id = :workspace_id {by_state}
+                AND id < :before ORDER BY id DESC LIMIT :size
+            ) AS sized
+        ) AS post
         """
-        WITH listed AS (
-            SELECT id FROM post WHERE workspace_id = :workspace_id AND id < :before
-        """
-        + by_state
-        + """
-            ORDER BY id DESC LIMIT :size
-        ), sized AS (
-            SELECT listed.id, count(*) OVER () AS there_are,
-                sum(variants.bytes) OVER (ORDER BY listed.id DESC) - variants.bytes AS bytes_before,
-                variants.bytes
-            FROM listed CROSS JOIN LATERAL (
-                SELECT coalesce(sum(octet_length(content)), 0) AS bytes FROM variant WHERE post_id = listed.id
-            ) AS variants
-        )
-        """
-        + _COLUMNS
-        + ", sized.there_are FROM sized JOIN post USING (id) "
         + _SAID
-        + """
-        WHERE sized.bytes_before = 0 OR sized.bytes_before + sized.bytes <= :max_bytes
-        ORDER BY post.id DESC
-        """
+        + " WHERE bytes_before < :max_bytes ORDER BY post.id DESC"
     )
     for by_state in ("", " AND state = :state", " AND state = ANY(CAST(:states AS text[]))")
 ]

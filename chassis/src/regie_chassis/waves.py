@@ -1,0 +1,87 @@
+"""Publishes outbox rows in waves of one event an aggregate, so that one that fails holds back only its followers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from regie_chassis.messaging import Broker, Envelope, Unsendable, headers_of, subject_of
+from regie_chassis.telemetry import context_of, traceparent_of, tracer
+from regie_chassis.turns import Row
+
+log = structlog.get_logger()
+
+
+async def publish_in_waves(broker: Broker, rows: Sequence[Row]) -> tuple[dict[int, int], dict[int, str]]:
+    """Returns the sequences of the rows that were stored, and the reasons of those that never can be.
+
+    A row in neither was not acknowledged; those after it in its aggregate were not sent. A row that never can be
+    stored holds back nobody.
+    """
+    sent: dict[int, int] = {}
+    dead: dict[int, str] = {}
+    held: set[str] = set()
+    waiting = list(rows)
+    while waiting:
+        wave, waiting = _next_wave(waiting, held)
+        envelopes = _envelopes(wave, dead)
+        acks = await broker.publish([envelope for _, envelope in envelopes])
+        for (row, _), ack in zip(envelopes, acks, strict=True):
+            if ack is None:
+                held.add(row.aggregate_id)
+            elif isinstance(ack, Unsendable):
+                dead[row.id] = ack.reason
+            else:
+                sent[row.id] = ack
+    for row in rows:
+        if row.id in dead:
+            log.error("relay.event_dead", id=str(row.event_id), type=row.type, row=row.id, reason=dead[row.id])
+    return sent, dead
+
+
+def _next_wave(waiting: Sequence[Row], held: set[str]) -> tuple[list[Row], list[Row]]:
+    """Returns the first row of each aggregate that is not held, and the rows after them."""
+    wave: dict[str, Row] = {}
+    later: list[Row] = []
+    for row in waiting:
+        if row.aggregate_id in held:
+            continue
+        if wave.setdefault(row.aggregate_id, row) is not row:
+            later.append(row)
+    return list(wave.values()), later
+
+
+def _envelopes(wave: Sequence[Row], dead: dict[int, str]) -> list[tuple[Row, Envelope]]:
+    """Returns the rows as messages; what makes none is noted as dead."""
+    envelopes: list[tuple[Row, Envelope]] = []
+    for row in wave:
+        try:
+            envelopes.append((row, _envelope(row)))
+        except ValueError as error:
+            dead[row.id] = f"it makes no message: {error}"
+    return envelopes
+
+
+def _envelope(row: Row) -> Envelope:
+    span = tracer().start_span(
+        f"publish {row.type.rsplit('.', 1)[-1]}",
+        context=context_of(row.traceparent),
+        kind=SpanKind.PRODUCER,
+        attributes={"messaging.system": "nats", "messaging.message.id": str(row.event_id)},
+    )
+    traceparent = traceparent_of(span) or row.traceparent
+    span.end()
+    return Envelope(
+        subject=subject_of(row.type, row.workspace_id),
+        id=str(row.event_id),
+        payload=row.payload,
+        headers=headers_of(
+            row.type,
+            event_id=row.event_id,
+            workspace_id=row.workspace_id,
+            time=row.event_time,
+            traceparent=traceparent,
+        ),
+    )
