@@ -185,7 +185,7 @@ async def _networks(options: argparse.Namespace, *, beyond: bool) -> AsyncIterat
     classes = []
     for number, (name, kind) in enumerate(CLASSES.items()):
         quiet = options.quiet / 4 if kind == "honouring" else options.quiet
-        limit = 3 * options.quiet if beyond else quiet * (1 - MARGIN)
+        limit = 3 * options.quiet if beyond else quiet * (1 - options.margin)
         one = Class(name, kind, Fates(options.seed + number, limit))
         one.proxies = [Proxy(_server(kind, account), one.fates) for account in range(ACCOUNTS)]
         classes.append(one)
@@ -233,6 +233,7 @@ def main() -> int:
     parser.add_argument(
         "--quiet", type=float, default=120.0, help="PUBLISHER_QUIET_SECONDS, scaled down for a short run"
     )
+    parser.add_argument("--margin", type=float, default=MARGIN, help="the share of it before its end that stays free")
     parser.add_argument("--seed", type=int, default=int(datetime.now(UTC).timestamp()) % 100_000)
     parser.add_argument("--beyond", action=argparse.BooleanOptionalAction, default=True, help="play the second round")
     options = parser.parse_args()
@@ -248,7 +249,7 @@ def main() -> int:
                 began = time.monotonic()
                 tallies = asyncio.run(play(installation, options, beyond=beyond))
         took = timedelta(seconds=round(time.monotonic() - began))
-        margin = options.quiet * MARGIN
+        margin = options.quiet * options.margin
         when = "up to three quiet times after" if beyond else f"up to {margin:.3g} s before the quiet time's end"
         print(f"\nCalls land {when} ({took}):")
         _report(tallies)
