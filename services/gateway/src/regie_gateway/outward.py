@@ -17,6 +17,7 @@ import orjson
 from regie_chassis.database import after_commit
 from regie_chassis.errors import RegieError
 from regie_chassis.messaging import Event
+from regie_chassis.paging import PAGE_BYTES
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -101,7 +102,7 @@ async def position_of(session: AsyncSession, *, workspace_id: UUID, event_id: UU
 async def read_page(
     session: AsyncSession, *, workspace_id: UUID, after: Position, types: Collection[str], limit: int
 ) -> Page:
-    """Returns the workspace's next settled events; empty `types` means all of them."""
+    """Returns the workspace's next settled events, up to `limit` and to PAGE_BYTES; empty `types` means all of them."""
     rows = await session.execute(
         text(PAGE),
         {
@@ -110,11 +111,12 @@ async def read_page(
             "sequence": after.sequence,
             "types": sorted(types),
             "limit": limit,
+            "max_bytes": PAGE_BYTES,
         },
     )
     found = rows.all()
     events = [_event(row) for row in found if row.id is not None]
-    if len(events) == limit:
+    if events and (len(events) == limit or len(events) < found[0].found):
         return Page(events, events[-1].position)
     return Page(events, max(after, Position(found[0].horizon - 1, LAST)))
 
@@ -142,10 +144,17 @@ INSERT = """
 """
 PAGE = f"""
     SELECT now.horizon, event.* FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
-        SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent FROM outward_event
-        WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
-            AND (CAST(:types AS text[]) = '{{}}' OR type = ANY(CAST(:types AS text[])))
-        ORDER BY xact, sequence LIMIT :limit
+        SELECT * FROM (
+            SELECT *, count(*) OVER () AS found,
+                sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
+            FROM (
+                SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent
+                FROM outward_event
+                WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
+                    AND (CAST(:types AS text[]) = '{{}}' OR type = ANY(CAST(:types AS text[])))
+                ORDER BY xact, sequence LIMIT :limit
+            ) AS next
+        ) AS sized WHERE bytes_before < :max_bytes
     ) AS event ON true ORDER BY event.xact, event.sequence
 """
 GROWN = f"""
