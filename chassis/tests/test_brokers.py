@@ -22,6 +22,7 @@ from regie_chassis.messaging import (
     Unsendable,
 )
 from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.nats_pull import PULL_BYTES
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import until
 
@@ -252,3 +253,22 @@ async def test_a_message_that_is_not_stored_costs_no_place_of_the_next_ones(brok
     assert await broker.publish([envelope(1)]) == [1]
     assert broker._acks is not None
     assert not broker._acks._waiting
+
+
+async def test_a_batch_of_large_messages_is_bounded_in_bytes_and_loses_none(broker: NatsBroker) -> None:
+    await broker.ensure_stream(STREAM)
+    size, count = 900 * 1024, 40
+    large = [Envelope("regie.test.v1.done.ws1", f"id-{n}", b"x" * size, {"ce-type": "T"}) for n in range(count)]
+    for first in range(0, count, 10):
+        assert None not in await broker.publish(large[first : first + 10])
+    seen: list[str] = []
+
+    async def all_read() -> bool:
+        received = await broker.fetch(CONSUMER, 400, SHORT)
+        assert len(received) * size <= 2 * PULL_BYTES  # one request that is there, and the one asked for ahead
+        await broker.ack(received)
+        seen.extend(one.envelope.id for one in received)
+        return len(seen) >= count
+
+    await until(all_read, what="all of the large messages")
+    assert sorted(seen) == sorted(one.id for one in large)

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic_settings import SettingsConfigDict
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
 from regie_chassis import dead_letters
@@ -13,7 +17,7 @@ from regie_chassis.database import Database
 from regie_chassis.identity import new_key
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Envelope, Received, headers_of, subject_of
-from regie_chassis.service import Service, open_rpc
+from regie_chassis.service import Readiness, Service, open_database, open_rpc
 from regie_chassis.settings import ServiceSettings
 from regie_chassis.testing.clock import START
 from typer.testing import CliRunner
@@ -34,11 +38,17 @@ demo = commands("demo", DemoSettings, never, folder=FOLDER)
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment without settings."""
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """An environment without settings; the logs go back to where they went, since a command's stream is closed then."""
+    handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.excepthook
     for name in (URL, "NATS_URL", "NATS_CREDENTIALS", "REGIE_LOG_LEVEL", "DEMO_RPC_PORT", "REGIE_IDENTITY_PUBLIC_KEY"):
         monkeypatch.delenv(name, raising=False)
-    return monkeypatch
+    yield monkeypatch
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    logging.captureWarnings(capture=False)
+    logging.root.handlers[:], sys.excepthook = handlers, hook
+    logging.root.setLevel(level)
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "redrive"])
@@ -87,7 +97,8 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
 
 def test_a_setting_that_only_building_finds_out_is_named_too(environment: pytest.MonkeyPatch) -> None:
     def build(settings: DemoSettings) -> Service:
-        open_rpc(settings, clock=SystemClock(), register=lambda _: None, consumers=[])
+        readiness = Readiness(open_database(settings, "demo"), [])
+        open_rpc(settings, clock=SystemClock(), register=lambda _: None, readiness=readiness)
         pytest.fail("must not go on without a key")
 
     environment.setenv(URL, "postgresql+asyncpg://u:s3cret@h/d")

@@ -17,6 +17,7 @@ from nats.aio.subscription import Subscription
 
 from regie_chassis.messaging import ConsumerSpec
 
+PULL_BYTES = 16 * 1024 * 1024  # of the messages of one request; hundreds of the largest would fill the memory
 PULL_EXPIRES = 2.0  # seconds; a pull request is lost with its connection, so none is long
 
 
@@ -75,7 +76,7 @@ class Pull:
         return found
 
     async def _ask(self, limit: int) -> None:
-        request = {"batch": limit, "expires": int(PULL_EXPIRES * 1e9)}
+        request = {"batch": limit, "expires": int(PULL_EXPIRES * 1e9), "max_bytes": PULL_BYTES}
         await self._client.publish(self._next, json.dumps(request).encode(), self._inbox)
         self._owed = limit
         self._asked_until = asyncio.get_running_loop().time() + PULL_EXPIRES + 0.1

@@ -102,7 +102,7 @@ async def position_of(session: AsyncSession, *, workspace_id: UUID, event_id: UU
 async def read_page(
     session: AsyncSession, *, workspace_id: UUID, after: Position, types: Collection[str], limit: int
 ) -> Page:
-    """Returns the workspace's next settled events, up to `limit` and `PAGE_BYTES`; empty `types` means all of them."""
+    """Returns the workspace's next settled events, up to `limit` and to PAGE_BYTES; empty `types` means all of them."""
     rows = await session.execute(
         text(PAGE),
         {
@@ -116,7 +116,7 @@ async def read_page(
     )
     found = rows.all()
     events = [_event(row) for row in found if row.id is not None]
-    if found[0].there_are and (len(events) == limit or len(events) < found[0].there_are):
+    if events and (len(events) == limit or len(events) < found[0].found):
         return Page(events, events[-1].position)
     return Page(events, max(after, Position(found[0].horizon - 1, LAST)))
 
@@ -144,16 +144,18 @@ INSERT = """
 """
 PAGE = f"""
     SELECT now.horizon, event.* FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
-        SELECT *, count(*) OVER () AS there_are,
-            sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
-        FROM (
-            SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent FROM outward_event
-            WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
-                AND (CAST(:types AS text[]) = '{{}}' OR type = ANY(CAST(:types AS text[])))
-            ORDER BY xact, sequence LIMIT :limit
-        ) AS next
-    ) AS event ON event.bytes_before = 0 OR event.bytes_before + octet_length(event.data) <= :max_bytes
-    ORDER BY event.xact, event.sequence
+        SELECT * FROM (
+            SELECT *, count(*) OVER () AS found,
+                sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
+            FROM (
+                SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent
+                FROM outward_event
+                WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
+                    AND (CAST(:types AS text[]) = '{{}}' OR type = ANY(CAST(:types AS text[])))
+                ORDER BY xact, sequence LIMIT :limit
+            ) AS next
+        ) AS sized WHERE bytes_before < :max_bytes
+    ) AS event ON true ORDER BY event.xact, event.sequence
 """
 GROWN = f"""
     SELECT now.horizon, grown.workspace_id FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
