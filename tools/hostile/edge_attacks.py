@@ -12,26 +12,29 @@ from PIL import Image
 from scene import ATTACKER_ADDRESS, Scene
 
 HEAD = 80_000_000  # bytes
+PIECE = 1_000_000  # bytes
 SLOW_CLIENTS = 200
 MAX_MEMORY = 1_000_000_000  # bytes of the publisher with its children
 MARKER = b"POSITION-OF-A-PERSON"
 
 
 async def endless_head(scene: Scene) -> list[str]:
-    """M1: one header of 80 MB, without a key."""
-    _, writer = await _connect(scene)
-    sent = 0
+    """M1: one header of 80 MB, without a key: refused, whether or not the rest is still read and thrown away."""
+    reader, writer = await _connect(scene)
     try:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ")
-        while sent < HEAD:
-            writer.write(b"a" * 1_000_000)
-            sent += 1_000_000
+        for _ in range(HEAD // PIECE):
+            writer.write(b"a" * PIECE)
             await asyncio.wait_for(writer.drain(), 20)
-        return [f"a head of {sent} bytes was taken"]
     except (ConnectionError, TimeoutError):
-        return []  # cut off, as it should be
+        pass  # cut off in the middle
+    try:
+        answer = await asyncio.wait_for(reader.read(100), 20)
+    except (ConnectionError, TimeoutError):
+        answer = b""
     finally:
         writer.close()
+    return [] if answer[:13] in (b"", b"HTTP/1.1 431 ") else [f"a head of {HEAD} bytes was answered with {answer!r}"]
 
 
 async def slow_clients(scene: Scene) -> list[str]:
