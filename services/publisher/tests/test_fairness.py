@@ -28,7 +28,7 @@ from regie_publisher.hosts import FIRST_WINDOW, Hosts
 from regie_publisher.polling import Polling
 from regie_publisher.sealing import Keyring, new_master_key
 from regie_publisher.shares import Choice, Limits, Slots
-from regie_publisher.standing import MOVED_AT_ONCE, block
+from regie_publisher.standing import MAX_MOVED, block
 from regie_publisher.testing.desk import Desk, open_desk
 from regie_publisher.testing.network import FakeConnector
 from sqlalchemy import text
@@ -192,9 +192,9 @@ async def test_a_block_of_a_long_backlog_holds_and_moves_a_part_of_it(both: tupl
     await good.receive(good.due(await good.channel("bea")))
     now = good.clock.now()
     async with good.database.transaction() as session:
-        await block(session, channel_id=channel, until=now + timedelta(minutes=5))
+        await block(session, channel_id=channel, until=now + timedelta(minutes=5), now=now)
     moved = [row for row in await good.rows() if row.act_time > now + timedelta(minutes=4)]
-    assert len(moved) == MOVED_AT_ONCE
+    assert len(moved) == MAX_MOVED
     await good.work()
     assert [post.account for post in good.connector.posts] == ["bea"]
 
