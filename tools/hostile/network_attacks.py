@@ -39,8 +39,8 @@ async def oversized_status(scene: Scene) -> list[str]:
 
 
 async def absurd_people(scene: Scene) -> list[str]:
-    """H1: 25 people whose ids have 603 characters like a post."""
-    people = [{"id": f"{number:03}" + "9" * 600, "acct": f"p{number}"} for number in range(25)]
+    """H1: 25 people whose ids and names have 603 characters like a post."""
+    people = [{"id": f"{number:03}" + "9" * 600, "acct": f"{number:03}" + "p" * 600} for number in range(25)]
     return await _observed(scene, "absurd-people", posts=1, counts={"favourites_count": 25}, likers=people)
 
 

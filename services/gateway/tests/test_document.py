@@ -135,4 +135,6 @@ def test_a_picture_is_sent_as_bytes_by_every_generator(document: dict[str, Any])
         "image/png",
         "image/webp",
         "image/gif",
+        "image/heic",
+        "image/avif",
     }

@@ -226,7 +226,7 @@ class EndlessConnector(FakeConnector):
 
 
 async def test_an_account_with_an_endless_id_is_no_error_of_ours(desk: Desk) -> None:
-    with pytest.raises(NetworkUnreachable, match="too long"):
+    with pytest.raises(ServerNotSupported, match="an id that is not 1 to 500 bytes"):
         await connect_at(desk, "", EndlessConnector())
 
 
@@ -305,7 +305,7 @@ async def connect_with(
         network=network,
         server_url=server_url,
         credentials=credentials,
-        allowed_hosts=("127.0.0.1",),
+        allowed_hosts=("127.0.0.1:1",),
         now=desk.clock.now(),
     )
 
@@ -336,7 +336,7 @@ async def test_a_network_that_says_more_of_an_account_than_can_be_kept_is_refuse
 ) -> None:
     connector = BoastfulConnector()
     setattr(connector, name, value)
-    with pytest.raises(InvalidCredentials, match="The server gives the account") as refused:
+    with pytest.raises(ServerNotSupported, match="^The server gives the account") as refused:
         await connect_channel(
             desk.database,
             {"fake": connector},

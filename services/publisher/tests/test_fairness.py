@@ -129,7 +129,7 @@ async def test_a_host_that_never_answers_is_left_alone_and_the_timeline_says_so(
 
     await until(paused)
     assert network.hanging < 20
-    [why, *_] = [row.network_message for row in await evil.rows("delivery_change") if row.cause == "host_silent"]
+    [why, *_] = [row.detail for row in await evil.rows("delivery_change") if row.cause == "host_silent"]
     assert why.startswith("fake.example does not answer; no call is begun there before")
     waiting = [row for row in await evil.rows() if row.state == "pending"]
     assert len(waiting) == 40 - network.hanging

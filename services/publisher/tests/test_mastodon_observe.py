@@ -123,18 +123,16 @@ async def test_what_can_be_no_total_is_left_out(server: FakeMastodon, mastodon: 
 
 async def test_people_are_a_page_of_those_who_can_be_profiles(server: FakeMastodon, mastodon: Connector) -> None:
     people = [
-        {"id": "9" * 603, "acct": "long"},
-        {"id": "7\u202e", "acct": "turned"},
-        {"id": "8", "acct": "ben\u202e" * 600},
+        {"id": "1", "acct": "long" * 150},
+        {"id": "7", "acct": "turned\u202e"},
         *({"id": f"{number}", "acct": "a"} for number in range(25_000)),
     ]
-    server.fail("GET", f"{STATUSES}/1000", answering(200, json={"favourites_count": 25_003}))
+    server.fail("GET", f"{STATUSES}/1000", answering(200, json={"favourites_count": 25_002}))
     server.fail("GET", f"{STATUSES}/1000/favourited_by", answering(200, json=people))
     [observation] = await mastodon.observe(draft("").account, [Remote("1000", "")])
     assert isinstance(observation, Observation)
     assert len(observation.engagements) == 80 - 2
     assert observation.left_out == 2
-    assert observation.engagements[0].actor_handle == ("ben" * 600)[:500]
 
 
 async def test_an_id_of_a_status_leads_nowhere_else(server: FakeMastodon, mastodon: Connector) -> None:

@@ -72,7 +72,8 @@ async def test_what_our_own_check_refuses_is_not_said_in_the_networks_name(desk:
 async def deliveries_of(desk: Desk, event: Event[PostDue]) -> list[Delivery]:
     post_id = parse_id(POST, event.message.post_id)
     async with desk.database.reading() as session:
-        return await list_deliveries(session, workspace_id=desk.workspace_id, post_id=post_id)
+        page = await list_deliveries(session, workspace_id=desk.workspace_id, post_id=post_id)
+    return list(page.items)
 
 
 @given(

@@ -14,6 +14,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.channels import get_channel
 from regie_publisher.connectors.connector import FailureKind, Observation, OutcomeUnknown, Refused
+from regie_publisher.connectors.values import MAX_WAIT
 from regie_publisher.observations import GONE_AFTER, GONE_AGE
 from regie_publisher.standing import MAX_FIRST_BLOCK
 from regie_publisher.testing.desk import Desk
@@ -39,7 +40,7 @@ async def test_a_block_of_a_day_is_cut_to_an_hour_and_told(desk: Desk, clock: Fa
     assert await blocked_until(desk) == until
     (event,) = await desk.said(ChannelBlocked)
     assert event.blocked_until_time.ToDatetime(UTC) == until
-    assert event.requested_until_time.ToDatetime(UTC) == clock.now() + DAY
+    assert event.requested_until_time.ToDatetime(UTC) == clock.now() + MAX_WAIT
     await desk.receive(desk.due(channel, miss_after=WHOLE_WEEK))
     changes = await desk.rows("delivery_change")
     assert "it is tried again at" in changes[-2].detail

@@ -468,4 +468,4 @@ async def test_a_page_of_large_posts_ends_before_it_passes_its_bytes(
             sizes.append(len(page.items))
             token = page.next_page_token
     assert listed == [post.id for post in reversed(posts)]
-    assert sizes == [8, 8, 4]
+    assert sizes == [9, 9, 2]

@@ -129,12 +129,12 @@ class Connection:
     def __post_init__(self) -> None:
         if not bounds.is_id(self.remote_id):
             most = f"1 to {bounds.MAX_ID_BYTES} bytes of printable characters"
-            raise Refused(FailureKind.UNSUPPORTED, f"The server gives the account an id that is not {most}")
+            raise Unacceptable(FailureKind.UNSUPPORTED, f"The server gives the account an id that is not {most}")
         object.__setattr__(self, "handle", bounds.visible(self.handle))
         object.__setattr__(self, "display_name", bounds.visible(self.display_name))
         for what, name in (("handle", self.handle), ("name", self.display_name)):
             if len(name) > bounds.MAX_NAME:
-                raise Refused(
+                raise Unacceptable(
                     FailureKind.UNSUPPORTED,
                     f"The server gives the account a {what} of {len(name)} characters; {bounds.MAX_NAME} is the most",
                 )
@@ -267,7 +267,7 @@ def check_secrets(secrets: Mapping[str, str]) -> None:
     longest = max((len(text) for pair in secrets.items() for text in pair), default=0)
     if len(secrets) > bounds.MAX_SECRETS or longest > bounds.MAX_SECRET:
         most = f"{bounds.MAX_SECRETS} tokens of {bounds.MAX_SECRET} characters"
-        raise Refused(FailureKind.UNSUPPORTED, f"The server gives more than {most}")
+        raise Unacceptable(FailureKind.UNSUPPORTED, f"The server gives more than {most}")
 
 
 class Repeat(StrEnum):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from regie.publisher.events.v1.publisher_events_pb2 import DeliveryCancelled, DeliveryMissed
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
@@ -81,6 +82,19 @@ async def claim_open(
         _CLAIM_OPEN,
         {"ids": [one.id for one in due], "state": state, "now": now, "lease": now + LEASE, "worker": worker},
     )
+    return [replace(held_of(row), cancelled=row.cancelled) for row in rows]
+
+
+async def claim_companions(
+    session: AsyncSession, channel_ids: Sequence[UUID], *, worker: str, limit: int, now: datetime
+) -> list[Held]:
+    """Takes what else is unknown and due of these channels, up to `limit` of each: one reading serves them all."""
+    rows = await session.execute(_FIND_COMPANIONS, {"channel_ids": list(channel_ids), "now": now, "limit": limit})
+    ids = list(rows.scalars())
+    if not ids:
+        return []
+    columns = {"ids": ids, "state": State.UNKNOWN, "now": now, "lease": now + LEASE, "worker": worker}
+    rows = await session.execute(_CLAIM_OPEN, columns)
     return [replace(held_of(row), cancelled=row.cancelled) for row in rows]
 
 
@@ -301,6 +315,16 @@ _CLAIM_OPEN = text(
         SELECT FROM cancellation AS c WHERE c.workspace_id = d.workspace_id AND c.post_id = d.post_id
             AND c.revision >= d.revision
     ) AS cancelled
+    """
+)
+
+_FIND_COMPANIONS = text(
+    """
+    SELECT next.id FROM unnest(CAST(:channel_ids AS uuid[])) AS c (id) CROSS JOIN LATERAL (
+        SELECT d.id FROM delivery AS d
+        WHERE d.channel_id = c.id AND d.call_end_time IS NOT NULL AND d.state = 'unknown' AND d.act_time <= :now
+        ORDER BY d.act_time LIMIT :limit
+    ) AS next
     """
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -19,12 +19,13 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import DELIVERY, show_id
 from regie_chassis.telemetry import context_of, current_traceparent, tracer
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.connectors.connector import QUIET, CannotTell, Connector, ConnectorError, Repeat
 from regie_publisher.connectors.look import Look, Others
 from regie_publisher.deliveries import judging
-from regie_publisher.deliveries.claims import claim_open, find_open
+from regie_publisher.deliveries.claims import claim_companions, claim_open, find_open
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT, Held, Note, Outcome, State
 from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.ledger import Ledger
@@ -35,8 +36,8 @@ from regie_publisher.shares import Limits, Slots
 
 LIMIT = 50
 CHANNEL_LIMIT = 4
-FINDS = Limits(200, 100, host_part=0.5)
-"""More of a channel at once: they share one reading of its timeline."""
+COMPANIONS = 50
+"""Deliveries of a channel that are looked for together with the first: they share its place and its reading."""
 
 log = structlog.get_logger()
 
@@ -76,8 +77,8 @@ class Pursuit:
         self._clock = clock
         self._worker = worker
         self._wake = wake
-        # What people wait for comes first.
-        self.checks, self.finds = Slots(Limits(LIMIT, CHANNEL_LIMIT, host_part=0.25), hosts), Slots(FINDS, hosts)
+        limits = Limits(LIMIT, CHANNEL_LIMIT, host_part=0.25)  # what people wait for comes first
+        self.checks, self.finds = Slots(limits, hosts), Slots(replace(limits, per_channel=1), hosts)
 
     async def check_processing(self) -> int:
         """Checks what networks are processing and is due, to the end. Returns how many."""
@@ -93,25 +94,37 @@ class Pursuit:
 
     async def begin_checks(self) -> int:
         """Begins what is due of the checks, as many as there are places for: none waits for the slowest of others."""
-        return await self._begin(State.PROCESSING, self._check, self.checks)
+        return await self._begin(State.PROCESSING, self.checks)
 
     async def begin_finds(self) -> int:
         """The same for what is being looked for."""
-        return await self._begin(State.UNKNOWN, self._find, self.finds)
+        return await self._begin(State.UNKNOWN, self.finds)
 
-    async def _begin(self, state: State, ask: Ask, slots: Slots) -> int:
+    async def _begin(self, state: State, slots: Slots) -> int:
         if not slots.room:
             return 0
         now = self._clock.now()
         async with self._database.transaction() as session:
             choice = slots.share_out(await find_open(session, state=state, slots=slots, now=now), now)
             held = await claim_open(session, choice.taken, state=state, worker=self._worker, now=now)
+            companions = await self._companions(session, held, now) if state is State.UNKNOWN and held else []
         if held:
             await self._accounts.open([one.channel_id for one in held])
-        by_id, looks = {one.id: one for one in choice.taken}, self._looks(held)
+        by_id, looks = {one.id: one for one in choice.taken}, self._looks([*held, *companions])
         for one in held:
-            slots.begin(by_id[one.id], self._settle(one, ask, looks[one.channel_id]))
-        return len(held)
+            together = [one, *(other for other in companions if other.channel_id == one.channel_id)]
+            slots.begin(by_id[one.id], self._settle_together(together, looks[one.channel_id]))
+        return len(held) + len(companions)
+
+    async def _companions(self, session: AsyncSession, held: Sequence[Held], now: datetime) -> list[Held]:
+        channel_ids = [one.channel_id for one in held]
+        return await claim_companions(session, channel_ids, worker=self._worker, limit=COMPANIONS, now=now)
+
+    async def _settle_together(self, held: Sequence[Held], look: _Pass) -> None:
+        results = await asyncio.gather(*(self._settle(one, look) for one in held), return_exceptions=True)
+        for one, error in zip(held, results, strict=True):
+            if isinstance(error, Exception):  # one delivery must not stop the others; its lease brings it back
+                log.error("delivery.pursuit_not_recorded", delivery=show_id(DELIVERY, one.id), exc_info=error)
 
     def _looks(self, held: Sequence[Held]) -> dict[UUID, _Pass]:
         """Returns one look for each channel. Its time is before the first reading that any delivery shares."""
@@ -128,7 +141,8 @@ class Pursuit:
         async with self._database.reading() as session:
             return await read_others(session, channel_id=channel_id, remote_ids=remote_ids)
 
-    async def _settle(self, held: Held, ask: Ask, look: _Pass) -> None:
+    async def _settle(self, held: Held, look: _Pass) -> None:
+        ask: Ask = self._find if held.state is State.UNKNOWN else self._check
         verb = "find" if held.state is State.UNKNOWN else "check"
         with tracer().start_as_current_span(
             f"{verb} {held.network}",

@@ -43,8 +43,8 @@ class Knobs:
 
 
 def many_likers(count: int = MAX_LIKERS, *, id_length: int = 0) -> list[dict[str, str]]:
-    """Returns people who liked a status, with ids of at least that length."""
-    return [{"id": f"{number:0{id_length or 1}}", "acct": f"fan{number}"} for number in range(count)]
+    """Returns people who liked a status, with ids and names of at least that length."""
+    return [{"id": f"{number:0{id_length or 1}}", "acct": f"fan{number:0{id_length or 1}}"} for number in range(count)]
 
 
 @asynccontextmanager
