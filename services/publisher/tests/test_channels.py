@@ -336,7 +336,7 @@ async def test_a_network_that_says_more_of_an_account_than_can_be_kept_is_refuse
 ) -> None:
     connector = BoastfulConnector()
     setattr(connector, name, value)
-    with pytest.raises(ServerNotSupported, match="^The server gives the account") as refused:
+    with pytest.raises(ServerNotSupported, match=r"^The server gives the account") as refused:
         await connect_channel(
             desk.database,
             {"fake": connector},
