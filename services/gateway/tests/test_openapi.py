@@ -142,6 +142,8 @@ def fuzz_operation(operation: Any, target: Target) -> None:
     def run(case: Any, existing: bool) -> None:
         if existing and case.path_parameters:
             case.path_parameters = {name: target.known[name] for name in case.path_parameters}
+            if case.headers:
+                case.headers.pop("If-Match", None)  # a revision that is made up never gets past the door
         response = case.call(base_url=target.url, headers={"Authorization": f"Bearer {target.token}"}, timeout=20)
         case.validate_response(response, checks=checks)
         if response.status_code < 300:
