@@ -17,16 +17,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import oracle
 from fates import Fates
+from joserfc.jwk import OKPKey
 from PIL import Image
 from proxy import Proxy
+from regie.publisher.v1.publisher_service_pb2 import ConnectChannelRequest
+from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
 from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.ids import CHANNEL, parse_id
+from regie_chassis.identity import Caller, Signer
+from regie_chassis.ids import API_KEY, CHANNEL, WORKSPACE, new_id, parse_id, show_id
+from regie_chassis.rpc import call, open_channel
 from standins import TOKENS, Bluesky, BusyMastodon, Opaque, Searchable, StandIn
 
 ACCOUNTS = 4
@@ -37,6 +43,7 @@ MARGIN = 1 / 12
 CALL_TIMEOUT = 20.0  # seconds after which the publisher gives a call up
 PATIENCE = 10  # looks without an open delivery, until no more are expected
 LEASE = 30.0  # seconds, of a publisher that was killed
+OPAQUE = "opaque"
 CLASSES = {
     "a key of our own (Bluesky)": "bluesky",
     "a key that is honoured (Mastodon)": "honouring",
@@ -54,6 +61,7 @@ class Class:
     kind: str
     fates: Fates
     proxies: list[Proxy] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
     channels: list[str] = field(default_factory=list)
 
     @property
@@ -97,18 +105,37 @@ class Client:
         return str((await self.call("/v1/posts", json=body))["post_id"])
 
 
-async def play(installation: Constellation, options: argparse.Namespace, *, beyond: bool) -> list[oracle.Tally]:
-    """Plays one round and returns what it comes to, by class."""
+async def play(options: argparse.Namespace, *, beyond: bool) -> list[oracle.Tally]:
+    """Plays one round on an installation of its own and returns what it comes to, by class."""
+    async with _networks(options, beyond=beyond) as classes:
+        places = [url.removeprefix("http://") for one in classes for url in one.urls]
+        env = {
+            "PUBLISHER_ALLOWED_HOSTS": ",".join(places),
+            "PUBLISHER_QUIET_SECONDS": str(options.quiet),
+            "REGIE_LOG_LEVEL": "ERROR",
+        }
+        with tempfile.TemporaryDirectory(prefix="regie-late-") as folder:
+            programs = {"publisher": [str(Path(__file__).with_name("publisher.py"))]}
+            installation = Constellation(Path(folder), env={"publisher": env}, programs=programs, fsync=False)
+            await asyncio.to_thread(installation.start)
+            try:
+                return await _play(installation, classes, options)
+            finally:
+                await asyncio.to_thread(installation.stop)
+
+
+async def _play(installation: Constellation, classes: list[Class], options: argparse.Namespace) -> list[oracle.Tally]:
     http = httpx2.AsyncClient(
         base_url=installation.addresses.gateway,
         headers={"Authorization": f"Bearer {installation.api_key}"},
         timeout=30,
         trust_env=False,
     )
-    async with http, _networks(options, beyond=beyond) as classes:
+    async with http:
         client = Client(http)
         for one in classes:
-            one.channels = [await client.connect(one.network, await proxy.start()) for proxy in one.proxies]
+            connect = partial(_connect_inside, installation, http) if one.network == OPAQUE else client.connect
+            one.channels = [await connect(one.network, url) for url in one.urls]
         ids, end = await _plan(client, classes, options)
         await _wait(end - SPREAD / 2)
         await asyncio.to_thread(installation.kill, "publisher")
@@ -116,6 +143,20 @@ async def play(installation: Constellation, options: argparse.Namespace, *, beyo
         await _wait(end + 2)
         await _cancel_some(http, random.Random(options.seed).sample(ids, len(ids) // 10))
         return await _until_ended(installation, classes, options)
+
+
+async def _connect_inside(installation: Constellation, http: httpx2.AsyncClient, network: str, url: str) -> str:
+    """Connects an account of a network that exists here alone: the gateway takes only those that it documents."""
+    workspace_id = parse_id(WORKSPACE, (await http.get("/v1/workspace")).json()["workspace_id"])
+    key = OKPKey.import_key(installation.folder.secrets(installation.services).identity_private_key)
+    caller = Caller(workspace_id, show_id(API_KEY, new_id()))
+    identity = Signer(key).sign(caller, audience="publisher", now=datetime.now(UTC))
+    request = ConnectChannelRequest(
+        request_id=str(new_id()), network=network, server_url=url, credentials={"access_token": TOKENS[network]}
+    )
+    async with open_channel(installation.addresses.rpc["publisher"][0]) as channel:
+        response = await call(PublisherServiceStub(channel).ConnectChannel, request, identity=identity)
+    return str(response.channel.channel_id)
 
 
 async def _plan(client: Client, classes: list[Class], options: argparse.Namespace) -> tuple[list[str], float]:
@@ -188,6 +229,7 @@ async def _networks(options: argparse.Namespace, *, beyond: bool) -> AsyncIterat
         limit = 3 * options.quiet if beyond else quiet * (1 - options.margin)
         one = Class(name, kind, Fates(options.seed + number, limit))
         one.proxies = [Proxy(_server(kind, account), one.fates) for account in range(ACCOUNTS)]
+        one.urls = [await proxy.start() for proxy in one.proxies]
         classes.append(one)
     try:
         yield classes
@@ -240,14 +282,8 @@ def main() -> int:
     print(f"{options.posts} posts for each class, quiet time {options.quiet:g} s, seed {options.seed}")
     broken = 0
     for beyond in (False, True) if options.beyond else (False,):
-        with tempfile.TemporaryDirectory(prefix="regie-late-") as folder:
-            publisher = str(Path(__file__).with_name("publisher.py"))
-            env = {"PUBLISHER_QUIET_SECONDS": str(options.quiet), "REGIE_LOG_LEVEL": "ERROR"}
-            with Constellation(
-                Path(folder), env={"publisher": env}, programs={"publisher": [publisher]}, fsync=False
-            ) as installation:
-                began = time.monotonic()
-                tallies = asyncio.run(play(installation, options, beyond=beyond))
+        began = time.monotonic()
+        tallies = asyncio.run(play(options, beyond=beyond))
         took = timedelta(seconds=round(time.monotonic() - began))
         margin = options.quiet * options.margin
         when = "up to three quiet times after" if beyond else f"up to {margin:.3g} s before the quiet time's end"
