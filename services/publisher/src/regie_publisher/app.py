@@ -50,6 +50,7 @@ NAME = "publisher"
 CHECK_IDLE = timedelta(milliseconds=500)
 SWEEP_IDLE = timedelta(seconds=1)
 OBSERVE_IDLE = timedelta(seconds=1)
+OBSERVE_PACE = timedelta(milliseconds=500)
 REWRAP_IDLE = timedelta(minutes=10)
 
 
@@ -120,7 +121,14 @@ def build(
         Polling("processing deliveries", pursuit.begin_checks, idle=CHECK_IDLE, clock=clock, slots=pursuit.checks),
         Polling("unknown deliveries", pursuit.begin_finds, idle=CHECK_IDLE, clock=clock, slots=pursuit.finds),
         Polling("expired leases", partial(_sweep, database, networks, clock), idle=SWEEP_IDLE, clock=clock),
-        Polling("observations", observer.begin_due, idle=OBSERVE_IDLE, clock=clock, slots=observer.slots),
+        Polling(
+            "observations",
+            observer.begin_due,
+            idle=OBSERVE_IDLE,
+            clock=clock,
+            slots=observer.slots,
+            pace=OBSERVE_PACE,
+        ),
         Polling("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
         relay,
     ]

@@ -20,7 +20,8 @@ log = structlog.get_logger()
 class Polling:
     """Calls `act` again at once while it finds something, and after `idle` when it does not.
 
-    `slots` are the places in which what `act` begins goes on; it is called again as soon as one becomes free.
+    `slots` are the places in which what `act` begins goes on; it is called again as soon as one becomes free, but
+    `pace` apart: what gathers meanwhile is begun together, which costs less than one by one.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class Polling:
         idle: timedelta,
         clock: Clock,
         slots: Slots | None = None,
+        pace: timedelta = timedelta(0),
     ) -> None:
         self.name = name
         self._act = act
         self._slots = slots
         self._idle = idle
+        self._pace = pace
         self._clock = clock
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -69,6 +72,8 @@ class Polling:
             down = False
             if not found:
                 await self._clock.wait(wake, self._idle)
+            elif self._pace:
+                await self._clock.wait(stopping, self._pace)
 
 
 async def _set_after(first: asyncio.Event, second: asyncio.Event) -> None:
