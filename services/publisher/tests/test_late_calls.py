@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from regie.publisher.events.v1.publisher_events_pb2 import (
@@ -19,6 +20,7 @@ from regie_chassis.ids import POST, new_id, parse_id
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.connectors.connector import QUIET, CannotTell, FailureKind, Refused, Remote, Repeat
 from regie_publisher.deliveries.delivery import LEASE, MARGIN
+from regie_publisher.deliveries.others import read_others
 from regie_publisher.deliveries.timeline import (
     CallMayStillLand,
     Delivery,
@@ -33,14 +35,18 @@ from regie_publisher.testing.network import Play
 MOMENT = timedelta(seconds=3)
 
 
-async def resolve(desk: Desk, *, published: bool, remote_url: str = "", request_id: str = "r") -> Delivery:
-    """Settles the delivery that is unknown."""
-    [unknown] = [row for row in await desk.rows() if row.state == "unknown"]
+async def resolve(
+    desk: Desk, *, published: bool, remote_url: str = "", request_id: str = "r", delivery_id: UUID | None = None
+) -> Delivery:
+    """Settles a delivery; the one that is unknown where none is named."""
+    if delivery_id is None:
+        [unknown] = [row for row in await desk.rows() if row.state == "unknown"]
+        delivery_id = unknown.id
     async with desk.database.transaction() as session:
         return await resolve_delivery(
             session,
-            workspace_id=unknown.workspace_id,
-            delivery_id=unknown.id,
+            workspace_id=desk.workspace_id,
+            delivery_id=delivery_id,
             request_id=request_id,
             published=published,
             remote_url=remote_url,
@@ -393,3 +399,33 @@ async def test_another_revision_of_a_post_that_failed_goes_out(desk: Desk) -> No
     await desk.receive(desk.due(channel, post_id=post_id, revision=2))
     await desk.work()
     assert await desk.states() == ["failed", "published"]
+
+
+SPELLINGS = ["{}", "{}/", "{}?x=1", "{}#a", "HTTPS://fake.example/users/ada/statuses/1"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_a_post_that_a_person_named_is_taken_in_whatever_spelling(desk: Desk, spelling: str) -> None:
+    channel = await desk.channel()
+    desk.connector.script = deque([Play.LOST_AFTER, Play.LOST_BEFORE])
+    await desk.receive(desk.due(channel), desk.due(channel))
+    await desk.work()
+    mine, other = await desk.rows()
+    url = "https://fake.example/1"
+    await resolve(desk, published=True, remote_url=spelling.format(url), delivery_id=mine.id)
+    held = await desk.rows("remote", "segment")
+    assert [(row.delivery_id, row.remote_id) for row in held] == [(mine.id, "1")]
+    with pytest.raises(RemoteTaken):
+        await resolve(desk, published=True, remote_url=url, delivery_id=other.id)
+
+
+async def test_a_post_that_a_person_called_published_without_an_address_stays_a_rival(desk: Desk) -> None:
+    channel = await desk.channel()
+    desk.connector.script = deque([Play.LOST_AFTER, Play.LOST_BEFORE])
+    await desk.receive(desk.due(channel), desk.due(channel))
+    await desk.work()
+    mine, _ = await desk.rows()
+    await resolve(desk, published=True, delivery_id=mine.id)
+    async with desk.database.reading() as session:
+        others = await read_others(session, channel_id=channel, remote_ids=["1"])
+    assert mine.segment_keys[0] in {rival.key for rival in others.rivals}

@@ -36,7 +36,13 @@ class IdempotencyKeyReused(Unprocessable):
 class IdempotencyInFlight(Conflict):
     """The first request with this key is still at work."""
 
-    retry_after = 1  # seconds
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__(
+            f"the first request with this key is still at work, or was cut off; the key is free again within"
+            f" {wait.total_seconds():.0f} seconds at the latest"
+        )
+        self.retry_after = 1
+        """Seconds: most requests end long before their lease does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +102,21 @@ async def claim(
         return Claim(workspace_id, key, token)
     rows = await session.execute(
         text(
-            "SELECT fingerprint, state, status, headers, body FROM idempotency_key"
+            "SELECT fingerprint, state, status, headers, body, lease_time FROM idempotency_key"
             " WHERE workspace_id = :workspace_id AND key = :key"
         ),
         {"workspace_id": workspace_id, "key": key},
     )
-    return _known_answer(rows.one_or_none(), mark)
+    return _known_answer(rows.one_or_none(), mark, now)
 
 
-def _known_answer(row: Any, mark: bytes) -> Answer:
+def _known_answer(row: Any, mark: bytes, now: datetime) -> Answer:
     if row is not None and not hmac.compare_digest(bytes(row.fingerprint), mark):
         raise IdempotencyKeyReused(
             "this key was sent before with another request; use a new key for a new request", field="Idempotency-Key"
         )
     if row is None or row.state != "done":
-        raise IdempotencyInFlight("the first request with this key is still at work; try again in a moment")
+        raise IdempotencyInFlight(max(row.lease_time - now, timedelta(seconds=1)) if row is not None else LEASE)
     return Answer(row.status, row.headers, bytes(row.body))
 
 

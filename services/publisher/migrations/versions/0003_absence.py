@@ -39,7 +39,7 @@ def upgrade() -> None:
     op.execute(
         """
         INSERT INTO remote (network, account, remote_id, delivery_id, segment, time)
-        SELECT c.network, c.account, out.remote_id, d.id, out.position - 1, now()
+        SELECT c.network, c.server_url || ' ' || c.account, out.remote_id, d.id, out.position - 1, now()
         FROM delivery AS d
         JOIN channel AS c ON c.id = d.channel_id
         CROSS JOIN LATERAL unnest(d.remote_ids) WITH ORDINALITY AS out (remote_id, position)

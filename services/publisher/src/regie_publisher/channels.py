@@ -312,10 +312,16 @@ async def _keep(
 async def _other_workspaces(session: AsyncSession, row: Any) -> Sequence[Any]:
     rows = await session.execute(
         text(
-            "SELECT id, workspace_id FROM channel WHERE network = :network AND account = :account"
+            "SELECT id, workspace_id FROM channel"
+            " WHERE network = :network AND account = :account AND server_url = :server_url"
             " AND workspace_id <> :workspace_id AND state <> 'disconnected' ORDER BY id"
         ),
-        {"network": row.network, "account": row.account, "workspace_id": row.workspace_id},
+        {
+            "network": row.network,
+            "account": row.account,
+            "server_url": row.server_url,
+            "workspace_id": row.workspace_id,
+        },
     )
     return rows.all()
 
@@ -344,6 +350,7 @@ def _channel(row: Any, *, shared: bool) -> Channel:
 
 _SHARED = """EXISTS (
     SELECT FROM channel AS other WHERE other.network = channel.network AND other.account = channel.account
+        AND other.server_url = channel.server_url
         AND other.workspace_id <> channel.workspace_id AND other.state <> 'disconnected'
         AND channel.state <> 'disconnected'
 ) AS shared"""

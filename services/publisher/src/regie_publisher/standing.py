@@ -33,8 +33,10 @@ class Source(StrEnum):
 
 async def block(
     session: AsyncSession, *, channel_id: UUID, until: datetime, now: datetime, traceparent: str = ""
-) -> None:
+) -> datetime | None:
     """Sends nothing to the channel before `until`, because the network said so; for a while at most.
+
+    Returns until when; None where there is no such channel.
 
     What waits is moved there, but never past its miss time: it is to be missed in time and not in silence. A backlog is
     moved a part at a time, and claims pass the rest over: it shares this transaction with other tenants' outcomes.
@@ -42,7 +44,7 @@ async def block(
     parameters = {"id": channel_id, "requested": until, "now": now, "first": MAX_FIRST_BLOCK}
     row = (await session.execute(_BLOCK, parameters)).one_or_none()
     if row is None:
-        return
+        return None
     long = row.block_time - now >= LONG_BLOCK
     await session.execute(
         _MOVE,
@@ -54,8 +56,9 @@ async def block(
             "limit": MAX_MOVED,
         },
     )
+    block_time: datetime = row.block_time
     if not (long and row.is_new):
-        return
+        return block_time
     message = ChannelBlocked(channel_id=show_id(CHANNEL, row.id), network=row.network)
     message.blocked_until_time.FromDatetime(row.block_time)
     message.requested_until_time.FromDatetime(until)
@@ -67,6 +70,7 @@ async def block(
         time=now,
         traceparent=traceparent,
     )
+    return block_time
 
 
 def block_words(until: datetime) -> str:
@@ -79,7 +83,7 @@ async def lift_block(session: AsyncSession, *, channel_id: UUID, now: datetime) 
     await session.execute(
         text(
             "UPDATE delivery SET act_time = :now WHERE id IN (SELECT id FROM delivery"
-            " WHERE channel_id = :id AND state = 'pending' AND act_time > :now FOR UPDATE SKIP LOCKED)"
+            " WHERE channel_id = :id AND state IN ('pending', 'unknown') AND act_time > :now FOR UPDATE SKIP LOCKED)"
         ),
         {"id": channel_id, "now": now},
     )

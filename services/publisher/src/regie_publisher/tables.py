@@ -131,7 +131,7 @@ remote = sa.Table(
     sa.Column("delivery_id", UUID, nullable=False),
     sa.Column("segment", sa.Integer, nullable=False),
     sa.Column("time", _TIME, nullable=False),
-    comment="which delivery holds a post of an account; no post belongs to two",
+    comment="which delivery holds a post of an account at its server; no post belongs to two",
 )
 
 attempt = sa.Table(

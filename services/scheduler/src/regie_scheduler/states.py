@@ -87,6 +87,9 @@ TRANSITIONS: Mapping[Action, Mapping[PostState, PostState]] = {
     Action.EXPIRE: {PostState.IN_REVIEW: PostState.EXPIRED},
 }
 
+NOT_REACHED = frozenset({PostState.IN_REVIEW, PostState.APPROVED, PostState.EXPIRED})
+"""States that no call leads to yet: a message does not name them as a way out."""
+
 ROLLED_UP = frozenset(
     {
         PostState.PUBLISHED,
@@ -117,8 +120,10 @@ def after(action: Action, state: PostState) -> PostState:
     """Returns the state after an action. Raises PostStateConflict."""
     following = TRANSITIONS[action].get(state)
     if following is None:
-        allowed = ", ".join(TRANSITIONS[action])
-        raise PostStateConflict(f"a post that is {state} cannot take the action {action}; it must be one of: {allowed}")
+        reached = [one for one in TRANSITIONS[action] if one not in NOT_REACHED]
+        raise PostStateConflict(
+            f"the post is {state}, and {action} is for one that is {' or '.join(reached)}; make a new post"
+        )
     return following
 
 

@@ -17,7 +17,7 @@ from regie_chassis.ids import API_KEY, new_id, parse_id, show_id
 from regie_gateway import api_keys
 from regie_gateway.api_keys import ApiKey
 from regie_gateway.rest.edge import ShownOnce, call_of, reply
-from regie_gateway.rest.fields import ApiKeyId, Body, Instant, Page, View, without_default
+from regie_gateway.rest.fields import ApiKeyId, Body, Instant, NotNull, Page, View, without_default
 from regie_gateway.rest.operations import Operations
 
 operations = Operations("api keys")
@@ -50,7 +50,7 @@ class CreateApiKey(Body):
 
     name: str = Field(min_length=1, max_length=200)
     scopes: list[Scope] = Field(min_length=1, max_length=50)
-    expire_time: Instant | SkipJsonSchema[None] = Field(
+    expire_time: Annotated[Instant | SkipJsonSchema[None], NotNull] = Field(
         default=None,
         description="When the key ends by itself, not later than the calling key does; with that one when absent.",
         json_schema_extra=without_default,

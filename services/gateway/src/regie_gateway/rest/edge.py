@@ -29,7 +29,7 @@ from regie_gateway.backends import Backends
 from regie_gateway.idempotency import Answer, Claim
 from regie_gateway.rate_limit import RateLimit
 from regie_gateway.reads import PostReads
-from regie_gateway.rest.inputs import InvalidRequest, check_headers, check_no_body, check_query
+from regie_gateway.rest.inputs import InvalidRequest, UnreadParameter, check_headers, check_no_body, check_query
 from regie_gateway.rest.operations import Operation
 from regie_gateway.rest.places import place_of
 from regie_gateway.rest.preconditions import PreconditionFailed, read_if_match
@@ -158,6 +158,8 @@ def _readable(call: Call, operation: Operation, response: Response) -> Response:
 
 
 def _problem(operation: Operation, request: Request, error: RegieError) -> Response:
+    if isinstance(error, UnreadParameter):
+        return answer_of(error, error.field)
     body = request.loaded if isinstance(request, LoadedRequest) else None
     if error.reason == "REVISION_CONFLICT" and request.headers.get("if-match") is not None:
         error = PreconditionFailed(error.message, field="If-Match")

@@ -74,8 +74,18 @@ def _whole(number: Any) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-Integer = Annotated[int, BeforeValidator(_whole)]
-"""A whole number, also where it is written 74.0: JSON has one kind of numbers."""
+WHOLE = BeforeValidator(_whole)
+"""Of a whole number, also where it is written 74.0: JSON has one kind of numbers. Stands behind the number's bounds."""
+
+
+def _not_null(value: Any) -> Any:
+    if value is None:
+        raise refusal("null is no value here; leave it out")
+    return value
+
+
+NotNull = BeforeValidator(_not_null)
+"""Of a member that may be absent: null in its place is a mistake of the caller's, and never taken for absent."""
 
 RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})"

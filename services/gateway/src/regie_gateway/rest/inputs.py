@@ -29,6 +29,12 @@ class InvalidRequest(Unprocessable):
     """A parameter or the body is not as the document says."""
 
 
+class UnreadParameter(InvalidRequest):
+    """A query parameter is not one of the operation's; it is named as it came, and is no place in a body."""
+
+    reason = "INVALID_REQUEST"
+
+
 def query_names(endpoint: Callable[..., Awaitable[Response]]) -> dict[str, bool]:
     """Returns the query parameters that an endpoint reads, and whether each may come several times."""
     names: dict[str, bool] = {}
@@ -47,9 +53,9 @@ def check_query(query: bytes, names: Mapping[str, bool]) -> None:
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in names:
             known = f"; it takes {', '.join(names)}" if names else ""
-            raise InvalidRequest(f"there is no parameter {name[:80]!r} here{known}", field=name[:80])
+            raise UnreadParameter(f"there is no parameter {name[:80]!r} here{known}", field=name[:80])
         if name in seen and not names[name]:
-            raise InvalidRequest(f"{name} came more than once; give it once", field=name)
+            raise UnreadParameter(f"{name} came more than once; give it once", field=name)
         seen.add(name)
 
 

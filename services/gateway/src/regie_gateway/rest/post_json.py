@@ -12,7 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from regie.scheduler.v1 import scheduler_service_pb2 as pb
 from regie_chassis.validation import refusal
 
-from regie_gateway.rest.fields import Body, ChannelRef, Integer, MediaRef, View, show_time, without_default
+from regie_gateway.rest.fields import WHOLE, Body, ChannelRef, MediaRef, NotNull, View, show_time, without_default
 
 # Those of the contract that a post can reach today; in_review, approved and expired wait for approvals.
 PostState = Literal[
@@ -124,7 +124,7 @@ class PublishAt(Body):
     )
     # The scheduler knows the zones and explains what is none.
     time_zone: str = Field(max_length=64, description="A zone of the IANA database.", examples=["Europe/Paris"])
-    occurrence: Occurrence | SkipJsonSchema[None] = Field(
+    occurrence: Annotated[Occurrence | SkipJsonSchema[None], NotNull] = Field(
         default=None,
         description="Which of the two, when the clocks are moved back over this time; the first when absent.",
         json_schema_extra=without_default,
@@ -148,21 +148,25 @@ class CreatePost(Body):
 
     title: str = Field(max_length=500)
     variants: list[VariantBody] = Field(min_length=1, max_length=50)
-    publish_at: PublishAt | SkipJsonSchema[None] = Field(default=None, json_schema_extra=without_default)
+    publish_at: Annotated[PublishAt | SkipJsonSchema[None], NotNull] = Field(
+        default=None, json_schema_extra=without_default
+    )
 
 
 class EditPost(Body):
     """What is to change; what is absent stays. Nothing to change is no edit: the revision stays."""
 
-    revision: Annotated[Integer, Field(ge=1, le=2**63 - 1)] | SkipJsonSchema[None] = Field(
+    revision: Annotated[Annotated[int, Field(ge=1, le=2**63 - 1), WHOLE] | SkipJsonSchema[None], NotNull] = Field(
         default=None,
         description="The revision you have seen, as If-Match; the edit is refused when there is a newer one.",
         json_schema_extra=without_default,
     )
-    title: str | SkipJsonSchema[None] = Field(default=None, max_length=500, json_schema_extra=without_default)
-    variants: list[VariantBody] | SkipJsonSchema[None] = Field(
-        default=None, min_length=1, max_length=50, json_schema_extra=without_default
+    title: Annotated[Annotated[str, Field(max_length=500)] | SkipJsonSchema[None], NotNull] = Field(
+        default=None, json_schema_extra=without_default
     )
+    variants: Annotated[
+        Annotated[list[VariantBody], Field(min_length=1, max_length=50)] | SkipJsonSchema[None], NotNull
+    ] = Field(default=None, json_schema_extra=without_default)
 
 
 class SchedulePost(Body):

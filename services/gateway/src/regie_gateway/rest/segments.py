@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from regie.audience.v1 import audience_service_pb2 as pb
 
 from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Body, Integer, Page, SegmentId, View, show_time, without_default
+from regie_gateway.rest.fields import WHOLE, Body, Page, SegmentId, View, show_time, without_default
 from regie_gateway.rest.operations import Operations
 from regie_gateway.rest.profiles import ProfilePage, ProfileView, show_profile
 from regie_gateway.rest.rules import BoundedRule, Rule, rule_message, show_rule
@@ -35,7 +35,7 @@ class PreviewSegment(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"rule": EXAMPLE_RULE, "sample_size": 3}]})
 
     rule: BoundedRule
-    sample_size: Annotated[Integer, Field(ge=1, le=50)] = Field(
+    sample_size: Annotated[int, Field(ge=1, le=50), WHOLE] = Field(
         default=10, description="How many profiles to show at most; 10 when absent.", json_schema_extra=without_default
     )
 

@@ -12,7 +12,7 @@ from regie_chassis.ids import WORKSPACE, show_id
 
 from regie_gateway import workspaces
 from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Body, Integer, View, without_default
+from regie_gateway.rest.fields import WHOLE, Body, NotNull, View, without_default
 from regie_gateway.rest.operations import Operations
 from regie_gateway.workspaces import Workspace
 
@@ -26,10 +26,12 @@ class UpdateWorkspace(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"missed_after_seconds": 900}]})
 
-    name: str | SkipJsonSchema[None] = Field(
-        default=None, min_length=1, max_length=200, json_schema_extra=without_default
+    name: Annotated[Annotated[str, Field(min_length=1, max_length=200)] | SkipJsonSchema[None], NotNull] = Field(
+        default=None, json_schema_extra=without_default
     )
-    missed_after_seconds: Annotated[Integer, Field(ge=1, le=LONGEST_MISSED_AFTER)] | SkipJsonSchema[None] = Field(
+    missed_after_seconds: Annotated[
+        Annotated[int, Field(ge=1, le=LONGEST_MISSED_AFTER), WHOLE] | SkipJsonSchema[None], NotNull
+    ] = Field(
         default=None, description="A post later than this is missed, not sent.", json_schema_extra=without_default
     )
 

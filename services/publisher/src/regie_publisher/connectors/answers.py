@@ -33,6 +33,18 @@ MAX_DEPTH = 64
 WORDS_LIMIT = 500
 LONGEST_WAIT = MAX_WAIT
 
+_EVENTS: Mapping[type[Exception], str] = {
+    httpx2.ConnectError: "no connection could be made",
+    httpx2.ConnectTimeout: "no connection was made in time",
+    httpx2.PoolTimeout: "all connections to it were in use",
+    httpx2.ReadTimeout: "no answer came in time",
+    httpx2.WriteTimeout: "the request could not be sent in time",
+    httpx2.RemoteProtocolError: "the connection was cut, or what came was no HTTP",
+    httpx2.ReadError: "the connection was cut before the answer",
+    httpx2.WriteError: "the connection was cut while sending",
+    TimeoutError: "no whole answer came in time",
+    zlib.error: "the answer's compression is damaged",
+}
 _NOT_SENT = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -174,7 +186,7 @@ async def _body(response: httpx2.Response) -> bytes:
 
 def _failure(request: httpx2.Request, error: Exception) -> str:
     # The host alone: paths and queries may carry what logs must not hold.
-    return f"{request.method} to {request.url.host} ended with {type(error).__name__}"
+    return f"{request.method} to {request.url.host}: {_EVENTS.get(type(error), 'the connection failed')}"
 
 
 def _phrases(value: object, depth: int) -> Iterable[str]:

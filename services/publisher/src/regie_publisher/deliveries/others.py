@@ -28,12 +28,12 @@ async def read_others(session: AsyncSession, *, channel_id: UUID, remote_ids: Se
 
 
 def _rival(row: Any) -> Rival:
-    done = len(row.remote_ids)
+    done = min(len(row.remote_ids), len(row.segment_keys) - 1)
     segment = DueVariant.FromString(row.content).segments[done]
     return Rival(
         key=row.segment_keys[done],
         text=segment.text,
-        reply_to=row.remote_ids[-1] if done else "",
+        reply_to=row.remote_ids[done - 1] if done else "",
         alt_texts=tuple(one.alt_text for one in segment.attachments),
         handles=json.loads(row.handles_text),
     )
@@ -42,19 +42,22 @@ def _rival(row: Any) -> Rival:
 _TAKEN = text(
     """
     SELECT remote.remote_id FROM remote
-    JOIN channel AS own ON (remote.network, remote.account) = (own.network, own.account)
+    JOIN channel AS own ON (remote.network, remote.account) = (own.network, own.server_url || ' ' || own.account)
     WHERE own.id = :channel_id AND remote.remote_id = ANY(CAST(:remote_ids AS text[]))
     """
 )
 
-# A delivery whose call is on its way counts: its post may have been seen before its answer is recorded.
+# A delivery whose call is on its way counts: its post may have been seen before its answer is recorded. So does one
+# that a person called published without saying where: any post of this content may be its own.
 _RIVALS = text(
     """
     SELECT d.segment_keys, d.remote_ids, d.content, CAST(d.handles AS text) AS handles_text
     FROM delivery AS d
     JOIN channel AS theirs ON theirs.id = d.channel_id
-    JOIN channel AS own ON (theirs.network, theirs.account) = (own.network, own.account)
-    WHERE own.id = :channel_id AND cardinality(d.remote_ids) < cardinality(d.segment_keys)
+    JOIN channel AS own ON (theirs.network, theirs.account, theirs.server_url)
+        = (own.network, own.account, own.server_url)
+    WHERE own.id = :channel_id
+      AND (cardinality(d.remote_ids) < cardinality(d.segment_keys) OR d.remote_urls[cardinality(d.remote_urls)] = '')
       AND (d.state = 'publishing' OR d.state IN ('processing', 'unknown') OR d.call_end_time IS NOT NULL)
     """
 )

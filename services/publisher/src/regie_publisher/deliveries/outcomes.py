@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import structlog
@@ -133,10 +134,11 @@ async def _block(session: AsyncSession, notes: Sequence[Note], now: datetime) ->
     until: dict[UUID, datetime] = {}
     for note in sorted(notes, key=lambda note: note.outcome.block_until or now):
         until[note.held.channel_id] = note.outcome.block_until or now
+    unread = {note.held.channel_id for note in notes if note.outcome.state is State.UNKNOWN}
     for channel_id in sorted(until):
-        await standing.block(session, channel_id=channel_id, until=until[channel_id], now=now)
-    for channel_id in sorted({note.held.channel_id for note in notes if note.outcome.state is State.UNKNOWN}):
-        await session.execute(_POSTPONE_LOOKS, {"channel_id": channel_id, "until": until[channel_id]})
+        block_time = await standing.block(session, channel_id=channel_id, until=until[channel_id], now=now)
+        if channel_id in unread and block_time is not None:
+            await session.execute(_POSTPONE_LOOKS, {"channel_id": channel_id, "until": block_time})
 
 
 def _taken(outcome: Outcome, row: Any) -> Outcome:
@@ -220,6 +222,16 @@ def _event_of(held: Held, outcome: Outcome, remotes: Sequence[Remote], now: date
             return None
 
 
+def held_name(remote: Remote | None) -> str:
+    """Returns the name under which a post is a delivery's alone: its id, or what stands for the id in its address.
+
+    A person gives an address in any of its spellings; all of them end in the id.
+    """
+    if remote is None:
+        return ""
+    return remote.id or unquote(urlsplit(remote.url).path.rstrip("/").rpartition("/")[2]) or remote.url
+
+
 def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
     outcomes = [note.outcome for note in notes]
     return {
@@ -236,6 +248,7 @@ def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
         "kinds": [outcome.failure_kind.value if outcome.failure_kind else "" for outcome in outcomes],
         "remote_ids": [outcome.remote.id if outcome.remote else None for outcome in outcomes],
         "remote_urls": [outcome.remote.url if outcome.remote else None for outcome in outcomes],
+        "holds": [held_name(outcome.remote) for outcome in outcomes],
         "handles": [outcome.processing_handle for outcome in outcomes],
         "tries": [outcome.tries for outcome in outcomes],
         "finds": [outcome.finds for outcome in outcomes],
@@ -275,9 +288,10 @@ _RECORD = text(
             CAST(:messages AS text[]), CAST(:kinds AS text[]), CAST(:remote_ids AS text[]),
             CAST(:remote_urls AS text[]), CAST(:handles AS text[]), CAST(:tries AS int[]), CAST(:finds AS int[]),
             CAST(:persons AS bool[]), CAST(:trace_ids AS text[]), CAST(:call_ends AS timestamptz[]),
-            CAST(:quiet_ends AS timestamptz[]), CAST(:looks AS int[]), CAST(:proven AS bool[]), CAST(:details AS text[])
+            CAST(:quiet_ends AS timestamptz[]), CAST(:looks AS int[]), CAST(:proven AS bool[]),
+            CAST(:details AS text[]), CAST(:holds AS text[])
         ) AS w (id, fence, done, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
-            finds, person, trace_id, call_end, quiet_end, looks, proven, detail)
+            finds, person, trace_id, call_end, quiet_end, looks, proven, detail, holds)
     ), held AS MATERIALIZED (
         SELECT d.id, d.channel_id FROM delivery AS d JOIN wanted AS w ON d.id = w.id
         WHERE d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
@@ -285,15 +299,14 @@ _RECORD = text(
         ORDER BY d.id FOR UPDATE OF d
     ), claimed AS (
         INSERT INTO remote (network, account, remote_id, delivery_id, segment, time)
-        SELECT c.network, c.account, coalesce(nullif(w.remote_id, ''), w.remote_url), w.id, w.done, :now
+        SELECT c.network, c.server_url || ' ' || c.account, w.holds, w.id, w.done, :now
         FROM wanted AS w JOIN held USING (id) JOIN channel AS c ON c.id = held.channel_id
-        WHERE coalesce(nullif(w.remote_id, ''), w.remote_url, '') <> ''
+        WHERE w.holds <> ''
         ORDER BY 1, 2, 3
         ON CONFLICT DO NOTHING
         RETURNING delivery_id
     ), judged AS (
-        SELECT w.*, coalesce(nullif(w.remote_id, ''), w.remote_url, '') <> ''
-            AND w.id NOT IN (SELECT delivery_id FROM claimed) AS taken
+        SELECT w.*, w.holds <> '' AND w.id NOT IN (SELECT delivery_id FROM claimed) AS taken
         FROM wanted AS w JOIN held USING (id)
     ), moved AS (
         UPDATE delivery AS d SET
@@ -311,9 +324,9 @@ _RECORD = text(
             needs_person = w.person OR (w.taken AND w.cause <> 'find'),
             tries = CASE WHEN w.taken OR w.remote_id IS NULL THEN coalesce(w.tries, d.tries) ELSE 0 END,
             call_end_time = CASE WHEN w.taken THEN coalesce(d.call_end_time, :now)
-                WHEN w.proven OR w.remote_id IS NOT NULL THEN NULL ELSE coalesce(w.call_end, d.call_end_time) END,
+                WHEN w.proven OR w.holds <> '' THEN NULL ELSE coalesce(w.call_end, d.call_end_time) END,
             quiet_end_time = CASE WHEN w.taken THEN coalesce(d.quiet_end_time, :now)
-                WHEN w.proven OR w.remote_id IS NOT NULL THEN NULL ELSE coalesce(w.quiet_end, d.quiet_end_time) END,
+                WHEN w.proven OR w.holds <> '' THEN NULL ELSE coalesce(w.quiet_end, d.quiet_end_time) END,
             looks = CASE WHEN w.proven OR w.remote_id IS NOT NULL THEN 0 ELSE coalesce(w.looks, d.looks) END
         FROM judged AS w
         WHERE d.id = w.id

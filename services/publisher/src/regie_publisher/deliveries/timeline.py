@@ -177,7 +177,9 @@ async def _settle(
 
 
 async def _check_address(session: AsyncSession, row: Any, remote_url: str) -> None:
-    held = await session.execute(_HOLDER, {"channel_id": row.channel_id, "remote_url": remote_url, "id": row.id})
+    name = outcomes.held_name(Remote("", remote_url))
+    values = {"channel_id": row.channel_id, "id": row.id, "names": [name, remote_url], "key": f"/{name}|"}
+    held = await session.execute(_HOLDER, values)
     if held.scalar_one_or_none() is not None:
         raise RemoteTaken(
             "this is the address of another delivery's post; give the one of this delivery's own post",
@@ -244,12 +246,13 @@ def segments_of(state: str, remote_ids: Sequence[str], remote_urls: Sequence[str
     return [*public, following, *[DeliverySegment("not_sent" if ended else "waiting")] * (rest - 1)]
 
 
+# In whatever spelling: the id is held, or, on a network whose ids are longer, the id with the address' last part in it.
 _HOLDER = text(
     """
-    SELECT d.id FROM delivery AS d
-    JOIN channel AS theirs ON theirs.id = d.channel_id
-    JOIN channel AS own ON (theirs.network, theirs.account) = (own.network, own.account)
-    WHERE own.id = :channel_id AND d.id <> :id AND CAST(:remote_url AS text) = ANY(d.remote_urls)
+    SELECT remote.delivery_id FROM remote
+    JOIN channel AS own ON (remote.network, remote.account) = (own.network, own.server_url || ' ' || own.account)
+    WHERE own.id = :channel_id AND remote.delivery_id <> :id
+      AND (remote.remote_id = ANY(CAST(:names AS text[])) OR strpos(remote.remote_id, :key) > 0)
     LIMIT 1
     """
 )

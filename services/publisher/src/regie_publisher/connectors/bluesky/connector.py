@@ -117,7 +117,7 @@ class BlueskyConnector:
         if error_name(answer) == "InvalidSwap":
             message = f"Another post has the key {draft.segments[index].key}; it was left as it is"
             raise Refused(FailureKind.INTERNAL, f"{message} ({answer.words()})")
-        return _remote(self._server.accepted(answer), draft.account)
+        return _remote(self._server.accepted(answer), draft.account, draft.segments[index].key)
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # the form
         """Bluesky answers at once, so that nothing is ever processing; says where the post is all the same."""
@@ -142,7 +142,7 @@ class BlueskyConnector:
         answer = await self._server.read(draft.account.server_url, "com.atproto.repo.getRecord", query)
         if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) == "RecordNotFound":
             return None
-        return _remote(self._server.accepted(answer), draft.account)
+        return _remote(self._server.accepted(answer), draft.account, draft.segments[index].key)
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
         if not remotes:
@@ -219,8 +219,11 @@ async def _keep(draft: Draft, save_handle: SaveHandle, name: str, value: str) ->
     draft.handles[name] = value
 
 
-def _remote(body: Mapping[str, object], account: Account) -> Remote:
+def _remote(body: Mapping[str, object], account: Account, key: str) -> Remote:
+    """Returns the post under our own key. A server that names another one is not believed."""
     uri, cid = body.get("uri"), body.get("cid")
     if not isinstance(uri, str) or not isinstance(cid, str) or not is_id(f"{uri}|{cid}"):
         raise OutcomeUnknown("The server did not say where the post is")
+    if uri != f"at://{account.remote_id}/{COLLECTION}/{key}":
+        raise OutcomeUnknown("The server named another post than the one that was sent")
     return remote_post(uri, cid, account.remote_id)

@@ -74,7 +74,7 @@ async def find_segment(
         return timeline, [name for status in timeline.statuses for name in (status.id, status.url)]
 
     timeline, others = await look.read(load)
-    match = _Match(draft, index, others, keeps_media_ids)
+    match = _Match(draft, index, others, keeps_media_ids, timeline.skew)
     found = await _search(server, match, timeline, sources)
     if found is not None:
         return Remote(found.id, found.url)
@@ -113,7 +113,7 @@ async def _search(server: Server, match: _Match, timeline: Timeline, sources: So
 class _Match:
     """A segment, and what a status must be to be taken for it."""
 
-    def __init__(self, draft: Draft, index: int, others: Others, keeps_media_ids: bool) -> None:
+    def __init__(self, draft: Draft, index: int, others: Others, keeps_media_ids: bool, skew: timedelta) -> None:
         self._segment: Segment = draft.segments[index]
         self._text = self._segment.text
         self._reply_to = draft.remotes[index - 1].id if index > 0 else ""
@@ -121,7 +121,7 @@ class _Match:
         self._alt_texts = Counter(exact(picture.alt_text) for picture in self._segment.pictures)
         self._others = others
         self._keeps_media_ids = keeps_media_ids
-        self.compose_time = draft.compose_time
+        self.compose_time = draft.compose_time + skew
 
     def candidates(self, timeline: Timeline) -> list[Status]:
         """Returns the statuses that may be the segment: those that look alike first, the older before the newer.

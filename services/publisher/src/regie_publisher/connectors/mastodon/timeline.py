@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 from regie_publisher.connectors.connector import CannotTell, FailureKind
@@ -13,6 +14,8 @@ from regie_publisher.connectors.values import is_id
 PAGE = 40
 """The most that Mastodon gives; a server that gives less is read in more pages."""
 MAX_PAGES = 25
+CLOCK_NOISE = timedelta(seconds=30)
+"""A `Date` has whole seconds and is made before the answer arrives; less than this is no clock that is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Timeline:
     statuses: list[Status] = field(default_factory=list)
     visibilities: set[str] = field(default_factory=set)
     complete: bool = False
+    skew: timedelta = timedelta(0)
+    """How far the server's clock is behind ours (negative) or before it, by the `Date` of its answer."""
 
 
 async def read_timeline(server: Server, account_id: str, horizon: datetime) -> Timeline:
@@ -53,23 +58,25 @@ async def read_timeline(server: Server, account_id: str, horizon: datetime) -> T
     seen: set[str] = set()
     params = {"limit": str(PAGE), "exclude_reblogs": "true"}
     for _page in range(MAX_PAGES):
-        statuses = await _read_page(server, account_id, params)
+        statuses, skew = await _read_page(server, account_id, params)
+        timeline.skew = min(timeline.skew, skew)
         # Pages may overlap by statuses that were made at the same moment; only one without any news is endless.
         fresh = [status for status in statuses if status.id not in seen]
         if statuses and not fresh:
             raise CannotTell("The server gives the same statuses on every page")
         seen.update(status.id for status in fresh)
         timeline.visibilities.update(status.visibility for status in fresh)
-        timeline.statuses += [each for each in fresh if each.created >= horizon and not each.reblog]
+        oldest = horizon + timeline.skew  # times are the server's; a clock behind ours dates new posts back
+        timeline.statuses += [each for each in fresh if each.created >= oldest and not each.reblog]
         # A short page is no end: servers filter after they have counted. Only an empty one is.
-        if not statuses or statuses[-1].created < horizon:
+        if not statuses or statuses[-1].created < oldest:
             timeline.complete = True
             break
         params["max_id"] = statuses[-1].id
     return timeline
 
 
-async def _read_page(server: Server, account_id: str, params: dict[str, str]) -> list[Status]:
+async def _read_page(server: Server, account_id: str, params: dict[str, str]) -> tuple[list[Status], timedelta]:
     answer = await server.ask(
         "GET",
         f"/api/v1/accounts/{quote(account_id, safe='')}/statuses",
@@ -80,7 +87,15 @@ async def _read_page(server: Server, account_id: str, params: dict[str, str]) ->
     body = answer.json()
     if not isinstance(body, list):
         raise CannotTell("The server's list of statuses cannot be read")
-    return [_status(entry) for entry in body]
+    return [_status(entry) for entry in body], _skew(answer.headers.get("date", ""), server.clock.now())
+
+
+def _skew(date: str, now: datetime) -> timedelta:
+    try:
+        skew = parsedate_to_datetime(date) - now
+    except (ValueError, TypeError):
+        return timedelta(0)
+    return skew if abs(skew) > CLOCK_NOISE else timedelta(0)
 
 
 def _status(entry: object) -> Status:
