@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -27,6 +28,9 @@ from regie_publisher.connectors.connector import (
     Segment,
 )
 from regie_publisher.connectors.testing import FakeCredentials, MemoryHandles, alone
+from regie_publisher.pictures.picture import Bounds, Rendition
+from regie_publisher.pictures.pool import PicturePool
+from regie_publisher.pictures.process import Limits
 
 pytestmark = pytest.mark.networks
 
@@ -39,6 +43,13 @@ _numbers = itertools.count(1)
 async def connector() -> AsyncIterator[BlueskyConnector]:
     async with httpx2.AsyncClient() as client:
         yield BlueskyConnector(client)
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[PicturePool]:
+    pool = PicturePool(workers=1, limits=Limits(cpu_seconds=30, wall_seconds=60))
+    yield pool
+    await pool.stop()
 
 
 @pytest.fixture
@@ -208,10 +219,15 @@ async def test_a_picture_goes_out_with_its_alt_text_and_shape(
 
 
 async def test_a_picture_over_the_limit_is_made_smaller(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: Any, connector: BlueskyConnector, account: Account, pool: PicturePool
 ) -> None:
-    picture = _picture((2400, 1800), noise=True)
-    assert picture.size > 2_000_000
+    large = _picture((2400, 1800), noise=True)
+    assert large.size > 2_000_000
+
+    async def fit(bounds: Bounds) -> Rendition:
+        return await pool.fit(await large.read(), bounds, workspace_id=uuid4())
+
+    picture = replace(large, fit=fit)
     await _publish(connector, _draft(connector, account, "large", pictures=(picture,)))
     [record] = bluesky_network.records(account.remote_id)
     [image] = record["value"]["embed"]["images"]

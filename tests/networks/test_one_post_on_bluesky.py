@@ -149,7 +149,7 @@ async def test_one_trace_leads_from_the_due_time_to_the_numbers_and_to_the_peopl
         return next((one for one in profiles if one["external_id"] == f"bluesky:{reader.did}"), {})
 
     profile = await until(known, what="the profile of the person who liked")
-    assert profile["attributes"]["network"] == "bluesky"
+    assert profile["attributes"]["regie.network"] == "bluesky"
 
     [trace_id] = {entry["trace_id"] for entry in await user.timeline(post_id) if entry["state"] == "published"}
 
@@ -247,5 +247,7 @@ async def test_a_spent_write_budget_is_told_in_the_networks_own_words(user: Any,
     assert (entry["state"], entry["cause"]) == ("failed", "refused")
     assert entry["network_message"].startswith("RateLimitExceeded: Rate Limit Exceeded")
     [variant] = (await user.post(post_id))["variants"]
-    assert variant["failure"] == entry["network_message"]
+    assert (
+        variant["failure"] == f"{entry['network_message']}: it may be tried again only after it is too late to send it"
+    )
     assert "too much" not in {record["value"]["text"] for record in bluesky_network.records(channel.did)}
