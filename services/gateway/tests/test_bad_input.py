@@ -76,6 +76,24 @@ async def test_a_bad_body_is_refused_with_a_reason(world: Any) -> None:
     assert world.behind.scheduler.memory.received == []
 
 
+async def test_an_explicit_null_is_refused_where_it_says_nothing_and_is_named(world: Any) -> None:
+    async with world.client() as client:
+        path = f"/v1/posts/{POST_ID}"
+        answers = [await client.patch(path, content=b'{"%s": null}' % name, headers=JSON) for name in NULLS]
+    assert [told(answer)[:2] for answer in answers] == [(422, "INVALID_REQUEST")] * len(NULLS)
+    assert [answer.json()["field"] for answer in answers] == [name.decode() for name in NULLS]
+
+
+NULLS = [b"title", b"variants", b"publish_at"]
+
+
+async def test_a_query_parameter_that_nothing_reads_is_named_as_it_came(world: Any) -> None:
+    async with world.client() as client:
+        answer = await client.post("/v1/posts?dry_run=1", content=post(), headers=JSON)
+    assert told(answer) == (422, "INVALID_REQUEST", "application/problem+json")
+    assert answer.json()["field"] == "dry_run"
+
+
 def told(answer: httpx2.Response) -> tuple[int, str, str]:
     return answer.status_code, answer.json()["reason"], answer.headers["content-type"]
 

@@ -52,6 +52,10 @@ def children() -> set[int]:
     return {one.pid for one in workers if "regie_publisher.pictures.worker" in " ".join(_command(one))}
 
 
+async def _children() -> set[int]:
+    return children()  # a process that has only just begun shows no command yet
+
+
 def _command(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
@@ -106,7 +110,7 @@ async def test_the_time_of_one_picture_is_not_charged_to_the_next(new_pool: NewP
 
 async def _worker_after(pool: PicturePool) -> int:
     await pool.normalise(plain(), workspace_id=new_id())
-    [worker] = children()
+    [worker] = await until(_children, what="a worker")
     return worker
 
 
@@ -217,7 +221,7 @@ async def _working() -> int | None:
 async def test_a_machine_without_time_is_not_the_pictures_fault(new_pool: NewPool) -> None:
     pool, workspace = new_pool(workers=1, limits=Limits(wall_seconds=0.5)), new_id()
     await pool.start()
-    [worker] = children()
+    [worker] = await until(_children, what="a worker")
     os.kill(worker, signal.SIGSTOP)
     with pytest.raises(PoolBusy, match="busy"):
         await pool.normalise(plain(), workspace_id=workspace)

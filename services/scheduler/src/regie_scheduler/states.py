@@ -120,10 +120,9 @@ def after(action: Action, state: PostState) -> PostState:
     """Returns the state after an action. Raises PostStateConflict."""
     following = TRANSITIONS[action].get(state)
     if following is None:
-        reached = [one for one in TRANSITIONS[action] if one not in NOT_REACHED]
-        raise PostStateConflict(
-            f"the post is {state}, and {action} is for one that is {' or '.join(reached)}; make a new post"
-        )
+        fitting = " or ".join(one for one in TRANSITIONS[action] if one not in NOT_REACHED)
+        hint = "" if action is Action.CANCEL else "; make a new post"
+        raise PostStateConflict(f"the post is {state}, and {action} is for one that is {fitting}{hint}")
     return following
 
 
