@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import httpx2
@@ -338,6 +339,35 @@ async def test_a_clock_that_is_a_little_behind_does_not_hide_the_status(
     server.now = START - timedelta(seconds=30)
     server.write("Hallo")
     assert await mastodon.find(draft("Hallo"), 0, alone()) is not None
+
+
+async def test_a_clock_that_is_far_behind_and_says_so_does_not_hide_the_status(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.now = START - timedelta(minutes=20)
+    written = server.write("Hallo")
+    server.fail("GET", OWN, answering(200, headers={"Date": format_datetime(server.now, usegmt=True)}, json=[written]))
+    assert await mastodon.find(draft("Hallo"), 0, alone()) == Remote("1000", f"{URL}/@ana/1000")
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "gestern",
+        f"Sun, 01 Mar {'9' * 30} 12:00:00 GMT",
+        f"Sun, 01 Mar 2026 12:00:00 +{'9' * 20}",
+        "Mon, 01 Jan 0100 00:00:00 +2300",
+        "Mon, 01 Jan 0100 00:00:00 -0000",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+    ],
+)
+async def test_a_date_that_is_none_or_absurd_hides_no_status(
+    server: FakeMastodon, mastodon: Connector, date: str
+) -> None:
+    written = server.write("Hallo")
+    server.fail("GET", OWN, answering(200, headers={"Date": date}, json=[written]))
+    assert await mastodon.find(draft("Hallo"), 0, alone()) == Remote("1000", f"{URL}/@ana/1000")
 
 
 async def test_a_status_edited_since_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:

@@ -93,7 +93,7 @@ async def _read_page(server: Server, account_id: str, params: dict[str, str]) ->
 def _skew(date: str, now: datetime) -> timedelta:
     try:
         skew = parsedate_to_datetime(date) - now
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return timedelta(0)
     return skew if abs(skew) > CLOCK_NOISE else timedelta(0)
 
