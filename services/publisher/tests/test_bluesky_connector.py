@@ -122,6 +122,8 @@ async def test_every_attempt_sends_the_same_bytes() -> None:
         (httpx2.Response(200, content=HTML), OutcomeUnknown),
         (httpx2.Response(200, json=["odd"]), OutcomeUnknown),
         (httpx2.Response(200, json={"uri": URI}), OutcomeUnknown),
+        (httpx2.Response(200, json={**WRITTEN, "uri": URI.replace("did:plc:me", "did:plc:you")}), OutcomeUnknown),
+        (httpx2.Response(200, json={**WRITTEN, "uri": URI.replace(KEY, "3another")}), OutcomeUnknown),
         (httpx2.Response(408), OutcomeUnknown),
         (error(400, "InvalidRequest"), FailureKind.CONTENT_REJECTED),
         (error(400, "BlobNotFound"), FailureKind.MEDIA_REJECTED),

@@ -247,6 +247,15 @@ async def test_an_account_in_two_workspaces_is_said_to_both(desk: Desk) -> None:
     assert [row.workspace_id for row in shared] == [desk.workspace_id]
 
 
+async def test_another_server_that_claims_the_account_is_no_sharing(desk: Desk) -> None:
+    mine = await connect_at(desk, "https://old.example", MovingConnector())
+    theirs = await connect_at(desk, "https://new.example", MovingConnector(), workspace_id=new_id())
+    assert not theirs.shared
+    async with desk.database.reading() as session:
+        assert not (await get_channel(session, workspace_id=desk.workspace_id, channel_id=mine.id)).shared
+    assert await desk.said(ChannelShared) == []
+
+
 async def test_a_channel_is_no_longer_shared_once_the_other_is_disconnected(desk: Desk) -> None:
     other = new_id()
     mine = await connect_at(desk, "", FakeConnector())

@@ -99,6 +99,23 @@ async def test_connecting_again_lifts_a_block(desk: Desk) -> None:
     assert await desk.states() == ["published", "published"]
 
 
+async def test_a_look_waits_no_longer_than_the_block_and_connecting_again_ends_both(
+    desk: Desk, clock: FakeClock
+) -> None:
+    channel = await desk.channel()
+    desk.connector.script.append(Play.LOST_BEFORE)
+    desk.connector.finds.append(Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=DAY))
+    await desk.receive(desk.due(channel, miss_after=WHOLE_WEEK))
+    await desk.work()
+    await clock.advance(timedelta(seconds=3))
+    assert await desk.pursuit.find_unknown() == 1
+    (row,) = await desk.rows()
+    assert (row.state, row.act_time) == ("unknown", clock.now() + MAX_FIRST_BLOCK)
+    assert await desk.channel() == channel
+    (row,) = await desk.rows()
+    assert row.act_time == clock.now()
+
+
 async def test_a_success_clears_the_flag_that_a_failure_set(desk: Desk) -> None:
     channel = await desk.channel()
     desk.connector.script.append(Play.EXPIRE)

@@ -134,11 +134,15 @@ async def _block(session: AsyncSession, notes: Sequence[Note], now: datetime) ->
     until: dict[UUID, datetime] = {}
     for note in sorted(notes, key=lambda note: note.outcome.block_until or now):
         until[note.held.channel_id] = note.outcome.block_until or now
-    unread = {note.held.channel_id for note in notes if note.outcome.state is State.UNKNOWN}
+    unread: dict[UUID, list[UUID]] = {}
+    for note in notes:
+        if note.outcome.state is State.UNKNOWN:
+            unread.setdefault(note.held.channel_id, []).append(note.held.id)
     for channel_id in sorted(until):
         block_time = await standing.block(session, channel_id=channel_id, until=until[channel_id], now=now)
         if channel_id in unread and block_time is not None:
-            await session.execute(_POSTPONE_LOOKS, {"channel_id": channel_id, "until": block_time})
+            values = {"channel_id": channel_id, "until": block_time, "told": unread[channel_id]}
+            await session.execute(_POSTPONE_LOOKS, values)
 
 
 def _taken(outcome: Outcome, row: Any) -> Outcome:
@@ -346,12 +350,13 @@ _RECORD = text(
 )
 
 # A network that tells a look to wait means every look at the account.
+# The looks that were told to wait noted what the network asked for, which may be longer than the channel is blocked.
 _POSTPONE_LOOKS = text(
     """
     UPDATE delivery SET act_time = :until WHERE id IN (
         SELECT id FROM delivery
         WHERE state IN ('processing', 'unknown') AND state = 'unknown' AND channel_id = :channel_id
-          AND act_time < :until
+          AND (act_time < :until OR id = ANY(CAST(:told AS uuid[])))
         FOR UPDATE SKIP LOCKED
     )
     """
