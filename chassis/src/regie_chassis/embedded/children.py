@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -24,11 +25,28 @@ class ChildFailed(Exception):
     """A child process ended or did not become ready; the message has the end of its log."""
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that a kernel gives to outgoing connections, which would take a port between the look and its use."""
+
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Returns a TCP port of the loopback that is free right now."""
+    """Returns a TCP port of the loopback that is free right now, and another one each time."""
+    while True:
+        port = secrets.choice(PORTS)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def answers(port: int) -> bool:
