@@ -72,6 +72,8 @@ async def test_while_the_first_is_at_work_the_second_is_told_to_wait(world: Any)
         second = await client.post("/v1/posts", json=POST, headers=KEY)
         assert (second.status_code, second.json()["reason"]) == (409, "IDEMPOTENCY_IN_FLIGHT")
         assert second.headers["retry-after"] == "1"
+        lease = idempotency.LEASE.total_seconds()
+        assert f"the key is free again within {lease:.0f} seconds" in second.json()["detail"]
         memory.hold.set()
         assert (await first).status_code == 201
 

@@ -68,7 +68,7 @@ async def get(url: str, *, timeout: float = 5.0) -> Answer:
 async def test_a_refused_connection_was_not_sent() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with pytest.raises(NotSent):
+        with pytest.raises(NotSent, match=r"^GET to 127\.0\.0\.1: no connection could be made$"):
             await get(f"http://127.0.0.1:{unused.getsockname()[1]}/")
 
 
@@ -103,18 +103,18 @@ async def test_an_unusable_header_was_not_sent(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw",
+    ("raw", "words"),
     [
-        b"",
-        b"HTTP/1.1 200 OK\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{",
-        b"SSH-2.0-x\r\n",
-        whole("200 OK", b"not gzip", "Content-Encoding: gzip\r\n"),
+        (b"", "the connection was cut"),
+        (b"HTTP/1.1 200 OK\r\n", "the connection was cut"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", "the connection was cut"),
+        (b"SSH-2.0-x\r\n", "what came was no HTTP"),
+        (whole("200 OK", b"not gzip", "Content-Encoding: gzip\r\n"), "the answer's compression is damaged"),
     ],
 )
-async def test_a_call_that_left_without_a_whole_answer_is_unknown(raw: bytes) -> None:
+async def test_a_call_that_left_without_a_whole_answer_is_unknown(raw: bytes, words: str) -> None:
     async with listening(answering(raw)) as url:
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(OutcomeUnknown, match=words):
             await get(url)
 
 
@@ -123,7 +123,7 @@ async def test_a_peer_that_never_answers_is_unknown() -> None:
         await reader.read()
 
     async with listening(hang) as url:
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(OutcomeUnknown, match=r"no (whole )?answer came in time"):
             await get(url, timeout=0.2)
 
 
