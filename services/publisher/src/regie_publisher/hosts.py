@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-FIRST_WINDOW = 4
-GROWTH = 4
+FIRST_WINDOW = 8
+GROWTH = 8
 """More calls at once, for each that was answered."""
 SILENT_IN_A_ROW = 5
 """Calls without a usable answer, and no more are begun for a while..."""

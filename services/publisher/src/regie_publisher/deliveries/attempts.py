@@ -75,17 +75,10 @@ class Attempts:
 
         Never raises for what a network or an outage can do.
         """
-        with tracer().start_as_current_span(
-            f"deliver {held.network}",
-            context=context_of(held.traceparent),
-            attributes={
-                "regie.delivery_id": show_id(DELIVERY, held.id),
-                "regie.post_id": show_id(POST, held.post_id),
-                "regie.channel_id": show_id(CHANNEL, held.channel_id),
-                "regie.network": held.network,
-                "regie.attempt": held.attempt,
-            },
-        ) as span:
+        context = context_of(held.traceparent)
+        with tracer().start_as_current_span(f"deliver {held.network}", context=context) as span:
+            if span.is_recording():
+                span.set_attributes(_names_of(held))
             try:
                 held, outcome = await self._try(held)
             except LeaseLost:
@@ -197,3 +190,13 @@ class Attempts:
     def _log_unforeseen(self, error: Exception, held: Held) -> None:
         if not isinstance(error, ConnectorError | TimeoutError):
             log.error("delivery.failed_unforeseen", delivery=show_id(DELIVERY, held.id), exc_info=error)
+
+
+def _names_of(held: Held) -> dict[str, str | int]:
+    return {
+        "regie.delivery_id": show_id(DELIVERY, held.id),
+        "regie.post_id": show_id(POST, held.post_id),
+        "regie.channel_id": show_id(CHANNEL, held.channel_id),
+        "regie.network": held.network,
+        "regie.attempt": held.attempt,
+    }

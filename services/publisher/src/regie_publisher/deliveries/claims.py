@@ -241,6 +241,8 @@ _FIND_OPEN = text(
     """
 )
 
+# Where deliveries are named by their ids, the state is compared in a form that no partial index answers to: with the
+# statistics of a quiet moment, the planner reads through all that waits instead of to the few that are named.
 _CLAIM_PENDING = text(
     """
     WITH open AS MATERIALIZED (
@@ -255,7 +257,7 @@ _CLAIM_PENDING = text(
                 ELSE 'claimed'
             END AS verdict
         FROM delivery
-        WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'pending' AND act_time <= :now
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND state || '' = 'pending' AND act_time <= :now
         FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE delivery AS d SET
@@ -290,7 +292,7 @@ _PUT_OFF = text(
         SELECT d.id, p.until, p.message FROM delivery AS d
         JOIN unnest(CAST(:ids AS uuid[]), CAST(:untils AS timestamptz[]), CAST(:messages AS text[]))
             AS p (id, until, message) ON p.id = d.id
-        WHERE d.state = 'pending' AND d.act_time <= :now
+        WHERE d.state || '' = 'pending' AND d.act_time <= :now
         FOR UPDATE OF d SKIP LOCKED
     ), moved AS (
         UPDATE delivery AS d SET act_time = least(w.until, d.miss_time), detail = w.message
@@ -308,7 +310,7 @@ _CLAIM_OPEN = text(
     UPDATE delivery AS d SET fence = d.fence + 1, act_time = :lease, worker = :worker
     FROM (
         SELECT id FROM delivery
-        WHERE id = ANY(CAST(:ids AS uuid[])) AND state = :state AND act_time <= :now FOR UPDATE SKIP LOCKED
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND state || '' = :state AND act_time <= :now FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE d.id = due.id
     RETURNING d.*, CAST(d.handles AS text) AS handles_text, EXISTS (

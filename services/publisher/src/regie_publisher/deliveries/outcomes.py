@@ -44,7 +44,7 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
 
     Repeatable: a note that was written already changes nothing, and counts as no longer held.
     """
-    notes = [replace(note, outcome=_storable(while_in_doubt(note.held, note.outcome, now))) for note in notes]
+    notes = [_with(note, _storable(while_in_doubt(note.held, note.outcome, now))) for note in notes]
     # Rows are locked in the order of their ids everywhere, so that a cancellation and a batch never deadlock.
     rows = (await session.execute(_RECORD, _columns(sorted(notes, key=lambda note: note.held.id), now))).all()
     written = {row.id: [Remote(*one) for one in zip(row.remote_ids, row.remote_urls, strict=True)] for row in rows}
@@ -160,17 +160,21 @@ def _taken(outcome: Outcome, row: Any) -> Outcome:
     )
 
 
+def _with(note: Note, outcome: Outcome) -> Note:
+    return note if outcome is note.outcome else replace(note, outcome=outcome)
+
+
 def _storable(outcome: Outcome) -> Outcome:
+    """Returns the outcome with texts that PostgreSQL takes: itself where they are, as is usual."""
     remote = outcome.remote
     if remote is not None and storable(remote.id) != remote.id:
         remote = Remote(storable(remote.id), remote.url)
-    return replace(
-        outcome,
-        message=storable(outcome.message),
-        detail=storable(outcome.detail),
-        remote=remote,
-        processing_handle=storable(outcome.processing_handle),
-    )
+    texts = (outcome.message, outcome.detail, outcome.processing_handle)
+    storables = tuple(storable(one) for one in texts)
+    if remote is outcome.remote and storables == texts:
+        return outcome
+    message, detail, processing_handle = storables
+    return replace(outcome, message=message, detail=detail, processing_handle=processing_handle, remote=remote)
 
 
 def _event_of(held: Held, outcome: Outcome, remotes: Sequence[Remote], now: datetime) -> Message | None:
@@ -297,21 +301,20 @@ _RECORD = text(
         ) AS w (id, fence, done, expected, state, cause, act_time, message, kind, remote_id, remote_url, handle, tries,
             finds, person, trace_id, call_end, quiet_end, looks, proven, detail, holds)
     ), held AS MATERIALIZED (
-        SELECT d.id, d.channel_id FROM delivery AS d JOIN wanted AS w ON d.id = w.id
+        SELECT w.*, d.channel_id FROM delivery AS d JOIN wanted AS w ON d.id = w.id
         WHERE d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
           AND cardinality(d.remote_ids) = w.done
         ORDER BY d.id FOR UPDATE OF d
     ), claimed AS (
         INSERT INTO remote (network, account, remote_id, delivery_id, segment, time)
-        SELECT c.network, c.server_url || ' ' || c.account, w.holds, w.id, w.done, :now
-        FROM wanted AS w JOIN held USING (id) JOIN channel AS c ON c.id = held.channel_id
-        WHERE w.holds <> ''
+        SELECT c.network, c.server_url || ' ' || c.account, held.holds, held.id, held.done, :now
+        FROM held JOIN channel AS c ON c.id = held.channel_id
+        WHERE held.holds <> ''
         ORDER BY 1, 2, 3
         ON CONFLICT DO NOTHING
         RETURNING delivery_id
-    ), judged AS (
-        SELECT w.*, w.holds <> '' AND w.id NOT IN (SELECT delivery_id FROM claimed) AS taken
-        FROM wanted AS w JOIN held USING (id)
+    ), judged AS MATERIALIZED (
+        SELECT *, holds <> '' AND id NOT IN (SELECT delivery_id FROM claimed) AS taken FROM held
     ), moved AS (
         UPDATE delivery AS d SET
             state = CASE WHEN w.taken THEN 'unknown' ELSE w.state END,

@@ -48,6 +48,7 @@ class Worker:
         self._clock = clock
         self._worker = worker
         self._slots = Slots(Limits(in_flight, channel_in_flight), hosts, says_pauses=True)
+        self._more_waits = True
         self.wake = self._slots.wake
         """Set when there may be something to claim, or room to claim it into."""
 
@@ -64,7 +65,7 @@ class Worker:
                     log.warning("deliveries.waits_for_database", error=type(error).__name__)
                     await self._clock.wait(stopping, OUTAGE_PAUSE)
                     continue
-                if not claimed:
+                if not claimed or not self._more_waits:
                     await self._clock.wait(self.wake, POLL)
             await self.finish()
         finally:
@@ -97,6 +98,7 @@ class Worker:
             raise
         for one in held:
             self._slots.begin(chosen[one.id], self._make(one, chosen[one.id]))
+        self._more_waits = not {one.workspace_id for one in due}.issubset(self._slots.full_workspaces())
         return len(held)
 
     async def finish(self) -> None:
