@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import nats
 import nats.errors
 import pytest
 from regie_chassis.embedded.nats import EmbeddedNats
@@ -22,7 +23,7 @@ from regie_chassis.messaging import (
     Unsendable,
 )
 from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.nats_pull import PULL_BYTES
+from regie_chassis.nats_pull import PULL_BYTES, Pull
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import until
 
@@ -188,6 +189,32 @@ async def _read_through_outages(broker: NatsBroker) -> list[Received]:
             return []
 
     return await until(fetched)
+
+
+async def test_a_flood_of_one_workspace_lets_another_ones_messages_pass(
+    nats_server: EmbeddedNats, broker: NatsBroker
+) -> None:
+    await broker.ensure_stream(STREAM)
+    await broker.ensure_consumer(CONSUMER)
+    flood = [envelope(number) for number in range(300)]
+    passing = [Envelope("regie.test.v1.done.ws2", f"other-{number}", b"other", {}) for number in range(3)]
+    await broker.publish([*flood, *passing])
+    client = await nats.connect(nats_server.url)
+    try:
+        pull = await Pull.open(client, CONSUMER)
+        taken = await pull.take(100, 5.0)
+
+        async def all_arrived() -> bool:
+            return len(taken) + pull.arrived == 303
+
+        await until(all_arrived)
+        taken += await pull.take(100, 5.0)
+        assert [one.data for one in taken].count(b"other") == 3
+        taken += await pull.drain()
+    finally:
+        await client.close()
+    # Each workspace's own in their order, and none left out.
+    assert [one.data for one in taken if one.data != b"other"] == [one.payload for one in flood]
 
 
 async def test_a_lost_consumer_is_made_again(nats_server: EmbeddedNats, broker: NatsBroker) -> None:

@@ -40,7 +40,6 @@ from regie_chassis.settings import NatsSettings
 CONNECT_TIMEOUT = 3.0  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
 PING_INTERVAL = 2  # seconds; two lost pings make a silent server a dead one in about six seconds
-ASKED_AHEAD = 4000  # messages given back at the close
 LOST_FOR = 30.0  # seconds; a client that found no server for so long is replaced
 
 log = structlog.get_logger()
@@ -257,7 +256,7 @@ class NatsBroker:
         if client:
             with suppress(*FAULTS):
                 for pull in pulls.values():
-                    for message in await pull.ready(ASKED_AHEAD):
+                    for message in await pull.drain():
                         await client.publish(message.reply, b"-NAK")  # asked for ahead, never handled
                 await client.flush(timeout=2)  # what was acked leaves before the connection does
             await client.close()

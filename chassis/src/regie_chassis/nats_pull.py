@@ -2,12 +2,16 @@
 
 Not through nats-py's `fetch`: that one waits for a full batch until its timeout, which would make a lone message late
 by the timeout (ADR 0005).
+
+What has arrived is handed on in turns between workspaces, each one's messages in their order: thousands that one of
+them caused do not hold up another's (ADR 0021).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from contextlib import suppress
 
 import nats.errors
@@ -18,6 +22,7 @@ from nats.aio.subscription import Subscription
 from regie_chassis.messaging import ConsumerSpec
 
 PULL_BYTES = 16 * 1024 * 1024  # of the messages of one request; hundreds of the largest would fill the memory
+AHEAD = 4  # times the limit: messages asked for, among which workspaces take turns
 PULL_EXPIRES = 2.0  # seconds; a pull request is lost with its connection, so none is long
 
 
@@ -36,12 +41,20 @@ class Pull:
         self._owed = 0
         self._asked_until = 0.0
         self._taking = asyncio.Lock()
+        self._waiting: dict[str, deque[Msg]] = {}  # by workspace
+        self._count = 0  # of all that waits
+        self._turns: deque[str] = deque()  # the workspaces of whom something waits
 
     @classmethod
     async def open(cls, client: Client, spec: ConsumerSpec) -> Pull:
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox, pending_msgs_limit=-1, pending_bytes_limit=-1)
         return cls(client, spec, inbox, subscription)
+
+    @property
+    def arrived(self) -> int:
+        """How many messages are here and not taken."""
+        return self._count + self.subscription.pending_msgs
 
     async def take(self, limit: int, timeout: float) -> list[Msg]:
         """Returns what is there as soon as something is; asks the server again when an earlier request is over.
@@ -55,25 +68,49 @@ class Pull:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
-            found = await self.ready(limit)
-            if self._owed <= 0 or loop.time() >= self._asked_until:
-                await self._ask(limit)
+            await self._gather()
+            found = self.ready(limit)
+            if self._count <= limit and (self._owed <= 0 or loop.time() >= self._asked_until):
+                await self._ask(limit * AHEAD)
             if found or loop.time() >= deadline:
                 return found
             until = min(deadline, self._asked_until)
             with suppress(nats.errors.TimeoutError):
-                message = await self.subscription.next_msg(timeout=max(until - loop.time(), 0.001))
-                if self._is_message(message):
-                    return [message, *await self.ready(limit - 1)]
+                self._note(await self.subscription.next_msg(timeout=max(until - loop.time(), 0.001)))
 
-    async def ready(self, limit: int) -> list[Msg]:
-        """Returns what the server has already sent."""
+    def ready(self, limit: int) -> list[Msg]:
+        """Returns what has arrived, one message of each workspace after the other."""
         found: list[Msg] = []
-        while len(found) < limit and self.subscription.pending_msgs:
-            message = await self.subscription.next_msg(timeout=1)
-            if self._is_message(message):
-                found.append(message)
+        while self._turns and len(found) < limit:
+            workspace = self._turns.popleft()
+            waiting = self._waiting[workspace]
+            found.append(waiting.popleft())
+            if waiting:
+                self._turns.append(workspace)
+            else:
+                del self._waiting[workspace]
+        self._count -= len(found)
         return found
+
+    async def drain(self) -> list[Msg]:
+        """Returns all that has arrived and was not taken."""
+        await self._gather()
+        return self.ready(self._count)
+
+    async def _gather(self) -> None:
+        while self.subscription.pending_msgs:
+            self._note(await self.subscription.next_msg(timeout=1))
+
+    def _note(self, message: Msg) -> None:
+        if not self._is_message(message):
+            return
+        workspace = message.subject.rpartition(".")[2]
+        waiting = self._waiting.get(workspace)
+        if waiting is None:
+            waiting = self._waiting[workspace] = deque()
+            self._turns.append(workspace)
+        waiting.append(message)
+        self._count += 1
 
     async def _ask(self, limit: int) -> None:
         request = {"batch": limit, "expires": int(PULL_EXPIRES * 1e9), "max_bytes": PULL_BYTES}

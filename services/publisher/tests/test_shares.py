@@ -66,7 +66,7 @@ def test_who_holds_less_comes_first() -> None:
 
 
 def test_a_host_that_has_yet_to_answer_gets_few_calls() -> None:
-    assert taken_by(backlog(100, space=1), Held(), Hosts()) == {workspace(1): FIRST_WINDOW}
+    assert taken_by(backlog(100, space=1), Held(), Hosts(first_window=3)) == {workspace(1): 3}
 
 
 def test_many_names_of_one_server_do_not_get_many_places() -> None:

@@ -67,8 +67,9 @@ def create(
         contents: Sequence[Content] | None = None,
         now: datetime | None = None,
         title: str = "a title",
+        workspace: UUID | None = None,
     ) -> Post:
-        command = Command(workspace_id, new_id(), request_id, now or clock.now())
+        command = Command(workspace or workspace_id, new_id(), request_id, now or clock.now())
         wall = WallTime((clock.now() + leaves).replace(tzinfo=None).isoformat(), "UTC") if leaves is not None else None
         async with database.transaction() as session:
             return await planning.create_post(

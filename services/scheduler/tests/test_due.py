@@ -91,6 +91,35 @@ async def test_the_earliest_posts_of_a_backlog_leave_first(
     assert await dispatch_due(database, now=clock.now(), limit=2) == 0
 
 
+async def test_the_backlog_of_one_workspace_lets_another_ones_posts_pass(
+    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event
+) -> None:
+    for _ in range(60):
+        await create(leaves=SECOND)
+    neighbour = new_id()
+    passing = [show_id(POST, (await create(leaves=SECOND * 2, workspace=neighbour)).id) for _ in range(3)]
+    await clock.advance(SECOND * 2)
+    async with running(stopping, DueLoop(database, Alarm(), clock, batch=10)):
+
+        async def all_left() -> bool:
+            return len(await staged(PostDue)) == 63
+
+        await until(all_left)
+    order = [due.post_id for due in await staged(PostDue)]
+    assert Counter(order).most_common(1)[0][1] == 1
+    assert set(passing) < set(order[:20])  # the first claim is of the earliest, the second in turns
+
+
+async def test_a_claim_in_turns_goes_on_with_the_earliest(
+    database: Database, clock: FakeClock, create: Any, staged: Any
+) -> None:
+    posts = [show_id(POST, (await create(leaves=SECOND * late)).id) for late in range(1, 51)]
+    await clock.advance(SECOND * 60)
+    await dispatch_due(database, now=clock.now(), limit=30, in_turns=True)
+    await dispatch_due(database, now=clock.now(), limit=30, in_turns=True)
+    assert [due.post_id for due in await staged(PostDue)] == posts
+
+
 async def test_a_post_that_is_too_late_is_missed_and_says_why(
     database: Database, clock: FakeClock, create: Any, staged: Any
 ) -> None:

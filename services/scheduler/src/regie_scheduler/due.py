@@ -2,7 +2,8 @@
 
 A claim and all that follows from it is one transaction: the state, the timeline and the event. Rows that another
 replica, an edit or a cancellation holds are passed over (`SKIP LOCKED`), so that no post leaves twice and none waits
-for its neighbour.
+for its neighbour. Where more is due than one claim takes, workspaces take turns: thousands of posts that one of them
+planned for the same minute make nobody else's late (ADR 0021).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from regie_scheduler.states import Action, PostState, after
 from regie_scheduler.timeline import DUE, Change, write_changes
 
 BATCH = 500
+EACH = 20  # posts of each workspace that go before all others of a backlog
 OUTAGE_PAUSE = timedelta(seconds=1)
 LOCKED_PAUSE = timedelta(milliseconds=20)  # before another look at a due row that somebody holds
 
@@ -48,6 +50,7 @@ class DueLoop:
         self._alarm = alarm
         self._clock = clock
         self._batch = batch
+        self._crowded = False
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Runs until told to stop; a batch in hand is finished first."""
@@ -68,7 +71,9 @@ class DueLoop:
 
     async def _work(self, stopping: asyncio.Event) -> None:
         self._alarm.disarm()
-        if await dispatch_due(self._database, now=self._clock.now(), limit=self._batch) == self._batch:
+        claimed = await dispatch_due(self._database, now=self._clock.now(), limit=self._batch, in_turns=self._crowded)
+        self._crowded = claimed == self._batch
+        if self._crowded:
             return
         next_time = await next_due_time(self._database)
         now = self._clock.now()
@@ -80,15 +85,16 @@ class DueLoop:
             await self._clock.wait(self._alarm.event, wake_time - now)
 
 
-async def dispatch_due(database: Database, *, now: datetime, limit: int = BATCH) -> int:
+async def dispatch_due(database: Database, *, now: datetime, limit: int = BATCH, in_turns: bool = False) -> int:
     """Claims up to `limit` posts whose time has come and stages `PostDue` or `PostMissed` for each.
 
+    The earliest go first; `in_turns`, for a backlog, some of each workspace go before them.
     Returns how many were claimed; fewer than `limit` means that nothing else is due and free.
     """
     spans: list[Span] = []
     try:
         async with database.transaction() as session:
-            claimed = await _claim(session, now=now, limit=limit)
+            claimed = await _claim(session, now=now, limit=limit, in_turns=in_turns)
             changes: list[Change] = []
             refused: list[UUID] = []
             for index, one in enumerate(claimed):
@@ -189,12 +195,13 @@ def _tell(claimed: Sequence[Claimed], *, now: datetime) -> None:
             telemetry.post_missed(post.id, post.publish_time, now=now)
 
 
-async def _claim(session: AsyncSession, *, now: datetime, limit: int) -> list[Claimed]:
+async def _claim(session: AsyncSession, *, now: datetime, limit: int, in_turns: bool) -> list[Claimed]:
     rows = await session.execute(
-        _CLAIM,
+        _CLAIM_IN_TURNS if in_turns else _CLAIM,
         {
             "now": now,
             "limit": limit,
+            **({"each": EACH} if in_turns else {}),
             "missed_after": MISSED_AFTER,
             "dispatched": str(after(Action.DISPATCH, PostState.SCHEDULED)),
             "missed": str(after(Action.MISS, PostState.SCHEDULED)),
@@ -203,14 +210,49 @@ async def _claim(session: AsyncSession, *, now: datetime, limit: int) -> list[Cl
     return [Claimed(*row) for row in rows]
 
 
-_CLAIM = text(
-    """
+_EARLIEST = """
     WITH due AS MATERIALIZED (
         SELECT id, workspace_id FROM post
         WHERE state = 'scheduled' AND publish_time <= CAST(:now AS timestamptz)
         ORDER BY publish_time, id
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
+"""
+# The recursion jumps from workspace to workspace in an index, however many posts each of them has. BETWEEN instead of
+# "=": with a constant workspace the planner may take another index for the order. The last comparison of the state is
+# in a form that no partial index answers to, so that rows are found by their ids.
+_IN_TURNS = """
+    WITH RECURSIVE space (id) AS (
+        (SELECT workspace_id FROM post WHERE state = 'scheduled' ORDER BY workspace_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT workspace_id FROM post WHERE state = 'scheduled' AND workspace_id > space.id
+                ORDER BY workspace_id LIMIT 1)
+        FROM space WHERE space.id IS NOT NULL
+    ), turn AS (
+        SELECT oldest.id, oldest.publish_time, oldest.rank FROM space CROSS JOIN LATERAL (
+            SELECT id, publish_time, row_number() OVER (ORDER BY publish_time, id) AS rank FROM (
+                SELECT id, publish_time FROM post
+                WHERE state = 'scheduled' AND workspace_id BETWEEN space.id AND space.id
+                    AND publish_time <= CAST(:now AS timestamptz)
+                ORDER BY workspace_id, publish_time, id LIMIT :each
+            ) AS first
+        ) AS oldest
+        UNION ALL
+        SELECT * FROM (
+            SELECT id, publish_time, CAST(:each AS int) + 1 FROM post
+            WHERE state = 'scheduled' AND publish_time <= CAST(:now AS timestamptz)
+            ORDER BY publish_time, id LIMIT CAST(:limit AS int) * 2
+        ) AS earliest
+    ), place AS MATERIALIZED (
+        SELECT id, publish_time, min(rank) AS rank FROM turn GROUP BY id, publish_time
+    ), due AS MATERIALIZED (
+        SELECT post.id, post.workspace_id FROM place JOIN post ON post.id = place.id
+        WHERE post.state || '' = 'scheduled' AND post.publish_time <= CAST(:now AS timestamptz)
+        ORDER BY place.rank, place.publish_time, place.id
+        LIMIT :limit
+        FOR UPDATE OF post SKIP LOCKED
+"""
+_JUDGED = """
     ), judged AS (
         SELECT due.id, coalesce(policy.missed_after, CAST(:missed_after AS interval)) AS missed_after
         FROM due LEFT JOIN workspace_policy AS policy USING (workspace_id)
@@ -228,7 +270,8 @@ _CLAIM = text(
            (SELECT array_agg(variant.content ORDER BY variant.position)
             FROM variant WHERE variant.post_id = moved.id)
     FROM moved ORDER BY publish_time, id
-    """
-)
+"""
+_CLAIM = text(_EARLIEST + _JUDGED)
+_CLAIM_IN_TURNS = text(_IN_TURNS + _JUDGED)
 _REFUSE = text("UPDATE post SET state = :missed WHERE id = ANY(CAST(:ids AS uuid[]))")
 _NEXT = text("SELECT publish_time FROM post WHERE state = 'scheduled' ORDER BY publish_time, id LIMIT 1")

@@ -42,6 +42,7 @@ post = Table(
     CheckConstraint(f"state IN ({', '.join(repr(str(state)) for state in PostState)})", name="post_state"),
     CheckConstraint("state <> 'scheduled' OR publish_time IS NOT NULL", name="post_scheduled_has_time"),
     Index("post_due", "publish_time", "id", postgresql_where=text("state = 'scheduled'")),
+    Index("post_due_by_workspace", "workspace_id", "publish_time", "id", postgresql_where=text("state = 'scheduled'")),
     Index("post_workspace", "workspace_id", "id"),
     Index("post_workspace_state", "workspace_id", "state", "id"),
 )
