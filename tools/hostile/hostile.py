@@ -35,6 +35,7 @@ ATTACKS: dict[str, Callable[[Scene], Awaitable[list[str]]]] = {
     "H1 H2 absurd numbers": network.absurd_numbers,
     "H3 forged event": inside.forged_event,
     "H4 hanging server": network.hanging_server,
+    "H4 flood": network.flood,
     "H5 costly pictures": edge.costly_pictures,
     "H6 one-byte chunks": network.one_byte_chunks,
     "M1 endless head": edge.endless_head,

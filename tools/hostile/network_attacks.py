@@ -12,6 +12,10 @@ from server import HostileServer
 TOO_MANY = 10**15 + 1
 MAX_TEXT = 500
 """Characters of a handle that Régie keeps."""
+FLOOD = 400
+"""Posts, each on five channels."""
+FLOOD_AHEAD = 20.0
+"""Seconds in which they are planned."""
 FIRST_PAGE = 80
 """People that Régie reads from one answer."""
 
@@ -75,6 +79,28 @@ async def hanging_server(scene: Scene) -> list[str]:
     )
     await asyncio.sleep(20)
     return []
+
+
+async def flood(scene: Scene) -> list[str]:
+    """H4: 2,000 calls due in the same instant, at a server that answers at once."""
+    channels = [await _channel(scene, f"flood-{number}") for number in range(5)]
+    clock = asyncio.get_running_loop()
+    due = clock.time() + FLOOD_AHEAD
+    planned: list[str] = []
+
+    async def plan(numbers: range) -> None:
+        for number in numbers:
+            planned.append(await scene.attacker.publish(channels, f"flood {number}", after=max(due - clock.time(), 1)))
+
+    await asyncio.gather(*(plan(range(start, FLOOD, 20)) for start in range(20)))
+    wanted = sum(bool(post_id) for post_id in planned) * len(channels)
+
+    async def all_out() -> bool:
+        return sum(text.startswith("flood") for text in scene.hostile.texts) >= wanted
+
+    if wanted < FLOOD * len(channels) // 2:
+        return [f"only {wanted} calls could be planned, which is no flood"]
+    return [] if await eventually(all_out, within=90) else ["the flood itself did not come out"]
 
 
 async def one_byte_chunks(scene: Scene) -> list[str]:
