@@ -86,14 +86,16 @@ async def flood(scene: Scene) -> list[str]:
     channels = [await _channel(scene, f"flood-{number}") for number in range(5)]
     clock = asyncio.get_running_loop()
     due = clock.time() + FLOOD_AHEAD
-    planned: list[str] = []
 
-    async def plan(numbers: range) -> None:
+    async def plan(numbers: range) -> int:
+        """Plans posts one after the other; returns how many were taken."""
+        taken = 0
         for number in numbers:
-            planned.append(await scene.attacker.publish(channels, f"flood {number}", after=max(due - clock.time(), 1)))
+            post_id = await scene.attacker.publish(channels, f"flood {number}", after=max(due - clock.time(), 1))
+            taken += bool(post_id)
+        return taken
 
-    await asyncio.gather(*(plan(range(start, FLOOD, 20)) for start in range(20)))
-    wanted = sum(bool(post_id) for post_id in planned) * len(channels)
+    wanted = len(channels) * sum(await asyncio.gather(*(plan(range(start, FLOOD, 20)) for start in range(20))))
 
     async def all_out() -> bool:
         return sum(text.startswith("flood") for text in scene.hostile.texts) >= wanted
