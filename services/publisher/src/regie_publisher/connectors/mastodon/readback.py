@@ -92,7 +92,8 @@ async def _search(server: Server, match: _Match, timeline: Timeline, sources: So
     certain = next((status for status in candidates if match.has_its_pictures(status)), None)
     if certain is not None:
         return certain
-    doubtful, asked = False, 0
+    doubtful: Status | None = None
+    asked = 0
     for status in candidates:
         source = sources.get(server, status)
         if source is None:
@@ -102,12 +103,17 @@ async def _search(server: Server, match: _Match, timeline: Timeline, sources: So
             source = await sources.read(server, status)
         same = match.is_same(status, source)
         if same and status.created >= match.compose_time - CLOCK_TOLERANCE:
-            match.check_rivals(source_known=source is not None)
+            match.check_rivals(status, source_known=source is not None)
             return status
-        doubtful = doubtful or same is not False
-    if doubtful:
-        raise CannotTell("There is a status that may be this one, and its text or its time does not prove it")
+        if same is not False:
+            doubtful = doubtful or status
+    if doubtful is not None:
+        raise CannotTell(f"{_place_of(doubtful)} may be this one, and its text or its time does not prove it")
     return None
+
+
+def _place_of(status: Status) -> str:
+    return f"The status {status.url or status.id}"
 
 
 class _Match:
@@ -145,7 +151,7 @@ class _Match:
         described = any(self._alt_texts) or bool(self._text.strip())
         return True if alike and described else None
 
-    def check_rivals(self, *, source_known: bool) -> None:
+    def check_rivals(self, status: Status, *, source_known: bool) -> None:
         """Raises `CannotTell` where another open delivery would recognise its post in the same status."""
         for rival in self._others.rivals:
             same_place = rival.key != self._segment.key and rival.reply_to == self._reply_to
@@ -154,7 +160,8 @@ class _Match:
             if exact(rival.text) == exact(self._text) or (
                 not source_known and skeleton(rival.text) == skeleton(self._text)
             ):
-                raise CannotTell("There is such a status, and another delivery of the same content waits for its own")
+                message = f"{_place_of(status)} is like it, and another delivery of the same content waits for its own"
+                raise CannotTell(message)
 
     def _fits(self, status: Status) -> bool:
         if status.created < self.compose_time - READ_BACK or not self._others.taken.isdisjoint((status.id, status.url)):
