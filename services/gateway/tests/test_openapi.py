@@ -49,6 +49,18 @@ async def test_every_operation_is_described(world: Any) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+async def test_a_body_in_an_encoding_is_refused_as_documented_by_every_operation_that_could_have_one(
+    world: Any,
+) -> None:
+    async with world.client() as client:
+        document = (await client.get("/openapi.json")).json()
+        for path, method, one in operations(document):
+            if method == "get":
+                continue
+            answer = await client.request(method, path, content=b"x", headers={"Content-Encoding": "gzip"})
+            assert (answer.status_code, {"413", "415"} - set(one["responses"])) == (415, set()), (method, path)
+
+
 async def test_an_unreachable_network_is_documented_as_it_is_answered(world: Any) -> None:
     async with world.client("") as client:
         document = (await client.get("/openapi.json")).json()
