@@ -157,6 +157,33 @@ async def test_a_source_that_is_html_is_recognised(server: FakeMastodon, mastodo
     assert await mastodon.find(draft("Hallo & alle"), 0, alone()) == Remote("1000", f"{URL}/@ana/1000")
 
 
+async def test_other_white_space_is_another_text_or_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:
+    server.write("the bakery is nowhere")
+    with pytest.raises(CannotTell):
+        await mastodon.find(draft("the bakery is now here"), 0, alone())
+    server.write("the bakery is  now here")
+    with pytest.raises(CannotTell):
+        await mastodon.find(draft("the bakery is now here"), 0, alone())
+    server.write("the bakery is now here\n")
+    found = await mastodon.find(draft("the bakery is now here"), 0, alone())
+    assert found == Remote("1002", f"{URL}/@ana/1002")
+
+
+async def test_without_a_source_white_space_still_parts_words(server: FakeMastodon, mastodon: Connector) -> None:
+    server.has_source = False
+    server.write("the bakery is nowhere")
+    with pytest.raises(CannotTell):
+        await mastodon.find(draft("the bakery is now here"), 0, alone())
+
+
+async def test_an_open_delivery_whose_text_differs_in_white_space_is_no_rival(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.write("Hallo\nalle")
+    rival = Rival("another", "Hallo\n\nalle", "", (), {})
+    assert await mastodon.find(draft("Hallo\nalle"), 0, alone(rivals=[rival])) is not None
+
+
 async def test_a_text_in_other_typography_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:
     server.write("„Hallo“, alle")
     with pytest.raises(CannotTell):

@@ -16,6 +16,7 @@ from regie_publisher.connectors.look import Look, Others
 from regie_publisher.connectors.mastodon.media import media_ids
 from regie_publisher.connectors.mastodon.server import Server
 from regie_publisher.connectors.mastodon.text import (
+    as_sent,
     exact,
     is_another_text,
     plain,
@@ -103,7 +104,7 @@ async def _search(server: Server, match: _Match, timeline: Timeline, sources: So
             source = await sources.read(server, status)
         same = match.is_same(status, source)
         if same and status.created >= match.compose_time - CLOCK_TOLERANCE:
-            match.check_rivals(status, source_known=source is not None)
+            match.check_rivals(status, source)
             return status
         if same is not False:
             doubtful = doubtful or status
@@ -151,15 +152,20 @@ class _Match:
         described = any(self._alt_texts) or bool(self._text.strip())
         return True if alike and described else None
 
-    def check_rivals(self, status: Status, *, source_known: bool) -> None:
+    def check_rivals(self, status: Status, source: str | None) -> None:
         """Raises `CannotTell` where another open delivery would recognise its post in the same status."""
+        by_source = source is not None and as_sent(source) == as_sent(self._text)
         for rival in self._others.rivals:
             same_place = rival.key != self._segment.key and rival.reply_to == self._reply_to
             if not same_place or len(rival.alt_texts) != len(self._segment.pictures):
                 continue
-            if exact(rival.text) == exact(self._text) or (
-                not source_known and skeleton(rival.text) == skeleton(self._text)
-            ):
+            if by_source:
+                same = as_sent(rival.text) == as_sent(self._text)
+            elif source is not None:
+                same = exact(rival.text) == exact(self._text)
+            else:
+                same = skeleton(rival.text) == skeleton(self._text)
+            if same:
                 message = f"{_place_of(status)} is like it, and another delivery of the same content waits for its own"
                 raise CannotTell(message)
 
@@ -178,7 +184,9 @@ class _Match:
         if source is None:
             shown = exact(without_hosts(plain(status.content)))
             return True if shown == exact(without_hosts(self._text)) else None
-        if exact(self._text) in (exact(source), exact(plain(source))):
+        if as_sent(self._text) == as_sent(source):
             return True
+        if "<" in source and exact(self._text) == exact(plain(source)):
+            return True  # a server that keeps HTML as the source: white space is its own
         shown_bones = (skeleton(source), skeleton_of_html(source), skeleton_of_html(status.content))
         return None if skeleton(self._text) in shown_bones or status.edited else False

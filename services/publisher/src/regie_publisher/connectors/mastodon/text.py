@@ -23,7 +23,7 @@ _ENTITY = re.compile(f"{_URL}|{_MENTION}", re.VERBOSE | re.IGNORECASE)
 _BREAK = re.compile(r"(?i)<(?:br|/?(?:p|div|li|ul|ol|blockquote|pre|h[1-6]))\b[^<>]*>")
 _TAG = re.compile(r"<[^<>]*>")
 _LINK = re.compile(r"(?is)<a\b[^<>]*>((?:(?!<a\b).)*?)</a\s*>")
-_UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
+_BLANK = ("Cc", "Zs", "Zl", "Zp")
 
 
 def counted_length(text: str, characters_reserved_per_url: int) -> int:
@@ -44,10 +44,18 @@ def plain(content: str) -> str:
     return html.unescape(_TAG.sub("", _BREAK.sub("\n", content)))
 
 
+def as_sent(text: str) -> str:
+    """Returns what must be equal in a text and in the source that a server kept of it, where blanks at the ends go."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").strip())
+
+
 def exact(text: str) -> str:
-    """Returns what must be equal in equal texts: everything but white space and invisible characters."""
-    seen = "".join(sign for sign in text if unicodedata.category(sign) not in _UNSEEN)
-    return unicodedata.normalize("NFC", seen)
+    """Returns what must be equal in equal texts that HTML shows: how much white space stands somewhere is no matter.
+
+    That there is some is: "now here" is not "nowhere". Invisible characters are none.
+    """
+    shown = (" " if (kind := unicodedata.category(sign)) in _BLANK else "" if kind == "Cf" else sign for sign in text)
+    return unicodedata.normalize("NFC", " ".join("".join(shown).split()))
 
 
 def without_hosts(text: str) -> str:
