@@ -401,7 +401,18 @@ async def test_another_revision_of_a_post_that_failed_goes_out(desk: Desk) -> No
     assert await desk.states() == ["failed", "published"]
 
 
-SPELLINGS = ["{}", "{}/", "{}?x=1", "{}#a", "HTTPS://fake.example/users/ada/statuses/1"]
+SPELLINGS = [
+    "https://fake.example/1",
+    "https://fake.example/1/",
+    "https://fake.example/1?x=2",
+    "https://fake.example/1#a",
+    "HTTPS://fake.example/users/ada/statuses/1",
+    "https://fake.example/@ada/1/embed",
+    "https://fake.example/users/ada/statuses/1/activity",
+    "https://fake.example/1%20",
+    "https://client.example/#/fake.example/s/1",
+    "https://client.example/open?url=https%3A%2F%2Ffake.example%2F%40ada%2F1",
+]
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -411,12 +422,23 @@ async def test_a_post_that_a_person_named_is_taken_in_whatever_spelling(desk: De
     await desk.receive(desk.due(channel), desk.due(channel))
     await desk.work()
     mine, other = await desk.rows()
-    url = "https://fake.example/1"
-    await resolve(desk, published=True, remote_url=spelling.format(url), delivery_id=mine.id)
+    await resolve(desk, published=True, remote_url=spelling, delivery_id=mine.id)
     held = await desk.rows("remote", "segment")
     assert [(row.delivery_id, row.remote_id) for row in held] == [(mine.id, "1")]
-    with pytest.raises(RemoteTaken):
-        await resolve(desk, published=True, remote_url=url, delivery_id=other.id)
+    for another in SPELLINGS:
+        with pytest.raises(RemoteTaken, match="another delivery"):
+            await resolve(desk, published=True, remote_url=another, delivery_id=other.id)
+
+
+async def test_a_part_of_a_thread_that_is_out_is_not_taken_for_the_next(desk: Desk) -> None:
+    channel = await desk.channel()
+    desk.connector.script = deque([Play.OK, Play.LOST_BEFORE])
+    await desk.receive(desk.due(channel, texts=("one", "two")))
+    await desk.work()
+    with pytest.raises(RemoteTaken, match=r"part 1, .* give the one of part 2"):
+        await resolve(desk, published=True, remote_url="https://fake.example/1")
+    [row] = await desk.rows()
+    assert (row.state, row.act_time is None) == ("unknown", False), "the looks go on"
 
 
 async def test_a_post_that_a_person_called_published_without_an_address_stays_a_rival(desk: Desk) -> None:

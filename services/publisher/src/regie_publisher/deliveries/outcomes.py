@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import structlog
@@ -31,6 +30,7 @@ from regie_publisher import standing
 from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import FIND_DELAY, LEASE, Held, Note, Outcome, State
 from regie_publisher.deliveries.judging import source_of, while_in_doubt
+from regie_publisher.deliveries.names import held_name
 from regie_publisher.polls import plan
 from regie_publisher.telemetry import tell_outcomes
 from regie_publisher.timestamps import timestamp
@@ -228,16 +228,6 @@ def _event_of(held: Held, outcome: Outcome, remotes: Sequence[Remote], now: date
             return DeliveryProcessing(**ids, revision=held.revision)
         case _:
             return None
-
-
-def held_name(remote: Remote | None) -> str:
-    """Returns the name under which a post is a delivery's alone: its id, or what stands for the id in its address.
-
-    A person gives an address in any of its spellings; all of them end in the id.
-    """
-    if remote is None:
-        return ""
-    return remote.id or unquote(urlsplit(remote.url).path.rstrip("/").rpartition("/")[2]) or remote.url
 
 
 def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:

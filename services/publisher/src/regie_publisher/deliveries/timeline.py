@@ -20,6 +20,7 @@ from regie_publisher.deliveries import outcomes
 from regie_publisher.deliveries.claims import held_of
 from regie_publisher.deliveries.delivery import Note, Outcome, State
 from regie_publisher.deliveries.judging import not_published
+from regie_publisher.deliveries.names import names_in
 
 MOST = 100
 LIST = "deliveries"
@@ -177,14 +178,18 @@ async def _settle(
 
 
 async def _check_address(session: AsyncSession, row: Any, remote_url: str) -> None:
-    name = outcomes.held_name(Remote("", remote_url))
-    values = {"channel_id": row.channel_id, "id": row.id, "names": [name, remote_url], "key": f"/{name}|"}
-    held = await session.execute(_HOLDER, values)
-    if held.scalar_one_or_none() is not None:
-        raise RemoteTaken(
-            "this is the address of another delivery's post; give the one of this delivery's own post",
-            field="remote_url",
+    names = names_in(remote_url)
+    values = {"channel_id": row.channel_id, "names": names, "keys": [f"/{name}|" for name in names]}
+    holder = (await session.execute(_HOLDER, values)).one_or_none()
+    if holder is None:
+        return
+    message = "this is the address of another delivery's post; give the one of this delivery's own post"
+    if holder.delivery_id == row.id:
+        message = (
+            f"this is the address of part {holder.segment + 1}, which is known to be out;"
+            f" give the one of part {len(row.remote_ids) + 1}"
         )
+    raise RemoteTaken(message, field="remote_url")
 
 
 async def _with_changes(session: AsyncSession, rows: Sequence[Any]) -> list[Delivery]:
@@ -246,13 +251,15 @@ def segments_of(state: str, remote_ids: Sequence[str], remote_urls: Sequence[str
     return [*public, following, *[DeliverySegment("not_sent" if ended else "waiting")] * (rest - 1)]
 
 
-# In whatever spelling: the id is held, or, on a network whose ids are longer, the id with the address' last part in it.
+# The id is held, or, on a network whose ids are longer, the id with a piece of the address as its last part.
 _HOLDER = text(
     """
-    SELECT remote.delivery_id FROM remote
+    SELECT remote.delivery_id, remote.segment FROM remote
     JOIN channel AS own ON (remote.network, remote.account) = (own.network, own.server_url || ' ' || own.account)
-    WHERE own.id = :channel_id AND remote.delivery_id <> :id
-      AND (remote.remote_id = ANY(CAST(:names AS text[])) OR strpos(remote.remote_id, :key) > 0)
+    WHERE own.id = :channel_id AND (
+        remote.remote_id = ANY(CAST(:names AS text[]))
+        OR EXISTS (SELECT FROM unnest(CAST(:keys AS text[])) AS key WHERE strpos(remote.remote_id, key) > 0)
+    )
     LIMIT 1
     """
 )
