@@ -241,6 +241,35 @@ async def test_an_allowed_host_is_reached_and_its_redirect_is_not_followed(
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("surplus", "connections"), [(b"", 1), (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother", 3)]
+)
+async def test_an_answer_that_nobody_asked_for_is_no_answer_to_the_next_request(
+    surplus: bytes, connections: int
+) -> None:
+    opened = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        try:
+            while True:
+                path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path) + surplus)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, guarded_client(allowed_hosts=[f"127.0.0.1:{port}"]) as client:
+        answers = [(await client.get(f"http://127.0.0.1:{port}/{name}")).text for name in ("one", "two", "three")]
+    assert answers == ["/one", "/two", "/three"]
+    assert opened == connections
+
+
 async def test_only_the_named_host_is_allowed(redirecting: tuple[int, list[bytes]]) -> None:
     port, seen = redirecting
     async with guarded_client(allowed_hosts=[f"127.0.0.1:{port}"]) as client:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import httpcore2
@@ -122,6 +123,24 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
+class _Connection(httpcore2.AsyncHTTPConnection):
+    """A connection that is not used again once more has come than was asked for.
+
+    Whatever the server or a proxy before it sends behind an answer would be taken for the answer to the next request,
+    which may be another tenant's.
+    """
+
+    def has_expired(self) -> bool:
+        return super().has_expired() or self._has_more_than_asked_for()
+
+    def is_available(self) -> bool:
+        return super().is_available() and not self._has_more_than_asked_for()
+
+    def _has_more_than_asked_for(self) -> bool:
+        state = getattr(self._connection, "_h11_state", None)
+        return state is not None and self.is_idle() and bool(state.trailing_data[0])
+
+
 class _UntracedTransport(httpx2.AsyncHTTPTransport):
     """Leaves out what instrumentation adds: the internet has no part in our traces, unlike the places we name."""
 
@@ -154,5 +173,17 @@ def guarded_client(
     pool._network_backend = _GuardedBackend(  # noqa: SLF001
         allowed, resolve=resolve or shared_resolver(), inner=network or httpcore2.AnyIOBackend()
     )
+    pool.create_connection = partial(_open_connection, pool)  # type: ignore[method-assign]
     limited = HostLimits(transport, per_host=per_host)
     return httpx2.AsyncClient(transport=limited, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+
+
+def _open_connection(pool: httpcore2.AsyncConnectionPool, origin: httpcore2.Origin) -> _Connection:
+    return _Connection(
+        origin=origin,
+        ssl_context=pool._ssl_context,  # noqa: SLF001  # as the pool's own method does
+        keepalive_expiry=pool._keepalive_expiry,  # noqa: SLF001
+        http1=True,
+        http2=False,
+        network_backend=pool._network_backend,  # noqa: SLF001
+    )

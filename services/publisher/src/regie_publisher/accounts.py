@@ -37,6 +37,9 @@ REFRESH_LEASE = timedelta(seconds=60)
 SAVE_WITHIN = timedelta(seconds=50)
 """Renewed secrets are worth keeping on trying for: most networks have already revoked the old ones."""
 LOOK_EVERY = timedelta(milliseconds=100)
+WAIT = timedelta(seconds=8)
+"""A caller waits so long for a renewal. With the call that was refused before it, that is less than a publish may take:
+what was refused had no effect, and it must not end as a call that was cut off."""
 LOST_RENEWAL_PAUSES = (
     timedelta(seconds=5),
     timedelta(seconds=30),
@@ -89,6 +92,13 @@ class RenewalWaits(NotSent):
         super().__init__(f"the last renewal of the session had no answer; it is tried again at {until:%H:%M:%S} UTC")
 
 
+class RenewalRuns(NotSent):
+    """A renewal is under way, here or in another process, and has yet to be answered."""
+
+    def __init__(self) -> None:
+        super().__init__("the session is being renewed, and the network has yet to answer")
+
+
 class Accounts:
     """Opens accounts by channel. One for each process."""
 
@@ -136,14 +146,17 @@ class Accounts:
         """Renews secrets once for all callers; see `Credentials.refresh`.
 
         The renewal is a task of its own: a caller that is cut off by its time limit must not tear it from between
-        the network's answer and its being saved.
+        the network's answer and its being saved. Raises RenewalRuns where it takes longer than a caller can wait.
         """
         task = self._refreshing.get(channel_id)
         if task is None:
             task = asyncio.create_task(self._refresh(channel_id, dict(used), renew), name="refresh")
             self._refreshing[channel_id] = task
             task.add_done_callback(lambda done: self._forget(channel_id, done))
-        return await asyncio.shield(task)
+        done, _ = await asyncio.wait({task}, timeout=WAIT.total_seconds())
+        if not done:
+            raise RenewalRuns
+        return task.result()
 
     async def drain(self) -> None:
         """Waits until renewals on their way are saved."""

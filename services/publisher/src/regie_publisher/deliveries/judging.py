@@ -256,6 +256,8 @@ def words_of(error: Exception) -> str:
     """Returns what may be told of an error: a connector's words are the network's, any other's stay in the log."""
     if isinstance(error, ConnectorError):
         return str(error)[:1000]
+    if isinstance(error, TimeoutError):
+        return "the network did not answer in time"
     return "something failed on our side; it is logged under this trace"
 
 
