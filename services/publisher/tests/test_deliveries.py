@@ -288,6 +288,10 @@ async def test_a_thread_hangs_each_part_on_the_one_before(desk: Desk) -> None:
     assert [(post.text, post.reply_to) for post in desk.connector.posts] == [("one", ""), ("two", "1"), ("three", "2")]
     [event] = await desk.said(PostPublished)
     assert event.remote_id == "1"
+    told = [
+        ([part.remote_id for part in one.segments], one.segment_count) for one in await desk.said(DeliveryProcessing)
+    ]
+    assert told == [(["1"], 3), (["1", "2"], 3)], "each part is told when it is out"
 
 
 @pytest.mark.parametrize(

@@ -118,3 +118,63 @@ def test_a_delivery_is_published_with_its_last_part_and_not_before(held: Held) -
     waits = judging.out(Processing("h", timedelta(days=9)), held, START, done=done, cause="worker", quiet=QUIET)
     assert waits.state is State.PROCESSING
     assert waits.act_time == START + judging.LONGEST_CHECK
+
+
+def waits_of(held: Held, told: timedelta, rounds: int) -> list[timedelta]:
+    """Plays a network that says the same wait to each try; the delivery is taken again when its time comes."""
+    now, waits = START, []
+    for _ in range(rounds):
+        error = Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=told)
+        outcome = judging.after_publish(error, held, now, version=1, quiet=QUIET)
+        assert outcome.state is State.PENDING
+        assert outcome.act_time is not None
+        assert outcome.tries is not None
+        assert outcome.block_until is not None
+        assert outcome.block_until >= outcome.act_time, "the channel waits as well"
+        waits.append(outcome.act_time - now)
+        now = outcome.act_time
+        held = replace(held, tries=outcome.tries + 1, attempt=held.attempt + 1)
+    return waits
+
+
+@given(held=helds(), told=st.timedeltas(timedelta(0), timedelta(seconds=2)))
+def test_a_wait_that_is_hardly_any_grows_and_never_ends_the_post(held: Held, told: timedelta) -> None:
+    patient = replace(held, tries=1, miss_time=START + timedelta(days=9))
+    waits = waits_of(patient, told, 40)
+    assert sum(waits, timedelta()) > timedelta(minutes=20)
+    assert min(waits[12:]) >= timedelta(seconds=20)
+
+
+@given(held=helds())
+def test_a_wait_that_is_told_is_kept_to_and_is_no_try(held: Held) -> None:
+    patient = replace(held, tries=1, miss_time=START + timedelta(days=9))
+    assert set(waits_of(patient, timedelta(seconds=30), 10)) == {timedelta(seconds=30)}
+
+
+@given(held=helds())
+def test_a_post_in_work_is_asked_about_less_and_less_often(held: Held) -> None:
+    asked = replace(held, state=State.PROCESSING, finds=0)
+    now, pauses = START, []
+    for _ in range(200):
+        answer = Processing("handle", timedelta(seconds=1))
+        outcome = judging.out(answer, asked, now, done=len(held.remotes), cause="check", quiet=QUIET)
+        assert outcome.act_time is not None
+        pauses.append(outcome.act_time - now)
+        now, asked = outcome.act_time, replace(asked, finds=outcome.finds)
+    assert pauses == sorted(pauses)
+    assert pauses[0] < timedelta(seconds=2) < timedelta(seconds=30) < pauses[-1]
+
+
+@given(held=helds())
+def test_looks_that_are_told_hardly_any_wait_come_to_an_end(held: Held) -> None:
+    looked, rounds = replace(held, state=State.UNKNOWN, finds=0, call_end=START), 0
+    now = START
+    while True:
+        error = Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=timedelta(0))
+        outcome = judging.after_find(error, looked, now, version=1)
+        rounds += 1
+        if outcome.needs_person:
+            break
+        assert outcome.act_time is not None
+        now, looked = outcome.act_time, replace(looked, finds=outcome.finds)
+    assert rounds == len(judging.FIND_AGAIN) + 1

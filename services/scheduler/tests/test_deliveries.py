@@ -254,6 +254,34 @@ async def test_the_last_two_deliveries_told_to_two_replicas_at_once_finish_the_p
     assert sorted(one.post_id for one in await staged(PostFinished)) == sorted(show_id(POST, post.id) for post in posts)
 
 
+async def test_each_part_of_a_thread_is_shown_as_soon_as_it_is_out(
+    publisher: Publisher, dispatched: reading.Post
+) -> None:
+    parts = [RemoteSegment(remote_id=str(at), remote_url=f"https://net.example/{at}") for at in (1, 2)]
+
+    def processing(count: int) -> DeliveryProcessing:
+        return DeliveryProcessing(**ids(dispatched, 0), segments=parts[:count], segment_count=3)
+
+    async def shown() -> tuple[str, int]:
+        variant = (await publisher.post(dispatched)).variants[0]
+        return variant.state, len(json.loads(variant.remote_segments))
+
+    await publisher.tell(processing(1))
+    assert await shown() == ("processing", 1)
+    await publisher.tell(DeliveryUnknown(**ids(dispatched, 0), segments=parts[:1], segment_count=3))
+    assert await shown() == ("unknown", 1)
+    await publisher.tell(processing(1))
+    assert await shown() == ("unknown", 1), "told late or twice, it is no news"
+    await publisher.tell(processing(2))
+    assert await shown() == ("processing", 2)
+    assert (await publisher.post(dispatched)).state is PostState.DISPATCHED
+    await publisher.tell(failed(dispatched, 0, segments=parts, segment_count=3))
+    await publisher.tell(processing(2))
+    assert await shown() == ("failed", 2)
+    details = [change.detail for change in await publisher.timeline(dispatched) if change.state == "processing"]
+    assert details == [f"{count} of 3 parts are out, from https://net.example/1" for count in (1, 2)]
+
+
 async def test_a_post_of_which_a_part_is_out_is_partially_published(
     publisher: Publisher, dispatched: reading.Post, staged: Any
 ) -> None:

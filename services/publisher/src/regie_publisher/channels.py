@@ -257,7 +257,8 @@ async def _log_in(connector: Connector, server_url: str, credentials: Mapping[st
         raise InvalidCredentials(error.message, field="credentials") from error
     except Refused as error:
         if error.kind is FailureKind.RATE_LIMITED:
-            raise NetworkBusy(f"the network asks to wait: {error.message}") from error
+            seconds = f" {error.retry_after.total_seconds():.0f} s" if error.retry_after else ""
+            raise NetworkBusy(f"the network asks to wait{seconds}: {error.message}") from error
         if error.kind is FailureKind.PLATFORM_ERROR:
             raise NetworkUnreachable(f"the network cannot say: {error.message}; try again later") from error
         if error.kind is FailureKind.UNSUPPORTED:

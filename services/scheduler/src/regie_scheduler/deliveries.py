@@ -32,7 +32,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler import telemetry
-from regie_scheduler.states import ROLLED_UP, PostState, VariantState, roll_up, supersedes
+from regie_scheduler.states import ROLLED_UP, PostState, VariantState, has_ended, roll_up, supersedes
 from regie_scheduler.timeline import PUBLISHER, Change, storable, write_changes
 
 Told = TypeVar(
@@ -70,8 +70,8 @@ async def on_post_published(session: AsyncSession, events: Sequence[Event[PostPu
 
 
 async def on_delivery_processing(session: AsyncSession, events: Sequence[Event[DeliveryProcessing]]) -> None:
-    """A network took it and is still working."""
-    await apply_fates(session, [_fate(event, VariantState.PROCESSING) for event in events])
+    """A network took it and is still working, or a part of it is out and the next follows."""
+    await apply_fates(session, [_processing(event) for event in events])
 
 
 async def on_delivery_failed(session: AsyncSession, events: Sequence[Event[DeliveryFailed]]) -> None:
@@ -114,24 +114,25 @@ async def apply_fates(session: AsyncSession, fates: Sequence[Fate]) -> None:
     that tell less than is known already.
     """
     posts = await _lock_posts(session, sorted({fate.post_id for fate in fates}))
-    known, begun = await _variant_states(session, list(posts))
+    known, parts = await _variant_states(session, list(posts))
     changes: list[Change] = []
     applied: dict[tuple[UUID, UUID], Fate] = {}
     for fate in fates:
-        if not _concerns(fate, posts.get(fate.post_id), known) or not supersedes(
-            fate.state, known[fate.post_id][fate.channel_id]
+        place = fate.post_id, fate.channel_id
+        if not _concerns(fate, posts.get(fate.post_id), known) or not _tells_more(
+            fate, known[fate.post_id][fate.channel_id], parts.get(place, 0)
         ):
             continue
         known[fate.post_id][fate.channel_id] = fate.state
-        applied[fate.post_id, fate.channel_id] = fate
-        if fate.segments:
-            begun.add(fate.post_id)
+        applied[place] = fate
+        parts[place] = max(parts.get(place, 0), len(fate.segments))
         changes.append(_variant_change(fate))
     if not applied:
         return
     await _update_variants(session, list(applied.values()))
     ended = [post_id for post_id in {one.post_id for one in applied.values()} if _has_ended(known[post_id])]
     outcomes = await _outcomes(session, ended)
+    begun = {post_id for (post_id, _), count in parts.items() if count}
     moved = _roll_up_posts(session, posts, known, begun, list(applied.values()), outcomes, changes)
     await _update_posts(session, moved)
     await write_changes(session, changes)
@@ -144,6 +145,16 @@ class _Post:
     state: PostState
     revision: int
     update_time: datetime
+
+
+def _tells_more(fate: Fate, known: VariantState, parts_out: int) -> bool:
+    """Of a delivery that has not ended, another part that is out is always news: parts only become more."""
+    return supersedes(fate.state, known) or (not has_ended(known) and len(fate.segments) > parts_out)
+
+
+def _processing(event: Event[DeliveryProcessing]) -> Fate:
+    fate = replace(_fate(event, VariantState.PROCESSING), detail=storable(_parts_out(event.message).strip(" ()")))
+    return _with_segments(fate, event.message)
 
 
 def _published(event: Event[PostPublished]) -> Fate:
@@ -180,7 +191,7 @@ def _missed(event: Event[DeliveryMissed]) -> Fate:
     return replace(_fate(event, VariantState.MISSED), detail=words, failure=words)
 
 
-def _with_segments(fate: Fate, message: DeliveryFailed | DeliveryUnknown) -> Fate:
+def _with_segments(fate: Fate, message: DeliveryFailed | DeliveryUnknown | DeliveryProcessing) -> Fate:
     segments = _segments(message.segments)
     if not segments:
         return fate
@@ -191,7 +202,7 @@ def _segments(segments: Iterable[RemoteSegment]) -> tuple[tuple[str, str], ...]:
     return tuple((storable(segment.remote_id), storable(segment.remote_url)) for segment in segments)
 
 
-def _parts_out(message: DeliveryFailed | DeliveryUnknown) -> str:
+def _parts_out(message: DeliveryFailed | DeliveryUnknown | DeliveryProcessing) -> str:
     """Returns what is to be known before anybody sends it again."""
     if not message.segments:
         return ""
@@ -278,16 +289,15 @@ async def _lock_posts(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[U
 
 async def _variant_states(
     session: AsyncSession, post_ids: Sequence[UUID]
-) -> tuple[dict[UUID, dict[UUID, VariantState]], set[UUID]]:
-    """Returns the states of all variants by post and channel, and the posts of which some part is out."""
+) -> tuple[dict[UUID, dict[UUID, VariantState]], dict[tuple[UUID, UUID], int]]:
+    """Returns the states of all variants by post and channel, and how many parts of each are out."""
     # A statement of its own: joined to the lock it would show the variants as they were before the wait for it.
     states: dict[UUID, dict[UUID, VariantState]] = {}
-    begun: set[UUID] = set()
+    parts: dict[tuple[UUID, UUID], int] = {}
     for post_id, channel_id, state, parts_out in await session.execute(_STATES, {"ids": list(post_ids)}):
         states.setdefault(post_id, {})[channel_id] = VariantState(state)
-        if parts_out:
-            begun.add(post_id)
-    return states, begun
+        parts[post_id, channel_id] = parts_out
+    return states, parts
 
 
 async def _outcomes(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[UUID, list[PostOutcome]]:
@@ -342,7 +352,7 @@ _LOCK = text(
     " WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE"
 )
 _STATES = text(
-    "SELECT post_id, channel_id, state, remote_segments <> '[]' AS parts_out FROM variant"
+    "SELECT post_id, channel_id, state, jsonb_array_length(remote_segments) AS parts_out FROM variant"
     " WHERE post_id = ANY(CAST(:ids AS uuid[]))"
 )
 _OUTCOMES = text(

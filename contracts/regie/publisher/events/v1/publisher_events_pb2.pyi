@@ -319,7 +319,9 @@ class PostRemoved(message.Message):
 
 @typing.final
 class DeliveryProcessing(message.Message):
-    """The network took a post and is still working on it."""
+    """A post is on its way to a network: the network took it and is still working on it, or a part of a thread is out and
+    the next follows.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -327,6 +329,8 @@ class DeliveryProcessing(message.Message):
     POST_ID_FIELD_NUMBER: builtins.int
     CHANNEL_ID_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    SEGMENT_COUNT_FIELD_NUMBER: builtins.int
     delivery_id: builtins.str
     """The delivery."""
     post_id: builtins.str
@@ -335,6 +339,12 @@ class DeliveryProcessing(message.Message):
     """The channel."""
     revision: builtins.int
     """The revision of the post."""
+    segment_count: builtins.int
+    """Of how many parts the post consists."""
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[RemoteSegment]:
+        """The parts that are known to be on the network, in order."""
+
     def __init__(
         self,
         *,
@@ -342,10 +352,12 @@ class DeliveryProcessing(message.Message):
         post_id: builtins.str = ...,
         channel_id: builtins.str = ...,
         revision: builtins.int = ...,
+        segments: abc.Iterable[RemoteSegment] | None = ...,
+        segment_count: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "delivery_id", b"delivery_id", "post_id", b"post_id", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["channel_id", b"channel_id", "delivery_id", b"delivery_id", "post_id", b"post_id", "revision", b"revision", "segment_count", b"segment_count", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -159,7 +159,8 @@ async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -
     summary="Stop a post",
     description=(
         "A post that has not left is cancelled. Of one that is on its way, whatever no call has left for is stopped: "
-        "`cancellation.open_channel_ids` names the channels where it can still appear."
+        "`cancellation.open_channel_ids` names the channels where it can still appear. A thread whose first part is "
+        "out, or may be, is finished."
     ),
     answer=PostView,
     reads="posts:read",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -32,6 +31,7 @@ CHUNKS_AT_ONCE = 64
 MAX_DEPTH = 64
 WORDS_LIMIT = 500
 LONGEST_WAIT = MAX_WAIT
+_NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 
 _EVENTS: Mapping[type[Exception], str] = {
     httpx2.ConnectError: "no connection could be made",
@@ -222,12 +222,9 @@ def _status_line(status: int) -> str:
 
 
 def _seconds_until(value: str, now: datetime) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
+    if not _NUMBER.fullmatch(value):
         return _seconds_until_date(value, now)
-    if not math.isfinite(number):
-        return None
+    number = float(value)
     if number < 100_000_000:
         return number
     epoch = number / 1000 if number > 100_000_000_000 else number

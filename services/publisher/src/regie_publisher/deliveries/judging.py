@@ -39,7 +39,11 @@ FIND_AGAIN = (
     timedelta(hours=1),
 )
 """After so many finds without proof, a person is asked."""
+LEAST_TOLD = timedelta(seconds=10)
+"""A wait that a network asks for counts as told from here on; shorter ones grow as those after failures do."""
 LONGEST_CHECK = timedelta(minutes=5)
+CHECK_GROWTH = 5
+"""After so many checks of a post that is being processed, the pause is as long again as the network asked for."""
 PROCESSING_LIMIT = timedelta(hours=24)
 LONGEST_WAIT = timedelta(hours=24)
 """A network that tells every look to wait is heeded so long; then a person is asked."""
@@ -136,8 +140,9 @@ def out(answer: Remote | Processing, held: Held, now: datetime, *, done: int, ca
         return Outcome(
             State.PROCESSING,
             cause,
-            act_time=now + min(answer.check_after, LONGEST_CHECK),
+            act_time=now + _check_pause(held, answer.check_after),
             processing_handle=answer.handle,
+            finds=_checks(held),
             announce=held.state is not State.PROCESSING,
         )
     if done + 1 >= len(held.segment_keys):
@@ -155,9 +160,10 @@ def after_check(error: Exception, held: Held, now: datetime, *, version: int | N
     return Outcome(
         State.PROCESSING,
         "check",
-        act_time=now + pause,
+        act_time=now + max(pause, _check_pause(held, pause)),
         message=words_of(error),
         processing_handle=held.processing_handle,
+        finds=_checks(held),
         announce=False,
         expired_version=version if _expired(error) else None,
     )
@@ -217,7 +223,7 @@ def after_find(error: Exception, held: Held, now: datetime, *, version: int | No
     To wait as the network says is no failure, and it holds for everything that is sent to the account as well.
     """
     waits = error.retry_after if isinstance(error, Refused) else None
-    heeded = waits is not None and now < (held.call_end or now) + LONGEST_WAIT
+    heeded = waits is not None and waits >= LEAST_TOLD and now < (held.call_end or now) + LONGEST_WAIT
     finds = held.finds if heeded else held.finds + 1
     expired_version = version if _expired(error) else None
     if finds > len(FIND_AGAIN):
@@ -250,6 +256,14 @@ def was_answered(outcome: Outcome) -> bool | None:
     if outcome.cause in ("worker", "refused") and outcome.failure_kind is not FailureKind.UNSUPPORTED:
         return True
     return None
+
+
+def _checks(held: Held) -> int:
+    return held.finds + 1 if held.state is State.PROCESSING else 0
+
+
+def _check_pause(held: Held, asked: timedelta) -> timedelta:
+    return min(asked * (1 + _checks(held) / CHECK_GROWTH), LONGEST_CHECK)
 
 
 def words_of(error: Exception) -> str:
@@ -296,16 +310,19 @@ def _refused(error: Refused, held: Held, now: datetime, *, version: int | None) 
         return failed(error.kind, error.message, cause="refused")
     limited = error.kind is FailureKind.RATE_LIMITED
     # Networks ask for more than they need: after an hour one call asks again, whatever was said (`standing.block`).
-    then = now + (min(error.retry_after, MAX_FIRST_BLOCK) if limited else error.retry_after)
+    told = min(error.retry_after, MAX_FIRST_BLOCK) if limited else error.retry_after
+    # And for less: a wait that is hardly any, or over before it was said, would be a call a second for hours.
+    least = TRIES.delay(max(held.tries, 1))
+    then = now + max(told, least)
     if then >= _deadline(held):
         detail = "it may be tried again only after it is too late to send it"
         outcome = replace(failed(error.kind, error.message, cause="refused"), detail=detail)
     else:
-        # Waiting as told is no failure of ours: it does not count as a try.
-        tries = max(held.tries - 1, 0)
+        # Waiting as told is no failure of ours: it does not count as a try. Nor do short waits end a delivery.
+        tries = max(held.tries - 1, 0) if told >= LEAST_TOLD else min(held.tries, TRIES.max_attempts // 2)
         detail = f"it is tried again at {then:%Y-%m-%d %H:%M:%S} UTC"
         outcome = Outcome(State.PENDING, "refused", act_time=then, message=error.message, detail=detail, tries=tries)
-    return replace(outcome, block_until=now + error.retry_after) if limited else outcome
+    return replace(outcome, block_until=max(then, now + error.retry_after)) if limited else outcome
 
 
 def _again(

@@ -225,7 +225,9 @@ def _event_of(held: Held, outcome: Outcome, remotes: Sequence[Remote], now: date
                 **parts,
             )
         case State.PROCESSING:
-            return DeliveryProcessing(**ids, revision=held.revision)
+            return DeliveryProcessing(**ids, revision=held.revision, **parts)
+        case State.PUBLISHING | State.PENDING if outcome.remote is not None:
+            return DeliveryProcessing(**ids, revision=held.revision, **parts)
         case _:
             return None
 
