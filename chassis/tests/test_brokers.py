@@ -23,7 +23,7 @@ from regie_chassis.messaging import (
     Unsendable,
 )
 from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.nats_pull import PULL_BYTES, Pull
+from regie_chassis.nats_pull import BATCH_BYTES, PULL_BYTES, Pull
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import until
 
@@ -215,6 +215,26 @@ async def test_a_flood_of_one_workspace_lets_another_ones_messages_pass(
         await client.close()
     # Each workspace's own in their order, and none left out.
     assert [one.data for one in taken if one.data != b"other"] == [one.payload for one in flood]
+
+
+async def test_large_messages_are_handed_on_in_small_batches(nats_server: EmbeddedNats, broker: NatsBroker) -> None:
+    await broker.ensure_stream(STREAM)
+    await broker.ensure_consumer(CONSUMER)
+    large = [Envelope("regie.test.v1.done.ws1", f"large-{number}", bytes(100_000), {}) for number in range(20)]
+    await broker.publish(large)
+    client = await nats.connect(nats_server.url)
+    try:
+        pull = await Pull.open(client, CONSUMER)
+        taken = len(await pull.take(100, 5.0))
+
+        async def all_arrived() -> bool:
+            return taken + pull.arrived == 20
+
+        await until(all_arrived)
+        assert len(await pull.take(100, 5.0)) <= BATCH_BYTES // 100_000 + 1
+        assert len(await pull.drain()) > BATCH_BYTES // 100_000 + 1, "given back whole"
+    finally:
+        await client.close()
 
 
 async def test_a_lost_consumer_is_made_again(nats_server: EmbeddedNats, broker: NatsBroker) -> None:

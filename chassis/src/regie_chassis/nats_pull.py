@@ -22,6 +22,7 @@ from nats.aio.subscription import Subscription
 from regie_chassis.messaging import ConsumerSpec
 
 PULL_BYTES = 16 * 1024 * 1024  # of the messages of one request; hundreds of the largest would fill the memory
+BATCH_BYTES = 512 * 1024  # handed on together, since the work of a transaction grows with them; always one message
 AHEAD = 4  # times the limit: messages asked for, among which workspaces take turns
 PULL_EXPIRES = 2.0  # seconds; a pull request is lost with its connection, so none is long
 
@@ -79,12 +80,14 @@ class Pull:
                 self._note(await self.subscription.next_msg(timeout=max(until - loop.time(), 0.001)))
 
     def ready(self, limit: int) -> list[Msg]:
-        """Returns what has arrived, one message of each workspace after the other."""
+        """Returns what has arrived, one message of each workspace after the other, up to `limit` and BATCH_BYTES."""
         found: list[Msg] = []
-        while self._turns and len(found) < limit:
+        size = 0
+        while self._turns and len(found) < limit and size < BATCH_BYTES:
             workspace = self._turns.popleft()
             waiting = self._waiting[workspace]
             found.append(waiting.popleft())
+            size += len(found[-1].data)
             if waiting:
                 self._turns.append(workspace)
             else:
@@ -95,7 +98,10 @@ class Pull:
     async def drain(self) -> list[Msg]:
         """Returns all that has arrived and was not taken."""
         await self._gather()
-        return self.ready(self._count)
+        found: list[Msg] = []
+        while self._turns:
+            found += self.ready(self._count)
+        return found
 
     async def _gather(self) -> None:
         while self.subscription.pending_msgs:
