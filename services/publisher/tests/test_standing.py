@@ -13,7 +13,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.channels import get_channel
-from regie_publisher.connectors.connector import FailureKind, Observation, OutcomeUnknown, Refused
+from regie_publisher.connectors.connector import CannotTell, FailureKind, Observation, OutcomeUnknown, Refused
 from regie_publisher.connectors.values import MAX_WAIT
 from regie_publisher.observations import GONE_AFTER, GONE_AGE
 from regie_publisher.standing import MAX_FIRST_BLOCK
@@ -97,6 +97,22 @@ async def test_connecting_again_lifts_a_block(desk: Desk) -> None:
     assert await blocked_until(desk) is None
     await desk.work()
     assert await desk.states() == ["published", "published"]
+
+
+async def test_connecting_again_brings_the_next_look_forward(desk: Desk, clock: FakeClock) -> None:
+    channel = await desk.channel()
+    desk.connector.script.append(Play.LOST_BEFORE)
+    desk.connector.finds += [CannotTell("the list cannot be read")] * 2
+    await desk.receive(desk.due(channel, miss_after=WHOLE_WEEK))
+    await desk.work()
+    for _ in range(2):
+        await clock.advance(timedelta(seconds=15))
+        assert await desk.pursuit.find_unknown() == 1
+    (row,) = await desk.rows()
+    assert row.act_time > clock.now()
+    await desk.channel()
+    (row,) = await desk.rows()
+    assert (row.state, row.act_time) == ("unknown", clock.now())
 
 
 async def test_a_look_waits_no_longer_than_the_block_and_connecting_again_ends_both(

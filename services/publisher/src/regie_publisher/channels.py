@@ -32,7 +32,7 @@ from regie_publisher.connectors.connector import (
     Unacceptable,
 )
 from regie_publisher.sealing import Keyring, NotOpened, Place, Sealed
-from regie_publisher.standing import lift_block
+from regie_publisher.standing import go_on
 from regie_publisher.words import storable
 
 LIST = "channels"
@@ -291,8 +291,7 @@ async def _keep(
     }
     # First the row and its lock, then the secrets: they are bound to the id and version that the row has.
     row = (await session.execute(_UPSERT, {"id": new_id(), **account})).one()
-    if row.was_blocked:
-        await lift_block(session, channel_id=row.id, now=now)
+    await go_on(session, workspace_id=workspace_id, channel_id=row.id, now=now)
     sealed = keyring.seal(connection.secrets, Place(workspace_id, row.id, row.version))
     rows = await session.execute(
         text(
@@ -364,7 +363,7 @@ _FORGOTTEN = (
 _UPSERT = text(
     f"""
     WITH earlier AS (
-        SELECT state, block_time FROM channel
+        SELECT state FROM channel
         WHERE workspace_id = :workspace_id AND network = :network AND account = :account
     )
     INSERT INTO channel (id, workspace_id, network, account, server_url, remote_id, handle, display_name, state,
@@ -374,7 +373,6 @@ _UPSERT = text(
     ON CONFLICT ON CONSTRAINT channel_once DO UPDATE SET version = channel.version + 1, state = 'active',
         server_url = excluded.server_url, remote_id = excluded.remote_id, handle = excluded.handle,
         display_name = excluded.display_name, {_FORGOTTEN}
-    RETURNING id, version, coalesce((SELECT block_time FROM earlier) > :now, false) AS was_blocked,
-        coalesce((SELECT state FROM earlier) = 'disconnected', true) AS is_new
+    RETURNING id, version, coalesce((SELECT state FROM earlier) = 'disconnected', true) AS is_new
     """
 )

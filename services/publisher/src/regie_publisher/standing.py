@@ -78,15 +78,11 @@ def block_words(until: datetime) -> str:
     return f"the network asked to wait; the channel is tried again at {until:%Y-%m-%d %H:%M:%S} UTC"
 
 
-async def lift_block(session: AsyncSession, *, channel_id: UUID, now: datetime) -> None:
-    """Lets what waited for the end of a block go at once: a person has connected the account anew."""
-    await session.execute(
-        text(
-            "UPDATE delivery SET act_time = :now WHERE id IN (SELECT id FROM delivery"
-            " WHERE channel_id = :id AND state IN ('pending', 'unknown') AND act_time > :now FOR UPDATE SKIP LOCKED)"
-        ),
-        {"id": channel_id, "now": now},
-    )
+async def go_on(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID, now: datetime) -> None:
+    """Lets what waits on a channel go at once: a person has connected the account anew."""
+    values = {"workspace_id": workspace_id, "channel_id": channel_id, "now": now}
+    await session.execute(_SEND_NOW, values)
+    await session.execute(_LOOK_NOW, values)
 
 
 async def need_attention(
@@ -161,6 +157,25 @@ _MOVE = text(
     INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, detail, trace_id, segments_out)
     SELECT id, :now, 'pending', 'blocked', attempt, :detail, split_part(traceparent, '-', 2), segments_out
     FROM moved WHERE :detail <> ''
+    """
+)
+
+_SEND_NOW = text(
+    """
+    UPDATE delivery SET act_time = :now WHERE id IN (
+        SELECT id FROM delivery
+        WHERE state = 'pending' AND workspace_id = :workspace_id AND act_time > :now AND channel_id = :channel_id
+        FOR UPDATE SKIP LOCKED
+    )
+    """
+)
+_LOOK_NOW = text(
+    """
+    UPDATE delivery SET act_time = :now WHERE id IN (
+        SELECT id FROM delivery
+        WHERE channel_id = :channel_id AND call_end_time IS NOT NULL AND state = 'unknown' AND act_time > :now
+        FOR UPDATE SKIP LOCKED
+    )
     """
 )
 
