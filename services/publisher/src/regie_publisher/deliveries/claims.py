@@ -141,7 +141,8 @@ def _say_stopped(session: AsyncSession, row: Any, now: datetime) -> None:
         "post_id": show_id(POST, row.post_id),
         "channel_id": show_id(CHANNEL, row.channel_id),
     }
-    late = f"it was due at {row.due_time:%Y-%m-%d %H:%M:%S} UTC and could only be sent {now - row.due_time} later"
+    seconds = round((now - row.due_time).total_seconds())
+    late = f"it was due at {row.due_time:%Y-%m-%d %H:%M:%S} UTC and could only be sent {seconds} s later"
     if why := row.detail or row.network_message:
         late = f"{late} ({why})"
     message = (
@@ -275,11 +276,14 @@ _CLAIM_PENDING = text(
         INSERT INTO attempt (delivery_id, number, fence, worker, claim_time)
         SELECT id, attempt, fence, worker, :now FROM taken WHERE state = 'claimed'
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id, segments_out)
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, trace_id, segments_out, detail)
         SELECT id, :now, state,
             CASE state WHEN 'missed' THEN 'too_late' WHEN 'cancelled' THEN 'PostCancelled'
                 WHEN 'unknown' THEN 'call_may_land' ELSE 'worker' END, attempt,
-            split_part(traceparent, '-', 2), cardinality(remote_ids)
+            split_part(traceparent, '-', 2), cardinality(remote_ids),
+            CASE state WHEN 'missed' THEN 'it could only be sent '
+                || round(extract(epoch FROM CAST(:now AS timestamptz) - due_time)) || ' s after it was due'
+                ELSE '' END
         FROM taken
     )
     SELECT *, CAST(handles AS text) AS handles_text FROM taken
