@@ -35,7 +35,7 @@ from regie_gateway.rest.places import place_of
 from regie_gateway.rest.preconditions import PreconditionFailed, read_if_match
 from regie_gateway.rest.problems import UnsupportedMediaType, answer_of
 from regie_gateway.stream import Feed
-from regie_gateway.strict_json import MalformedJson, canonical, parse
+from regie_gateway.strict_json import canonical, parse
 
 KEPT_HEADERS = ("content-type", "location", "etag")
 PASSED_HEADERS = ("location", "etag", "idempotent-replayed")  # also to who may not read the body
@@ -188,7 +188,7 @@ def _if_match(operation: Operation, request: Request) -> int:
 
 async def _load(operation: Operation, request: Request) -> Request:
     if b"%00" in request.scope["query_string"]:
-        raise MalformedJson("the query holds NUL")
+        raise InvalidRequest("a parameter holds NUL (%00); leave it out")
     if operation.method in {"GET", "HEAD"}:
         return request
     if request.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
