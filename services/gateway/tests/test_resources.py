@@ -83,7 +83,8 @@ async def test_connecting_may_take_as_long_as_several_calls_to_a_network(world: 
     async with world.client() as client:
         body = {"network": "sandbox", "credentials": {"access_token": "x"}}
         assert (await client.post("/v1/channels", json=body)).status_code == 201
-    assert 40 < world.behind.publisher.seconds_to_connect <= 45
+    # 45 s, read on the wall clock of a deadline that was set on another one; other calls have a few seconds.
+    assert 40 < world.behind.publisher.seconds_to_connect < 50
 
 
 async def test_a_picture_is_uploaded_as_its_bytes(world: Any) -> None:
