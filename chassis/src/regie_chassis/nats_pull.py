@@ -22,7 +22,7 @@ from nats.aio.subscription import Subscription
 from regie_chassis.messaging import ConsumerSpec
 
 PULL_BYTES = 16 * 1024 * 1024  # of the messages of one request; hundreds of the largest would fill the memory
-BATCH_BYTES = 512 * 1024  # handed on together, since the work of a transaction grows with them; always one message
+BATCH_BYTES = 128 * 1024  # handed on together, since the work of a transaction grows with them; always one message
 AHEAD = 4  # times the limit: messages asked for, among which workspaces take turns
 PULL_EXPIRES = 2.0  # seconds; a pull request is lost with its connection, so none is long
 

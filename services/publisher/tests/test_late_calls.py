@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import replace
 from datetime import timedelta
@@ -412,6 +413,12 @@ SPELLINGS = [
     "https://fake.example/1%20",
     "https://client.example/#/fake.example/s/1",
     "https://client.example/open?url=https%3A%2F%2Ffake.example%2F%40ada%2F1",
+    "https://client.example/open?url=https%253A%252F%252Ffake.example%252F%2540ada%252F1",
+    "https://fake.example/@ada/1.json",
+    "https://fake.example/@ada/1;p",
+    "https://fake.example/@ada/%E2%80%8B1",
+    "https://fake.example/1%2520",
+    "https://fake.example/1%00",
 ]
 
 
@@ -428,6 +435,19 @@ async def test_a_post_that_a_person_named_is_taken_in_whatever_spelling(desk: De
     for another in SPELLINGS:
         with pytest.raises(RemoteTaken, match="another delivery"):
             await resolve(desk, published=True, remote_url=another, delivery_id=other.id)
+
+
+async def test_of_two_people_who_name_one_post_at_once_the_second_is_refused(desk: Desk) -> None:
+    channel = await desk.channel()
+    desk.connector.script = deque([Play.LOST_AFTER, Play.LOST_BEFORE])
+    await desk.receive(desk.due(channel), desk.due(channel))
+    await desk.work()
+    both = [resolve(desk, published=True, remote_url=SPELLINGS[0], delivery_id=row.id) for row in await desk.rows()]
+    answers = await asyncio.gather(*both, return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["Delivery", "RemoteTaken"]
+    assert sorted(await desk.states()) == ["published", "unknown"]
+    [left] = [row for row in await desk.rows() if row.state == "unknown"]
+    assert (left.needs_person, left.act_time is None) == (False, False), "the looks go on"
 
 
 async def test_a_part_of_a_thread_that_is_out_is_not_taken_for_the_next(desk: Desk) -> None:

@@ -20,7 +20,7 @@ from regie_publisher.deliveries import outcomes
 from regie_publisher.deliveries.claims import held_of
 from regie_publisher.deliveries.delivery import Note, Outcome, State
 from regie_publisher.deliveries.judging import not_published
-from regie_publisher.deliveries.names import names_in
+from regie_publisher.deliveries.names import is_named, plain
 
 MOST = 100
 LIST = "deliveries"
@@ -41,6 +41,9 @@ class CallMayStillLand(Conflict):
 
 class RemoteTaken(Conflict):
     """The address is that of another delivery's post."""
+
+
+TAKEN = "this is the address of another delivery's post; give the one of this delivery's own post"
 
 
 class RemoteUrlRefused(Unprocessable):
@@ -174,22 +177,20 @@ async def _settle(
         {"id": row.id, "request_id": request_id},
     )
     note = Note(held_of(rows.one()), outcome, current_traceparent() or row.traceparent, expected=(State.UNKNOWN,))
-    await outcomes.record(session, [note], now=now)
+    [kept] = await outcomes.record(session, [note], now=now)
+    if not kept:  # another person named the same post at the same time; nothing of this word stays
+        raise RemoteTaken(TAKEN, field="remote_url")
 
 
 async def _check_address(session: AsyncSession, row: Any, remote_url: str) -> None:
-    names = names_in(remote_url)
-    values = {"channel_id": row.channel_id, "names": names, "keys": [f"/{name}|" for name in names]}
-    holder = (await session.execute(_HOLDER, values)).one_or_none()
+    held = await session.execute(_HELD, {"channel_id": row.channel_id, "url": plain(remote_url)})
+    holder = next((one for one in held if is_named(one.remote_id, remote_url)), None)
     if holder is None:
         return
-    message = "this is the address of another delivery's post; give the one of this delivery's own post"
-    if holder.delivery_id == row.id:
-        message = (
-            f"this is the address of part {holder.segment + 1}, which is known to be out;"
-            f" give the one of part {len(row.remote_ids) + 1}"
-        )
-    raise RemoteTaken(message, field="remote_url")
+    if holder.delivery_id != row.id:
+        raise RemoteTaken(TAKEN, field="remote_url")
+    part = f"part {holder.segment + 1}, which is known to be out; give the one of part {len(row.remote_ids) + 1}"
+    raise RemoteTaken(f"this is the address of {part}", field="remote_url")
 
 
 async def _with_changes(session: AsyncSession, rows: Sequence[Any]) -> list[Delivery]:
@@ -251,15 +252,13 @@ def segments_of(state: str, remote_ids: Sequence[str], remote_urls: Sequence[str
     return [*public, following, *[DeliverySegment("not_sent" if ended else "waiting")] * (rest - 1)]
 
 
-# The id is held, or, on a network whose ids are longer, the id with a piece of the address as its last part.
-_HOLDER = text(
+# Of all that the account holds, what may be meant; the last part of an id is looked for, before a version behind "|".
+_HELD = text(
     """
-    SELECT remote.delivery_id, remote.segment FROM remote
+    SELECT remote.remote_id, remote.delivery_id, remote.segment FROM remote
     JOIN channel AS own ON (remote.network, remote.account) = (own.network, own.server_url || ' ' || own.account)
-    WHERE own.id = :channel_id AND (
-        remote.remote_id = ANY(CAST(:names AS text[]))
-        OR EXISTS (SELECT FROM unnest(CAST(:keys AS text[])) AS key WHERE strpos(remote.remote_id, key) > 0)
-    )
-    LIMIT 1
+    WHERE own.id = :channel_id
+      AND strpos(lower(:url), lower(regexp_replace(remote.remote_id, '^.*/|[|].*$', '', 'g'))) > 0
+    ORDER BY length(remote.remote_id) DESC
     """
 )
