@@ -11,6 +11,7 @@ from functools import cache
 
 import psutil
 import pytest
+from PIL import Image
 from regie_chassis.ids import new_id
 from regie_chassis.testing.waiting import until
 from regie_publisher.pictures import frames
@@ -44,6 +45,14 @@ async def new_pool() -> AsyncIterator[NewPool]:
 def slow_picture() -> bytes:
     """Returns seconds of work, in a small file that no cheap check refuses."""
     return plain("PNG", (7000, 7000), exif=telling_exif(6), icc_profile=P3)
+
+
+@cache
+def costly_picture() -> bytes:
+    """Returns what takes more than the two seconds that a limit of one can come to, on any machine."""
+    colours = ("teal", "red", "blue", "green", "white", "black")
+    first, *others = [Image.new("RGB", (3500, 3500), colour) for colour in colours]
+    return encoded(first, "PNG", save_all=True, append_images=others, icc_profile=P3)
 
 
 def children() -> set[int]:
@@ -94,7 +103,7 @@ async def test_refusals_keep_their_kind_and_their_words(new_pool: NewPool) -> No
 async def test_a_picture_that_takes_too_much_time_is_refused_and_the_next_one_is_read(new_pool: NewPool) -> None:
     pool, workspace = new_pool(workers=1, limits=Limits(cpu_seconds=1, wall_seconds=60)), new_id()
     with pytest.raises(TooCostly, match="too much work"):
-        await pool.normalise(slow_picture(), workspace_id=workspace)
+        await pool.normalise(costly_picture(), workspace_id=workspace)
     assert (await pool.normalise(plain(), workspace_id=workspace)).width == 40
 
 
