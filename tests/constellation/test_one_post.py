@@ -76,8 +76,9 @@ async def test_the_event_stream_tells_of_a_post_and_can_be_replayed(user: Any) -
     channel = await user.connect("stream")
     seen: list[tuple[str, Any]] = []
 
-    async def listen(until_type: str, **headers: str) -> None:
-        event_id = ""
+    async def listen(**headers: str) -> None:
+        """Reads until both ends were told: of the delivery by the publisher, and of the post by the scheduler."""
+        event_id, awaited = "", {"PostPublished", "PostFinished"}
         async with user.http.stream("GET", "/v1/events", headers=headers) as answer:
             assert answer.status_code == 200
             async for line in answer.aiter_lines():
@@ -86,21 +87,23 @@ async def test_the_event_stream_tells_of_a_post_and_can_be_replayed(user: Any) -
                 if line.startswith("data:"):
                     event = json.loads(line[5:])
                     seen.append((event_id, event))
-                    if event["type"].endswith(until_type):
+                    awaited.discard(event["type"].rsplit(".", 1)[-1])
+                    if not awaited:
                         return
 
-    listening = asyncio.create_task(listen("PostFinished"))
+    listening = asyncio.create_task(listen())
     post_id = await user.schedule(channel, "streamed", after=2)
     async with asyncio.timeout(30):
         await listening
     types = [event["type"].rsplit(".", 1)[-1] for _, event in seen if event["data"].get("post_id") == post_id]
-    assert types[-1] == "PostFinished"
-    assert types.index("PostDue") < types.index("PostPublished")
+    # Each service's events are in their order; those of two services are not ordered among one another.
+    assert types.index("PostDue") < types.index("PostFinished")
+    assert "PostPublished" in types
 
     first = next(event_id for event_id, event in seen if event["type"].endswith("PostDue"))
     told, seen[:] = seen[:], []
     async with asyncio.timeout(30):
-        await listen("PostFinished", **{"Last-Event-ID": first})
+        await listen(**{"Last-Event-ID": first})
     ids = [event_id for event_id, _ in told]
     assert [event_id for event_id, _ in seen] == ids[ids.index(first) + 1 :]
 
