@@ -14,7 +14,6 @@ from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, show_id
 from regie_chassis.testing.clock import FakeClock
-from regie_publisher import accounts as accounts_module
 from regie_publisher.accounts import LOST_RENEWAL_PAUSES, REFRESH_LEASE, Accounts, RenewalRuns, RenewalWaits
 from regie_publisher.channels import Rotation, disconnect_channel
 from regie_publisher.connectors.connector import FailureKind, NotSent, Observation, OutcomeUnknown, Refused
@@ -58,22 +57,21 @@ async def test_fifty_workers_on_five_replicas_renew_once(new_desk: NewDesk) -> N
     assert (await opened(desks[3], channel))["access_token"] == "fake-renewed-1"
 
 
-async def test_a_renewal_that_takes_too_long_leaves_the_outcome_of_the_refused_call_known(
-    new_desk: NewDesk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(accounts_module, "WAIT", timedelta(milliseconds=50))
-    dead, desk = new_desk(own_clock=SystemClock()), new_desk(own_clock=SystemClock())
+async def test_a_renewal_that_takes_too_long_leaves_the_outcome_of_the_refused_call_known(new_desk: NewDesk) -> None:
+    desk = new_desk(own_clock=SystemClock())
     channel = await desk.channel()
     used, renewal = await opened(desk, channel), Renewal()
     renewal.gate.clear()
-    hanging = asyncio.create_task(dead.accounts.refresh(channel, used, renewal))
-    await renewal.called.wait()
-    for accounts in (dead.accounts, desk.accounts):
+    renewing, waiting = [
+        Accounts(desk.database, desk.keyring, SystemClock(), worker=name, wait=timedelta(milliseconds=50))
+        for name in ("renewing", "waiting")
+    ]
+    for accounts in (renewing, waiting):
         with pytest.raises(RenewalRuns):  # a NotSent: tried again, and never `unknown`
             await accounts.refresh(channel, used, renewal)
     renewal.gate.set()
-    assert (await asyncio.gather(hanging, return_exceptions=True)) != []
-    await desk.accounts.drain()
+    await renewing.drain()
+    await waiting.drain()
     assert renewal.calls == 1
     assert (await opened(desk, channel))["access_token"] == "fake-renewed-1"
 

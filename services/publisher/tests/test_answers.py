@@ -229,6 +229,7 @@ def test_deep_or_lone_surrogate_json_does_not_raise() -> None:
         ({"RateLimit-Reset": "45"}, timedelta(seconds=45)),
         ({"Retry-After": "soon", "RateLimit-Reset": "45"}, timedelta(seconds=45)),
         ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "1_0"}, None),
         ({"Retry-After": "1e400"}, None),
         ({}, None),
     ],

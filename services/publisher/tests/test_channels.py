@@ -18,6 +18,7 @@ from regie_publisher.channels import (
     Channel,
     ChannelNotFound,
     InvalidCredentials,
+    NetworkBusy,
     NetworkUnreachable,
     ServerNotSupported,
     UnknownNetwork,
@@ -27,7 +28,7 @@ from regie_publisher.channels import (
     list_channels,
 )
 from regie_publisher.connectors.bluesky.connector import BlueskyConnector
-from regie_publisher.connectors.connector import Connection, Connector
+from regie_publisher.connectors.connector import Connection, Connector, FailureKind, Refused
 from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.testing.desk import Desk
@@ -96,6 +97,19 @@ async def test_a_network_that_never_answers_is_unreachable_before_the_caller_giv
             now=desk.clock.now(),
             within=timedelta(milliseconds=20),
         )
+
+
+class BusyConnector(FakeConnector):
+    """Asks to wait."""
+
+    async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:  # noqa: ARG002
+        raise Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=timedelta(seconds=90))
+
+
+async def test_a_network_that_asks_to_wait_is_told_with_its_wait(desk: Desk) -> None:
+    desk.connector = BusyConnector()
+    with pytest.raises(NetworkBusy, match="asks to wait 90 s: slow down"):
+        await connect(desk)
 
 
 @pytest.mark.parametrize(

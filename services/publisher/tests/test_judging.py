@@ -166,6 +166,12 @@ def test_a_post_in_work_is_asked_about_less_and_less_often(held: Held) -> None:
 
 
 @given(held=helds())
+def test_a_look_that_was_cut_off_says_so_and_blames_nobody_else(held: Held) -> None:
+    outcome = judging.after_find(TimeoutError(), replace(held, state=State.UNKNOWN), START, version=1)
+    assert outcome.message == "the network did not answer in time"
+
+
+@given(held=helds())
 def test_looks_that_are_told_hardly_any_wait_come_to_an_end(held: Held) -> None:
     looked, rounds = replace(held, state=State.UNKNOWN, finds=0, call_end=START), 0
     now = START

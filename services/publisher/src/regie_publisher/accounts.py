@@ -103,13 +103,21 @@ class Accounts:
     """Opens accounts by channel. One for each process."""
 
     def __init__(
-        self, database: Database, keyring: Keyring, clock: Clock, *, worker: str, max_channels: int = MAX_CHANNELS
+        self,
+        database: Database,
+        keyring: Keyring,
+        clock: Clock,
+        *,
+        worker: str,
+        max_channels: int = MAX_CHANNELS,
+        wait: timedelta = WAIT,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._clock = clock
         self._worker = worker
         self._max_channels = max_channels
+        self._wait = wait
         self._recent: OrderedDict[UUID, _Opened] = OrderedDict()
         # What an attempt still uses stays known here after it has left `_recent`, so that a renewal reaches it.
         self._live: WeakValueDictionary[UUID, _Opened] = WeakValueDictionary()
@@ -153,7 +161,7 @@ class Accounts:
             task = asyncio.create_task(self._refresh(channel_id, dict(used), renew), name="refresh")
             self._refreshing[channel_id] = task
             task.add_done_callback(lambda done: self._forget(channel_id, done))
-        done, _ = await asyncio.wait({task}, timeout=WAIT.total_seconds())
+        done, _ = await asyncio.wait({task}, timeout=self._wait.total_seconds())
         if not done:
             raise RenewalRuns
         return task.result()

@@ -201,7 +201,7 @@ async def _claim(session: AsyncSession, *, now: datetime, limit: int, in_turns: 
         {
             "now": now,
             "limit": limit,
-            **({"each": EACH} if in_turns else {}),
+            "each": EACH,
             "missed_after": MISSED_AFTER,
             "dispatched": str(after(Action.DISPATCH, PostState.SCHEDULED)),
             "missed": str(after(Action.MISS, PostState.SCHEDULED)),

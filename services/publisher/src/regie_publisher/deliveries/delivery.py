@@ -58,6 +58,7 @@ class Held:
     attempt: int
     tries: int
     finds: int
+    """Looks since it became unknown; while the network is at work on it, how often it was asked."""
     handles: Mapping[str, str]
     remotes: tuple[Remote, ...]
     processing_handle: str
