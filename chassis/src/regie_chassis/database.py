@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, nullcontext
 
 import asyncpg
 from opentelemetry import trace
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.engine import AdaptedConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -24,6 +25,8 @@ COMMAND_TIMEOUT = 15.0  # seconds; without it a black hole hangs a query for eve
 POOL_TIMEOUT = 10.0  # seconds
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
+ARRAYS = ("bigint", "bool", "bytea", "int", "smallint", "text", "timestamptz", "uuid")
+"""Types of which statements take lists."""
 ROLLBACK = "40"  # the class of deadlocks and serialization failures
 
 BROKEN_CONNECTION = (asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -47,6 +50,7 @@ class Database:
             pool_timeout=POOL_TIMEOUT,
             pool_pre_ping=False,
             pool_recycle=1800,
+            pool_use_lifo=True,  # the same few connections serve: their plans and statements are known
             hide_parameters=True,  # errors are logged and kept with dead letters; content and secrets are not
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
@@ -54,6 +58,7 @@ class Database:
                 "server_settings": {"application_name": name, "jit": "off", "timezone": "UTC"},
             },
         )
+        event.listen(self._engine.sync_engine, "connect", _learn_types)
         self.staged = asyncio.Event()
         """Set when a transaction of this process has committed events; the relay waits for it."""
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -130,6 +135,12 @@ def is_transient(error: BaseException) -> bool:
     """
     state = _state_of(error)
     return is_outage(error) or state[:2] == ROLLBACK or state == LOCK_NOT_AVAILABLE
+
+
+def _learn_types(connection: AdaptedConnection, _record: object) -> None:
+    """Lets a new connection look up all array types at once. Else it does so for each new statement, in mid-burst."""
+    columns = ", ".join(f"CAST(${number} AS {name}[])" for number, name in enumerate(ARRAYS, start=1))
+    connection.run_async(lambda driver: driver.prepare(f"SELECT {columns}"))
 
 
 def _state_of(error: BaseException) -> str:

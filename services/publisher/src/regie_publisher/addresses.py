@@ -82,6 +82,11 @@ def origin_of(plain_url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
+def host_of(plain_url: str) -> str:
+    """Returns host and port of an address in its plain form, empty where it has none."""
+    return urlsplit(plain_url).netloc
+
+
 def without_margins(text: str) -> str:
     """Returns a pasted line without the white space and the invisible characters around it."""
     return _MARGINS.sub("", text)

@@ -106,6 +106,7 @@ def build(
         connectors=networks,
         keyring=keyring,
         library=library,
+        hosts=hosts,
         allowed_hosts=settings.allowed_hosts,
         clock=clock,
     )

@@ -12,8 +12,10 @@ from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, POST, parse_id, show_id
 from regie_chassis.rpc import Context, caller
 
 from regie_publisher import channels
+from regie_publisher.addresses import host_of
 from regie_publisher.connectors.connector import Connector
 from regie_publisher.deliveries import timeline
+from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
 from regie_publisher.sealing import Keyring
 from regie_publisher.timestamps import timestamp
@@ -33,6 +35,7 @@ class PublisherServicer(PublisherServiceServicer):
         connectors: Mapping[str, Connector],
         keyring: Keyring,
         library: Library,
+        hosts: Hosts,
         allowed_hosts: Collection[str],
         clock: Clock,
     ) -> None:
@@ -40,6 +43,7 @@ class PublisherServicer(PublisherServiceServicer):
         self._connectors = connectors
         self._keyring = keyring
         self._library = library
+        self._hosts = hosts
         self._allowed_hosts = allowed_hosts
         self._clock = clock
         self._connects = Turns(CONNECTS_AT_ONCE)
@@ -57,6 +61,7 @@ class PublisherServicer(PublisherServiceServicer):
                 allowed_hosts=self._allowed_hosts,
                 now=self._clock.now(),
             )
+        self._hosts.answered((caller().workspace_id, host_of(channel.server_url)))
         return pb.ConnectChannelResponse(channel=self._channel(channel))
 
     async def GetChannel(self, request: pb.GetChannelRequest, context: Context) -> pb.GetChannelResponse:

@@ -23,6 +23,9 @@ LONG_BLOCK = timedelta(minutes=5)
 MAX_MOVED = 500
 """Deliveries moved by one block or its lifting; claims pass the others over, and find them."""
 
+FAILED_LATELY = "(blocks > 0 OR state = 'needs_attention')"
+"""True of a channel with something that `prove` clears."""
+
 
 class Source(StrEnum):
     """Which kind of call found that a person has to act: only the same kind proves that it works again."""
@@ -180,10 +183,10 @@ _LOOK_NOW = text(
 )
 
 _PROVE = text(
-    """
+    f"""
     WITH stale AS (
         SELECT id, state = 'needs_attention' AND attention_source IN (:source, '') AS recovered FROM channel
-        WHERE id = ANY(CAST(:ids AS uuid[])) AND (blocks > 0 OR state = 'needs_attention')
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND {FAILED_LATELY}
         ORDER BY id FOR UPDATE
     )
     UPDATE channel SET

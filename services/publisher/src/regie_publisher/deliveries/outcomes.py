@@ -5,7 +5,7 @@ Every write carries the fence under which its delivery was taken. One that no lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -71,7 +71,8 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
     published = [note for note in kept if note.outcome.state is State.PUBLISHED]
     firsts = [(note, next(iter(written[note.held.id]), None)) for note in published]
     await plan(session, firsts, now=now)
-    await _act_on_channels(session, kept, now)
+    failed_lately = {row.id for row in rows if row.failed_lately}
+    await _act_on_channels(session, kept, failed_lately, now)
     tell_outcomes(session, kept)
     # An attempt whose post belongs to another delivery ends here, as if it were no longer held.
     return [note.held.id in written and note.held.id not in taken for note in notes]
@@ -111,10 +112,15 @@ async def save_handle(session: AsyncSession, held: Held, name: str, value: str, 
     return rows.scalar_one_or_none() is not None
 
 
-async def _act_on_channels(session: AsyncSession, notes: Sequence[Note], now: datetime) -> None:
-    """Once for each channel, in the order of their ids, so that two batches never wait for one another."""
-    proven = {note.held.channel_id for note in notes if note.outcome.remote and note.outcome.cause == "worker"}
-    if proven:
+async def _act_on_channels(
+    session: AsyncSession, notes: Sequence[Note], failed_lately: Collection[UUID], now: datetime
+) -> None:
+    """Once for each channel, in the order of their ids, so that two batches never wait for one another.
+
+    `failed_lately` are the deliveries at whose channels something is left to clear: most have nothing.
+    """
+    worked = [note.held for note in notes if note.outcome.remote and note.outcome.cause == "worker"]
+    if proven := {held.channel_id for held in worked if held.id in failed_lately}:
         await standing.prove(session, proven, source=standing.Source.PUBLISH, now=now)
     await _block(session, [note for note in notes if note.outcome.block_until is not None], now)
     expired = {note.held.channel_id: note for note in notes if note.outcome.expired_version is not None}
@@ -280,7 +286,7 @@ _MARK = text(
 # A post belongs to one delivery of an account. Where another holds it, this delivery stays unknown: what a look took
 # for its post is looked for again, and what a publish was answered with is a riddle for a person.
 _RECORD = text(
-    """
+    f"""
     WITH wanted AS (
         SELECT * FROM unnest(
             CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:done AS int[]), CAST(:expected AS text[]),
@@ -329,7 +335,7 @@ _RECORD = text(
             looks = CASE WHEN w.proven OR w.remote_id IS NOT NULL THEN 0 ELSE coalesce(w.looks, d.looks) END
         FROM judged AS w
         WHERE d.id = w.id
-        RETURNING d.id, d.attempt, d.remote_ids, d.remote_urls, d.state, w.cause, w.detail,
+        RETURNING d.id, d.channel_id, d.attempt, d.remote_ids, d.remote_urls, d.state, w.cause, w.detail,
             d.network_message AS message, w.trace_id, w.taken, d.act_time, d.needs_person, d.call_end_time,
             d.quiet_end_time
     ), ended AS (
@@ -340,7 +346,9 @@ _RECORD = text(
             segments_out)
         SELECT id, :now, state, cause, attempt, message, trace_id, detail, cardinality(remote_ids) FROM moved
     )
-    SELECT id, remote_ids, remote_urls, taken, act_time, message, needs_person, call_end_time, quiet_end_time FROM moved
+    SELECT id, remote_ids, remote_urls, taken, act_time, message, needs_person, call_end_time, quiet_end_time,
+        coalesce((SELECT {standing.FAILED_LATELY} FROM channel WHERE channel.id = moved.channel_id), false) AS failed_lately
+    FROM moved
     """
 )
 
