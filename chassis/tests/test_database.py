@@ -38,6 +38,12 @@ async def test_only_the_end_of_the_block_commits(database: Database) -> None:
     assert await effects(database) == ["a"]
 
 
+async def test_a_statement_commits_by_itself(database: Database) -> None:
+    async with database.statement() as session:
+        await session.execute(INSERT, {"post": "a"})
+        assert await effects(database) == ["a"]
+
+
 async def test_a_block_that_raises_is_rolled_back_and_its_acts_never_happen(database: Database) -> None:
     done: list[str] = []
     with pytest.raises(ValueError, match="changed my mind"):

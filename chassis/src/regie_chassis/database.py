@@ -1,4 +1,4 @@
-"""The service's database. `transaction()` is the only place that commits.
+"""The service's database. `transaction()` is the only place that commits; a `statement()` does by itself.
 
 Inside a transaction, `before_commit` collects what has to be written with it (the outbox) and `after_commit`
 what may happen once it is durable (waking a loop).
@@ -77,6 +77,12 @@ class Database:
                 await session.commit()
         for act in session.info.get("after_commit", ()):
             act()
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncSession]:
+        """Opens a session for one statement that is its own transaction: durable when it has returned."""
+        async with AsyncSession(self._autocommit, expire_on_commit=False) as session:
+            yield session
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:

@@ -143,11 +143,21 @@ class FlakyDatabase(Database):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
+        self.answer()
+        async with super().transaction() as session:
+            yield session
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncSession]:
+        self.answer()
+        async with super().statement() as session:
+            yield session
+
+    def answer(self) -> None:
+        """Raises while the database is down."""
         if self.down:
             self.refused.set()
             raise ConnectionRefusedError("the database is down in this test")
-        async with super().transaction() as session:
-            yield session
 
 
 async def test_a_database_that_is_gone_when_the_answer_comes_costs_no_second_post(

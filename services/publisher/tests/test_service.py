@@ -26,6 +26,7 @@ from regie_chassis.rpc import RemoteError, call, open_channel
 from regie_chassis.service import Service
 from regie_chassis.testing.waiting import until
 from regie_publisher.app import build
+from regie_publisher.hosts import FIRST_WINDOW
 from regie_publisher.sealing import new_master_key
 from regie_publisher.settings import PublisherSettings
 from regie_publisher.testing.pictures import many_scans, plain, telling_exif
@@ -227,3 +228,18 @@ async def test_a_picture_is_uploaded_and_a_hostile_one_is_refused(house: House) 
         with pytest.raises(RemoteError) as refused:
             await call(house.stub.UploadMedia, pb.UploadMediaRequest(data=data), identity=house.token)
         assert refused.value.reason == reason
+
+
+async def test_a_server_that_proved_accounts_is_not_taken_for_new(house: House) -> None:
+    """The first burst at a server that has just been connected begins with more than a stranger's few calls."""
+    channels = [await house.connect(handle) for handle in ("ada", "bob", "cleo", "dora")]
+    await house.sandbox.set_faults([{"operation": "create_post", "times": 100, "hang": True}])
+    for number in range(4 * FIRST_WINDOW):
+        await house.due(channels[number % 4], "hello")
+
+    async def begun() -> bool:
+        calls = await house.sandbox.log("create_post")
+        return len(calls) == 4 * FIRST_WINDOW
+
+    await until(begun, what="all calls are under way")
+    await house.sandbox.set_faults([])

@@ -80,7 +80,7 @@ class Ledger:
     async def _write_marks(self, held: Sequence[Held]) -> Sequence[bool]:
         # A batch belongs to no single trace, least of all to that of whoever came first.
         with trace.use_span(trace.INVALID_SPAN):
-            async with self._database.transaction() as session:
+            async with self._database.statement() as session:
                 return await outcomes.mark_publishing(session, held, now=self._clock.now())
 
     async def _write_notes(self, notes: Sequence[Note]) -> Sequence[bool | Exception]:

@@ -347,7 +347,7 @@ _RECORD = text(
         SELECT id, :now, state, cause, attempt, message, trace_id, detail, cardinality(remote_ids) FROM moved
     )
     SELECT id, remote_ids, remote_urls, taken, act_time, message, needs_person, call_end_time, quiet_end_time,
-        coalesce((SELECT {standing.FAILED_LATELY} FROM channel WHERE channel.id = moved.channel_id), false) AS failed_lately
+        EXISTS (SELECT FROM channel WHERE id = moved.channel_id AND {standing.FAILED_LATELY}) AS failed_lately
     FROM moved
     """
 )
