@@ -62,7 +62,15 @@ def start_servers(folder: Path) -> tuple[float, float]:
 def memory_of(pid: int) -> float:
     """Returns the proportional memory of a process and its children in MB: shared pages count once."""
     process = psutil.Process(pid)
-    return sum(one.memory_full_info().pss for one in (process, *process.children(recursive=True))) / MEGABYTE
+    return (process.memory_full_info().pss + sum(map(_pss_of, process.children(recursive=True)))) / MEGABYTE
+
+
+def _pss_of(child: psutil.Process) -> int:
+    try:
+        pss: int = child.memory_full_info().pss
+    except psutil.NoSuchProcess:  # a worker of PostgreSQL that has ended since it was listed
+        return 0
+    return pss
 
 
 if __name__ == "__main__":

@@ -180,7 +180,8 @@ def _variants(post: Post) -> Iterable[pb.Variant]:
         message.failure = variant.failure
         if variant.remove_time:
             message.remove_time.FromDatetime(variant.remove_time)
-        _show_segments(message, state, json.loads(variant.remote_segments))
+        if state is not VariantState.PLANNED:
+            _show_segments(message, state, json.loads(variant.remote_segments))
         yield message
 
 

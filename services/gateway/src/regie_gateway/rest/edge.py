@@ -271,8 +271,6 @@ class ShownOnce(Response):
     """An answer with a secret in it; only `kept_body`, which is without, is stored."""
 
     def __init__(self, data: dict[str, Any], kept: dict[str, Any], *, status: int, location: str) -> None:
-        headers = {"location": location, "cache-control": "no-store"}
-        super().__init__(
-            orjson.dumps(data, option=orjson.OPT_UTC_Z), status, headers=headers, media_type="application/json"
-        )
+        content = orjson.dumps(data, option=orjson.OPT_UTC_Z)
+        super().__init__(content, status, headers={"location": location}, media_type="application/json")
         self.kept_body = orjson.dumps(kept, option=orjson.OPT_UTC_Z)

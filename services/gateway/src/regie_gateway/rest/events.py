@@ -65,7 +65,7 @@ class EventStream(Response):
     """A stream that ends when the other side hangs up, its key is revoked, or the service drains."""
 
     def __init__(self, feed: Feed, reader: Reader) -> None:
-        super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store"})
+        super().__init__(media_type="text/event-stream")
         del self.headers["content-length"]
         self.headers["x-accel-buffering"] = "no"
         self._feed = feed

@@ -61,12 +61,10 @@ def check_query(query: bytes, names: Mapping[str, bool]) -> None:
 
 def check_headers(request: Request) -> None:
     """Raises InvalidRequest for a header that decides something and comes more than once."""
-    seen: set[bytes] = set()
-    for key, _ in request.scope["headers"]:
-        if key in SINGLE_HEADERS and key in seen:
-            name = SINGLE_HEADERS[key]
-            raise InvalidRequest(f"the header {name} came more than once; send it once", field=name)
-        seen.add(key)
+    given = [key for key, _ in request.scope["headers"] if key in SINGLE_HEADERS]
+    if len(given) > 1 and len(given) > len(set(given)):
+        name = SINGLE_HEADERS[next(key for key in given if given.count(key) > 1)]
+        raise InvalidRequest(f"the header {name} came more than once; send it once", field=name)
 
 
 def check_no_body(value: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from fastapi import Request
 from regie_chassis.http import WHAT_TO_DO, problem
@@ -41,18 +41,16 @@ class Methods:
             if isinstance(route, Route) and "{" not in route.path:
                 self._fixed.setdefault(route.path, set()).update(route.methods or ())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         if scope["method"] == "HEAD" and "HEAD" in allowed(self._routes, scope):
             scope = {**scope, "method": "GET"}
             send = _without_body(send)
         fixed = self._fixed.get(scope["path"])
         if fixed is not None and scope["method"] not in fixed:
-            await not_allowed(self._routes, Request(scope))(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+            return not_allowed(self._routes, Request(scope))(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 def _without_body(send: Send) -> Send:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from regie_gateway.rest.connections import ConnectionLimits
 from regie_gateway.rest.protocol import GuardedProtocol
@@ -18,8 +18,8 @@ from regie_gateway.rest.protocol import GuardedProtocol
 BACKLOG = 2048
 START_POLL = 0.01  # seconds
 LOOK_EVERY = 1.0  # seconds between two looks at the connections
-NO_STORE = (b"cache-control", b"no-store")
-NOSNIFF = (b"x-content-type-options", b"nosniff")
+HEADERS = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
+"""Of every answer: it is the caller's alone, and is what its content type says."""
 
 
 class _Server(uvicorn.Server):
@@ -27,23 +27,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Leaves the signals alone."""
         yield
-
-
-class Unkept:
-    """ASGI middleware: what an answer holds is the caller's alone, and is what its content type says."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                cached = any(name == b"cache-control" for name, _ in headers)
-                message["headers"] = [*headers, NOSNIFF] if cached else [*headers, NO_STORE, NOSNIFF]
-            await send(message)
-
-        await self._app(scope, receive, marked)
 
 
 class HttpServer:
@@ -55,13 +38,14 @@ class HttpServer:
         self.host = host
         self.port = port
         self._config = uvicorn.Config(
-            Unkept(app),
+            app,
             http=partial(GuardedProtocol, limits=limits),  # type: ignore[arg-type]  # called as the class would be
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            headers=HEADERS,
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=max(1, int(drain.total_seconds() * 0.8)),
