@@ -38,6 +38,12 @@ async def test_only_the_end_of_the_block_commits(database: Database) -> None:
     assert await effects(database) == ["a"]
 
 
+async def test_a_connection_that_rests_is_kept_alive(database: Database) -> None:
+    async with database.reading() as session:
+        shown = await session.execute(text("SHOW tcp_keepalives_idle"))
+    assert shown.scalar_one() == "60"
+
+
 async def test_a_statement_commits_by_itself(database: Database) -> None:
     async with database.statement() as session:
         await session.execute(INSERT, {"post": "a"})

@@ -23,9 +23,10 @@ from regie_chassis.telemetry import tracer
 CONNECT_TIMEOUT = 5.0  # seconds
 COMMAND_TIMEOUT = 15.0  # seconds; without it a black hole hangs a query for ever
 POOL_TIMEOUT = 10.0  # seconds
+KEEPALIVE = "60"  # seconds; else what stands between forgets a connection that rests, and its next query hangs
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
-ARRAYS = ("bigint", "bool", "bytea", "int", "smallint", "text", "timestamptz", "uuid")
+ARRAYS = ("bigint", "bool", "bytea", "date", "int", "interval", "text", "timestamptz", "uuid")
 """Types of which statements take lists."""
 ROLLBACK = "40"  # the class of deadlocks and serialization failures
 
@@ -55,7 +56,12 @@ class Database:
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": COMMAND_TIMEOUT,
-                "server_settings": {"application_name": name, "jit": "off", "timezone": "UTC"},
+                "server_settings": {
+                    "application_name": name,
+                    "jit": "off",
+                    "timezone": "UTC",
+                    "tcp_keepalives_idle": KEEPALIVE,
+                },
             },
         )
         event.listen(self._engine.sync_engine, "connect", _learn_types)
