@@ -21,6 +21,7 @@ from regie_publisher.connectors.connector import (
     ConnectorError,
     Draft,
     FailureKind,
+    NotNamed,
     NotSent,
     OutcomeUnknown,
     Picture,
@@ -240,6 +241,43 @@ async def test_find_says_so_where_it_cannot_tell(reply: Reply) -> None:
         await connector_for(FakeServer({"com.atproto.repo.getRecord": [reply]})).find(draft(), 0, alone())
 
 
+def record(key: str = KEY, **members: object) -> httpx2.Response:
+    uri = f"at://did:plc:me/app.bsky.feed.post/{key}"
+    return httpx2.Response(200, json={"uri": uri, "cid": "bafyreia", "value": {"text": "text", **members}})
+
+
+ADDRESSES = [
+    f"https://bsky.app/profile/me.test/post/{KEY}",
+    f"https://bsky.app/profile/ME.test/post/{KEY}/?ref=x#y",
+    f"https://bsky.app/profile/did:plc:me/post/{KEY}",
+    f"https://bsky.app/profile/did%3Aplc%3Ame/post/{KEY}",
+    f"https://other.client/profile/me.test/post/{KEY}",
+]
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
+async def test_the_post_behind_an_address_is_the_repositorys_own(url: str) -> None:
+    connector = connector_for(FakeServer({"com.atproto.repo.getRecord": [record()]}))
+    named = await connector.named(draft(), 0, url)
+    assert named == Remote(f"{URI}|bafyreia", f"https://bsky.app/profile/did:plc:me/post/{KEY}")
+
+
+@pytest.mark.parametrize(
+    ("url", "reply", "why"),
+    [
+        (f"https://bsky.app/profile/you.test/post/{KEY}", record(), "bsky.app/profile/me.test"),
+        ("https://bsky.app/profile/me.test", record(), "bsky.app/profile/me.test"),
+        (f"https://bsky.app/profile/me.test/post/{KEY}/photo/1", record(), "bsky.app/profile/me.test"),
+        (ADDRESSES[0], error(400, "RecordNotFound"), "no post at this address"),
+        (ADDRESSES[0], record(text="another"), "another text"),
+        (ADDRESSES[0], record(reply={"parent": {"uri": URI}}), "another place"),
+    ],
+)
+async def test_an_address_of_another_post_names_none(url: str, reply: Reply, why: str) -> None:
+    with pytest.raises(NotNamed, match=why):
+        await connector_for(FakeServer({"com.atproto.repo.getRecord": [reply]})).named(draft(), 0, url)
+
+
 def uploads(*replies: Reply, resolved: Sequence[Reply] = ()) -> tuple[Connector, FakeServer]:
     names = {"com.atproto.repo.uploadBlob": replies, "com.atproto.identity.resolveHandle": resolved}
     server = FakeServer({name: answers for name, answers in names.items() if answers})
@@ -410,6 +448,7 @@ def test_no_answer_whatever_breaks_the_connector(status: int, body: object) -> N
         for call in (
             connector.publish(draft(), 0),
             connector.find(draft(), 0, alone()),
+            connector.named(draft(), 0, f"https://bsky.app/profile/me.test/post/{KEY}"),
             connector.prepare(draft("@alice.test", picture("media_1")), MemoryHandles()),
             connector.connect("", CREDENTIALS),
             connector.observe(account(), [Remote(f"{URI}|bafyreia", "")]),

@@ -16,6 +16,7 @@ from regie_publisher.connectors.connector import (
     ConnectorError,
     Draft,
     FailureKind,
+    NotNamed,
     NotSent,
     OutcomeUnknown,
     Picture,
@@ -130,6 +131,27 @@ async def test_a_post_is_published_found_and_observed(connector: SandboxConnecto
     assert observation.remote_id == remote.id
     assert set(observation.values) == {"likes", "replies", "reposts", "impressions"}
     assert await connector.observe(draft.account, []) == []
+
+
+async def test_a_post_is_named_by_the_address_that_the_feed_shows(
+    connector: SandboxConnector, sandbox: RunningSandbox
+) -> None:
+    draft = draft_to(sandbox.url)
+    remote = await connector.publish(draft, 0)
+    assert isinstance(remote, Remote)
+    for url in (remote.url, f"{remote.url}/", f"{remote.url}?x=1#y"):
+        assert await connector.named(draft, 0, url) == remote
+    for url, why in (
+        (f"{sandbox.url}/@ada", "as the feed shows it"),
+        (f"http://other.example/@ada/{remote.id}", "as the feed shows it"),
+        (f"{sandbox.url}/@ada/{remote.id};p=1", "no post"),
+        (f"{sandbox.url}/@ada/none", "no post"),
+    ):
+        with pytest.raises(NotNamed, match=why):
+            await connector.named(draft, 0, url)
+    with pytest.raises(NotNamed, match="another text") as refused:
+        await connector.named(draft_to(sandbox.url, Segment("key-2", "Hi")), 0, remote.url)
+    assert refused.value.remote_id == remote.id
 
 
 async def test_numbers_and_people_come_in_within_seconds(connector: SandboxConnector, sandbox: RunningSandbox) -> None:

@@ -34,6 +34,7 @@ from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.deliveries.attempts import Attempts
 from regie_publisher.deliveries.ledger import Ledger
 from regie_publisher.deliveries.pursuit import Pursuit
+from regie_publisher.deliveries.resolving import Resolver
 from regie_publisher.deliveries.sweeping import count_unknown, sweep
 from regie_publisher.deliveries.worker import Worker
 from regie_publisher.events import subscriptions
@@ -107,6 +108,7 @@ def build(
         keyring=keyring,
         library=library,
         hosts=hosts,
+        resolver=Resolver(database, connectors=networks, accounts=accounts, library=library, clock=clock),
         allowed_hosts=settings.allowed_hosts,
         clock=clock,
     )

@@ -15,14 +15,17 @@ from regie_publisher import channels
 from regie_publisher.addresses import host_of
 from regie_publisher.connectors.connector import Connector
 from regie_publisher.deliveries import timeline
+from regie_publisher.deliveries.resolving import Resolver
 from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
 from regie_publisher.sealing import Keyring
 from regie_publisher.timestamps import timestamp
-from regie_publisher.turns import Turns
+from regie_publisher.turns import TooManyConnects, TooManyResolves, Turns
 
 CONNECTS_AT_ONCE = 10
 """Of a workspace: each may take 40 s, and most people connect one after the other."""
+RESOLVES_AT_ONCE = 10
+"""The same of people's words about deliveries, for which the network may be asked."""
 
 
 class PublisherServicer(PublisherServiceServicer):
@@ -36,6 +39,7 @@ class PublisherServicer(PublisherServiceServicer):
         keyring: Keyring,
         library: Library,
         hosts: Hosts,
+        resolver: Resolver,
         allowed_hosts: Collection[str],
         clock: Clock,
     ) -> None:
@@ -44,9 +48,11 @@ class PublisherServicer(PublisherServiceServicer):
         self._keyring = keyring
         self._library = library
         self._hosts = hosts
+        self._resolver = resolver
         self._allowed_hosts = allowed_hosts
         self._clock = clock
-        self._connects = Turns(CONNECTS_AT_ONCE)
+        self._connects = Turns(CONNECTS_AT_ONCE, TooManyConnects)
+        self._resolves = Turns(RESOLVES_AT_ONCE, TooManyResolves)
 
     async def ConnectChannel(self, request: pb.ConnectChannelRequest, context: Context) -> pb.ConnectChannelResponse:
         with self._connects.take(caller().workspace_id):
@@ -115,15 +121,13 @@ class PublisherServicer(PublisherServiceServicer):
 
     async def ResolveDelivery(self, request: pb.ResolveDeliveryRequest, context: Context) -> pb.ResolveDeliveryResponse:
         delivery_id = parse_id(DELIVERY, request.delivery_id, "delivery_id")
-        async with self._database.transaction() as session:
-            delivery = await timeline.resolve_delivery(
-                session,
+        with self._resolves.take(caller().workspace_id):
+            delivery = await self._resolver.resolve(
                 workspace_id=caller().workspace_id,
                 delivery_id=delivery_id,
                 request_id=request.request_id,
                 published=request.published,
                 remote_url=request.remote_url,
-                now=self._clock.now(),
             )
         return pb.ResolveDeliveryResponse(delivery=_delivery(delivery))
 

@@ -37,7 +37,8 @@ class ConnectorError(Exception):
     ├── Refused          the network answered, and the answer is no
     │   └── Unacceptable our own check says no before any call
     ├── OutcomeUnknown   the call left and no usable answer came back
-    └── CannotTell       `find` could neither find the post nor say that it is not there
+    ├── CannotTell       `find` could neither find the post nor say that it is not there
+    └── NotNamed         what a person gave is not the address of the delivery's post
 
     The message may hold the network's own words, so it is made one line of bounded length.
     """
@@ -56,6 +57,17 @@ class OutcomeUnknown(ConnectorError):
 
 class CannotTell(ConnectorError):
     """`find` has no proof either way; asked again later, and at last by a person."""
+
+
+class NotNamed(ConnectorError):
+    """What a person gave to `named` is not the address of the segment's post; the message says why, to that person.
+
+    `remote_id` is the post that is there, where there is one of the account.
+    """
+
+    def __init__(self, message: str, *, remote_id: str = "") -> None:
+        super().__init__(message)
+        self.remote_id = remote_id
 
 
 class Refused(ConnectorError):
@@ -356,6 +368,15 @@ class Connector(Protocol):
 
         Returns where it is, or None when it is not there now, which alone proves nothing: see `Absence`. Raises
         `CannotTell` where neither can be said. What another delivery holds is never returned.
+        """
+
+    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+        """Returns the post that a person names by its address, as the network itself names it. Reads only.
+
+        Raises `NotNamed` unless the network shows at that address a post of the account that may be segment `index`:
+        one text cannot be told from another's equal one, but a post with another text, of another account or in
+        another place of a thread is none. An address of another site or of no post is none either: no name of a post
+        is ever guessed from it.
         """
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:

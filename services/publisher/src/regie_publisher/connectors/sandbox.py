@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Never, TypedDict, Unpack
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import httpx2
@@ -20,6 +21,7 @@ from regie_publisher.connectors.connector import (
     Draft,
     Engagement,
     FailureKind,
+    NotNamed,
     NotSent,
     Observation,
     OutcomeUnknown,
@@ -34,7 +36,7 @@ from regie_publisher.connectors.connector import (
 )
 from regie_publisher.connectors.look import Look
 from regie_publisher.connectors.pasted import token_of
-from regie_publisher.connectors.values import MAX_PEOPLE, is_id
+from regie_publisher.connectors.values import MAX_PEOPLE, is_id, same_place
 
 MAIN_SERVER = "http://127.0.0.1:8090"
 TEXT_LIMIT = 500
@@ -44,6 +46,7 @@ ALT_TEXT_LIMIT = 1500
 PICTURE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 VISIBILITIES = ("", "public", "unlisted", "private", "direct")
 FOUND_LIMIT = 20
+_ADDRESS = re.compile(r"/@[^/]+/(?P<id>[^/]+)/?")
 CHECK_AFTER = timedelta(seconds=1)
 LONGEST_CHECK_AFTER = timedelta(minutes=1)
 WAIT_WHEN_UNSAID = timedelta(seconds=60)
@@ -150,6 +153,22 @@ class SandboxConnector:
         if own:
             return _remote(own[-1])
         raise CannotTell("The network is still working on the post, or did not search by its key")
+
+    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+        """Takes the address as the feed shows it, `/@<account>/<id>`."""
+        found = _ADDRESS.fullmatch(urlsplit(url).path)
+        if found is None or not same_place(url, draft.account.server_url):
+            raise NotNamed("this is no address of a post here; give it as the feed shows it, /@<account>/<id>")
+        answer = await self._ask(draft.account, "GET", f"/api/v1/posts/{quote(found['id'], safe='')}")
+        if answer.status == httpx2.codes.NOT_FOUND:
+            raise NotNamed("the network has no post at this address")
+        post, segment = _document(answer), draft.segments[index]
+        if post.get("account") != draft.account.remote_id:
+            raise NotNamed("the post at this address is another account's")
+        if (post.get("text"), post.get("reply_to")) != (segment.text, draft.remotes[index - 1].id if index else None):
+            message = "the post at this address is another: it has another text, or another place in a thread"
+            raise NotNamed(message, remote_id=_remote(post).id)
+        return _remote(post)
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
         if not remotes:

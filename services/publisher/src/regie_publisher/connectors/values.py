@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import timedelta
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 MAX_ID_BYTES = 500
 """Of an id in UTF-8: several of them are keys of an index, and PostgreSQL's take 2,700 bytes."""
@@ -58,6 +58,16 @@ def is_actor_id(value: object) -> bool:
 def is_total(value: object) -> bool:
     """True for a whole number that a post can have collected."""
     return type(value) is int and 0 <= value <= MAX_TOTAL
+
+
+def same_place(url: str, server_url: str) -> bool:
+    """True where an address leads to the server: its host and port, whether by http or https."""
+    one, other = urlsplit(url), urlsplit(server_url)
+    return (one.hostname, _port(one)) == (other.hostname, _port(other))
+
+
+def _port(parts: SplitResult) -> int | None:
+    return None if parts.port in (80, 443) else parts.port
 
 
 def web_url(value: object) -> str:

@@ -30,7 +30,6 @@ from regie_publisher import standing
 from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import FIND_DELAY, LEASE, Held, Note, Outcome, State
 from regie_publisher.deliveries.judging import source_of, while_in_doubt
-from regie_publisher.deliveries.names import held_name
 from regie_publisher.polls import plan
 from regie_publisher.telemetry import tell_outcomes
 from regie_publisher.timestamps import timestamp
@@ -254,7 +253,7 @@ def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
         "kinds": [outcome.failure_kind.value if outcome.failure_kind else "" for outcome in outcomes],
         "remote_ids": [outcome.remote.id if outcome.remote else None for outcome in outcomes],
         "remote_urls": [outcome.remote.url if outcome.remote else None for outcome in outcomes],
-        "holds": [held_name(outcome.remote) for outcome in outcomes],
+        "holds": [outcome.remote.id if outcome.remote else "" for outcome in outcomes],
         "handles": [outcome.processing_handle for outcome in outcomes],
         "tries": [outcome.tries for outcome in outcomes],
         "finds": [outcome.finds for outcome in outcomes],

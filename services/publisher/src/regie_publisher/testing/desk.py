@@ -37,7 +37,9 @@ from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.intake import on_post_cancelled, on_post_due
 from regie_publisher.deliveries.ledger import Ledger
 from regie_publisher.deliveries.pursuit import Pursuit
+from regie_publisher.deliveries.resolving import Resolver
 from regie_publisher.deliveries.sweeping import sweep
+from regie_publisher.deliveries.timeline import Delivery
 from regie_publisher.deliveries.worker import Worker
 from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
@@ -62,6 +64,7 @@ class Desk:
     worker: Worker
     pursuit: Pursuit
     observer: Observer
+    resolver: Resolver
     attempts: Attempts
     accounts: Accounts
     ledger: Ledger
@@ -182,6 +185,21 @@ class Desk:
             )
         self.connector.reset()
 
+    async def resolve(
+        self, *, published: bool, remote_url: str = "", request_id: str = "r", delivery_id: UUID | None = None
+    ) -> Delivery:
+        """Settles a delivery by a person's word; the one that is unknown where none is named."""
+        if delivery_id is None:
+            [unknown] = [row for row in await self.rows() if row.state == "unknown"]
+            delivery_id = unknown.id
+        return await self.resolver.resolve(
+            workspace_id=self.workspace_id,
+            delivery_id=delivery_id,
+            request_id=request_id,
+            published=published,
+            remote_url=remote_url,
+        )
+
     async def sweep(self) -> int:
         """Takes back expired leases."""
         async with self.database.transaction() as session:
@@ -254,6 +272,7 @@ def open_desk(
         hosts=hosts,
     )
     observer = Observer(database, connectors=connectors, accounts=accounts, hosts=hosts, clock=clock)
+    resolver = Resolver(database, connectors=connectors, accounts=accounts, library=library, clock=clock)
     return Desk(
         database,
         connector,
@@ -262,6 +281,7 @@ def open_desk(
         worker,
         pursuit,
         observer,
+        resolver,
         attempts,
         accounts,
         ledger,

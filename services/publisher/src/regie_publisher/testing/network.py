@@ -17,6 +17,7 @@ from regie_publisher.connectors.connector import (
     Connection,
     Draft,
     FailureKind,
+    NotNamed,
     NotSent,
     Observation,
     OutcomeUnknown,
@@ -169,6 +170,17 @@ class FakeConnector:
             raise CannotTell("still working on it")
         found = next((post for post in self.posts if post.key == key), None)
         return Remote(found.id, f"https://fake.example/{found.id}") if found else None
+
+    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+        self.land()
+        if self.finds:
+            raise self.finds.popleft()
+        post = next((post for post in self.posts if url == f"https://fake.example/{post.id}"), None)
+        if post is None or post.account != draft.account.remote_id:
+            raise NotNamed("there is no post of this account at that address")
+        if post.text != draft.segments[index].text:
+            raise NotNamed("the post at that address has another text", remote_id=post.id)
+        return Remote(post.id, url)
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation | Unread]:  # noqa: ARG002
         self.calls.append(("observe", ",".join(remote.id for remote in remotes)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import httpx2
 from regie_chassis.clock import Clock, SystemClock
@@ -38,6 +40,7 @@ from regie_publisher.connectors.connector import (
     ConnectorError,
     Draft,
     FailureKind,
+    NotNamed,
     Observation,
     OutcomeUnknown,
     Picture,
@@ -55,6 +58,10 @@ from regie_publisher.connectors.values import MAX_HANDLE, is_id
 UPLOAD_TIMEOUT = 60.0
 """Seconds for a picture of two megabytes on a slow line."""
 LIKERS_READ = 25
+_ADDRESS = re.compile(
+    r"(?:https://[^/]+/profile/(?P<name>[^/]+)/post/|at://(?P<repo>[^/]+)/app\.bsky\.feed\.post/)(?P<key>[A-Za-z0-9._~:-]{1,512})/?"
+    r"(?:[?#].*)?"
+)
 
 
 class BlueskyConnector:
@@ -144,6 +151,28 @@ class BlueskyConnector:
             return None
         return _remote(self._server.accepted(answer), draft.account, draft.segments[index].key)
 
+    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+        """Takes the address as bsky.app shows it, and `at://…`. A post has one name, whoever wrote it."""
+        account = draft.account
+        names = (account.remote_id.casefold(), account.handle.casefold())
+        found = _ADDRESS.fullmatch(unquote(url).strip())
+        if found is None or (found["name"] or found["repo"]).casefold() not in names:
+            raise NotNamed(f"give the post's address as https://bsky.app/profile/{account.handle}/post/… shows it")
+        query = {"repo": account.remote_id, "collection": COLLECTION, "rkey": found["key"]}
+        answer = await self._server.read(account.server_url, "com.atproto.repo.getRecord", query)
+        if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) in ("RecordNotFound", "InvalidRequest"):
+            raise NotNamed("the account has no post at this address")
+        body = self._server.accepted(answer)
+        remote = _remote(body, account, found["key"])
+        record, segment = body.get("value"), draft.segments[index]
+        reply = record.get("reply") if isinstance(record, dict) else None
+        parent = strong_ref(draft.remotes[index - 1])["uri"] if index else None
+        answered = _text(_object(_object(reply).get("parent")).get("uri")) if reply else None
+        if _text(_object(record).get("text")) != segment.text or answered != parent:
+            message = "the post at this address is another: it has another text, or another place in a thread"
+            raise NotNamed(message, remote_id=remote.id)
+        return remote
+
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:
         if not remotes:
             return []
@@ -202,6 +231,14 @@ class BlueskyConnector:
             return ""  # an account without a profile is the normal case, and a name is no reason to log in again
         name = profile.get("displayName") if isinstance(profile, dict) else ""
         return name if isinstance(name, str) else ""
+
+
+def _object(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _pending_pictures(draft: Draft) -> list[Picture]:

@@ -39,6 +39,7 @@ from regie_publisher.connectors.mastodon.limits import (
     fits_everywhere,
 )
 from regie_publisher.connectors.mastodon.media import media_ids, missing_pictures, prepare_pictures
+from regie_publisher.connectors.mastodon.naming import named_status
 from regie_publisher.connectors.mastodon.observations import observe_statuses
 from regie_publisher.connectors.mastodon.readback import SourceCache, find_segment
 from regie_publisher.connectors.mastodon.server import Server, host_of, server_origin, text_of
@@ -186,6 +187,9 @@ class MastodonConnector:
             sources=self._sources,
             keeps_media_ids=await self._software(draft.account) in KEEPS_MEDIA_IDS,
         )
+
+    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+        return await named_status(self._server(draft.account), draft, index, url, sources=self._sources)
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:
         return await observe_statuses(self._server(account), account, remotes)

@@ -87,7 +87,7 @@ async def _read_page(server: Server, account_id: str, params: dict[str, str]) ->
     body = answer.json()
     if not isinstance(body, list):
         raise CannotTell("The server's list of statuses cannot be read")
-    return [_status(entry) for entry in body], _skew(answer.headers.get("date", ""), server.clock.now())
+    return [status_of(entry) for entry in body], _skew(answer.headers.get("date", ""), server.clock.now())
 
 
 def _skew(date: str, now: datetime) -> timedelta:
@@ -98,7 +98,8 @@ def _skew(date: str, now: datetime) -> timedelta:
     return skew if abs(skew) > CLOCK_NOISE else timedelta(0)
 
 
-def _status(entry: object) -> Status:
+def status_of(entry: object) -> Status:
+    """Returns a status as the server shows it. Raises `CannotTell` for one that cannot be read."""
     created = _moment(text_of(entry, "created_at"))
     status_id = text_of(entry, "id")
     if not isinstance(entry, dict) or created is None or not is_id(status_id):
