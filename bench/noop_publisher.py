@@ -64,6 +64,9 @@ class NoopConnector:
     async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
         raise NotImplementedError
 
+    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+        raise NotImplementedError
+
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002
         return []
 

@@ -58,10 +58,7 @@ from regie_publisher.connectors.values import MAX_HANDLE, is_id
 UPLOAD_TIMEOUT = 60.0
 """Seconds for a picture of two megabytes on a slow line."""
 LIKERS_READ = 25
-_ADDRESS = re.compile(
-    r"(?:https://[^/]+/profile/(?P<name>[^/]+)/post/|at://(?P<repo>[^/]+)/app\.bsky\.feed\.post/)(?P<key>[A-Za-z0-9._~:-]{1,512})/?"
-    r"(?:[?#].*)?"
-)
+_ADDRESS = re.compile(r"https://[^/]+/profile/(?P<name>[^/]+)/post/(?P<key>[A-Za-z0-9._~:-]{1,512})/?(?:[?#].*)?")
 
 
 class BlueskyConnector:
@@ -152,11 +149,11 @@ class BlueskyConnector:
         return _remote(self._server.accepted(answer), draft.account, draft.segments[index].key)
 
     async def named(self, draft: Draft, index: int, url: str) -> Remote:
-        """Takes the address as bsky.app shows it, and `at://…`. A post has one name, whoever wrote it."""
+        """Takes the address as bsky.app and other clients show it."""
         account = draft.account
         names = (account.remote_id.casefold(), account.handle.casefold())
         found = _ADDRESS.fullmatch(unquote(url).strip())
-        if found is None or (found["name"] or found["repo"]).casefold() not in names:
+        if found is None or found["name"].casefold() not in names:
             raise NotNamed(f"give the post's address as https://bsky.app/profile/{account.handle}/post/… shows it")
         query = {"repo": account.remote_id, "collection": COLLECTION, "rkey": found["key"]}
         answer = await self._server.read(account.server_url, "com.atproto.repo.getRecord", query)
