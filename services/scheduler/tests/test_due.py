@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -234,8 +234,8 @@ async def test_a_loop_whose_listener_was_cut_off_looks_every_second_and_listens_
     async with running(stopping, Listener(database, alarm, real), DueLoop(database, alarm, real)):
         await until(_listening(alarm))
         await _terminate_others(database)
-        await until(lambda: _created(create))
-        await until(lambda: staged(PostMissed))
+        await until(lambda: _in_spite_of_the_cut(create(leaves=timedelta(0))))
+        await until(lambda: _in_spite_of_the_cut(staged(PostMissed)))
         await until(_listening(alarm))
 
 
@@ -281,9 +281,9 @@ def _listening(alarm: Alarm) -> Callable[[], Any]:
     return look
 
 
-async def _created(create: Any) -> bool:
+async def _in_spite_of_the_cut(call: Awaitable[object]) -> bool:
     try:
-        return bool(await create(leaves=timedelta(0)))
+        return bool(await call)
     except DBAPIError:  # this test's own pool was cut off as well
         return False
 
