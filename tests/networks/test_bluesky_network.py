@@ -20,6 +20,7 @@ from regie_publisher.connectors.connector import (
     Account,
     Draft,
     FailureKind,
+    NotNamed,
     Observation,
     OutcomeUnknown,
     Picture,
@@ -284,6 +285,19 @@ async def test_find_sees_what_is_there_and_proves_what_is_not(connector: Bluesky
     [remote] = [await connector.publish(draft, 0)]
     assert await connector.find(draft, 0, alone()) == remote
     assert await connector.find(draft, 1, alone()) is None
+
+
+async def test_the_post_that_a_person_names_is_the_repositorys_own(
+    connector: BlueskyConnector, account: Account
+) -> None:
+    thread = _draft(connector, account, "one", "two")
+    one, two = await _publish(connector, thread)
+    assert await connector.named(replace(thread, remotes=[one]), 1, two.url) == two
+    by_handle = one.url.replace(account.remote_id, account.handle.upper())
+    assert await connector.named(replace(thread, remotes=[]), 0, by_handle) == one
+    for index, url in ((1, one.url), (0, two.url), (0, one.url[:-1]), (0, f"{one.url}x")):
+        with pytest.raises(NotNamed):
+            await connector.named(replace(thread, remotes=[one][:index]), index, url)
 
 
 async def test_a_spent_write_budget_says_when_to_try_again(bluesky_network: Any, connector: BlueskyConnector) -> None:
