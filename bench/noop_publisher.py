@@ -64,7 +64,7 @@ class NoopConnector:
     async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
         raise NotImplementedError
 
-    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
         raise NotImplementedError
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002

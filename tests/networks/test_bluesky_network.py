@@ -292,12 +292,12 @@ async def test_the_post_that_a_person_names_is_the_repositorys_own(
 ) -> None:
     thread = _draft(connector, account, "one", "two")
     one, two = await _publish(connector, thread)
-    assert await connector.named(replace(thread, remotes=[one]), 1, two.url) == two
+    assert await connector.named(replace(thread, remotes=[one]), 1, two.url, alone()) == two
     by_handle = one.url.replace(account.remote_id, account.handle.upper())
-    assert await connector.named(replace(thread, remotes=[]), 0, by_handle) == one
+    assert await connector.named(replace(thread, remotes=[]), 0, by_handle, alone()) == one
     for index, url in ((1, one.url), (0, two.url), (0, one.url[:-1]), (0, f"{one.url}x")):
         with pytest.raises(NotNamed):
-            await connector.named(replace(thread, remotes=[one][:index]), index, url)
+            await connector.named(replace(thread, remotes=[one][:index]), index, url, alone())
 
 
 async def test_a_spent_write_budget_says_when_to_try_again(bluesky_network: Any, connector: BlueskyConnector) -> None:

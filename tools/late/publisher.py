@@ -83,7 +83,7 @@ class OpaqueConnector:
     async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:  # noqa: ARG002
         raise CannotTell("nothing can be read")
 
-    async def named(self, draft: Draft, index: int, url: str) -> Remote:  # noqa: ARG002
+    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:  # noqa: ARG002
         raise CannotTell("nothing can be read")
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002

@@ -258,7 +258,7 @@ ADDRESSES = [
 @pytest.mark.parametrize("url", ADDRESSES)
 async def test_the_post_behind_an_address_is_the_repositorys_own(url: str) -> None:
     connector = connector_for(FakeServer({"com.atproto.repo.getRecord": [record()]}))
-    named = await connector.named(draft(), 0, url)
+    named = await connector.named(draft(), 0, url, alone())
     assert named == Remote(f"{URI}|bafyreia", f"https://bsky.app/profile/did:plc:me/post/{KEY}")
 
 
@@ -275,7 +275,7 @@ async def test_the_post_behind_an_address_is_the_repositorys_own(url: str) -> No
 )
 async def test_an_address_of_another_post_names_none(url: str, reply: Reply, why: str) -> None:
     with pytest.raises(NotNamed, match=why):
-        await connector_for(FakeServer({"com.atproto.repo.getRecord": [reply]})).named(draft(), 0, url)
+        await connector_for(FakeServer({"com.atproto.repo.getRecord": [reply]})).named(draft(), 0, url, alone())
 
 
 def uploads(*replies: Reply, resolved: Sequence[Reply] = ()) -> tuple[Connector, FakeServer]:
@@ -448,7 +448,7 @@ def test_no_answer_whatever_breaks_the_connector(status: int, body: object) -> N
         for call in (
             connector.publish(draft(), 0),
             connector.find(draft(), 0, alone()),
-            connector.named(draft(), 0, f"https://bsky.app/profile/me.test/post/{KEY}"),
+            connector.named(draft(), 0, f"https://bsky.app/profile/me.test/post/{KEY}", alone()),
             connector.prepare(draft("@alice.test", picture("media_1")), MemoryHandles()),
             connector.connect("", CREDENTIALS),
             connector.observe(account(), [Remote(f"{URI}|bafyreia", "")]),

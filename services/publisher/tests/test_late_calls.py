@@ -18,6 +18,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.ids import DELIVERY, POST, new_id, parse_id, show_id
 from regie_chassis.testing.clock import FakeClock
+from regie_publisher.channels import disconnect_channel
 from regie_publisher.connectors.connector import (
     QUIET,
     CannotTell,
@@ -436,6 +437,17 @@ async def test_an_address_that_cannot_be_checked_settles_nothing_and_is_not_need
     assert (refused.value.http_status, await desk.states()) == (503, ["unknown"])
     settled = await desk.resolve(published=True)
     assert (settled.state, settled.remote) == ("published", Remote("", ""))
+
+
+async def test_the_token_of_a_channel_that_was_disconnected_is_used_no_more(desk: Desk) -> None:
+    channel = await desk.channel()
+    desk.connector.script = deque([Play.LOST_AFTER])
+    await desk.receive(desk.due(channel))
+    await desk.work()
+    async with desk.database.transaction() as session:
+        await disconnect_channel(session, workspace_id=desk.workspace_id, channel_id=channel, now=desk.clock.now())
+    with pytest.raises(RemoteUrlNotChecked, match="connect it again"):
+        await desk.resolve(published=True, remote_url="https://fake.example/1")
 
 
 async def test_of_a_thread_the_part_in_question_is_settled_and_the_rest_follows(desk: Desk) -> None:

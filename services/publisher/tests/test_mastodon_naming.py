@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from email.utils import format_datetime
 
 import pytest
 from regie_publisher.connectors.connector import CannotTell, Connector, NotNamed, OutcomeUnknown, Remote
+from regie_publisher.connectors.look import Look, Rival
 from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.mastodon.testing.drafts import StepClock, answering, draft
 from regie_publisher.connectors.mastodon.testing.server import START, URL, FakeMastodon
+from regie_publisher.connectors.testing import alone
 
 HOST = URL.removeprefix("https://")
 POST = Remote("1001", f"{URL}/@ana/1001")
@@ -52,8 +55,8 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("path", SPELLINGS)
 async def test_the_post_behind_an_address_is_the_servers_own(mastodon: Connector, path: str) -> None:
-    assert await mastodon.named(draft("Hallo"), 0, URL + path) == POST
-    assert await mastodon.named(draft("Hallo"), 0, f"HTTP://{HOST.upper()}:80{path}") == POST
+    assert await mastodon.named(draft("Hallo"), 0, URL + path, alone()) == POST
+    assert await mastodon.named(draft("Hallo"), 0, f"HTTP://{HOST.upper()}:80{path}", alone()) == POST
 
 
 NO_POSTS = [
@@ -83,13 +86,13 @@ NO_POSTS = [
 @pytest.mark.parametrize("path", NO_POSTS)
 async def test_what_the_server_shows_no_post_at_names_none(mastodon: Connector, path: str) -> None:
     with pytest.raises(NotNamed):
-        await mastodon.named(draft("Hallo"), 0, URL + path)
+        await mastodon.named(draft("Hallo"), 0, URL + path, alone())
 
 
 @pytest.mark.parametrize("place", ["https://other.example", f"https://{HOST}.evil.example", f"https://{HOST}:8443"])
 async def test_an_address_of_another_server_names_none(server: FakeMastodon, mastodon: Connector, place: str) -> None:
     with pytest.raises(NotNamed, match="not an address at"):
-        await mastodon.named(draft("Hallo"), 0, f"{place}/@ana/1001")
+        await mastodon.named(draft("Hallo"), 0, f"{place}/@ana/1001", alone())
     assert server.calls == []
 
 
@@ -106,7 +109,7 @@ async def test_a_post_that_cannot_be_the_segments_is_named_as_another(
         ("1004", "older than this delivery", "1004"),
     ):
         with pytest.raises(NotNamed, match=why) as refused:
-            await mastodon.named(draft("Hallo"), 0, f"{URL}/@ana/{number}")
+            await mastodon.named(draft("Hallo"), 0, f"{URL}/@ana/{number}", alone())
         assert refused.value.remote_id == known
 
 
@@ -114,26 +117,75 @@ async def test_the_part_of_a_thread_is_told_by_what_it_answers(server: FakeMasto
     server.write("Zwei", in_reply_to_id="1001")
     thread = draft("Hallo", "Zwei")
     thread.remotes.append(POST)
-    assert await mastodon.named(thread, 1, f"{URL}/@ana/1002") == Remote("1002", f"{URL}/@ana/1002")
+    assert await mastodon.named(thread, 1, f"{URL}/@ana/1002", alone()) == Remote("1002", f"{URL}/@ana/1002")
     with pytest.raises(NotNamed, match="another place"):
-        await mastodon.named(thread, 1, f"{URL}/@ana/1001")
+        await mastodon.named(thread, 1, f"{URL}/@ana/1001", alone())
 
 
 async def test_an_address_of_another_form_is_looked_for_word_for_word(
     server: FakeMastodon, mastodon: Connector
 ) -> None:
-    server.write("Hallo", url=f"{URL}/display/59b1-0012")
-    assert (await mastodon.named(draft("Hallo"), 0, f"{URL}/display/59b1-0012/")).id == "1002"
+    server.write("Hallo", url=f"{URL}/display/59b1-0012", uri=f"{URL}/objects/59b1-0012")
+    for address in ("display/59b1-0012/", "display/59b1-0012?x=1#y", "objects/59b1-0012"):
+        assert (await mastodon.named(draft("Hallo"), 0, f"{URL}/{address}", alone())).id == "1002"
     with pytest.raises(NotNamed, match="copy it from the post's own page"):
-        await mastodon.named(draft("Hallo"), 0, f"{URL}/display/59b1-0013")
+        await mastodon.named(draft("Hallo"), 0, f"{URL}/display/59b1-0013", alone())
+
+
+def open_elsewhere(text: str, reply_to: str = "") -> Look:
+    """A look beside another delivery of the account whose outcome is open."""
+    return alone(rivals=[Rival("another-key", text, reply_to, (), {})])
 
 
 async def test_a_text_that_the_server_changed_does_not_speak_against_it(
     server: FakeMastodon, mastodon: Connector
 ) -> None:
     server.has_source = False
-    server.write("Hallo", content="<p>Hallo  <b>!</b></p>")
-    assert (await mastodon.named(draft("Hallo"), 0, f"{URL}/@ana/1002")).id == "1002"
+    server.write("Hallo", content="<p>Hallo  <b>!</b></p>", edited_at="2026-03-02T08:00:00.000Z")
+    assert (await mastodon.named(draft("Hallo"), 0, f"{URL}/@ana/1002", alone())).id == "1002"
+
+
+PAIRS = [
+    ("neu: https://example.com/a", "neu: https://example.com/b"),
+    ("fertig \U0001f389", "fertig \u274c"),
+    ("heute?", "heute!"),
+    ("minus -5", "minus 5"),
+]
+
+
+@pytest.mark.parametrize(("text", "theirs"), PAIRS)
+async def test_what_is_exactly_an_open_deliverys_text_is_not_taken_for_one_that_is_like_it(
+    server: FakeMastodon, mastodon: Connector, text: str, theirs: str
+) -> None:
+    server.write(theirs)
+    url = f"{URL}/@ana/1002"
+    with pytest.raises(NotNamed, match="looks like that of another delivery"):
+        await mastodon.named(draft(text), 0, url, open_elsewhere(theirs))
+    assert (await mastodon.named(draft(theirs), 0, url, open_elsewhere(text))).id == "1002"
+    assert (await mastodon.named(draft(theirs), 0, url, open_elsewhere(theirs))).id == "1002", "either may be meant"
+    assert (await mastodon.named(draft(text), 0, url, open_elsewhere(theirs, reply_to="7"))).id == "1002"
+
+
+@pytest.mark.parametrize("edited", [None, "2026-03-02T08:00:00.000Z"])
+@pytest.mark.parametrize("has_source", [True, False])
+async def test_another_text_is_another_post_on_whatever_server(
+    server: FakeMastodon, mastodon: Connector, edited: str | None, has_source: bool
+) -> None:
+    server.has_source = has_source
+    server.write("Zebra crossing closed tonight", edited_at=edited)
+    with pytest.raises(NotNamed, match="another text"):
+        await mastodon.named(draft("Alpha apples in the morning"), 0, f"{URL}/@ana/1002", alone())
+
+
+async def test_a_boost_and_what_another_delivery_holds_are_no_posts_to_take(
+    server: FakeMastodon, mastodon: Connector
+) -> None:
+    server.write("Hallo", reblog=server.statuses[1])
+    with pytest.raises(NotNamed, match="a boost"):
+        await mastodon.named(draft("Hallo"), 0, f"{URL}/@ana/1002", alone())
+    with pytest.raises(NotNamed, match="another delivery's") as refused:
+        await mastodon.named(draft("Hallo"), 0, f"{URL}/@ana/1001", alone(taken=["1001"]))
+    assert refused.value.remote_id == "1001"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +193,11 @@ async def test_a_text_that_the_server_changed_does_not_speak_against_it(
     [
         ("/@ana/1001", answering(502), OutcomeUnknown),
         ("/@ana/1001", answering(200, json={"id": "1001", "account": {"id": "7"}}), CannotTell),
-        ("/@ana/1001", answering(200, json=["1001"]), NotNamed),
+        ("/@ana/1001", answering(200, json=["1001"]), CannotTell),
+        ("/@ana/1001", answering(200, html="<p>Hallo</p>"), CannotTell),
+        ("/@ana/1001", answering(200, json={"id": "1001", "account": None}), CannotTell),
+        ("/@ana/1001", answering(200, json={"id": "999", "account": {"id": "7"}}), CannotTell),
+        ("/@ana/1001", answering(410), NotNamed),
     ],
 )
 async def test_a_server_that_does_not_say_settles_nothing(
@@ -153,9 +209,13 @@ async def test_a_server_that_does_not_say_settles_nothing(
 ) -> None:
     server.fail("GET", r"/api/v1/statuses/\d+", respond)  # type: ignore[arg-type]
     with pytest.raises(error):
-        await mastodon.named(draft("Hallo"), 0, URL + path)
+        await mastodon.named(draft("Hallo"), 0, URL + path, alone())
 
 
-async def test_an_old_clock_of_the_server_is_forgiven(mastodon: Connector) -> None:
+async def test_a_clock_of_the_server_that_is_behind_is_forgiven(server: FakeMastodon, mastodon: Connector) -> None:
+    behind = {"Date": format_datetime(START - timedelta(minutes=20), usegmt=True)}
+    status = {**server.statuses[1], "created_at": (START - timedelta(minutes=20)).isoformat()}
+    server.fail("GET", r"/api/v1/statuses/1001", answering(200, json=status, headers=behind))
+    assert await mastodon.named(draft("Hallo"), 0, f"{URL}/@ana/1001", alone()) == POST
     early = draft("Hallo", compose_time=START + timedelta(minutes=10))
-    assert await mastodon.named(early, 0, f"{URL}/@ana/1001") == POST
+    assert await mastodon.named(early, 0, f"{URL}/@ana/1001", alone()) == POST

@@ -9,7 +9,14 @@ from regie_publisher.deliveries.resolving import RemoteUrlRefused
 from regie_publisher.testing.desk import Desk
 from regie_publisher.testing.network import Play
 
-UNSAFE = ["javascript:alert(1)", "https://a.example/\u202egpj", "https://a.example/" + "x" * 2048]
+UNSAFE = [
+    " ",
+    "\t\n",
+    "\u200b",
+    "javascript:alert(1)",
+    "https://a.example/\u202egpj",
+    "https://a.example/" + "x" * 2048,
+]
 NO_POST = ["https://a.example/1", "https://fake.example/2", "https://fake.example/" + "\u6f22" * 800]
 
 

@@ -140,7 +140,7 @@ async def test_a_post_is_named_by_the_address_that_the_feed_shows(
     remote = await connector.publish(draft, 0)
     assert isinstance(remote, Remote)
     for url in (remote.url, f"{remote.url}/", f"{remote.url}?x=1#y"):
-        assert await connector.named(draft, 0, url) == remote
+        assert await connector.named(draft, 0, url, alone()) == remote
     for url, why in (
         (f"{sandbox.url}/@ada", "as the feed shows it"),
         (f"http://other.example/@ada/{remote.id}", "as the feed shows it"),
@@ -148,9 +148,9 @@ async def test_a_post_is_named_by_the_address_that_the_feed_shows(
         (f"{sandbox.url}/@ada/none", "no post"),
     ):
         with pytest.raises(NotNamed, match=why):
-            await connector.named(draft, 0, url)
+            await connector.named(draft, 0, url, alone())
     with pytest.raises(NotNamed, match="another text") as refused:
-        await connector.named(draft_to(sandbox.url, Segment("key-2", "Hi")), 0, remote.url)
+        await connector.named(draft_to(sandbox.url, Segment("key-2", "Hi")), 0, remote.url, alone())
     assert refused.value.remote_id == remote.id
 
 

@@ -370,13 +370,12 @@ class Connector(Protocol):
         `CannotTell` where neither can be said. What another delivery holds is never returned.
         """
 
-    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
         """Returns the post that a person names by its address, as the network itself names it. Reads only.
 
-        Raises `NotNamed` unless the network shows at that address a post of the account that may be segment `index`:
-        one text cannot be told from another's equal one, but a post with another text, of another account or in
-        another place of a thread is none. An address of another site or of no post is none either: no name of a post
-        is ever guessed from it.
+        Raises `NotNamed` unless the network shows at that address a post of the account that may be segment `index`,
+        and is not as likely that of another open delivery with another text. Of two with the same text either may be
+        meant. No name of a post is ever guessed from an address. Raises `CannotTell` where the network does not say.
         """
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:

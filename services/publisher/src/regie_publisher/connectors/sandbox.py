@@ -154,7 +154,7 @@ class SandboxConnector:
             return _remote(own[-1])
         raise CannotTell("The network is still working on the post, or did not search by its key")
 
-    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
         """Takes the address as the feed shows it, `/@<account>/<id>`."""
         found = _ADDRESS.fullmatch(urlsplit(url).path)
         if found is None or not same_place(url, draft.account.server_url):

@@ -8,8 +8,9 @@ own, which is then sent again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -33,11 +34,13 @@ from regie_publisher.connectors.connector import (
     Refused,
     Remote,
 )
+from regie_publisher.connectors.look import Look, Others
 from regie_publisher.connectors.values import MAX_URL, web_url
 from regie_publisher.deliveries import judging, outcomes
 from regie_publisher.deliveries.claims import held_of
 from regie_publisher.deliveries.delivery import Held, Note, Outcome, State
 from regie_publisher.deliveries.drafts import draft_of
+from regie_publisher.deliveries.others import read_others
 from regie_publisher.deliveries.timeline import Delivery, with_changes
 from regie_publisher.media import Library
 
@@ -106,8 +109,8 @@ class Resolver:
         Repeatable with the same `request_id`. Raises DeliveryNotFound, DeliveryStateConflict, CallMayStillLand,
         RemoteTaken, RemoteUrlRefused, RemoteUrlRequired or RemoteUrlNotChecked.
         """
-        remote_url = without_margins(remote_url)
-        if remote_url and not web_url(remote_url):
+        given, remote_url = remote_url, without_margins(remote_url)
+        if given and not web_url(remote_url):
             message = f"give the post's address as it is opened in a browser: http or https, up to {MAX_URL} characters"
             raise RemoteUrlRefused(message, field="remote_url")
         key = {"id": delivery_id, "workspace_id": workspace_id}
@@ -140,8 +143,10 @@ class Resolver:
             raise RemoteUrlNotChecked(f"{held.network} is not a network here; {_WITHOUT}", field="remote_url")
         try:
             async with asyncio.timeout(ASK_WITHIN):
+                await self._accounts.open([held.channel_id])  # it may have been disconnected since it was used
                 draft = await draft_of(held, accounts=self._accounts, library=self._library)
-                return await connector.named(draft, len(held.remotes), remote_url)
+                look = Look(held.compose_time, partial(self._read_others, held.channel_id))
+                return await connector.named(draft, len(held.remotes), remote_url, look)
         except NotNamed as error:
             async with self._database.reading() as session:
                 taken = await _taken(session, held, error.remote_id) if error.remote_id else None
@@ -149,7 +154,7 @@ class Resolver:
             raise taken or RemoteUrlRefused(message, field="remote_url") from error
         except (ConnectorError, TimeoutError) as error:
             words = "it does not answer in time" if isinstance(error, TimeoutError) else judging.words_of(error)
-            if isinstance(error, Refused) and error.kind is FailureKind.AUTH_EXPIRED:
+            if isinstance(error, Refused) and error.kind is FailureKind.AUTH_EXPIRED and "connect" not in words:
                 words = f"{words}; connect the channel again"
             message = f"the network cannot be asked which post this is ({words}); try again later, or {_WITHOUT}"
             raise RemoteUrlNotChecked(message, field="remote_url") from error
@@ -159,6 +164,10 @@ class Resolver:
             log.error("delivery.address_not_checked", delivery=show_id(DELIVERY, held.id), exc_info=error)
             message = f"the address could not be checked, which is an error of ours; {_WITHOUT}"
             raise RemoteUrlNotChecked(message, field="remote_url") from error
+
+    async def _read_others(self, channel_id: UUID, remote_ids: Sequence[str]) -> Others:
+        async with self._database.reading() as session:
+            return await read_others(session, channel_id=channel_id, remote_ids=remote_ids)
 
 
 async def _settle(session: AsyncSession, row: Any, *, request_id: str, word: Remote | None, now: datetime) -> None:
@@ -215,7 +224,7 @@ def _found(row: Any) -> Any:
     return row
 
 
-_WITHOUT = "leave remote_url out: then no address is shown"
+_WITHOUT = "leave remote_url out, which is final and shows no address"
 
 _READ = text(
     "SELECT *, CAST(handles AS text) AS handles_text FROM delivery WHERE id = :id AND workspace_id = :workspace_id"

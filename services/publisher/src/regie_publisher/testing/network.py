@@ -171,7 +171,7 @@ class FakeConnector:
         found = next((post for post in self.posts if post.key == key), None)
         return Remote(found.id, f"https://fake.example/{found.id}") if found else None
 
-    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:  # noqa: ARG002
         self.land()
         if self.finds:
             raise self.finds.popleft()

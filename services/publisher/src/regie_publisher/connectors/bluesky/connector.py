@@ -148,7 +148,7 @@ class BlueskyConnector:
             return None
         return _remote(self._server.accepted(answer), draft.account, draft.segments[index].key)
 
-    async def named(self, draft: Draft, index: int, url: str) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
         """Takes the address as bsky.app and other clients show it."""
         account = draft.account
         names = (account.remote_id.casefold(), account.handle.casefold())

@@ -188,8 +188,8 @@ class MastodonConnector:
             keeps_media_ids=await self._software(draft.account) in KEEPS_MEDIA_IDS,
         )
 
-    async def named(self, draft: Draft, index: int, url: str) -> Remote:
-        return await named_status(self._server(draft.account), draft, index, url, sources=self._sources)
+    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
+        return await named_status(self._server(draft.account), draft, index, url, look, sources=self._sources)
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:
         return await observe_statuses(self._server(account), account, remotes)

@@ -3,44 +3,99 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Sequence
+from http import HTTPStatus
 from urllib.parse import quote, unquote, urlsplit
 
 from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotNamed, Remote
-from regie_publisher.connectors.look import Others
-from regie_publisher.connectors.mastodon.readback import READ_BACK, Match, SourceCache
+from regie_publisher.connectors.look import Look, Others
+from regie_publisher.connectors.mastodon.media import media_ids
+from regie_publisher.connectors.mastodon.readback import READ_BACK, SourceCache
 from regie_publisher.connectors.mastodon.server import Server, text_of
-from regie_publisher.connectors.mastodon.timeline import Status, read_timeline, status_of
-from regie_publisher.connectors.values import is_id, same_place
+from regie_publisher.connectors.mastodon.text import as_sent, exact, plain, skeleton, skeleton_of_html, without_hosts
+from regie_publisher.connectors.mastodon.timeline import Status, read_timeline, skew_of, status_of
+from regie_publisher.connectors.values import same_place
 
 # As Mastodon, its web clients, GoToSocial, Takahe, Pleroma, Pixelfed and Hollo write the address of a post.
 _ADDRESS = re.compile(
     r"/(?:(?:web|deck)/)?(?:@[^/]+/(?:(?:statuses|posts)/)?|(?:ap/)?users/[^/]+/statuses/|statuses/|notice/|notes/|p/[^/]+/)"
     r"(?P<id>[A-Za-z0-9][A-Za-z0-9_-]*)(?:\.json|/(?:activity|embed))?/?"
 )
+_CERTAIN, _SAME, _ALIKE, _OTHER = 3, 2, 1, 0  # how much a status looks like a segment
 
 
-async def named_status(server: Server, draft: Draft, index: int, url: str, *, sources: SourceCache) -> Remote:
-    """Returns the status at the address. Raises `NotNamed` unless it may be the segment's own."""
+async def named_status(
+    server: Server, draft: Draft, index: int, url: str, look: Look, *, sources: SourceCache
+) -> Remote:
+    """Returns the status at the address. Raises `NotNamed` unless it may be the segment's own, and no other's."""
     if not same_place(url, server.url):
-        raise NotNamed(f"this is not an address at {server.url}; give the one that the post has there")
-    status = await _at(server, draft, url)
-    match = Match(draft, index, Others(frozenset(), ()), keeps_media_ids=False, skew=timedelta(0))
-    if status.created < draft.compose_time - READ_BACK:
-        raise NotNamed("the post at this address is older than this delivery", remote_id=status.id)
-    if not match.has_its_place(status):
-        raise NotNamed("the post at this address has another place in a thread, or other pictures", remote_id=status.id)
-    source = sources.get(server, status)
-    if source is None:
-        source = await sources.read(server, status)
-    if match.is_same(status, source) is False:
-        raise NotNamed("the post at this address has another text", remote_id=status.id)
+        raise NotNamed(f"this is not an address at {server.url}")
+
+    async def load() -> tuple[tuple[Status, str | None], Sequence[str]]:
+        status = await _at(server, draft, url)
+        source = sources.get(server, status)
+        if source is None:
+            source = await sources.read(server, status)
+        return (status, source), (status.id, status.url)
+
+    (status, source), others = await look.read(load)
+    why = _why_not(draft, index, status, source, others)
+    if why:
+        raise NotNamed(why, remote_id=status.id)
     return Remote(status.id, status.url)
 
 
+def _why_not(draft: Draft, index: int, status: Status, source: str | None, others: Others) -> str:
+    """Returns what speaks against it, empty for nothing."""
+    segment = draft.segments[index]
+    reply_to = draft.remotes[index - 1].id if index else ""
+    if not others.taken.isdisjoint((status.id, status.url)):
+        return "the post at this address is another delivery's"
+    if status.reblog:
+        return "at this address is a boost, and no post of its own"
+    if (status.reply_to, len(status.media)) != (reply_to, len(segment.pictures)):
+        return "the post at this address has another place in a thread, or other pictures"
+    own_media = set(media_ids(draft, segment)) if segment.pictures else set()
+    own = (segment.text, Counter(exact(picture.alt_text) for picture in segment.pictures))
+    closeness = (
+        _CERTAIN if own_media and {one.id for one in status.media} == own_media else _closeness(*own, status, source)
+    )
+    if closeness == _OTHER:
+        return "the post at this address has another text"
+    for rival in others.rivals:
+        theirs = (rival.text, Counter(exact(text) for text in rival.alt_texts))
+        if (
+            rival.key == segment.key
+            or rival.reply_to != reply_to
+            or (as_sent(theirs[0]), theirs[1])
+            == (
+                as_sent(own[0]),
+                own[1],
+            )
+        ):
+            continue
+        if _closeness(*theirs, status, source) >= closeness:
+            return "the post at this address looks like that of another delivery whose outcome is open"
+    return ""
+
+
+def _closeness(text: str, alt_texts: Counter[str], status: Status, source: str | None) -> int:
+    if len(status.media) != alt_texts.total():
+        return _OTHER
+    described = Counter(exact(one.alt_text) for one in status.media) == alt_texts
+    if source is None:
+        same = exact(without_hosts(plain(status.content))) == exact(without_hosts(text))
+    else:
+        same = as_sent(source) == as_sent(text) or ("<" in source and exact(plain(source)) == exact(text))
+    if same and described:
+        return _SAME
+    shown = {skeleton_of_html(status.content)} | ({skeleton(source), skeleton_of_html(source)} if source else set())
+    return _ALIKE if same or skeleton(text) in shown else _OTHER
+
+
 async def _at(server: Server, draft: Draft, url: str) -> Status:
-    parts = urlsplit(url)
-    found = _ADDRESS.fullmatch(unquote(parts.path))
+    found = _ADDRESS.fullmatch(unquote(urlsplit(url).path))
     if found is None:
         return await _listed(server, draft, url)
     answer = await server.ask(
@@ -49,19 +104,26 @@ async def _at(server: Server, draft: Draft, url: str) -> Status:
         rejected=FailureKind.PLATFORM_ERROR,
         absent=None,
     )
-    entry = answer.json()
-    if answer.status // 100 != 2 or not is_id(text_of(entry, "id")):
+    if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         raise NotNamed("the server has no post at this address")
-    if text_of(entry.get("account") if isinstance(entry, dict) else None, "id") != draft.account.remote_id:
+    entry = answer.json()
+    account_id = text_of(entry.get("account") if isinstance(entry, dict) else None, "id")
+    if text_of(entry, "id") != found["id"] or not account_id:
+        raise CannotTell("the server's answer about the post cannot be read")
+    if account_id != draft.account.remote_id:
         raise NotNamed("the post at this address is another account's")
-    return status_of(entry)
+    status = status_of(entry)
+    if status.created < draft.compose_time - READ_BACK + skew_of(answer, server.clock.now()):
+        raise NotNamed("the post at this address is older than this delivery", remote_id=status.id)
+    return status
 
 
 async def _listed(server: Server, draft: Draft, url: str) -> Status:
-    """Looks for an address of another form among the account's own statuses, word for word."""
+    """Looks for an address of another form among the account's own statuses, as the server's API gives it."""
     timeline = await read_timeline(server, draft.account.remote_id, draft.compose_time - READ_BACK)
+    bare = url.partition("#")[0].partition("?")[0]
     for status in timeline.statuses:
-        if status.url.rstrip("/") == url.rstrip("/"):
+        if {status.url.rstrip("/"), status.uri.rstrip("/")} & {url.rstrip("/"), bare.rstrip("/")}:
             return status
     if not timeline.complete:
         raise CannotTell("the account has too many posts to look through")

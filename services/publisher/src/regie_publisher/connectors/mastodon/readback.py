@@ -75,7 +75,7 @@ async def find_segment(
         return timeline, [name for status in timeline.statuses for name in (status.id, status.url)]
 
     timeline, others = await look.read(load)
-    match = Match(draft, index, others, keeps_media_ids, timeline.skew)
+    match = _Match(draft, index, others, keeps_media_ids, timeline.skew)
     found = await _search(server, match, timeline, sources)
     if found is not None:
         return Remote(found.id, found.url)
@@ -88,7 +88,7 @@ async def find_segment(
     return None
 
 
-async def _search(server: Server, match: Match, timeline: Timeline, sources: SourceCache) -> Status | None:
+async def _search(server: Server, match: _Match, timeline: Timeline, sources: SourceCache) -> Status | None:
     candidates = match.candidates(timeline)
     certain = next((status for status in candidates if match.has_its_pictures(status)), None)
     if certain is not None:
@@ -117,7 +117,7 @@ def _place_of(status: Status) -> str:
     return f"The status {status.url or status.id}"
 
 
-class Match:
+class _Match:
     """A segment, and what a status must be to be taken for it."""
 
     def __init__(self, draft: Draft, index: int, others: Others, keeps_media_ids: bool, skew: timedelta) -> None:
@@ -138,10 +138,6 @@ class Match:
         bones = skeleton(self._text)
         fitting = [status for status in timeline.statuses if self._fits(status)]
         return sorted(fitting, key=lambda status: (skeleton_of_html(status.content) != bones, status.created))
-
-    def has_its_place(self, status: Status) -> bool:
-        """True where a status answers what the segment answers, and has as many pictures."""
-        return (status.reply_to, len(status.media)) == (self._reply_to, len(self._segment.pictures))
 
     def has_its_pictures(self, status: Status) -> bool:
         """True is certain: the server gives an uploaded picture to one status only."""
@@ -176,7 +172,7 @@ class Match:
     def _fits(self, status: Status) -> bool:
         if status.created < self.compose_time - READ_BACK or not self._others.taken.isdisjoint((status.id, status.url)):
             return False
-        if not self.has_its_place(status):
+        if (status.reply_to, len(status.media)) != (self._reply_to, len(self._segment.pictures)):
             return False
         if self.has_its_pictures(status):
             return True

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
+from regie_publisher.connectors.answers import Answer
 from regie_publisher.connectors.connector import CannotTell, FailureKind
 from regie_publisher.connectors.mastodon.server import Server, text_of
 from regie_publisher.connectors.values import is_id
@@ -32,6 +33,7 @@ class Status:
 
     id: str
     url: str
+    uri: str
     created: datetime
     reply_to: str
     media: tuple[Attachment, ...]
@@ -87,12 +89,13 @@ async def _read_page(server: Server, account_id: str, params: dict[str, str]) ->
     body = answer.json()
     if not isinstance(body, list):
         raise CannotTell("The server's list of statuses cannot be read")
-    return [status_of(entry) for entry in body], _skew(answer.headers.get("date", ""), server.clock.now())
+    return [status_of(entry) for entry in body], skew_of(answer, server.clock.now())
 
 
-def _skew(date: str, now: datetime) -> timedelta:
+def skew_of(answer: Answer, now: datetime) -> timedelta:
+    """Returns how far the clock of whoever answered is before ours, or behind it (negative)."""
     try:
-        skew = parsedate_to_datetime(date) - now
+        skew = parsedate_to_datetime(answer.headers.get("date", "")) - now
     except (ValueError, TypeError, OverflowError):
         return timedelta(0)
     return skew if abs(skew) > CLOCK_NOISE else timedelta(0)
@@ -108,6 +111,7 @@ def status_of(entry: object) -> Status:
     return Status(
         id=status_id,
         url=text_of(entry, "url") or text_of(entry, "uri"),
+        uri=text_of(entry, "uri"),
         created=created,
         reply_to=text_of(entry, "in_reply_to_id"),
         media=tuple(
