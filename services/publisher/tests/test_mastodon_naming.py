@@ -128,6 +128,8 @@ async def test_an_address_of_another_form_is_looked_for_word_for_word(
     server.write("Hallo", url=f"{URL}/display/59b1-0012", uri=f"{URL}/objects/59b1-0012")
     for address in ("display/59b1-0012/", "display/59b1-0012?x=1#y", "objects/59b1-0012"):
         assert (await mastodon.named(draft("Hallo"), 0, f"{URL}/{address}", alone())).id == "1002"
+    server.write("Hallo", url=f"{URL}/channel/ana?mid=x7ba5")
+    assert (await mastodon.named(draft("Hallo"), 0, f"{URL}/channel/ana?mid=x7ba5#y", alone())).id == "1003"
     with pytest.raises(NotNamed, match="copy it from the post's own page"):
         await mastodon.named(draft("Hallo"), 0, f"{URL}/display/59b1-0013", alone())
 

@@ -76,7 +76,7 @@ def _why_not(draft: Draft, index: int, status: Status, source: str | None, other
         ):
             continue
         if _closeness(*theirs, status, source) >= closeness:
-            return "the post at this address looks like that of another delivery whose outcome is open"
+            return "the post at this address looks like that of another delivery, of which no post is known"
     return ""
 
 
@@ -121,9 +121,10 @@ async def _at(server: Server, draft: Draft, url: str) -> Status:
 async def _listed(server: Server, draft: Draft, url: str) -> Status:
     """Looks for an address of another form among the account's own statuses, as the server's API gives it."""
     timeline = await read_timeline(server, draft.account.remote_id, draft.compose_time - READ_BACK)
-    bare = url.partition("#")[0].partition("?")[0]
+    whole = url.partition("#")[0]
+    given = {whole.rstrip("/"), whole.partition("?")[0].rstrip("/")}
     for status in timeline.statuses:
-        if {status.url.rstrip("/"), status.uri.rstrip("/")} & {url.rstrip("/"), bare.rstrip("/")}:
+        if {status.url.rstrip("/"), status.uri.rstrip("/")} & given:
             return status
     if not timeline.complete:
         raise CannotTell("the account has too many posts to look through")
