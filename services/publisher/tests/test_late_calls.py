@@ -163,7 +163,7 @@ async def test_a_refusal_of_the_second_call_says_nothing_of_the_first(
 
 async def test_a_refusal_stands_once_nothing_can_land_any_more(desk: Desk, clock: FakeClock) -> None:
     desk.connector.repeat = Repeat.UNDER_KEY
-    desk.connector.script = deque([Play.LOST_BEFORE, *[Play.REFUSE] * 9])
+    desk.connector.script = deque([Play.LOST_BEFORE, *[Play.REFUSE] * 30])
     await desk.receive(desk.due(await desk.channel()))
     lost = clock.now()
     for _ in range(12):

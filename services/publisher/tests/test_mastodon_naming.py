@@ -10,7 +10,7 @@ from regie_publisher.connectors.connector import CannotTell, Connector, NotNamed
 from regie_publisher.connectors.look import Look, Rival
 from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.mastodon.testing.drafts import StepClock, answering, draft
-from regie_publisher.connectors.mastodon.testing.server import START, URL, FakeMastodon
+from regie_publisher.connectors.mastodon.testing.server import START, URL, FakeMastodon, Respond
 from regie_publisher.connectors.testing import alone
 
 HOST = URL.removeprefix("https://")
@@ -206,10 +206,10 @@ async def test_a_server_that_does_not_say_settles_nothing(
     server: FakeMastodon,
     mastodon: Connector,
     path: str,
-    respond: object,
+    respond: Respond,
     error: type[Exception],
 ) -> None:
-    server.fail("GET", r"/api/v1/statuses/\d+", respond)  # type: ignore[arg-type]
+    server.fail("GET", r"/api/v1/statuses/\d+", respond)
     with pytest.raises(error):
         await mastodon.named(draft("Hallo"), 0, URL + path, alone())
 

@@ -7,14 +7,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
+from regie_chassis.database import Database
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.connectors.look import Others, Rival
+from regie_publisher.connectors.look import Look, Others, Rival
+
+
+def look_at(database: Database, channel_id: UUID, *, since: datetime) -> Look:
+    """Returns a look at a channel's account, for deliveries of which the oldest was composed at `since`."""
+
+    async def others(remote_ids: Sequence[str]) -> Others:
+        async with database.reading() as session:
+            return await read_others(session, channel_id=channel_id, remote_ids=remote_ids)
+
+    return Look(since, others)
 
 
 async def read_others(session: AsyncSession, *, channel_id: UUID, remote_ids: Sequence[str]) -> Others:

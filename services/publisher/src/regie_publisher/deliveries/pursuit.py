@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
 import structlog
@@ -23,13 +22,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.connectors.connector import QUIET, CannotTell, Connector, ConnectorError, Repeat
-from regie_publisher.connectors.look import Look, Others
+from regie_publisher.connectors.look import Look
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.claims import claim_companions, claim_open, find_open
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT, Held, Note, Outcome, State
 from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.ledger import Ledger
-from regie_publisher.deliveries.others import read_others
+from regie_publisher.deliveries.others import look_at
 from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
 from regie_publisher.shares import Limits, Slots
@@ -133,13 +132,9 @@ class Pursuit:
             since[one.channel_id] = min(one.compose_time, since.get(one.channel_id, one.compose_time))
         now = self._clock.now()
         return {
-            channel_id: _Pass(now, Look(oldest, partial(self._read_others, channel_id)))
+            channel_id: _Pass(now, look_at(self._database, channel_id, since=oldest))
             for channel_id, oldest in since.items()
         }
-
-    async def _read_others(self, channel_id: UUID, remote_ids: Sequence[str]) -> Others:
-        async with self._database.reading() as session:
-            return await read_others(session, channel_id=channel_id, remote_ids=remote_ids)
 
     async def _settle(self, held: Held, look: _Pass) -> None:
         ask: Ask = self._find if held.state is State.UNKNOWN else self._check

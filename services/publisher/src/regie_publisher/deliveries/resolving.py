@@ -8,9 +8,8 @@ own, which is then sent again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -34,13 +33,12 @@ from regie_publisher.connectors.connector import (
     Refused,
     Remote,
 )
-from regie_publisher.connectors.look import Look, Others
 from regie_publisher.connectors.values import MAX_URL, web_url
 from regie_publisher.deliveries import judging, outcomes
 from regie_publisher.deliveries.claims import held_of
 from regie_publisher.deliveries.delivery import Held, Note, Outcome, State
 from regie_publisher.deliveries.drafts import draft_of
-from regie_publisher.deliveries.others import read_others
+from regie_publisher.deliveries.others import look_at
 from regie_publisher.deliveries.timeline import Delivery, with_changes
 from regie_publisher.media import Library
 
@@ -64,9 +62,6 @@ class CallMayStillLand(Conflict):
 
 class RemoteTaken(Conflict):
     """The address is that of another delivery's post."""
-
-
-TAKEN = "this is the address of another delivery's post; give the one of this delivery's own post"
 
 
 class RemoteUrlRefused(Unprocessable):
@@ -145,7 +140,7 @@ class Resolver:
             async with asyncio.timeout(ASK_WITHIN):
                 await self._accounts.open([held.channel_id])  # it may have been disconnected since it was used
                 draft = await draft_of(held, accounts=self._accounts, library=self._library)
-                look = Look(held.compose_time, partial(self._read_others, held.channel_id))
+                look = look_at(self._database, held.channel_id, since=held.compose_time)
                 return await connector.named(draft, len(held.remotes), remote_url, look)
         except NotNamed as error:
             async with self._database.reading() as session:
@@ -164,10 +159,6 @@ class Resolver:
             log.error("delivery.address_not_checked", delivery=show_id(DELIVERY, held.id), exc_info=error)
             message = f"the address could not be checked, which is an error of ours; {_WITHOUT}"
             raise RemoteUrlNotChecked(message, field="remote_url") from error
-
-    async def _read_others(self, channel_id: UUID, remote_ids: Sequence[str]) -> Others:
-        async with self._database.reading() as session:
-            return await read_others(session, channel_id=channel_id, remote_ids=remote_ids)
 
 
 async def _settle(session: AsyncSession, row: Any, *, request_id: str, word: Remote | None, now: datetime) -> None:
@@ -230,10 +221,7 @@ _READ = text(
     "SELECT *, CAST(handles AS text) AS handles_text FROM delivery WHERE id = :id AND workspace_id = :workspace_id"
 )
 
-_LOCK = text(
-    "SELECT *, CAST(handles AS text) AS handles_text FROM delivery WHERE id = :id AND workspace_id = :workspace_id"
-    " FOR UPDATE"
-)
+_LOCK = text(f"{_READ.text} FOR UPDATE")
 
 _TAKE = text(
     "UPDATE delivery SET fence = fence + 1, resolve_request_id = :request_id"

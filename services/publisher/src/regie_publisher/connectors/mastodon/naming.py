@@ -13,7 +13,7 @@ from regie_publisher.connectors.look import Look, Others
 from regie_publisher.connectors.mastodon.media import media_ids
 from regie_publisher.connectors.mastodon.readback import READ_BACK, SourceCache
 from regie_publisher.connectors.mastodon.server import Server, text_of
-from regie_publisher.connectors.mastodon.text import as_sent, exact, plain, skeleton, skeleton_of_html, without_hosts
+from regie_publisher.connectors.mastodon.text import as_sent, exact, is_like, shows
 from regie_publisher.connectors.mastodon.timeline import Status, read_timeline, skew_of, status_of
 from regie_publisher.connectors.values import same_place
 
@@ -56,42 +56,38 @@ def _why_not(draft: Draft, index: int, status: Status, source: str | None, other
         return "at this address is a boost, and no post of its own"
     if (status.reply_to, len(status.media)) != (reply_to, len(segment.pictures)):
         return "the post at this address has another place in a thread, or other pictures"
-    own_media = set(media_ids(draft, segment)) if segment.pictures else set()
-    own = (segment.text, Counter(exact(picture.alt_text) for picture in segment.pictures))
-    closeness = (
-        _CERTAIN if own_media and {one.id for one in status.media} == own_media else _closeness(*own, status, source)
-    )
+    media = media_ids(draft, segment) if segment.pictures else []
+    certain = bool(media) and {one.id for one in status.media} == set(media)
+    own = _Content(segment.text, [picture.alt_text for picture in segment.pictures])
+    closeness = _CERTAIN if certain else own.closeness(status, source)
     if closeness == _OTHER:
         return "the post at this address has another text"
     for rival in others.rivals:
-        theirs = (rival.text, Counter(exact(text) for text in rival.alt_texts))
-        if (
-            rival.key == segment.key
-            or rival.reply_to != reply_to
-            or (as_sent(theirs[0]), theirs[1])
-            == (
-                as_sent(own[0]),
-                own[1],
-            )
-        ):
+        theirs = _Content(rival.text, rival.alt_texts)
+        if rival.key == segment.key or rival.reply_to != reply_to or theirs.equals(own):
             continue
-        if _closeness(*theirs, status, source) >= closeness:
+        if theirs.closeness(status, source) >= closeness:
             return "the post at this address looks like that of another delivery, of which no post is known"
     return ""
 
 
-def _closeness(text: str, alt_texts: Counter[str], status: Status, source: str | None) -> int:
-    if len(status.media) != alt_texts.total():
-        return _OTHER
-    described = Counter(exact(one.alt_text) for one in status.media) == alt_texts
-    if source is None:
-        same = exact(without_hosts(plain(status.content))) == exact(without_hosts(text))
-    else:
-        same = as_sent(source) == as_sent(text) or ("<" in source and exact(plain(source)) == exact(text))
-    if same and described:
-        return _SAME
-    shown = {skeleton_of_html(status.content)} | ({skeleton(source), skeleton_of_html(source)} if source else set())
-    return _ALIKE if same or skeleton(text) in shown else _OTHER
+class _Content:
+    """What a segment says."""
+
+    def __init__(self, text: str, alt_texts: Sequence[str]) -> None:
+        self._text = text
+        self._alt_texts = Counter(map(exact, alt_texts))
+
+    def equals(self, other: _Content) -> bool:
+        return (as_sent(self._text), self._alt_texts) == (as_sent(other._text), other._alt_texts)
+
+    def closeness(self, status: Status, source: str | None) -> int:
+        if len(status.media) != self._alt_texts.total():
+            return _OTHER
+        same = shows(self._text, status.content, source)
+        if same and Counter(exact(one.alt_text) for one in status.media) == self._alt_texts:
+            return _SAME
+        return _ALIKE if same or is_like(self._text, status.content, source) else _OTHER
 
 
 async def _at(server: Server, draft: Draft, url: str) -> Status:

@@ -19,10 +19,10 @@ from regie_publisher.connectors.mastodon.text import (
     as_sent,
     exact,
     is_another_text,
-    plain,
+    is_like,
+    shows,
     skeleton,
     skeleton_of_html,
-    without_hosts,
 )
 from regie_publisher.connectors.mastodon.timeline import Status, Timeline, read_timeline
 
@@ -181,12 +181,8 @@ class _Match:
         return bool(status.edited) or not is_another_text(self._text, status.content)
 
     def _has_its_text(self, status: Status, source: str | None) -> bool | None:
-        if source is None:
-            shown = exact(without_hosts(plain(status.content)))
-            return True if shown == exact(without_hosts(self._text)) else None
-        if as_sent(self._text) == as_sent(source):
+        if shows(self._text, status.content, source):
             return True
-        if "<" in source and exact(self._text) == exact(plain(source)):
-            return True  # a server that keeps HTML as the source: white space is its own
-        shown_bones = (skeleton(source), skeleton_of_html(source), skeleton_of_html(status.content))
-        return None if skeleton(self._text) in shown_bones or status.edited else False
+        if source is None or status.edited:
+            return None
+        return None if is_like(self._text, status.content, source) else False

@@ -80,6 +80,22 @@ def skeleton_of_html(content: str) -> str:
     return skeleton(plain(_LINK.sub(keep_mentions, content)))
 
 
+def shows(text: str, content: str, source: str | None) -> bool:
+    """True where a status' HTML and its source, if the server tells it, are certainly of the text."""
+    if source is None:
+        return exact(without_hosts(plain(content))) == exact(without_hosts(text))
+    if as_sent(text) == as_sent(source):
+        return True
+    return "<" in source and exact(text) == exact(plain(source))  # HTML as the source: white space is the server's own
+
+
+def is_like(text: str, content: str, source: str | None) -> bool:
+    """True where they are of the text but for links, signs and markup."""
+    shown = (content,) if source is None else (source, content)
+    bones = skeleton(text)
+    return bones in map(skeleton_of_html, shown) or (source is not None and bones == skeleton(source))
+
+
 def is_another_text(text: str, content: str) -> bool:
     """True when a status' HTML is certainly of another text, whatever markup its server made of it.
 
