@@ -68,8 +68,7 @@ class Inside:
         """Waits until every event is relayed and handled everywhere."""
         running = self.services.values()
         consumers = [consumer for service in running for consumer in service.consumers]
-        saying = [service.database for name, service in self.services.items() if name != "metrics"]
-        await settle(saying, consumers, self.services["scheduler"].broker)
+        await settle([service.database for service in running], consumers, self.services["scheduler"].broker)
 
 
 @pytest.fixture

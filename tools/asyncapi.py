@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
+from regie_chassis.events import all_events
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import headers_of, service_of, stream_of, subject_of
 
@@ -69,7 +70,7 @@ def definitions() -> dict[str, Definition]:
     """Returns all messages of all events files by full name."""
     found: dict[str, Definition] = {}
     for file in _descriptors().file:
-        if not file.package.endswith(".events.v1"):
+        if not re.fullmatch(r"regie\.\w+\.events\.v\d+", file.package):
             continue
         comments = {tuple(place.path): _line(place.leading_comments) for place in file.source_code_info.location}
         for index, message in enumerate(file.message_type):
@@ -80,9 +81,8 @@ def definitions() -> dict[str, Definition]:
 
 
 def events(known: Mapping[str, Definition]) -> list[Definition]:
-    """Returns the messages that travel on their own: those that are no other message's field."""
-    parts = {field.type_name.lstrip(".") for one in known.values() for field in one.message.field}
-    return [one for name, one in sorted(known.items()) if name not in parts]
+    """Returns the messages that travel on their own."""
+    return [known[kind.DESCRIPTOR.full_name] for kind in all_events()]
 
 
 def services() -> list[str]:

@@ -31,9 +31,10 @@ def generate(target: Path) -> None:
     )
     if status:
         sys.exit("protoc failed; its messages are above")
-    # Event files have no service, so their gRPC halves are empty.
-    for empty in target.rglob("*_events_pb2_grpc.py*"):
-        empty.unlink()
+    # Only what has a service has a gRPC half; the others' are empty.
+    for half in target.rglob("*_pb2_grpc.py*"):
+        if not half.name.partition(".")[0].endswith("_service_pb2_grpc"):
+            half.unlink()
 
 
 if __name__ == "__main__":

@@ -256,12 +256,12 @@ async def test_an_error_does_not_tell_the_values_of_its_statement(database: Data
 async def test_staged_events_wake_the_relay_when_they_are_durable_and_not_before(database: Database) -> None:
     with pytest.raises(ValueError, match="no"):
         async with database.transaction() as session:
-            outbox.stage(session, PostCreated(), workspace_id=new_id(), aggregate_id="p", time=START)
+            outbox.stage(session, PostCreated(), workspace_id=new_id(), time=START)
             raise ValueError("no")
     assert not database.staged.is_set()
     assert await outbox.unsent_count(database) == 0
     async with database.transaction() as session:
-        outbox.stage(session, PostCreated(), workspace_id=new_id(), aggregate_id="p", time=START)
+        outbox.stage(session, PostCreated(), workspace_id=new_id(), time=START)
         assert not database.staged.is_set()
     assert database.staged.is_set()
     assert await outbox.unsent_count(database) == 1

@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js import api
 from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.nats_users import PERMISSIONS, READS, SAYS_EVENTS
+from regie_chassis.embedded.nats_users import PERMISSIONS, READS
 from regie_chassis.messaging import BrokerUnavailable, ConsumerSpec, Envelope, stream_of, stream_spec
 from regie_chassis.nats_access import STREAMS_USER, inbox_prefix
 from regie_chassis.nats_broker import NatsBroker
@@ -92,7 +92,7 @@ def test_the_file_with_the_passwords_is_its_owners_alone(guarded: EmbeddedNats) 
 @pytest.mark.parametrize("user", sorted(PERMISSIONS))
 async def test_nobody_publishes_in_the_name_of_another(log_in: LogIn, user: str) -> None:
     someone = await log_in(user)
-    for service in SAYS_EVENTS:
+    for service in READS:
         if service != user:
             someone.refused.clear()
             subject = POST_DUE.replace("scheduler", service)
@@ -112,7 +112,7 @@ async def test_nobody_listens_to_events_or_to_the_inbox_of_another(log_in: LogIn
 async def test_no_service_shapes_empties_or_deletes_a_stream_or_reads_as_another(log_in: LogIn, user: str) -> None:
     someone = await log_in(user)
     other = "publisher" if user != "publisher" else "audience"
-    for stream in map(stream_of, SAYS_EVENTS):
+    for stream in map(stream_of, READS):
         for verb in ("CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE", "SNAPSHOT"):
             subject = f"$JS.API.STREAM.{verb}.{stream}"
             someone.refused.clear()

@@ -42,8 +42,8 @@ async def relaying(database: Database, broker: Broker, clock: Clock | None = Non
 async def say(database: Database, count: int, *, aggregate: str = "", first: int = 0) -> None:
     async with database.transaction() as session:
         for number in range(first, first + count):
-            message = PostCreated(post_id=f"p{number}", title=str(number))
-            outbox.stage(session, message, workspace_id=WORKSPACE, aggregate_id=aggregate or f"p{number}", time=START)
+            message = PostCreated(post_id=aggregate or f"p{number}", title=str(number))
+            outbox.stage(session, message, workspace_id=WORKSPACE, time=START)
 
 
 async def stored(broker: Broker, count: int, spec: ConsumerSpec = EVERYTHING) -> list[str]:
@@ -81,7 +81,7 @@ async def test_events_of_a_committed_transaction_reach_the_stream_in_order(
 async def test_events_of_a_rolled_back_transaction_never_leave(database: Database, broker: NatsBroker) -> None:
     async def fail_after_staging() -> None:
         async with database.transaction() as session:
-            outbox.stage(session, PostCreated(title="no"), workspace_id=WORKSPACE, aggregate_id="a", time=START)
+            outbox.stage(session, PostCreated(title="no"), workspace_id=WORKSPACE, time=START)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -94,7 +94,7 @@ async def test_events_of_a_rolled_back_transaction_never_leave(database: Databas
 async def test_an_event_carries_cloudevents_headers_and_its_derived_subject(database: Database) -> None:
     broker = MemoryBroker()
     async with database.transaction() as session:
-        outbox.stage(session, PostCancelled(post_id="p"), workspace_id=WORKSPACE, aggregate_id="p", time=START)
+        outbox.stage(session, PostCancelled(post_id="p"), workspace_id=WORKSPACE, time=START)
     async with relaying(database, broker):
         await quiet(database)
     (received,) = await broker.fetch(EVERYTHING, 10, timedelta(seconds=1))
@@ -203,8 +203,8 @@ async def test_an_event_that_was_not_acknowledged_holds_back_its_followers_only(
     async with relaying(database, broker):
         async with database.transaction() as session:
             for number, aggregate in enumerate(["a", "b", "b", "a"]):
-                message = PostCreated(title=str(number))
-                outbox.stage(session, message, workspace_id=WORKSPACE, aggregate_id=aggregate, time=START)
+                message = PostCreated(post_id=aggregate, title=str(number))
+                outbox.stage(session, message, workspace_id=WORKSPACE, time=START)
         titles = await stored(broker, 4)
     assert titles == ["0", "3", "1", "2"]
 
@@ -239,7 +239,7 @@ async def test_an_event_that_nats_could_not_carry_is_refused_and_stages_nothing(
         async with database.transaction() as session:
             for title in ("a", "x" * outbox.MAX_EVENT):
                 message = PostCreated(title=title)
-                outbox.stage(session, message, workspace_id=WORKSPACE, aggregate_id=title[:1], time=START)
+                outbox.stage(session, message, workspace_id=WORKSPACE, time=START)
 
     with pytest.raises(outbox.EventTooLarge, match="PostCreated would have"):
         await stage_both()

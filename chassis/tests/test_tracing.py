@@ -120,7 +120,7 @@ async def test_an_event_continues_the_trace_of_its_cause_up_to_its_handler(
     relay = Relay(database, broker, stream_spec("scheduler"), SystemClock())
     with tracer().start_as_current_span("request") as request:
         async with database.transaction() as session:
-            outbox.stage(session, PostCreated(), workspace_id=new_id(), aggregate_id="p", time=START)
+            outbox.stage(session, PostCreated(), workspace_id=new_id(), time=START)
     await broker.ensure_stream(stream_spec("scheduler"))
     loops = [asyncio.create_task(relay.run(stopping)), asyncio.create_task(consumer.run(stopping))]
     await settle([database], [consumer], broker)

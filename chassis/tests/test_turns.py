@@ -30,8 +30,8 @@ async def fill(database: Database, workspace_id: UUID, count: int) -> None:
 
 async def say(database: Database, workspace_id: UUID, *, title: str = "", after: timedelta = timedelta(0)) -> None:
     async with database.transaction() as session:
-        message = PostCreated(title=title)
-        outbox.stage(session, message, workspace_id=workspace_id, aggregate_id="one", time=START + after)
+        message = PostCreated(post_id="one", title=title)
+        outbox.stage(session, message, workspace_id=workspace_id, time=START + after)
 
 
 async def test_an_event_leaves_with_the_next_batch_however_many_of_another_workspace_wait(database: Database) -> None:

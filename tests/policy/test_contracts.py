@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor
+from regie_chassis.events import all_events, options_of
 from regie_chassis.ids import WORKSPACE, new_id, show_id
 from regie_chassis.messaging import service_of, stream_spec, subject_of
 
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 CONTRACTS = ROOT / "contracts"
 READING = ("BatchGet", "Get", "List", "Preview")
 OF_ONE_THING = {"ListDeliveries"}  # of one post: a channel each, so that there is no second page
+SHARED = (["google", "protobuf"], ["regie", "events"])  # the second says what an event is, and has no message of any
 TIMESTAMP = "google.protobuf.Timestamp"
 # What an event's name ends in: it is a fact, so a participle, or one of these words for what came to be.
 NOT_PARTICIPLES = {"PostDue", "DeliveryUnknown", "DeliveryProcessing", "SegmentLeft", "ChannelNeedsAttention"}
@@ -42,10 +44,8 @@ def methods() -> list[MethodDescriptor]:
 
 
 def events() -> list[Descriptor]:
-    """Returns the messages of events files that are no other message's field."""
-    said = [message for message in messages() if ".events." in message.full_name]
-    parts = {field.message_type.full_name for message in said for field in message.fields if field.message_type}
-    return [message for message in said if message.full_name not in parts]
+    """Returns the messages that travel on their own."""
+    return [kind.DESCRIPTOR for kind in all_events()]
 
 
 def references(node: object) -> Iterator[str]:
@@ -101,7 +101,7 @@ def test_no_message_is_common_to_services() -> None:
         foreign = [
             dependency.name
             for dependency in file.dependencies
-            if dependency.package.split(".")[:2] not in (["google", "protobuf"], file.package.split(".")[:2])
+            if dependency.package.split(".")[:2] not in (*SHARED, file.package.split(".")[:2])
         ]
         assert not foreign, f"{file.name} borrows from another service: {foreign}"
 
@@ -143,6 +143,19 @@ def test_a_point_in_time_is_named_for_it_and_nothing_else_is() -> None:
             if is_time != (named and not local):
                 wrong.append(f"{message.full_name}.{field.name}")
     assert not wrong
+
+
+def test_a_message_of_an_events_file_is_an_event_or_a_part_of_one() -> None:
+    said = [one for one in messages() if re.search(r"\.\w+\.events\.v\d+\.", one.full_name)]
+    parts = {field.message_type.full_name for message in said for field in message.fields if field.message_type}
+    assert {one.full_name for one in events()} == {one.full_name for one in said} - parts
+
+
+def test_every_event_names_what_it_is_about() -> None:
+    for kind in all_events():
+        about = options_of(kind).about
+        field = kind.DESCRIPTOR.fields_by_name[about]
+        assert (about[-3:], field.type, field.is_repeated) == ("_id", field.TYPE_STRING, False), kind
 
 
 def test_every_event_is_a_fact() -> None:

@@ -28,9 +28,9 @@ def inbox_prefix(user: str) -> str:
     return f"_INBOX_{user}"
 
 
-def service_permissions(service: str, *, says_events: bool, reads: Iterable[str]) -> Permissions:
-    """Returns what a service may do that says events or none, and reads the streams of other services."""
-    publish = [f"regie.{service}.>", f"$JS.API.STREAM.INFO.{stream_of(service)}"] if says_events else []
+def service_permissions(service: str, *, reads: Iterable[str]) -> Permissions:
+    """Returns what a service may do that says events of its own and reads the streams of others."""
+    publish = [f"regie.{service}.>", f"$JS.API.STREAM.INFO.{stream_of(service)}"]
     for source in sorted(reads):
         consumer = f"{stream_of(source)}.{service}"
         publish += [

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_chassis.database import Database, after_commit, before_commit
 from regie_chassis.errors import TooLarge
+from regie_chassis.events import aggregate_of
 from regie_chassis.ids import new_id
 from regie_chassis.telemetry import current_traceparent
 
@@ -45,13 +46,13 @@ def stage(
     message: Message,
     *,
     workspace_id: UUID,
-    aggregate_id: str,
     time: datetime,
     traceparent: str | None = None,
 ) -> None:
     """Says an event when, and only when, the session's transaction commits.
 
-    Events of one aggregate keep the order in which they were staged. `traceparent` defaults to the current span's.
+    Events about one thing, which the option `about` of their message names, keep the order in which they were staged.
+    `traceparent` defaults to the current span's.
     Raises EventTooLarge, before anything is staged, for what NATS could not carry: the cause fails and not the relay.
     Where many rows share a transaction, none may fail the others: check with `fits`, or stage `fitting(message)`.
     """
@@ -67,7 +68,7 @@ def stage(
     staged.append(
         Staged(
             new_id(),
-            aggregate_id,
+            aggregate_of(message),
             workspace_id,
             message.DESCRIPTOR.full_name,
             payload,

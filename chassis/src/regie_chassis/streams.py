@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -26,7 +26,7 @@ LOOK_EVERY = timedelta(seconds=5)
 log = structlog.get_logger()
 
 
-async def ensure_streams(broker: Broker, services: Sequence[str], *, replicas: int = 1) -> None:
+async def ensure_streams(broker: Broker, services: Iterable[str], *, replicas: int = 1) -> None:
     """Makes what is missing and brings the rest into form. Raises BrokerUnavailable."""
     for service in services:
         await broker.ensure_stream(stream_spec(service, replicas=replicas))

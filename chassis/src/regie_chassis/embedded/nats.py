@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regie_chassis.embedded.children import POLL, Child, answers, free_port, program
-from regie_chassis.embedded.nats_users import PERMISSIONS, SAYS_EVENTS
+from regie_chassis.embedded.nats_users import PERMISSIONS, READS
 from regie_chassis.embedded.private_files import make_private_folder, write_private
 from regie_chassis.embedded.watchdog import Watchdog
 from regie_chassis.messaging import BrokerUnavailable
@@ -84,7 +84,7 @@ class EmbeddedNats:
             async with asyncio.timeout(START_TIMEOUT):
                 while True:
                     try:
-                        return await ensure_streams(broker, SAYS_EVENTS)
+                        return await ensure_streams(broker, READS)
                     except BrokerUnavailable:  # the port answers a moment before the streams do
                         await asyncio.sleep(POLL)
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from regie_chassis.nats_access import STREAMS_USER, service_permissions, streams_permissions
 
-SAYS_EVENTS = ("gateway", "scheduler", "publisher", "audience")
 # Whose events a service reads; a test compares this with the services' subscriptions.
 READS = {
     "gateway": ("audience", "gateway", "publisher", "scheduler"),
@@ -13,7 +12,6 @@ READS = {
     "audience": ("publisher",),
     "metrics": ("publisher",),
 }
-PERMISSIONS = {
-    service: service_permissions(service, says_events=service in SAYS_EVENTS, reads=reads)
-    for service, reads in READS.items()
-} | {STREAMS_USER: streams_permissions(SAYS_EVENTS)}
+PERMISSIONS = {service: service_permissions(service, reads=reads) for service, reads in READS.items()} | {
+    STREAMS_USER: streams_permissions(READS)
+}

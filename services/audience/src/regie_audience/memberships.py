@@ -176,7 +176,6 @@ def _stage(
                         profile_ids=together,
                     ),
                     workspace_id=workspace_id,
-                    aggregate_id=segment_id,
                     time=now,
                     traceparent=traceparent,
                 )

@@ -207,7 +207,6 @@ def _stage(session: AsyncSession, outcomes: Sequence[_Outcome], *, workspace_id:
                 session,
                 message,
                 workspace_id=workspace_id,
-                aggregate_id=message.profile_id,
                 time=now,
                 traceparent=traceparent,
             )

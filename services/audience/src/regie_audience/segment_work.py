@@ -224,7 +224,6 @@ async def _fill_chunk(session: AsyncSession, work: Work, segment: Row[Any], *, s
         session,
         SegmentFilled(segment_id=segment_id, member_count=member_count),
         workspace_id=work.workspace_id,
-        aggregate_id=segment_id,
         time=now,
         traceparent=segment.traceparent,
     )

@@ -111,7 +111,7 @@ async def delete_segment(session: AsyncSession, *, workspace_id: UUID, segment_i
     if rows.one_or_none() is None:
         raise SegmentNotFound("there is no such segment; check the id", field="segment_id")
     shown = show_id(SEGMENT, segment_id)
-    stage(session, SegmentDeleted(segment_id=shown), workspace_id=workspace_id, aggregate_id=shown, time=now)
+    stage(session, SegmentDeleted(segment_id=shown), workspace_id=workspace_id, time=now)
 
 
 async def get_segment(session: AsyncSession, *, workspace_id: UUID, segment_id: UUID) -> Segment:

@@ -152,7 +152,7 @@ async def create_api_key(
         raise TooManyApiKeys(f"a workspace has at most {MAX_KEYS} valid keys; revoke some that are not used")
     shown = show_id(API_KEY, key_id)
     said = ApiKeyCreated(api_key_id=shown, scopes=values["scopes"])
-    outbox.stage(session, said, workspace_id=workspace_id, aggregate_id=shown, time=now)
+    outbox.stage(session, said, workspace_id=workspace_id, time=now)
     return _api_key(row), True
 
 
@@ -175,7 +175,7 @@ async def revoke_api_key(
         )
     for one in revoked:
         shown = show_id(API_KEY, one)
-        outbox.stage(session, ApiKeyRevoked(api_key_id=shown), workspace_id=workspace_id, aggregate_id=shown, time=now)
+        outbox.stage(session, ApiKeyRevoked(api_key_id=shown), workspace_id=workspace_id, time=now)
     return revoked
 
 

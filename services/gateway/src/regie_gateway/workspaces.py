@@ -95,5 +95,5 @@ def _say(session: AsyncSession, workspace: Workspace, now: datetime) -> Workspac
     said = WorkspaceUpdated(
         workspace_id=shown, name=workspace.name, missed_after=Duration(seconds=workspace.missed_after_seconds)
     )
-    outbox.stage(session, said, workspace_id=workspace.id, aggregate_id=shown, time=now)
+    outbox.stage(session, said, workspace_id=workspace.id, time=now)
     return workspace

@@ -1,7 +1,4 @@
-"""Puts the metrics service together; the only module that knows all its parts.
-
-Metrics says no events yet, hence no relay; its outbox table waits for the first.
-"""
+"""Puts the metrics service together; the only module that knows all its parts."""
 
 from __future__ import annotations
 
@@ -10,7 +7,8 @@ from functools import partial
 from regie.metrics.v1.metrics_service_pb2_grpc import add_MetricsServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.consumer import consumers
-from regie_chassis.messaging import Broker
+from regie_chassis.messaging import Broker, stream_spec
+from regie_chassis.relay import Relay
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_rpc
 
@@ -29,12 +27,13 @@ def build(settings: MetricsSettings, *, clock: Clock | None = None, broker: Brok
     database = open_database(settings, NAME)
     handlers = subscriptions(clock, retention=settings.retention)
     readers = consumers(NAME, handlers, database=database, broker=broker, clock=clock)
+    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
     register = partial(add_MetricsServiceServicer_to_server, MetricsRpc(database, clock))
-    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, readers))
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, [*readers, relay]))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
-        loops=[Partitions(database, clock, retention=settings.retention), *readers],
+        loops=[*readers, Partitions(database, clock, retention=settings.retention), relay],
         drain=settings.drain,
     )
     return Service(app, database, broker, readers, handlers, rpc)

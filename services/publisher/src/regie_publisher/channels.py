@@ -120,10 +120,10 @@ async def connect_channel(
         message = ChannelConnected(
             channel_id=show_id(CHANNEL, row.id), network=network, handle=row.handle, shared=bool(others)
         )
-        stage(session, message, workspace_id=workspace_id, aggregate_id=str(row.id), time=now)
+        stage(session, message, workspace_id=workspace_id, time=now)
         for other in others if row.is_new else ():
             shared = ChannelShared(channel_id=show_id(CHANNEL, other.id), network=network)
-            stage(session, shared, workspace_id=other.workspace_id, aggregate_id=str(other.id), time=now)
+            stage(session, shared, workspace_id=other.workspace_id, time=now)
         return _channel(row, shared=bool(others))
 
 
@@ -185,7 +185,7 @@ async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, chann
             {"id": channel_id, "workspace_id": workspace_id, "now": now},
         )
         message = ChannelDisconnected(channel_id=show_id(CHANNEL, channel_id))
-        stage(session, message, workspace_id=workspace_id, aggregate_id=str(channel_id), time=now)
+        stage(session, message, workspace_id=workspace_id, time=now)
     return _channel(row, shared=False)
 
 

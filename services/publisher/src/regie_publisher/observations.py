@@ -249,7 +249,6 @@ async def _record(
             session,
             message,
             workspace_id=poll.workspace_id,
-            aggregate_id=str(poll.post_id),
             time=now,
             traceparent=parent,
         )
@@ -296,7 +295,6 @@ async def _say_engagements(
             session,
             fitting(message),
             workspace_id=poll.workspace_id,
-            aggregate_id=str(poll.post_id),
             time=now,
             traceparent=poll.traceparent,
         )
@@ -317,7 +315,6 @@ async def _tell_removed(session: AsyncSession, poll: Poll, observe_time: Timesta
         session,
         message,
         workspace_id=poll.workspace_id,
-        aggregate_id=str(poll.post_id),
         time=now,
         traceparent=poll.traceparent,
     )

@@ -69,7 +69,6 @@ async def block(
         session,
         message,
         workspace_id=row.workspace_id,
-        aggregate_id=str(row.id),
         time=now,
         traceparent=traceparent,
     )
@@ -114,7 +113,6 @@ async def need_attention(
         session,
         fitting(message),
         workspace_id=row.workspace_id,
-        aggregate_id=str(row.id),
         time=now,
         traceparent=traceparent,
     )
@@ -125,7 +123,7 @@ async def prove(session: AsyncSession, channel_ids: Collection[UUID], *, source:
     for row in await session.execute(_PROVE, {"ids": sorted(channel_ids), "source": source}):
         if row.recovered:
             message = ChannelRecovered(channel_id=show_id(CHANNEL, row.id), network=row.network)
-            stage(session, message, workspace_id=row.workspace_id, aggregate_id=str(row.id), time=now)
+            stage(session, message, workspace_id=row.workspace_id, time=now)
 
 
 # `blocks` counts the requests since the last success that were cut: each doubles what the next may take.

@@ -262,7 +262,6 @@ def _roll_up_posts(
                 post_id=show_id(POST, post_id), state=state, outcomes=outcomes[post_id], revision=post.revision
             ),
             workspace_id=post.workspace_id,
-            aggregate_id=show_id(POST, post_id),
             time=fate.time,
             traceparent=fate.traceparent,
         )

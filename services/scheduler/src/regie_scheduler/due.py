@@ -157,7 +157,6 @@ def _dispatch(session: AsyncSession, post: Claimed, now: datetime, spans: list[S
         session,
         message,
         workspace_id=post.workspace_id,
-        aggregate_id=post_id,
         time=now,
         traceparent=traceparent,
     )
@@ -177,7 +176,6 @@ def _miss(session: AsyncSession, post: Claimed, now: datetime, reason: str) -> C
         session,
         message,
         workspace_id=post.workspace_id,
-        aggregate_id=post_id,
         time=now,
         traceparent=post.traceparent,
     )

@@ -23,49 +23,80 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from regie.events.v1 import options_pb2 as regie_dot_events_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0regie/publisher/events/v1/publisher_events.proto\x12\x19regie.publisher.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"6\n\rRemoteSegment\x12\x11\n\tremote_id\x18\x01 \x01(\t\x12\x12\n\nremote_url\x18\x02 \x01(\t\"W\n\x10\x43hannelConnected\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06handle\x18\x03 \x01(\t\x12\x0e\n\x06shared\x18\x14 \x01(\x08\"4\n\rChannelShared\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\"7\n\x10\x43hannelRecovered\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\"\xa7\x01\n\x0e\x43hannelBlocked\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x36\n\x12\x62locked_until_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14requested_until_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"L\n\x15\x43hannelNeedsAttention\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\")\n\x13\x43hannelDisconnected\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"\xa9\x02\n\rPostPublished\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0f\n\x07network\x18\x05 \x01(\t\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x30\n\x0cpublish_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05\"\xb1\x01\n\x0bPostRemoved\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x11\n\tremote_id\x18\x05 \x01(\t\x12\x12\n\nremote_url\x18\x06 \x01(\t\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb3\x01\n\x12\x44\x65liveryProcessing\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05\"\x87\x02\n\x0e\x44\x65liveryFailed\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x17\n\x0fnetwork_message\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x16 \x01(\t\"\xf1\x02\n\x0f\x44\x65liveryUnknown\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cneeds_person\x18\x06 \x01(\x08\x12\x31\n\rcall_end_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0equiet_end_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_look_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05\"l\n\x0e\x44\x65liveryMissed\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"_\n\x11\x44\x65liveryCancelled\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\"\x8d\x02\n\x13PostMetricsObserved\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x30\n\x0cobserve_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12J\n\x06values\x18\x06 \x03(\x0b\x32:.regie.publisher.events.v1.PostMetricsObserved.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xb2\x01\n\x12\x45ngagementObserved\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61\x63tor_handle\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0regie/publisher/events/v1/publisher_events.proto\x12\x19regie.publisher.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dregie/events/v1/options.proto\"6\n\rRemoteSegment\x12\x11\n\tremote_id\x18\x01 \x01(\t\x12\x12\n\nremote_url\x18\x02 \x01(\t\"x\n\x10\x43hannelConnected\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06handle\x18\x03 \x01(\t\x12\x0e\n\x06shared\x18\x14 \x01(\x08:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"U\n\rChannelShared\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"X\n\x10\x43hannelRecovered\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"\xc8\x01\n\x0e\x43hannelBlocked\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x36\n\x12\x62locked_until_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14requested_until_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"m\n\x15\x43hannelNeedsAttention\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"J\n\x13\x43hannelDisconnected\x12\x12\n\nchannel_id\x18\x01 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"\xc4\x02\n\rPostPublished\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0f\n\x07network\x18\x05 \x01(\t\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x30\n\x0cpublish_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xcc\x01\n\x0bPostRemoved\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x11\n\tremote_id\x18\x05 \x01(\t\x12\x12\n\nremote_url\x18\x06 \x01(\t\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xce\x01\n\x12\x44\x65liveryProcessing\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xa2\x02\n\x0e\x44\x65liveryFailed\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x17\n\x0fnetwork_message\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x16 \x01(\t:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\x8c\x03\n\x0f\x44\x65liveryUnknown\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cneeds_person\x18\x06 \x01(\x08\x12\x31\n\rcall_end_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0equiet_end_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_look_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\x87\x01\n\x0e\x44\x65liveryMissed\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"z\n\x11\x44\x65liveryCancelled\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xaa\x02\n\x13PostMetricsObserved\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x30\n\x0cobserve_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12J\n\x06values\x18\x06 \x03(\x0b\x32:.regie.publisher.events.v1.PostMetricsObserved.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01:\x1b\xca\xc1\x18\x17\n\x07post_id\x12\x0cmetrics:read\"\xd0\x01\n\x12\x45ngagementObserved\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61\x63tor_handle\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x1c\xca\xc1\x18\x18\n\x07post_id\x12\rprofiles:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.publisher.events.v1.publisher_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CHANNELCONNECTED']._loaded_options = None
+  _globals['_CHANNELCONNECTED']._serialized_options = b'\312\301\030\033\n\nchannel_id\022\rchannels:read'
+  _globals['_CHANNELSHARED']._loaded_options = None
+  _globals['_CHANNELSHARED']._serialized_options = b'\312\301\030\033\n\nchannel_id\022\rchannels:read'
+  _globals['_CHANNELRECOVERED']._loaded_options = None
+  _globals['_CHANNELRECOVERED']._serialized_options = b'\312\301\030\033\n\nchannel_id\022\rchannels:read'
+  _globals['_CHANNELBLOCKED']._loaded_options = None
+  _globals['_CHANNELBLOCKED']._serialized_options = b'\312\301\030\033\n\nchannel_id\022\rchannels:read'
+  _globals['_CHANNELNEEDSATTENTION']._loaded_options = None
+  _globals['_CHANNELNEEDSATTENTION']._serialized_options = b'\312\301\030\033\n\nchannel_id\022\rchannels:read'
+  _globals['_CHANNELDISCONNECTED']._loaded_options = None
+  _globals['_CHANNELDISCONNECTED']._serialized_options = b'\312\301\030\033\n\nchannel_id\022\rchannels:read'
+  _globals['_POSTPUBLISHED']._loaded_options = None
+  _globals['_POSTPUBLISHED']._serialized_options = b'\312\301\030\025\n\007post_id\022\nposts:read'
+  _globals['_POSTREMOVED']._loaded_options = None
+  _globals['_POSTREMOVED']._serialized_options = b'\312\301\030\025\n\007post_id\022\nposts:read'
+  _globals['_DELIVERYPROCESSING']._loaded_options = None
+  _globals['_DELIVERYPROCESSING']._serialized_options = b'\312\301\030\025\n\007post_id\022\nposts:read'
+  _globals['_DELIVERYFAILED']._loaded_options = None
+  _globals['_DELIVERYFAILED']._serialized_options = b'\312\301\030\025\n\007post_id\022\nposts:read'
+  _globals['_DELIVERYUNKNOWN']._loaded_options = None
+  _globals['_DELIVERYUNKNOWN']._serialized_options = b'\312\301\030\025\n\007post_id\022\nposts:read'
+  _globals['_DELIVERYMISSED']._loaded_options = None
+  _globals['_DELIVERYMISSED']._serialized_options = b'\312\301\030\025\n\007post_id\022\nposts:read'
+  _globals['_DELIVERYCANCELLED']._loaded_options = None
+  _globals['_DELIVERYCANCELLED']._serialized_options = b'\312\301\030\025\n\007post_id\022\nposts:read'
   _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._loaded_options = None
   _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_options = b'8\001'
-  _globals['_REMOTESEGMENT']._serialized_start=112
-  _globals['_REMOTESEGMENT']._serialized_end=166
-  _globals['_CHANNELCONNECTED']._serialized_start=168
-  _globals['_CHANNELCONNECTED']._serialized_end=255
-  _globals['_CHANNELSHARED']._serialized_start=257
-  _globals['_CHANNELSHARED']._serialized_end=309
-  _globals['_CHANNELRECOVERED']._serialized_start=311
-  _globals['_CHANNELRECOVERED']._serialized_end=366
-  _globals['_CHANNELBLOCKED']._serialized_start=369
-  _globals['_CHANNELBLOCKED']._serialized_end=536
-  _globals['_CHANNELNEEDSATTENTION']._serialized_start=538
-  _globals['_CHANNELNEEDSATTENTION']._serialized_end=614
-  _globals['_CHANNELDISCONNECTED']._serialized_start=616
-  _globals['_CHANNELDISCONNECTED']._serialized_end=657
-  _globals['_POSTPUBLISHED']._serialized_start=660
-  _globals['_POSTPUBLISHED']._serialized_end=957
-  _globals['_POSTREMOVED']._serialized_start=960
-  _globals['_POSTREMOVED']._serialized_end=1137
-  _globals['_DELIVERYPROCESSING']._serialized_start=1140
-  _globals['_DELIVERYPROCESSING']._serialized_end=1319
-  _globals['_DELIVERYFAILED']._serialized_start=1322
-  _globals['_DELIVERYFAILED']._serialized_end=1585
-  _globals['_DELIVERYUNKNOWN']._serialized_start=1588
-  _globals['_DELIVERYUNKNOWN']._serialized_end=1957
-  _globals['_DELIVERYMISSED']._serialized_start=1959
-  _globals['_DELIVERYMISSED']._serialized_end=2067
-  _globals['_DELIVERYCANCELLED']._serialized_start=2069
-  _globals['_DELIVERYCANCELLED']._serialized_end=2164
-  _globals['_POSTMETRICSOBSERVED']._serialized_start=2167
-  _globals['_POSTMETRICSOBSERVED']._serialized_end=2436
-  _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_start=2391
-  _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_end=2436
-  _globals['_ENGAGEMENTOBSERVED']._serialized_start=2439
-  _globals['_ENGAGEMENTOBSERVED']._serialized_end=2617
+  _globals['_POSTMETRICSOBSERVED']._loaded_options = None
+  _globals['_POSTMETRICSOBSERVED']._serialized_options = b'\312\301\030\027\n\007post_id\022\014metrics:read'
+  _globals['_ENGAGEMENTOBSERVED']._loaded_options = None
+  _globals['_ENGAGEMENTOBSERVED']._serialized_options = b'\312\301\030\030\n\007post_id\022\rprofiles:read'
+  _globals['_REMOTESEGMENT']._serialized_start=143
+  _globals['_REMOTESEGMENT']._serialized_end=197
+  _globals['_CHANNELCONNECTED']._serialized_start=199
+  _globals['_CHANNELCONNECTED']._serialized_end=319
+  _globals['_CHANNELSHARED']._serialized_start=321
+  _globals['_CHANNELSHARED']._serialized_end=406
+  _globals['_CHANNELRECOVERED']._serialized_start=408
+  _globals['_CHANNELRECOVERED']._serialized_end=496
+  _globals['_CHANNELBLOCKED']._serialized_start=499
+  _globals['_CHANNELBLOCKED']._serialized_end=699
+  _globals['_CHANNELNEEDSATTENTION']._serialized_start=701
+  _globals['_CHANNELNEEDSATTENTION']._serialized_end=810
+  _globals['_CHANNELDISCONNECTED']._serialized_start=812
+  _globals['_CHANNELDISCONNECTED']._serialized_end=886
+  _globals['_POSTPUBLISHED']._serialized_start=889
+  _globals['_POSTPUBLISHED']._serialized_end=1213
+  _globals['_POSTREMOVED']._serialized_start=1216
+  _globals['_POSTREMOVED']._serialized_end=1420
+  _globals['_DELIVERYPROCESSING']._serialized_start=1423
+  _globals['_DELIVERYPROCESSING']._serialized_end=1629
+  _globals['_DELIVERYFAILED']._serialized_start=1632
+  _globals['_DELIVERYFAILED']._serialized_end=1922
+  _globals['_DELIVERYUNKNOWN']._serialized_start=1925
+  _globals['_DELIVERYUNKNOWN']._serialized_end=2321
+  _globals['_DELIVERYMISSED']._serialized_start=2324
+  _globals['_DELIVERYMISSED']._serialized_end=2459
+  _globals['_DELIVERYCANCELLED']._serialized_start=2461
+  _globals['_DELIVERYCANCELLED']._serialized_end=2583
+  _globals['_POSTMETRICSOBSERVED']._serialized_start=2586
+  _globals['_POSTMETRICSOBSERVED']._serialized_end=2884
+  _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_start=2810
+  _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_end=2855
+  _globals['_ENGAGEMENTOBSERVED']._serialized_start=2887
+  _globals['_ENGAGEMENTOBSERVED']._serialized_end=3095
 # @@protoc_insertion_point(module_scope)

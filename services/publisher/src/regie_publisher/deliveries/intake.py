@@ -105,7 +105,6 @@ async def on_post_cancelled(session: AsyncSession, events: Sequence[Event[PostCa
             session,
             message,
             workspace_id=row.workspace_id,
-            aggregate_id=str(row.post_id),
             time=now,
             traceparent=row.traceparent,
         )
@@ -170,7 +169,6 @@ def _say(session: AsyncSession, row: _Row, now: datetime) -> None:
         session,
         message,
         workspace_id=row.event.workspace_id,
-        aggregate_id=str(row.post_id),
         time=now,
         traceparent=row.event.traceparent,
     )

@@ -63,7 +63,6 @@ async def record(session: AsyncSession, notes: Sequence[Note], *, now: datetime)
                 session,
                 fitting(message),  # what happened at a network is recorded whatever it said about it
                 workspace_id=note.held.workspace_id,
-                aggregate_id=str(note.held.post_id),
                 time=now,
                 traceparent=note.traceparent,
             )

@@ -74,7 +74,6 @@ def _say_unknown(session: AsyncSession, row: Any, now: datetime) -> None:
         session,
         message,
         workspace_id=row.workspace_id,
-        aggregate_id=str(row.post_id),
         time=now,
         traceparent=row.traceparent,
     )

@@ -218,7 +218,7 @@ async def _scheduled(
 def _stage(
     session: AsyncSession, command: Command, message: PostCreated | PostEdited | PostScheduled | PostCancelled
 ) -> None:
-    outbox.stage(session, message, workspace_id=command.workspace_id, aggregate_id=message.post_id, time=command.now)
+    outbox.stage(session, message, workspace_id=command.workspace_id, time=command.now)
 
 
 async def _note(session: AsyncSession, command: Command, state: PostState, *, detail: str) -> None:
