@@ -19,6 +19,7 @@ from regie_chassis import inbox
 from regie_chassis.database import Database
 from regie_chassis.messaging import Envelope, Received, decode
 from regie_chassis.telemetry import traceparent_from
+from regie_chassis.text import storable
 
 MAX_REASON = 1_000  # characters
 
@@ -34,10 +35,10 @@ async def keep(session: AsyncSession, stream: str, received: Received, *, reason
         {
             "stream": stream,
             "seq": received.stream_seq,
-            "subject": _storable(received.envelope.subject),
-            "headers": json.dumps({_storable(k): _storable(v) for k, v in received.envelope.headers.items()}),
+            "subject": storable(received.envelope.subject),
+            "headers": json.dumps({storable(k): storable(v) for k, v in received.envelope.headers.items()}),
             "payload": received.envelope.payload,
-            "reason": _storable(reason)[:MAX_REASON],
+            "reason": storable(reason, most=MAX_REASON),
             "attempts": attempts,
         },
     )
@@ -87,11 +88,6 @@ async def redrive(
         for letter_id, reason in failed.items():
             await session.execute(
                 text("UPDATE dead_letter SET reason = :reason, attempts = attempts + 1 WHERE id = :id"),
-                {"id": letter_id, "reason": _storable(reason)[:MAX_REASON]},
+                {"id": letter_id, "reason": storable(reason, most=MAX_REASON)},
             )
     return Redriven(handled, failed)
-
-
-def _storable(words: str) -> str:
-    """Returns words of any origin in a form that PostgreSQL takes as text and as JSON."""
-    return words.replace("\x00", "").encode("utf-8", "replace").decode()

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
 from regie_chassis.messaging import Event
+from regie_chassis.text import storable
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import telemetry
@@ -83,7 +84,7 @@ def _change(profile_id: UUID, external_id: str, seen: Sequence[_Reaction]) -> Ch
 
 def _engage(seen: Sequence[_Reaction]) -> Callable[[Attributes], Mapping[str, Value]]:
     newest = max(seen, key=lambda one: one.observe_time)
-    handle = unicodedata.normalize("NFC", newest.message.actor_handle.replace("\x00", ""))
+    handle = unicodedata.normalize("NFC", storable(newest.message.actor_handle))
     return partial(
         engaged,
         network=newest.message.network,

@@ -9,16 +9,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from regie_chassis.text import storable
 
 
 def data_of(message: Message) -> dict[str, Any]:
     """Returns the event's fields; absent messages are null, everything else is always there."""
     return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
-
-
-def subject_of(message: Message) -> str:
-    """Returns what the event is about: its first field, an id by the contracts' own habit."""
-    return str(getattr(message, message.DESCRIPTOR.fields[0].name))
 
 
 def _field(message: Message, field: Any) -> Any:
@@ -38,15 +34,10 @@ def _field(message: Message, field: Any) -> Any:
 def _shower(field: Any) -> Callable[[Any], Any]:
     if field.message_type is not None:
         return _show_message
-    return _show_text if field.type == FieldDescriptor.TYPE_STRING else lambda value: value
+    return storable if field.type == FieldDescriptor.TYPE_STRING else lambda value: value
 
 
 def _show_message(value: Message) -> Any:
     if isinstance(value, Timestamp | Duration):
         return value.ToJsonString()
     return data_of(value)
-
-
-def _show_text(value: str) -> str:
-    # PostgreSQL's jsonb cannot hold NUL, and networks say what they like.
-    return value.replace("\x00", "\ufffd")

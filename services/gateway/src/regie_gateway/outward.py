@@ -16,12 +16,13 @@ from uuid import UUID
 import orjson
 from regie_chassis.database import after_commit
 from regie_chassis.errors import RegieError
+from regie_chassis.events import aggregate_of
 from regie_chassis.messaging import Event
 from regie_chassis.paging import PAGE_BYTES
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_gateway.event_json import data_of, subject_of
+from regie_gateway.event_json import data_of
 
 KEEP = timedelta(days=7)
 LAST = 2**63 - 1
@@ -69,7 +70,7 @@ async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, 
             "ids": [event.id for event in events],
             "workspace_ids": [event.workspace_id for event in events],
             "types": [event.message.DESCRIPTOR.full_name for event in events],
-            "subjects": [subject_of(event.message) for event in events],
+            "subjects": [aggregate_of(event.message) for event in events],
             "times": [event.time for event in events],
             "datas": [orjson.dumps(data_of(event.message)).decode() for event in events],
             "traceparents": [event.traceparent for event in events],

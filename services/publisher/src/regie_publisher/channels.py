@@ -19,6 +19,7 @@ from regie_chassis.errors import Invalid, NotFound, TooManyRequests, Unavailable
 from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.outbox import stage
 from regie_chassis.paging import page_of, read_token, size_of
+from regie_chassis.text import storable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -33,7 +34,6 @@ from regie_publisher.connectors.connector import (
 )
 from regie_publisher.sealing import Keyring, NotOpened, Place, Sealed
 from regie_publisher.standing import go_on
-from regie_publisher.words import storable
 
 LIST = "channels"
 FRAME = 200  # bytes of a channel in an answer besides its texts

@@ -19,6 +19,7 @@ from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import fits, fitting, stage
 from regie_chassis.telemetry import link_to, traceparent_of, tracer
+from regie_chassis.text import storable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -38,7 +39,6 @@ from regie_publisher.hosts import Hosts, Peer
 from regie_publisher.polls import PLAN, NextReading, Poll, by_channel, claim_polls, find_polls, reschedule
 from regie_publisher.shares import Limits, Slots
 from regie_publisher.telemetry import count_left_out, count_observed, count_unread, tell_unread
-from regie_publisher.words import storable
 
 READINGS = 50
 """Accounts that are read at once."""

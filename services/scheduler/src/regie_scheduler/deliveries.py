@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -28,18 +29,20 @@ from regie_chassis import outbox
 from regie_chassis.ids import CHANNEL, POST, parse_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.telemetry import trace_id_of
+from regie_chassis.text import storable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler import telemetry
 from regie_scheduler.states import ROLLED_UP, PostState, VariantState, has_ended, roll_up, supersedes
-from regie_scheduler.timeline import PUBLISHER, Change, storable, write_changes
+from regie_scheduler.timeline import MOST_DETAIL, PUBLISHER, Change, write_changes
 
 Told = TypeVar(
     "Told", PostPublished, DeliveryProcessing, DeliveryFailed, DeliveryUnknown, DeliveryMissed, DeliveryCancelled
 )
 
 NEEDS_PERSON = "a person has to find out: "
+_kept = partial(storable, most=MOST_DETAIL)
 MAX_OUTCOME_FAILURE = 500  # characters; PostFinished holds up to 50 of them
 
 
@@ -153,15 +156,15 @@ def _tells_more(fate: Fate, known: VariantState, parts_out: int) -> bool:
 
 
 def _processing(event: Event[DeliveryProcessing]) -> Fate:
-    fate = replace(_fate(event, VariantState.PROCESSING), detail=storable(_parts_out(event.message).strip(" ()")))
+    fate = replace(_fate(event, VariantState.PROCESSING), detail=_kept(_parts_out(event.message).strip(" ()")))
     return _with_segments(fate, event.message)
 
 
 def _published(event: Event[PostPublished]) -> Fate:
     message = event.message
-    url = storable(message.remote_url)
+    url = _kept(message.remote_url)
     fate = _fate(event, VariantState.PUBLISHED)
-    remote_id = storable(message.remote_id)
+    remote_id = _kept(message.remote_id)
     segments = _segments(message.segments) or ((remote_id, url),)
     return replace(fate, detail=url, remote_id=remote_id, remote_url=url, segments=segments)
 
@@ -169,25 +172,25 @@ def _published(event: Event[PostPublished]) -> Fate:
 def _failed(event: Event[DeliveryFailed]) -> Fate:
     message = event.message
     said = ": ".join(words for words in (message.network_message, message.detail) if words)
-    detail = storable(f"{message.kind} ({message.source}): {said}{_parts_out(message)}")
+    detail = _kept(f"{message.kind} ({message.source}): {said}{_parts_out(message)}")
     fate = replace(
         _fate(event, VariantState.FAILED),
         detail=detail,
-        failure=storable(said) or message.kind,
-        failure_kind=storable(message.kind),
+        failure=_kept(said) or message.kind,
+        failure_kind=_kept(message.kind),
     )
     return _with_segments(fate, message)
 
 
 def _unknown(event: Event[DeliveryUnknown]) -> Fate:
     message = event.message
-    words = storable((NEEDS_PERSON if message.needs_person else "") + message.reason)
-    detail = storable(words + _parts_out(message))
+    words = _kept((NEEDS_PERSON if message.needs_person else "") + message.reason)
+    detail = _kept(words + _parts_out(message))
     return _with_segments(replace(_fate(event, VariantState.UNKNOWN), detail=detail, failure=words), message)
 
 
 def _missed(event: Event[DeliveryMissed]) -> Fate:
-    words = storable(event.message.reason)
+    words = _kept(event.message.reason)
     return replace(_fate(event, VariantState.MISSED), detail=words, failure=words)
 
 
@@ -199,7 +202,7 @@ def _with_segments(fate: Fate, message: DeliveryFailed | DeliveryUnknown | Deliv
 
 
 def _segments(segments: Iterable[RemoteSegment]) -> tuple[tuple[str, str], ...]:
-    return tuple((storable(segment.remote_id), storable(segment.remote_url)) for segment in segments)
+    return tuple((_kept(segment.remote_id), _kept(segment.remote_url)) for segment in segments)
 
 
 def _parts_out(message: DeliveryFailed | DeliveryUnknown | DeliveryProcessing) -> str:
@@ -219,7 +222,7 @@ def _fate(event: Event[Told], state: VariantState) -> Fate:
         state=state,
         time=event.time,
         traceparent=event.traceparent,
-        delivery_id=storable(message.delivery_id),
+        delivery_id=_kept(message.delivery_id),
     )
 
 

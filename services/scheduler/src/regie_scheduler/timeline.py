@@ -29,11 +29,6 @@ class Change:
     trace_id: str = ""
 
 
-def storable(words: str) -> str:
-    """Returns foreign words in a form that PostgreSQL takes and a page can show."""
-    return words[:MOST_DETAIL].replace("\x00", "\ufffd")
-
-
 async def write_changes(session: AsyncSession, changes: Sequence[Change]) -> None:
     """Appends changes; the caller holds the rows of their posts, which makes the order of the ids that of events."""
     if not changes:
