@@ -9,7 +9,10 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, TypeAdapter
 from regie_audience import attributes, profiles, rules, segments
-from regie_gateway.rest.channels import Network
+from regie_chassis import rpc
+from regie_gateway import idempotency, reads, workspaces
+from regie_gateway.rest import timeline
+from regie_gateway.rest.channels import CONNECT_DEADLINE, Network
 from regie_gateway.rest.delivery_json import DeliveryState, FailureKind
 from regie_gateway.rest.post_json import (
     AttachmentBody,
@@ -23,10 +26,12 @@ from regie_gateway.rest.post_json import (
 from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
 from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule
 from regie_gateway.rest.segments import CreateSegment
+from regie_publisher.channels import CONNECT_WITHIN
 from regie_publisher.connectors import connector
 from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
 from regie_publisher.deliveries.delivery import State
-from regie_scheduler import content, states
+from regie_scheduler import content, policies, states
+from regie_scheduler.rpc import READ_BATCH
 
 
 def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
@@ -71,6 +76,19 @@ def test_the_document_offers_the_publishers_own_lists() -> None:
 )
 def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name: str, keyword: str, held: int) -> None:
     assert limit(kind, name, keyword) == held
+
+
+def test_a_fact_that_two_services_need_is_the_same_in_both() -> None:
+    assert policies.MISSED_AFTER == workspaces.MISSED_AFTER
+    assert policies.LONGEST_MISSED_AFTER == workspaces.LONGEST_MISSED_AFTER
+    assert reads.MOST == READ_BATCH
+    # A person's cancel is no summary of what became of the deliveries.
+    assert states.ROLLED_UP - {states.PostState.CANCELLED} == timeline.ROLLED_UP
+
+
+def test_who_waits_for_another_waits_longer() -> None:
+    assert CONNECT_WITHIN.total_seconds() < CONNECT_DEADLINE < rpc.LONGEST_DEADLINE
+    assert idempotency.LEASE.total_seconds() > CONNECT_DEADLINE
 
 
 def test_the_document_states_the_limits_of_an_attribute() -> None:

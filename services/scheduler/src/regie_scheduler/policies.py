@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 MISSED_AFTER = timedelta(minutes=10)
-LONGEST_MISSED_AFTER = timedelta(days=30)
+LONGEST_MISSED_AFTER = timedelta(days=7)
 
 
 async def on_workspace_updated(session: AsyncSession, events: Sequence[Event[WorkspaceUpdated]]) -> None:

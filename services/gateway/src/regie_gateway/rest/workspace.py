@@ -14,11 +14,9 @@ from regie_gateway import workspaces
 from regie_gateway.rest.edge import call_of, reply
 from regie_gateway.rest.fields import WHOLE, Body, NotNull, View, without_default
 from regie_gateway.rest.operations import Operations
-from regie_gateway.workspaces import Workspace
+from regie_gateway.workspaces import LONGEST_MISSED_AFTER, Workspace
 
 operations = Operations("workspace")
-
-LONGEST_MISSED_AFTER = 7 * 24 * 3600  # seconds
 
 
 class UpdateWorkspace(Body):
@@ -30,7 +28,7 @@ class UpdateWorkspace(Body):
         default=None, json_schema_extra=without_default
     )
     missed_after_seconds: Annotated[
-        Annotated[int, Field(ge=1, le=LONGEST_MISSED_AFTER), WHOLE] | SkipJsonSchema[None], NotNull
+        Annotated[int, Field(ge=1, le=int(LONGEST_MISSED_AFTER.total_seconds())), WHOLE] | SkipJsonSchema[None], NotNull
     ] = Field(
         default=None, description="A post later than this is missed, not sent.", json_schema_extra=without_default
     )
