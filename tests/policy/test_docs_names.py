@@ -10,6 +10,7 @@ from pathlib import Path
 from regie_chassis import errors
 from regie_chassis.errors import RegieError
 from regie_chassis.events import all_events
+from regie_publisher.deliveries.delivery import Cause
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -67,6 +68,12 @@ def test_the_metrics_on_the_operations_page_are_those_of_the_code() -> None:
 def test_every_event_is_on_the_page_of_events() -> None:
     page = (DOCS / "events.md").read_text()
     assert not {event.DESCRIPTOR.name for event in all_events() if not re.search(rf"\b{event.DESCRIPTOR.name}`", page)}
+
+
+def test_every_cause_of_a_change_is_explained() -> None:
+    table = (DOCS / "api.md").read_text().partition("## Causes")[2].partition("\n## ")[0]
+    told = {name for row in re.findall(r"^\|(.*?)\|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert told == set(Cause)
 
 
 def test_the_documentation_calls_only_targets_that_make_has() -> None:

@@ -22,7 +22,7 @@ from regie_chassis.outbox import MAX_EVENT
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.channels import disconnect_channel
 from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotSent, Refused, Remote
-from regie_publisher.deliveries.delivery import LEASE, MARGIN, Note, Outcome, State
+from regie_publisher.deliveries.delivery import LEASE, MARGIN, Cause, Note, Outcome, State
 from regie_publisher.deliveries.judging import FIND_AGAIN
 from regie_publisher.testing.desk import Desk, NewDesk
 from regie_publisher.testing.network import Play
@@ -435,7 +435,7 @@ async def test_a_step_of_a_thread_that_is_written_twice_counts_once(desk: Desk) 
     async with desk.database.transaction() as session:
         [held] = await desk.claim_only(session)
     await desk.ledger.mark(held)
-    step = Outcome(State.PUBLISHING, "worker", act_time=desk.clock.now() + LEASE, remote=Remote("1", "u"))
+    step = Outcome(State.PUBLISHING, Cause.WORKER, act_time=desk.clock.now() + LEASE, remote=Remote("1", "u"))
     assert await desk.ledger.record(Note(held, step, ""))
     assert not await desk.ledger.record(Note(held, step, "")), "as after a commit whose answer was lost"
     [row] = await desk.rows()
@@ -446,7 +446,7 @@ async def test_an_outcome_that_cannot_be_written_takes_no_neighbour_along(desk: 
     await desk.receive(*(desk.due(channel) for channel in [await desk.channel()] for _ in range(3)))
     async with desk.database.transaction() as session:
         first, *others = await desk.claim_only(session)
-    good = Outcome(State.FAILED, "worker", failure_kind=FailureKind.CONTENT_REJECTED)
+    good = Outcome(State.FAILED, Cause.WORKER, failure_kind=FailureKind.CONTENT_REJECTED)
     bad = replace(good, finds=2**40)  # more than its column holds
     notes = [Note(first, bad, ""), *(Note(one, good, "") for one in others)]
     results = await asyncio.gather(*(desk.ledger.record(note) for note in notes), return_exceptions=True)
@@ -464,7 +464,7 @@ async def test_an_outcome_that_makes_too_large_an_event_is_recorded_and_fails_no
         await desk.ledger.mark(held)
     # Straight to the record, past what caps a network's words where they come in.
     notes = [
-        Note(held, Outcome(State.PUBLISHED, "worker", remote=Remote("1", url)), "")
+        Note(held, Outcome(State.PUBLISHED, Cause.WORKER, remote=Remote("1", url)), "")
         for held, url in ((large, "x" * 1024 * 1024), (small, "https://small"))
     ]
     assert await asyncio.gather(*map(desk.ledger.record, notes)) == [True, True]

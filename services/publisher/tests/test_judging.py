@@ -23,7 +23,7 @@ from regie_publisher.connectors.connector import (
     Repeat,
 )
 from regie_publisher.deliveries import judging
-from regie_publisher.deliveries.delivery import THREAD_GRACE, Held, State
+from regie_publisher.deliveries.delivery import THREAD_GRACE, Cause, Held, State
 
 KINDS = st.sampled_from(list(FailureKind))
 WAITS = st.one_of(st.none(), st.timedeltas(timedelta(0), timedelta(days=1)))
@@ -113,9 +113,9 @@ def test_attempts_end_even_where_absence_is_proven_every_time(held: Held) -> Non
 @given(held=helds())
 def test_a_delivery_is_published_with_its_last_part_and_not_before(held: Held) -> None:
     done = len(held.remotes)
-    outcome = judging.out(Remote("r", "u"), held, START, done=done, cause="worker", quiet=QUIET)
+    outcome = judging.out(Remote("r", "u"), held, START, done=done, cause=Cause.WORKER, quiet=QUIET)
     assert (outcome.state is State.PUBLISHED) == (done + 1 == len(held.segment_keys))
-    waits = judging.out(Processing("h", timedelta(days=9)), held, START, done=done, cause="worker", quiet=QUIET)
+    waits = judging.out(Processing("h", timedelta(days=9)), held, START, done=done, cause=Cause.WORKER, quiet=QUIET)
     assert waits.state is State.PROCESSING
     assert waits.act_time == START + judging.LONGEST_CHECK
 
@@ -157,7 +157,7 @@ def test_a_post_in_work_is_asked_about_less_and_less_often(held: Held) -> None:
     now, pauses = START, []
     for _ in range(200):
         answer = Processing("handle", timedelta(seconds=1))
-        outcome = judging.out(answer, asked, now, done=len(held.remotes), cause="check", quiet=QUIET)
+        outcome = judging.out(answer, asked, now, done=len(held.remotes), cause=Cause.CHECK, quiet=QUIET)
         assert outcome.act_time is not None
         pauses.append(outcome.act_time - now)
         now, asked = outcome.act_time, replace(asked, finds=outcome.finds)

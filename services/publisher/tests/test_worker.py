@@ -11,6 +11,7 @@ from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.waiting import until
 from regie_publisher.connectors.connector import Draft
 from regie_publisher.deliveries.claims import release
+from regie_publisher.deliveries.delivery import Cause
 from regie_publisher.polling import Polling
 from regie_publisher.testing.desk import Desk, NewDesk
 from sqlalchemy import text
@@ -78,7 +79,7 @@ async def test_a_claim_that_is_given_back_can_be_claimed_at_once(desk: Desk) -> 
     async with desk.database.transaction() as session:
         held = await desk.claim_only(session)
     async with desk.database.transaction() as session:
-        await release(session, held, cause="draining", now=desk.clock.now())
+        await release(session, held, cause=Cause.WORKER, now=desk.clock.now())
     await desk.work()
     assert len(desk.connector.posts) == 1
 

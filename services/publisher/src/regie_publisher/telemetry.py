@@ -87,7 +87,7 @@ def tell_end(session: AsyncSession, delivery: Told, outcome: Outcome, *, tracepa
         "channel_id": show_id(CHANNEL, delivery.channel_id),
         "network": delivery.network,
         "attempt": delivery.attempt,
-        "cause": outcome.cause,
+        "cause": outcome.cause.value,
         "trace_id": trace_id_of(traceparent),
     }
     if outcome.failure_kind is not None:

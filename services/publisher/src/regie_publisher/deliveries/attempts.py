@@ -36,6 +36,7 @@ from regie_publisher.deliveries.delivery import (
     MARGIN,
     NETWORK_TIMEOUT,
     PREPARE_TIMEOUT,
+    Cause,
     Held,
     Note,
     Outcome,
@@ -95,7 +96,7 @@ class Attempts:
         connector = self._connectors.get(held.network)
         if connector is None:
             message = f"{held.network} is not a network here"
-            return held, judging.failed(FailureKind.UNSUPPORTED, message, cause="worker")
+            return held, judging.failed(FailureKind.UNSUPPORTED, message, cause=Cause.WORKER)
         try:
             draft = await self._draft(held)
             connector.review(draft)
@@ -104,11 +105,11 @@ class Attempts:
                     await self._prepare(connector, draft, held)
             if held.call_end is not None and not await self._may_repeat(connector, draft, held):
                 message = "an earlier call may still land, and its key protects no second one any more"
-                return held, Outcome(State.UNKNOWN, "worker", act_time=self._clock.now(), message=message)
+                return held, Outcome(State.UNKNOWN, Cause.WORKER, act_time=self._clock.now(), message=message)
         except LeaseLost:
             raise
         except _NotLoaded:
-            return held, self._back(held, "database_outage")
+            return held, self._back(held, Cause.DATABASE_OUTAGE)
         except Exception as error:  # noqa: BLE001  # broad: nothing has left, whatever it is
             self._log_unforeseen(error, held)
             return held, judging.before_publish(error, held, self._clock.now(), version=self._version(held))
@@ -144,15 +145,17 @@ class Attempts:
         except Exception as error:
             if not is_transient(error):
                 raise
-            return held, self._back(held, "database_outage")  # marked or not, no call has left
+            return held, self._back(held, Cause.DATABASE_OUTAGE)  # marked or not, no call has left
         for index in range(len(draft.remotes), len(draft.segments)):
             if time.monotonic() - asked > (LEASE - NETWORK_TIMEOUT - MARGIN).total_seconds():
                 # The lease might end under the call. Nothing has left, and a raised fence will refuse this note.
-                return held, self._back(held, "lease_short")
+                return held, self._back(held, Cause.LEASE_SHORT)
             answer = await self._publish(connector, draft, held, index)
             if isinstance(answer, Outcome):
                 return held, answer
-            outcome = judging.out(answer, held, self._clock.now(), done=index, cause="worker", quiet=connector.quiet)
+            outcome = judging.out(
+                answer, held, self._clock.now(), done=index, cause=Cause.WORKER, quiet=connector.quiet
+            )
             if outcome.state is not State.PENDING or not isinstance(answer, Remote):
                 return held, outcome
             asked = time.monotonic()
@@ -181,7 +184,7 @@ class Attempts:
                 span.set_status(StatusCode.ERROR, type(error).__name__)
                 return judging.after_publish(error, held, self._clock.now(), version=version, quiet=connector.quiet)
 
-    def _back(self, held: Held, cause: str) -> Outcome:
+    def _back(self, held: Held, cause: Cause) -> Outcome:
         return Outcome(State.PENDING, cause, act_time=self._clock.now(), tries=max(held.tries - 1, 0))
 
     def _version(self, held: Held) -> int | None:

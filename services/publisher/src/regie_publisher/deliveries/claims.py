@@ -22,7 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import Remote
-from regie_publisher.deliveries.delivery import LEASE, Held, Outcome, State
+from regie_publisher.deliveries.delivery import LEASE, Cause, Held, Outcome, State
 from regie_publisher.shares import Choice, Due, Slots, due_columns, due_of
 from regie_publisher.telemetry import tell_end
 
@@ -98,11 +98,11 @@ async def claim_companions(
     return [replace(held_of(row), cancelled=row.cancelled) for row in rows]
 
 
-async def release(session: AsyncSession, held: Sequence[Held], *, cause: str, now: datetime) -> None:
+async def release(session: AsyncSession, held: Sequence[Held], *, cause: Cause, now: datetime) -> None:
     """Gives claimed deliveries back that were not begun; what is no longer ours stays as it is."""
     await session.execute(
         _RELEASE,
-        {"ids": [one.id for one in held], "fences": [one.fence for one in held], "cause": cause, "now": now},
+        {"ids": [one.id for one in held], "fences": [one.fence for one in held], "cause": cause.value, "now": now},
     )
 
 
@@ -150,7 +150,7 @@ def _say_stopped(session: AsyncSession, row: Any, now: datetime) -> None:
         if row.state == State.MISSED
         else DeliveryCancelled(**ids, revision=row.revision)
     )
-    cause = "too_late" if row.state == State.MISSED else "PostCancelled"
+    cause = Cause.TOO_LATE if row.state == State.MISSED else Cause.POST_CANCELLED
     tell_end(session, row, Outcome(State(row.state), cause), traceparent=row.traceparent)
     stage(
         session,

@@ -37,6 +37,32 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Cause(StrEnum):
+    """Why a delivery came to its state, as its timeline shows it (docs/api.md)."""
+
+    POST_DUE = "PostDue"
+    POST_CANCELLED = "PostCancelled"
+    WORKER = "worker"
+    REVIEW = "review"
+    PREPARE = "prepare"
+    NOT_SENT = "not_sent"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    NO_ANSWER = "no_answer"
+    INTERNAL = "internal"
+    CHECK = "check"
+    FIND = "find"
+    PERSON = "person"
+    OBSERVE = "observe"
+    BLOCKED = "blocked"
+    HOST_SILENT = "host_silent"
+    TOO_LATE = "too_late"
+    CALL_MAY_LAND = "call_may_land"
+    LEASE_EXPIRED = "lease_expired"
+    LEASE_SHORT = "lease_short"
+    DATABASE_OUTAGE = "database_outage"
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A delivery in the hands of one worker: its fence is the highest, until the lease ends."""
@@ -85,7 +111,7 @@ class Outcome:
     """
 
     state: State
-    cause: str
+    cause: Cause
     act_time: datetime | None = None
     message: str = ""
     detail: str = ""

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import Connector, FailureKind
-from regie_publisher.deliveries.delivery import Outcome, State
+from regie_publisher.deliveries.delivery import Cause, Outcome, State
 from regie_publisher.deliveries.judging import source_of
 from regie_publisher.standing import LONG_BLOCK, block_words
 from regie_publisher.telemetry import tell_end
@@ -100,7 +100,7 @@ async def on_post_cancelled(session: AsyncSession, events: Sequence[Event[PostCa
     await session.execute(_REMEMBER, columns)
     for row in await session.execute(_CANCEL, columns):
         message = DeliveryCancelled(**_ids(row.id, row.post_id, row.channel_id), revision=row.revision)
-        tell_end(session, row, Outcome(State.CANCELLED, "PostCancelled"), traceparent=row.traceparent)
+        tell_end(session, row, Outcome(State.CANCELLED, Cause.POST_CANCELLED), traceparent=row.traceparent)
         stage(
             session,
             message,
@@ -163,7 +163,7 @@ def _say(session: AsyncSession, row: _Row, now: datetime) -> None:
         message.detail, message.segment_count = row.detail, len(row.variant.segments)
     else:
         return
-    cause = "PostCancelled" if row.state is State.CANCELLED else "PostDue"
+    cause = Cause.POST_CANCELLED if row.state is State.CANCELLED else Cause.POST_DUE
     tell_end(session, row, Outcome(row.state, cause, failure_kind=row.kind), traceparent=row.event.traceparent)
     stage(
         session,

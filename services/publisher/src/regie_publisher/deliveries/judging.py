@@ -24,7 +24,7 @@ from regie_publisher.connectors.connector import (
     Unacceptable,
 )
 from regie_publisher.deliveries.absence import Doubt, Verdict, may_repeat, rule
-from regie_publisher.deliveries.delivery import FIND_DELAY, THREAD_GRACE, Held, Outcome, State
+from regie_publisher.deliveries.delivery import FIND_DELAY, THREAD_GRACE, Cause, Held, Outcome, State
 from regie_publisher.standing import MAX_FIRST_BLOCK
 
 TRIES = RetryPolicy(max_attempts=20, base=timedelta(milliseconds=500), cap=timedelta(minutes=1))
@@ -60,7 +60,7 @@ SOURCES = {
     FailureKind.INTERNAL: "system",
 }
 
-_SILENT = ("timeout", "no_answer", "not_sent", "prepare")
+_SILENT = (Cause.TIMEOUT, Cause.NO_ANSWER, Cause.NOT_SENT, Cause.PREPARE)
 """Causes of outcomes that follow a call without a usable answer."""
 
 
@@ -69,12 +69,12 @@ def source_of(kind: FailureKind) -> str:
     return SOURCES[kind]
 
 
-def failed(kind: FailureKind, message: str, *, cause: str, expired_version: int | None = None) -> Outcome:
+def failed(kind: FailureKind, message: str, *, cause: Cause, expired_version: int | None = None) -> Outcome:
     """Returns the end of the way for a delivery that will not be on the network."""
     return Outcome(State.FAILED, cause, message=message, failure_kind=kind, expired_version=expired_version)
 
 
-def unknown(message: str, now: datetime, *, cause: str, quiet: timedelta) -> Outcome:
+def unknown(message: str, now: datetime, *, cause: Cause, quiet: timedelta) -> Outcome:
     """Returns what follows a call that ended now and may have had an effect, or still have it within `quiet`."""
     return Outcome(
         State.UNKNOWN,
@@ -107,13 +107,13 @@ def before_publish(error: Exception, held: Held, now: datetime, *, version: int 
         case Refused():
             return _refused(error, held, now, version=version)
         case NotSent():
-            return _again(held, now, str(error), kind=FailureKind.NETWORK_UNREACHABLE, cause="not_sent")
+            return _again(held, now, str(error), kind=FailureKind.NETWORK_UNREACHABLE, cause=Cause.NOT_SENT)
         case OutcomeUnknown() | CannotTell() | TimeoutError():
             message = str(error) or "the preparation took too long"
-            return _again(held, now, message, kind=FailureKind.PLATFORM_ERROR, cause="prepare", limit=PREPARE_TRIES)
+            return _again(held, now, message, kind=FailureKind.PLATFORM_ERROR, cause=Cause.PREPARE, limit=PREPARE_TRIES)
         case _:
             message = "something failed on our side before the call; it is logged under this trace"
-            return _again(held, now, message, kind=FailureKind.INTERNAL, cause="internal", limit=INTERNAL_TRIES)
+            return _again(held, now, message, kind=FailureKind.INTERNAL, cause=Cause.INTERNAL, limit=INTERNAL_TRIES)
 
 
 def after_publish(error: Exception, held: Held, now: datetime, *, version: int | None, quiet: timedelta) -> Outcome:
@@ -122,17 +122,19 @@ def after_publish(error: Exception, held: Held, now: datetime, *, version: int |
         case Refused():
             return _refused(error, held, now, version=version)
         case NotSent():
-            return _again(held, now, str(error), kind=FailureKind.NETWORK_UNREACHABLE, cause="not_sent")
+            return _again(held, now, str(error), kind=FailureKind.NETWORK_UNREACHABLE, cause=Cause.NOT_SENT)
         case TimeoutError():
-            return unknown("the network did not answer in time", now, cause="timeout", quiet=quiet)
+            return unknown("the network did not answer in time", now, cause=Cause.TIMEOUT, quiet=quiet)
         case ConnectorError():
-            return unknown(str(error), now, cause="no_answer", quiet=quiet)
+            return unknown(str(error), now, cause=Cause.NO_ANSWER, quiet=quiet)
         case _:
             message = "the call ended in an error of ours; it is logged under this trace"
-            return unknown(message, now, cause="internal", quiet=quiet)
+            return unknown(message, now, cause=Cause.INTERNAL, quiet=quiet)
 
 
-def out(answer: Remote | Processing, held: Held, now: datetime, *, done: int, cause: str, quiet: timedelta) -> Outcome:
+def out(
+    answer: Remote | Processing, held: Held, now: datetime, *, done: int, cause: Cause, quiet: timedelta
+) -> Outcome:
     """Judges an answer of `publish`, `check` or `find`. `done` counts the segments that were out before it."""
     if isinstance(answer, Processing):
         if now > held.miss_time + PROCESSING_LIMIT:
@@ -153,13 +155,13 @@ def out(answer: Remote | Processing, held: Held, now: datetime, *, done: int, ca
 def after_check(error: Exception, held: Held, now: datetime, *, version: int | None, quiet: timedelta) -> Outcome:
     """Judges an error while asking about a segment that is being processed: a refusal of the post ends it."""
     if isinstance(error, Refused) and error.retry_after is None and error.kind is not FailureKind.AUTH_EXPIRED:
-        return failed(error.kind, error.message, cause="check")
+        return failed(error.kind, error.message, cause=Cause.CHECK)
     if now > held.miss_time + PROCESSING_LIMIT:
-        return unknown(f"the network cannot be asked: {words_of(error)}", now, cause="check", quiet=quiet)
+        return unknown(f"the network cannot be asked: {words_of(error)}", now, cause=Cause.CHECK, quiet=quiet)
     pause = error.retry_after if isinstance(error, Refused) and error.retry_after else LONGEST_CHECK / 10
     return Outcome(
         State.PROCESSING,
-        "check",
+        Cause.CHECK,
         act_time=now + max(pause, _check_pause(held, pause)),
         message=words_of(error),
         processing_handle=held.processing_handle,
@@ -187,7 +189,7 @@ def absent(held: Held, absence: Absence, look_time: datetime) -> Outcome:
             message = f"it is not there yet; the call may still land until {quiet_end:%H:%M:%S} UTC"
             return Outcome(
                 State.UNKNOWN,
-                "find",
+                Cause.FIND,
                 act_time=ruling.time,
                 message=message,
                 finds=held.finds,
@@ -198,7 +200,7 @@ def absent(held: Held, absence: Absence, look_time: datetime) -> Outcome:
             )
         case Verdict.PERSON:
             message = "this network cannot be read; only a person can say whether it is there"
-            return Outcome(State.UNKNOWN, "find", message=message, finds=held.finds, needs_person=True, looks=looks)
+            return Outcome(State.UNKNOWN, Cause.FIND, message=message, finds=held.finds, needs_person=True, looks=looks)
 
 
 def in_spite_of(error: CannotTell, held: Held, absence: Absence, look_time: datetime) -> Outcome | None:
@@ -214,7 +216,7 @@ def in_spite_of(error: CannotTell, held: Held, absence: Absence, look_time: date
 
 def not_published(now: datetime) -> Outcome:
     """Returns what follows a person's word that it is not there, once nothing can land any more."""
-    return Outcome(State.PENDING, "person", act_time=now, tries=0, proven=True)
+    return Outcome(State.PENDING, Cause.PERSON, act_time=now, tries=0, proven=True)
 
 
 def after_find(error: Exception, held: Held, now: datetime, *, version: int | None) -> Outcome:
@@ -229,7 +231,7 @@ def after_find(error: Exception, held: Held, now: datetime, *, version: int | No
     if finds > len(FIND_AGAIN):
         return Outcome(
             State.UNKNOWN,
-            "find",
+            Cause.FIND,
             message=words_of(error),
             finds=finds,
             needs_person=True,
@@ -239,7 +241,7 @@ def after_find(error: Exception, held: Held, now: datetime, *, version: int | No
     limited = isinstance(error, Refused) and error.kind is FailureKind.RATE_LIMITED
     return Outcome(
         State.UNKNOWN,
-        "find",
+        Cause.FIND,
         act_time=now + max(pause, waits or pause),
         message=words_of(error),
         finds=finds,
@@ -253,7 +255,7 @@ def was_answered(outcome: Outcome) -> bool | None:
     """Tells whether the network's host gave a usable answer to an attempt; None where it was not called."""
     if outcome.cause in _SILENT:
         return False
-    if outcome.cause in ("worker", "refused") and outcome.failure_kind is not FailureKind.UNSUPPORTED:
+    if outcome.cause in (Cause.WORKER, Cause.REFUSED) and outcome.failure_kind is not FailureKind.UNSUPPORTED:
         return True
     return None
 
@@ -279,15 +281,15 @@ def _proven(held: Held, now: datetime) -> Outcome:
     message = "the network proves that it is not there"
     if held.tries >= TRIES.max_attempts:
         message = f"{message}, after {held.attempt} attempts"
-        return replace(failed(FailureKind.PLATFORM_ERROR, message, cause="find"), proven=True)
+        return replace(failed(FailureKind.PLATFORM_ERROR, message, cause=Cause.FIND), proven=True)
     then = now + TRIES.delay(max(held.tries, 1))
-    return Outcome(State.PENDING, "find", act_time=then, message=message, proven=True)
+    return Outcome(State.PENDING, Cause.FIND, act_time=then, message=message, proven=True)
 
 
 def _repeated(held: Held, now: datetime, looks: int, why: str) -> Outcome:
     then = now + TRIES.delay(max(held.tries, 1))
     message = f"{why}; sent again under the same key, which cannot make a second post"
-    return Outcome(State.PENDING, "find", act_time=then, message=message, looks=looks)
+    return Outcome(State.PENDING, Cause.FIND, act_time=then, message=message, looks=looks)
 
 
 def _is_wanted(held: Held, now: datetime) -> bool:
@@ -303,11 +305,11 @@ def _expired(error: Exception) -> bool:
 
 def _refused(error: Refused, held: Held, now: datetime, *, version: int | None) -> Outcome:
     if isinstance(error, Unacceptable):
-        return Outcome(State.FAILED, "review", detail=error.message, failure_kind=error.kind)
+        return Outcome(State.FAILED, Cause.REVIEW, detail=error.message, failure_kind=error.kind)
     if error.kind is FailureKind.AUTH_EXPIRED:
-        return failed(error.kind, error.message, cause="refused", expired_version=version)
+        return failed(error.kind, error.message, cause=Cause.REFUSED, expired_version=version)
     if error.retry_after is None:
-        return failed(error.kind, error.message, cause="refused")
+        return failed(error.kind, error.message, cause=Cause.REFUSED)
     limited = error.kind is FailureKind.RATE_LIMITED
     # Networks ask for more than they need: after an hour one call asks again, whatever was said (`standing.block`).
     told = min(error.retry_after, MAX_FIRST_BLOCK) if limited else error.retry_after
@@ -316,17 +318,19 @@ def _refused(error: Refused, held: Held, now: datetime, *, version: int | None) 
     then = now + max(told, least)
     if then >= _deadline(held):
         detail = "it may be tried again only after it is too late to send it"
-        outcome = replace(failed(error.kind, error.message, cause="refused"), detail=detail)
+        outcome = replace(failed(error.kind, error.message, cause=Cause.REFUSED), detail=detail)
     else:
         # Waiting as told is no failure of ours: it does not count as a try. Nor do short waits end a delivery.
         tries = max(held.tries - 1, 0) if told >= LEAST_TOLD else min(held.tries, TRIES.max_attempts // 2)
         detail = f"it is tried again at {then:%Y-%m-%d %H:%M:%S} UTC"
-        outcome = Outcome(State.PENDING, "refused", act_time=then, message=error.message, detail=detail, tries=tries)
+        outcome = Outcome(
+            State.PENDING, Cause.REFUSED, act_time=then, message=error.message, detail=detail, tries=tries
+        )
     return replace(outcome, block_until=max(then, now + error.retry_after)) if limited else outcome
 
 
 def _again(
-    held: Held, now: datetime, message: str, *, kind: FailureKind, cause: str, limit: int = TRIES.max_attempts
+    held: Held, now: datetime, message: str, *, kind: FailureKind, cause: Cause, limit: int = TRIES.max_attempts
 ) -> Outcome:
     then = now + TRIES.delay(max(held.tries, 1))
     if held.tries >= limit or then >= _deadline(held):

@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher import standing
 from regie_publisher.connectors.connector import Remote
-from regie_publisher.deliveries.delivery import FIND_DELAY, LEASE, Held, Note, Outcome, State
+from regie_publisher.deliveries.delivery import FIND_DELAY, LEASE, Cause, Held, Note, Outcome, State
 from regie_publisher.deliveries.judging import source_of, while_in_doubt
 from regie_publisher.polls import plan
 from regie_publisher.telemetry import tell_outcomes
@@ -117,7 +117,7 @@ async def _act_on_channels(
 
     `failed_lately` are the deliveries at whose channels something is left to clear: most have nothing.
     """
-    worked = [note.held for note in notes if note.outcome.remote and note.outcome.cause == "worker"]
+    worked = [note.held for note in notes if note.outcome.remote and note.outcome.cause is Cause.WORKER]
     if proven := {held.channel_id for held in worked if held.id in failed_lately}:
         await standing.prove(session, proven, source=standing.Source.PUBLISH, now=now)
     await _block(session, [note for note in notes if note.outcome.block_until is not None], now)
@@ -245,7 +245,7 @@ def _columns(notes: Sequence[Note], now: datetime) -> dict[str, object]:
         "done": [len(note.held.remotes) for note in notes],
         "expected": [",".join(note.expected) for note in notes],
         "states": [outcome.state.value for outcome in outcomes],
-        "causes": [outcome.cause for outcome in outcomes],
+        "causes": [outcome.cause.value for outcome in outcomes],
         "act_times": [outcome.act_time for outcome in outcomes],
         "messages": [outcome.message for outcome in outcomes],
         "details": [outcome.detail for outcome in outcomes],

@@ -25,7 +25,7 @@ from regie_publisher.connectors.connector import QUIET, CannotTell, Connector, C
 from regie_publisher.connectors.look import Look
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.claims import claim_companions, claim_open, find_open
-from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT, Held, Note, Outcome, State
+from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT, Cause, Held, Note, Outcome, State
 from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.ledger import Ledger
 from regie_publisher.deliveries.others import look_at
@@ -171,7 +171,7 @@ class Pursuit:
         draft = await draft_of(held, accounts=self._accounts, library=self._library)
         done = len(held.remotes)
         answer = await connector.check(draft, done, held.processing_handle)
-        return judging.out(answer, held, self._clock.now(), done=done, cause="check", quiet=connector.quiet)
+        return judging.out(answer, held, self._clock.now(), done=done, cause=Cause.CHECK, quiet=connector.quiet)
 
     async def _find(self, connector: Connector, held: Held, look: _Pass) -> Outcome:
         draft = await draft_of(held, accounts=self._accounts, library=self._library)
@@ -188,4 +188,4 @@ class Pursuit:
             return outcome
         if remote is None:
             return judging.absent(held, absence, look.time)
-        return judging.out(remote, held, self._clock.now(), done=done, cause="find", quiet=absence.quiet)
+        return judging.out(remote, held, self._clock.now(), done=done, cause=Cause.FIND, quiet=absence.quiet)

@@ -36,7 +36,7 @@ from regie_publisher.connectors.connector import (
 from regie_publisher.connectors.values import MAX_URL, web_url
 from regie_publisher.deliveries import judging, outcomes
 from regie_publisher.deliveries.claims import held_of
-from regie_publisher.deliveries.delivery import Held, Note, Outcome, State
+from regie_publisher.deliveries.delivery import Cause, Held, Note, Outcome, State
 from regie_publisher.deliveries.drafts import draft_of
 from regie_publisher.deliveries.others import look_at
 from regie_publisher.deliveries.timeline import Delivery, with_changes
@@ -183,7 +183,7 @@ async def _settle(session: AsyncSession, row: Any, *, request_id: str, word: Rem
 def _outcome(held: Held, word: Remote | None, now: datetime) -> Outcome:
     if word is None:
         return judging.not_published(now)
-    return judging.out(word, held, now, done=len(held.remotes), cause="person", quiet=QUIET)
+    return judging.out(word, held, now, done=len(held.remotes), cause=Cause.PERSON, quiet=QUIET)
 
 
 async def _taken(session: AsyncSession, held: Held, remote_id: str) -> RemoteTaken | None:

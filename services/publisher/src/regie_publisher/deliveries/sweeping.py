@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import QUIET
-from regie_publisher.deliveries.delivery import MARGIN, Outcome, State
+from regie_publisher.deliveries.delivery import MARGIN, Cause, Outcome, State
 from regie_publisher.telemetry import set_unknown, tell_end
 from regie_publisher.timestamps import timestamp
 
@@ -69,7 +69,7 @@ def _say_unknown(session: AsyncSession, row: Any, now: datetime) -> None:
         ],
         segment_count=len(row.segment_keys),
     )
-    tell_end(session, row, Outcome(State.UNKNOWN, "lease_expired"), traceparent=row.traceparent)
+    tell_end(session, row, Outcome(State.UNKNOWN, Cause.LEASE_EXPIRED), traceparent=row.traceparent)
     stage(
         session,
         message,

@@ -12,7 +12,7 @@ from regie_chassis.database import Database, is_transient
 from regie_publisher.accounts import Accounts
 from regie_publisher.deliveries.attempts import Attempts
 from regie_publisher.deliveries.claims import claim_pending, find_due, put_off, release
-from regie_publisher.deliveries.delivery import Held
+from regie_publisher.deliveries.delivery import Cause, Held
 from regie_publisher.deliveries.judging import was_answered
 from regie_publisher.hosts import Hosts
 from regie_publisher.shares import Due, Limits, Slots
@@ -117,7 +117,7 @@ class Worker:
     async def _give_back(self, held: list[Held]) -> None:
         try:
             async with self._database.transaction() as session:
-                await release(session, held, cause="worker", now=self._clock.now())
+                await release(session, held, cause=Cause.WORKER, now=self._clock.now())
         except Exception as error:
             if not is_transient(error):
                 raise
