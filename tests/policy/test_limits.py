@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
-from regie_audience import attributes, profiles, rules, segments
+from regie_audience import attributes, engagements, profiles, rules, segments
 from regie_chassis import rpc
 from regie_gateway import idempotency, reads, workspaces
 from regie_gateway.rest import timeline
@@ -22,10 +22,13 @@ from regie_gateway.rest.post_json import (
     TextVariantBody,
     ThreadVariantBody,
     VariantStateName,
+    Visibility,
 )
+from regie_gateway.rest.post_metrics import Metric
 from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
-from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule
+from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule, Operator
 from regie_gateway.rest.segments import CreateSegment
+from regie_metrics.observations import METRICS
 from regie_publisher.channels import CONNECT_WITHIN
 from regie_publisher.connectors import connector
 from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
@@ -76,6 +79,13 @@ def test_the_document_offers_the_publishers_own_lists() -> None:
 )
 def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name: str, keyword: str, held: int) -> None:
     assert limit(kind, name, keyword) == held
+
+
+def test_the_document_offers_each_owners_closed_list() -> None:
+    assert set(get_args(Visibility)) == content.VISIBILITIES - {""} == set(connector.VISIBILITIES)
+    assert set(get_args(Metric)) == METRICS
+    assert set(get_args(Operator)) == set(rules.TAKES)
+    assert set(connector.ENGAGEMENT_KINDS) == engagements.KINDS
 
 
 def test_a_fact_that_two_services_need_is_the_same_in_both() -> None:

@@ -15,25 +15,27 @@ from regie_gateway.rest.operations import Operations
 
 operations = Operations("metrics")
 
+Metric = Literal[
+    "likes",
+    "replies",
+    "reposts",
+    "quotes",
+    "shares",
+    "saves",
+    "clicks",
+    "impressions",
+    "reach",
+    "views",
+    "video_views",
+]
+
 
 class SeriesQuery(BaseModel):
     """Which number over which time."""
 
     model_config = ConfigDict(extra="forbid")
 
-    metric: Literal[
-        "likes",
-        "replies",
-        "reposts",
-        "quotes",
-        "shares",
-        "saves",
-        "clicks",
-        "impressions",
-        "reach",
-        "views",
-        "video_views",
-    ] = Field(description="Which number.")
+    metric: Metric = Field(description="Which number.")
     granularity: Literal["hour", "day"] = Field(default="hour", description="How long each point is.")
     start: Instant | None = Field(default=None, description="30 days before the end when absent.")
     end: Instant | None = Field(default=None, description="Now when absent; itself not included.")

@@ -16,6 +16,10 @@ from regie_publisher.connectors import values as bounds
 from regie_publisher.connectors.look import Look
 from regie_publisher.pictures.picture import Bounds, Rendition
 
+VISIBILITIES = ("public", "unlisted", "private", "direct")
+"""Who may see a post; a draft has one of these, or none for the network's usual one. Few networks have all."""
+ENGAGEMENT_KINDS = ("like", "reply", "repost", "quote")
+
 
 class FailureKind(StrEnum):
     """Why a delivery failed: a closed list (docs/errors.md)."""
@@ -232,7 +236,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Engagement:
-    """A person seen to react: kind is like, reply, repost or quote."""
+    """A person seen to react; `kind` is one of ENGAGEMENT_KINDS."""
 
     actor_id: str
     actor_handle: str

@@ -14,6 +14,7 @@ import httpx2
 from regie_publisher.connectors.answers import Answer, call, retry_after
 from regie_publisher.connectors.connector import (
     QUIET,
+    VISIBILITIES,
     Absence,
     Account,
     CannotTell,
@@ -44,7 +45,6 @@ PICTURE_LIMIT = 4
 PICTURE_BYTES_LIMIT = 10_000_000
 ALT_TEXT_LIMIT = 1500
 PICTURE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-VISIBILITIES = ("", "public", "unlisted", "private", "direct")
 FOUND_LIMIT = 20
 _ADDRESS = re.compile(r"/@[^/]+/(?P<id>[^/]+)/?")
 CHECK_AFTER = timedelta(seconds=1)
@@ -79,8 +79,8 @@ class SandboxConnector:
     def review(self, draft: Draft) -> None:
         if not draft.segments:
             raise Unacceptable(FailureKind.CONTENT_REJECTED, "A post has at least one part.")
-        if draft.visibility not in VISIBILITIES:
-            raise Unacceptable(FailureKind.UNSUPPORTED, f"Visibility is one of {', '.join(VISIBILITIES[1:])}.")
+        if draft.visibility and draft.visibility not in VISIBILITIES:
+            raise Unacceptable(FailureKind.UNSUPPORTED, f"Visibility is one of {', '.join(VISIBILITIES)}.")
         for segment in draft.segments:
             _review_segment(segment)
 

@@ -13,6 +13,7 @@ from regie_chassis.clock import Clock, SystemClock
 from regie_publisher.addresses import AddressRefused, origin_of, plain_server_url
 from regie_publisher.connectors.connector import (
     QUIET,
+    VISIBILITIES,
     Absence,
     Account,
     Connection,
@@ -48,7 +49,6 @@ from regie_publisher.connectors.values import is_id
 
 PUBLISH_TIMEOUT = 30.0
 """Seconds."""
-VISIBILITIES = ("public", "unlisted", "private", "direct")
 _CHECKED = "limits"
 
 
