@@ -67,7 +67,7 @@ class Inside:
     async def settle(self) -> None:
         """Waits until every event is relayed and handled everywhere."""
         running = self.services.values()
-        consumers = [consumer for service in running for consumer in service.consumers]
+        consumers = [consumer for service in running for consumer in service.events.consumers]
         await settle([service.database for service in running], consumers, self.services["scheduler"].broker)
 
 

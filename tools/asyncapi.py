@@ -1,4 +1,4 @@
-"""Renders docs/asyncapi.yaml: every event from its descriptor, and who says and who hears it from SUBSCRIPTIONS.
+"""Renders docs/asyncapi.yaml: every event from its descriptor, who says it and who has it among its `subscriptions`.
 
 `python tools/asyncapi.py` writes the document; with `--check` it only tells, by its exit code, whether it is current.
 """
@@ -26,7 +26,7 @@ from regie_chassis.messaging import headers_of, service_of, stream_of, subject_o
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "asyncapi.yaml"
-BANNER = "# Rendered by tools/asyncapi.py from proto/ and the services' SUBSCRIPTIONS. Do not edit.\n"
+BANNER = "# Rendered by tools/asyncapi.py from proto/ and the services' `subscriptions`. Do not edit.\n"
 HEADERS = {
     "Nats-Msg-Id": "The event's id; a second message with it is not stored again.",
     "ce-specversion": "The version of CloudEvents.",
@@ -93,10 +93,8 @@ def services() -> list[str]:
 def subscribed(service: str) -> list[str]:
     """Returns the full names of the events that a service reacts to."""
     module = import_module(f"regie_{service}.events")
-    subscriptions = getattr(module, "SUBSCRIPTIONS", None)
-    if subscriptions is None:
-        # Handlers are bound to collaborators; only the keys are read here, so nothing has to be behind them.
-        subscriptions = module.subscriptions(**dict.fromkeys(inspect.signature(module.subscriptions).parameters))
+    # Handlers are bound to collaborators; only the keys are read here, so nothing has to be behind them.
+    subscriptions = module.subscriptions(**dict.fromkeys(inspect.signature(module.subscriptions).parameters))
     return sorted(kind.DESCRIPTOR.full_name for kind in subscriptions)
 
 

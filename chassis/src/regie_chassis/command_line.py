@@ -64,7 +64,7 @@ def _add_redrives(app: typer.Typer, name: str, load: type[Settings], build: Call
         configure_logs(name, settings.log_level)
 
         async def main() -> dead_letters.Redriven:
-            subscriptions = build(settings).subscriptions
+            subscriptions = build(settings).events.subscriptions
             database = open_database(settings, f"{name}-redrive")
             try:
                 return await dead_letters.redrive(database, subscriptions, letter=letter)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from regie_chassis.clock import Clock
-from regie_chassis.consumer import Consumer, Subscriptions
+from regie_chassis.consumer import Consumer, Subscriptions, consumers
 from regie_chassis.database import Database, is_outage
 from regie_chassis.identity import Verifier
-from regie_chassis.messaging import Broker
+from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.nats_broker import NatsBroker, open_nats
+from regie_chassis.relay import Relay
 from regie_chassis.rpc import RpcServer
 from regie_chassis.runtime import App
 from regie_chassis.settings import ServiceSettings, WrongSetting, read_key
@@ -24,8 +25,7 @@ class Service:
     app: App
     database: Database
     broker: Broker
-    consumers: Sequence[Consumer] = ()
-    subscriptions: Subscriptions = field(default_factory=dict)
+    events: EventLoops
     rpc: RpcServer | None = None
 
 
@@ -81,6 +81,35 @@ class Readiness:
     async def is_ready(self) -> bool:
         """True when nothing keeps the process from being ready."""
         return not await self.why_not()
+
+
+@dataclass(frozen=True, slots=True)
+class EventLoops:
+    """The loops by which a service hears and says events. It has all of them from its first day on."""
+
+    consumers: Sequence[Consumer]
+    subscriptions: Subscriptions
+    relay: Relay
+
+    @property
+    def loops(self) -> list[Consumer | Relay]:
+        """All of them, for the app."""
+        return [*self.consumers, self.relay]
+
+
+def open_events(
+    settings: ServiceSettings,
+    name: str,
+    subscriptions: Subscriptions,
+    *,
+    database: Database,
+    broker: Broker,
+    clock: Clock,
+) -> EventLoops:
+    """Returns the loops that hand events to `subscriptions` and send what is staged."""
+    readers = consumers(name, subscriptions, database=database, broker=broker, clock=clock)
+    relay = Relay(database, broker, stream_spec(name, replicas=settings.stream_replicas), clock)
+    return EventLoops(readers, subscriptions, relay)
 
 
 def open_database(settings: ServiceSettings, name: str) -> Database:

@@ -35,7 +35,7 @@ async def live(make_world: Any) -> AsyncIterator[Any]:
     world = await make_world(SystemClock())
     gateway = world.gateway
     async with gateway.app:
-        await settle([gateway.database], gateway.consumers, gateway.broker)
+        await settle([gateway.database], gateway.events.consumers, gateway.broker)
         yield world
 
 

@@ -28,7 +28,7 @@ from regie_chassis.ids import CHANNEL, POST, InvalidId, new_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.testing.clock import FakeClock
 from regie_scheduler.due import dispatch_due
-from regie_scheduler.events import SUBSCRIPTIONS
+from regie_scheduler.events import subscriptions
 from regie_scheduler.posts import planning, reading
 from regie_scheduler.posts.planning import Command
 from regie_scheduler.states import PostState
@@ -60,11 +60,11 @@ class Publisher:
             fresh = await inbox.claim(session, [event.id for event in events])
             for event in events:
                 if event.id in fresh:
-                    await SUBSCRIPTIONS[type(event.message)](session, [event])
+                    await subscriptions()[type(event.message)](session, [event])
 
     async def tell_together(self, *messages: Message) -> None:
         async with self.database.transaction() as session:
-            await SUBSCRIPTIONS[type(messages[0])](session, [self.event(message) for message in messages])
+            await subscriptions()[type(messages[0])](session, [self.event(message) for message in messages])
 
     async def post(self, post: reading.Post) -> reading.Post:
         async with self.database.reading() as session:

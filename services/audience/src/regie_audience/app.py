@@ -6,14 +6,12 @@ from functools import partial
 
 from regie.audience.v1.audience_service_pb2_grpc import add_AudienceServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.consumer import consumers
-from regie_chassis.messaging import Broker, stream_spec
-from regie_chassis.relay import Relay
+from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App
-from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_rpc
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
 from regie_audience.events import subscriptions
-from regie_audience.rpc import AudienceRpc
+from regie_audience.rpc import AudienceServicer
 from regie_audience.segment_work import SegmentWork
 from regie_audience.settings import AudienceSettings
 
@@ -26,15 +24,14 @@ def build(settings: AudienceSettings, *, clock: Clock | None = None, broker: Bro
     broker = broker or open_broker(settings, NAME)
     database = open_database(settings, NAME)
     handlers = subscriptions(clock)
-    readers = consumers(NAME, handlers, database=database, broker=broker, clock=clock)
-    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
+    events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
     work = SegmentWork(database, clock)
-    register = partial(add_AudienceServiceServicer_to_server, AudienceRpc(database, clock, work=work))
-    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, [*readers, relay]))
+    register = partial(add_AudienceServiceServicer_to_server, AudienceServicer(database, clock, work=work))
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
-        loops=[relay, work, *readers],
+        loops=[*events.loops, work],
         drain=settings.drain,
     )
-    return Service(app, database, broker, readers, handlers, rpc)
+    return Service(app, database, broker, events, rpc)

@@ -20,7 +20,7 @@ SAMPLE, LARGEST_SAMPLE = 10, 50
 UPSERTS_AT_ONCE = 4  # of a workspace, of the ten connections that a process has
 
 
-class AudienceRpc(AudienceServiceServicer):
+class AudienceServicer(AudienceServiceServicer):
     """Answers for the caller's workspace alone."""
 
     def __init__(self, database: Database, clock: Clock, *, work: SegmentWork) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.consumer import consumers
 from regie_chassis.identity import Signer
-from regie_chassis.messaging import Broker, stream_spec
-from regie_chassis.relay import Relay
+from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App
-from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events
 from regie_chassis.settings import read_key
 
 from regie_gateway.authentication import Authenticator
@@ -54,9 +52,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         streams_per_key=settings.streams_per_key,
         streams_per_workspace=settings.streams_per_workspace,
     )
-    subscribed = subscriptions(feed.wake)
-    readers = consumers(NAME, subscribed, database=database, broker=broker, clock=clock)
-    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
+    events = open_events(settings, NAME, subscriptions(feed.wake), database=database, broker=broker, clock=clock)
     backends = open_backends(
         scheduler=settings.scheduler_target,
         publisher=settings.publisher_target,
@@ -77,7 +73,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         signer=Signer(key),
         feed=feed,
         secret=secret_of(key),
-        why_not_ready=Readiness(database, [*readers, relay]).why_not,
+        why_not_ready=Readiness(database, events.loops).why_not,
     )
     application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
     limits = ConnectionLimits(
@@ -92,15 +88,14 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
     app = App(
         NAME,
         parts=[*closings, Closing("broker", broker.close), http],
-        loops=[*readers, feed, relay, Housekeeping(database, authenticator, clock)],
+        loops=[*events.loops, feed, Housekeeping(database, authenticator, clock)],
         drain=settings.drain,
     )
     return Gateway(
         app=app,
         database=database,
         broker=broker,
-        consumers=readers,
-        subscriptions=subscribed,
+        events=events,
         http=http,
         application=application,
         authenticator=authenticator,

@@ -6,15 +6,13 @@ from functools import partial
 
 from regie.metrics.v1.metrics_service_pb2_grpc import add_MetricsServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.consumer import consumers
-from regie_chassis.messaging import Broker, stream_spec
-from regie_chassis.relay import Relay
+from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App
-from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_rpc
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
 from regie_metrics.events import subscriptions
 from regie_metrics.partitions import Partitions
-from regie_metrics.rpc import MetricsRpc
+from regie_metrics.rpc import MetricsServicer
 from regie_metrics.settings import MetricsSettings
 
 NAME = "metrics"
@@ -26,14 +24,13 @@ def build(settings: MetricsSettings, *, clock: Clock | None = None, broker: Brok
     broker = broker or open_broker(settings, NAME)
     database = open_database(settings, NAME)
     handlers = subscriptions(clock, retention=settings.retention)
-    readers = consumers(NAME, handlers, database=database, broker=broker, clock=clock)
-    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
-    register = partial(add_MetricsServiceServicer_to_server, MetricsRpc(database, clock))
-    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, [*readers, relay]))
+    events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
+    register = partial(add_MetricsServiceServicer_to_server, MetricsServicer(database, clock))
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
-        loops=[*readers, Partitions(database, clock, retention=settings.retention), relay],
+        loops=[*events.loops, Partitions(database, clock, retention=settings.retention)],
         drain=settings.drain,
     )
-    return Service(app, database, broker, readers, handlers, rpc)
+    return Service(app, database, broker, events, rpc)

@@ -17,7 +17,7 @@ from regie_metrics import series
 DEFAULT_RANGE = timedelta(days=30)
 
 
-class MetricsRpc(MetricsServiceServicer):
+class MetricsServicer(MetricsServiceServicer):
     """Answers for the caller's workspace alone."""
 
     def __init__(self, database: Database, clock: Clock) -> None:

@@ -15,14 +15,12 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
 from regie.publisher.v1.publisher_service_pb2_grpc import add_PublisherServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.consumer import consumers
 from regie_chassis.database import Database
 from regie_chassis.egress import guarded_client
 from regie_chassis.ids import new_id
-from regie_chassis.messaging import Broker, stream_spec
-from regie_chassis.relay import Relay
+from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App, Loop, Part
-from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_rpc
+from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 from regie_chassis.settings import WrongSetting
 
 from regie_publisher.accounts import Accounts
@@ -99,9 +97,8 @@ def build(
         hosts=hosts,
     )
     observer = Observer(database, connectors=networks, accounts=accounts, hosts=hosts, clock=clock)
-    reactions = subscriptions(networks, clock=clock, wake=worker.wake.set)
-    readers = consumers(NAME, reactions, database=database, broker=broker, clock=clock)
-    relay = Relay(database, broker, stream_spec(NAME, replicas=settings.stream_replicas), clock)
+    handlers = subscriptions(networks, clock=clock, wake=worker.wake.set)
+    events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
     servicer = PublisherServicer(
         database,
         connectors=networks,
@@ -116,10 +113,10 @@ def build(
         settings,
         clock=clock,
         register=partial(add_PublisherServiceServicer_to_server, servicer),
-        readiness=Readiness(database, [*readers, relay]),
+        readiness=Readiness(database, events.loops),
     )
     loops: list[Loop] = [
-        *readers,
+        *events.loops,
         worker,
         Polling("processing deliveries", pursuit.begin_checks, idle=CHECK_IDLE, clock=clock, slots=pursuit.checks),
         Polling("unknown deliveries", pursuit.begin_finds, idle=CHECK_IDLE, clock=clock, slots=pursuit.finds),
@@ -133,7 +130,6 @@ def build(
             pace=OBSERVE_PACE,
         ),
         Polling("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
-        relay,
     ]
     parts: list[Part] = [
         Closing("database", database.close),
@@ -143,7 +139,7 @@ def build(
         rpc,
     ]
     app = App(NAME, parts=parts, loops=loops, drain=settings.drain)
-    return Service(app, database, broker, readers, reactions, rpc)
+    return Service(app, database, broker, events, rpc)
 
 
 async def _sweep(database: Database, networks: Mapping[str, Connector], clock: Clock) -> int:

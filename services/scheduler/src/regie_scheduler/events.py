@@ -1,4 +1,4 @@
-"""The map of what the scheduler reacts to."""
+"""What the scheduler reacts to."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ from regie_scheduler.deliveries import (
 )
 from regie_scheduler.policies import on_workspace_updated
 
-SUBSCRIPTIONS: Subscriptions = {
-    PostPublished: on_post_published,
-    PostRemoved: on_post_removed,
-    DeliveryProcessing: on_delivery_processing,
-    DeliveryFailed: on_delivery_failed,
-    DeliveryUnknown: on_delivery_unknown,
-    DeliveryMissed: on_delivery_missed,
-    DeliveryCancelled: on_delivery_cancelled,
-    WorkspaceUpdated: on_workspace_updated,
-}
+
+def subscriptions() -> Subscriptions:
+    """Returns the map of events to handlers."""
+    return {
+        PostPublished: on_post_published,
+        PostRemoved: on_post_removed,
+        DeliveryProcessing: on_delivery_processing,
+        DeliveryFailed: on_delivery_failed,
+        DeliveryUnknown: on_delivery_unknown,
+        DeliveryMissed: on_delivery_missed,
+        DeliveryCancelled: on_delivery_cancelled,
+        WorkspaceUpdated: on_workspace_updated,
+    }
