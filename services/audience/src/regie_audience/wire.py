@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from google.protobuf.struct_pb2 import Struct, Value
-from google.protobuf.timestamp_pb2 import Timestamp
 from regie.audience.v1 import audience_service_pb2 as pb
 from regie_chassis.ids import PROFILE, SEGMENT, show_id
+from regie_chassis.timestamps import timestamp
 
 from regie_audience import attributes
 from regie_audience.profiles import Profile
@@ -23,8 +21,8 @@ def profile_message(profile: Profile) -> pb.Profile:
         profile_id=show_id(PROFILE, profile.id),
         external_id=profile.external_id,
         attributes=facts,
-        create_time=_timestamp(profile.create_time),
-        update_time=_timestamp(profile.update_time),
+        create_time=timestamp(profile.create_time),
+        update_time=timestamp(profile.update_time),
     )
 
 
@@ -36,7 +34,7 @@ def segment_message(segment: Segment) -> pb.Segment:
         rule=rule_message(segment.rule),
         member_count=segment.member_count,
         state=segment.state,
-        create_time=_timestamp(segment.create_time),
+        create_time=timestamp(segment.create_time),
     )
 
 
@@ -105,9 +103,3 @@ def _value(value: attributes.Value) -> Value:
     holder = Struct()
     holder.update({"value": value})
     return holder.fields["value"]
-
-
-def _timestamp(time: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp

@@ -11,9 +11,9 @@ from typing import Any
 from uuid import UUID
 
 from regie.gateway.events.v1.gateway_events_pb2 import ApiKeyCreated, ApiKeyRevoked
-from regie_chassis import outbox
 from regie_chassis.errors import Conflict, NotFound, PermissionDenied, RegieError, Unprocessable
 from regie_chassis.ids import API_KEY, parse_id, show_id
+from regie_chassis.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -152,7 +152,7 @@ async def create_api_key(
         raise TooManyApiKeys(f"a workspace has at most {MAX_KEYS} valid keys; revoke some that are not used")
     shown = show_id(API_KEY, key_id)
     said = ApiKeyCreated(api_key_id=shown, scopes=values["scopes"])
-    outbox.stage(session, said, workspace_id=workspace_id, time=now)
+    stage(session, said, workspace_id=workspace_id, time=now)
     return _api_key(row), True
 
 
@@ -175,7 +175,7 @@ async def revoke_api_key(
         )
     for one in revoked:
         shown = show_id(API_KEY, one)
-        outbox.stage(session, ApiKeyRevoked(api_key_id=shown), workspace_id=workspace_id, time=now)
+        stage(session, ApiKeyRevoked(api_key_id=shown), workspace_id=workspace_id, time=now)
     return revoked
 
 

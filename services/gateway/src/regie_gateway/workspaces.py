@@ -9,9 +9,9 @@ from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
-from regie_chassis import outbox
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import WORKSPACE, show_id
+from regie_chassis.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -96,5 +96,5 @@ def _say(session: AsyncSession, workspace: Workspace, now: datetime) -> Workspac
     said = WorkspaceUpdated(
         workspace_id=shown, name=workspace.name, missed_after=Duration(seconds=workspace.missed_after_seconds)
     )
-    outbox.stage(session, said, workspace_id=workspace.id, time=now)
+    stage(session, said, workspace_id=workspace.id, time=now)
     return workspace

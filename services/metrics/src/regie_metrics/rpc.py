@@ -11,6 +11,7 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, parse_id, show_id
 from regie_chassis.rpc import Context, caller
+from regie_chassis.timestamps import timestamp
 
 from regie_metrics import series
 
@@ -47,7 +48,7 @@ class MetricsServicer(MetricsServiceServicer):
             )
         return pb.GetPostSeriesResponse(
             points=[
-                pb.SeriesPoint(start_time=_timestamp(point.start_time), total=point.total, gained=point.gained)
+                pb.SeriesPoint(start_time=timestamp(point.start_time), total=point.total, gained=point.gained)
                 for point in points
             ]
         )
@@ -58,14 +59,14 @@ def _channel_message(totals: series.ChannelTotals) -> pb.ChannelTotals:
         channel_id=show_id(CHANNEL, totals.channel_id),
         network=totals.network,
         values=totals.values,
-        observe_time=_timestamp(totals.observe_time),
-        observe_times={metric: _timestamp(time) for metric, time in totals.observe_times.items()},
+        observe_time=timestamp(totals.observe_time),
+        observe_times={metric: timestamp(time) for metric, time in totals.observe_times.items()},
     )
 
 
-def _time(timestamp: Timestamp, field: str) -> datetime:
+def _time(value: Timestamp, field: str) -> datetime:
     try:
-        return timestamp.ToDatetime(tzinfo=UTC)
+        return value.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
         raise series.InvalidRange("this is not a time of the years 1 to 9999", field=field) from error
 
@@ -75,9 +76,3 @@ def _before(end_time: datetime, span: timedelta) -> datetime:
         return end_time - span
     except OverflowError as error:
         raise series.InvalidRange("the range begins before the year 1; let it end later", field="end_time") from error
-
-
-def _timestamp(time: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp

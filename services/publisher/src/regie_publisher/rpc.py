@@ -10,6 +10,7 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, POST, parse_id, show_id
 from regie_chassis.rpc import Context, caller
+from regie_chassis.timestamps import timestamp
 
 from regie_publisher import channels
 from regie_publisher.addresses import host_of
@@ -19,7 +20,6 @@ from regie_publisher.deliveries.resolving import Resolver
 from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
 from regie_publisher.sealing import Keyring
-from regie_publisher.timestamps import timestamp
 from regie_publisher.turns import TooManyConnects, TooManyResolves, Turns
 
 CONNECTS_AT_ONCE = 10

@@ -25,9 +25,9 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     RemoteSegment,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished, PostOutcome
-from regie_chassis import outbox
 from regie_chassis.ids import CHANNEL, POST, parse_id, show_id
 from regie_chassis.messaging import Event
+from regie_chassis.outbox import stage
 from regie_chassis.telemetry import trace_id_of
 from regie_chassis.text import storable
 from sqlalchemy import text
@@ -259,7 +259,7 @@ def _roll_up_posts(
             changes.append(Change(post_id, fate.time, state, PUBLISHER, trace_id=trace_id))
             telemetry.post_finished(state)
         # An outcome that changes after the end is told, too, even where the state of the whole stays.
-        outbox.stage(
+        stage(
             session,
             PostFinished(
                 post_id=show_id(POST, post_id), state=state, outcomes=outcomes[post_id], revision=post.revision

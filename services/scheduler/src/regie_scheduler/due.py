@@ -18,10 +18,10 @@ from uuid import UUID
 import structlog
 from opentelemetry.trace import Span, StatusCode
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
-from regie_chassis import outbox
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import POST, show_id
+from regie_chassis.outbox import stage
 from regie_chassis.telemetry import trace_id_of, traceparent_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -153,7 +153,7 @@ def _dispatch(session: AsyncSession, post: Claimed, now: datetime, spans: list[S
     message.miss_time.FromDatetime(post.publish_time + post.missed_after)
     for content in post.contents:
         message.variants.add().ParseFromString(content)
-    outbox.stage(
+    stage(
         session,
         message,
         workspace_id=post.workspace_id,
@@ -172,7 +172,7 @@ def _miss(session: AsyncSession, post: Claimed, now: datetime, reason: str) -> C
     post_id = show_id(POST, post.id)
     message = PostMissed(post_id=post_id, reason=reason)
     message.publish_time.FromDatetime(post.publish_time)
-    outbox.stage(
+    stage(
         session,
         message,
         workspace_id=post.workspace_id,

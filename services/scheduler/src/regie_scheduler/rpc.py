@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from uuid import UUID
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from regie.scheduler.v1 import scheduler_service_pb2 as pb
 from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer
 from regie_chassis.clock import Clock
@@ -16,6 +14,7 @@ from regie_chassis.errors import Invalid
 from regie_chassis.ids import CHANNEL, POST, new_id, parse_id, show_id
 from regie_chassis.paging import fitting
 from regie_chassis.rpc import Context, caller
+from regie_chassis.timestamps import timestamp
 
 from regie_scheduler.alarm import Alarm
 from regie_scheduler.content import Attachment, Content, Segment
@@ -154,8 +153,8 @@ def show_post(post: Post) -> pb.Post:
         publish_local_time=post.publish_local_time,
         time_zone=post.time_zone,
         revision=post.revision,
-        create_time=_timestamp(post.create_time),
-        update_time=_timestamp(post.update_time),
+        create_time=timestamp(post.create_time),
+        update_time=timestamp(post.update_time),
     )
     if post.publish_time:
         message.publish_time.FromDatetime(post.publish_time)
@@ -195,7 +194,7 @@ def _show_segments(message: pb.Variant, state: VariantState, remotes: Sequence[t
 
 def _entry(change: Change) -> pb.TimelineEntry:
     return pb.TimelineEntry(
-        time=_timestamp(change.time),
+        time=timestamp(change.time),
         state=change.state,
         cause=change.cause,
         channel_id=show_id(CHANNEL, change.channel_id) if change.channel_id else "",
@@ -218,9 +217,3 @@ def _content(variant: pb.Variant) -> Content:
 
 def _post_id(value: str) -> UUID:
     return parse_id(POST, value, "post_id")
-
-
-def _timestamp(time: datetime) -> Timestamp:
-    message = Timestamp()
-    message.FromDatetime(time)
-    return message

@@ -129,12 +129,3 @@ def show_time(value: Timestamp) -> str | None:
     if not value.seconds and not value.nanos:
         return None
     return value.ToJsonString()
-
-
-def proto_time(value: datetime | None) -> Timestamp | None:
-    """Returns the instant as a message."""
-    if value is None:
-        return None
-    time = Timestamp()
-    time.FromDatetime(value)
-    return time

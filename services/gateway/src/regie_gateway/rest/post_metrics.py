@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from regie.metrics.v1 import metrics_service_pb2 as pb
+from regie_chassis.timestamps import timestamp
 
 from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Instant, PostId, View, proto_time, show_time
+from regie_gateway.rest.fields import Instant, PostId, View, show_time
 from regie_gateway.rest.operations import Operations
 
 operations = Operations("metrics")
@@ -117,8 +118,8 @@ async def get_post_series(request: Request, post_id: PostId, query: Annotated[Se
         post_id=post_id,
         metric=query.metric,
         granularity=query.granularity,
-        start_time=proto_time(query.start),
-        end_time=proto_time(query.end),
+        start_time=timestamp(query.start),
+        end_time=timestamp(query.end),
     )
     answered = await call.ask(call.edge.backends.metrics.GetPostSeries, asked)
     points = [

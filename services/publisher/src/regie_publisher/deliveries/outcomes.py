@@ -24,6 +24,7 @@ from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import fitting, stage
 from regie_chassis.telemetry import trace_id_of
 from regie_chassis.text import storable
+from regie_chassis.timestamps import timestamp
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -33,7 +34,6 @@ from regie_publisher.deliveries.delivery import FIND_DELAY, LEASE, Cause, Held, 
 from regie_publisher.deliveries.judging import source_of, while_in_doubt
 from regie_publisher.polls import plan
 from regie_publisher.telemetry import tell_outcomes
-from regie_publisher.timestamps import timestamp
 
 log = structlog.get_logger()
 

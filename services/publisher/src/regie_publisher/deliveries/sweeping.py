@@ -9,13 +9,13 @@ from typing import Any
 from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown, RemoteSegment
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
+from regie_chassis.timestamps import timestamp
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.connectors.connector import QUIET
 from regie_publisher.deliveries.delivery import MARGIN, Cause, Outcome, State
 from regie_publisher.telemetry import set_unknown, tell_end
-from regie_publisher.timestamps import timestamp
 
 LIMIT = 500
 WHY_UNKNOWN = "the worker ended while the call was on its way; it is being looked for"

@@ -12,9 +12,9 @@ from datetime import datetime
 from uuid import UUID
 
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated, PostEdited, PostScheduled
-from regie_chassis import outbox
 from regie_chassis.errors import Conflict
 from regie_chassis.ids import CHANNEL, POST, show_id
+from regie_chassis.outbox import stage
 from regie_chassis.telemetry import current_traceparent, trace_id_of
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -218,7 +218,7 @@ async def _scheduled(
 def _stage(
     session: AsyncSession, command: Command, message: PostCreated | PostEdited | PostScheduled | PostCancelled
 ) -> None:
-    outbox.stage(session, message, workspace_id=command.workspace_id, time=command.now)
+    stage(session, message, workspace_id=command.workspace_id, time=command.now)
 
 
 async def _note(session: AsyncSession, command: Command, state: PostState, *, detail: str) -> None:
