@@ -99,7 +99,7 @@ class Database:
     async def ping(self) -> None:
         """Raises unless the database answers."""
         async with self.reading() as session:
-            await session.execute(text("SELECT 1"))
+            await session.execute(_PING)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -158,3 +158,6 @@ def _learn_types(connection: AdaptedConnection, _record: object) -> None:
 def _state_of(error: BaseException) -> str:
     """Returns the SQLSTATE that the server gave, empty when there is none."""
     return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+
+
+_PING = text("SELECT 1")

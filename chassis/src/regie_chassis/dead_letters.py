@@ -27,11 +27,7 @@ MAX_REASON = 1_000  # characters
 async def keep(session: AsyncSession, stream: str, received: Received, *, reason: str, attempts: int) -> None:
     """Sets a message aside. Repeatable: a message that is delivered again is not kept twice."""
     await session.execute(
-        text(
-            "INSERT INTO dead_letter (stream, stream_seq, subject, headers, payload, reason, attempts)"
-            " VALUES (:stream, :seq, :subject, CAST(:headers AS jsonb), :payload, :reason, :attempts)"
-            " ON CONFLICT ON CONSTRAINT dead_letter_once DO NOTHING"
-        ),
+        _INSERT_LETTER,
         {
             "stream": stream,
             "seq": received.stream_seq,
@@ -61,13 +57,7 @@ async def redrive(
     """
     kinds = {kind.DESCRIPTOR.full_name: (kind, handler) for kind, handler in subscriptions.items()}
     async with database.reading() as session:
-        rows = await session.execute(
-            text(
-                "SELECT id, subject, headers, payload FROM dead_letter"
-                " WHERE CAST(:id AS bigint) IS NULL OR id = :id ORDER BY id"
-            ),
-            {"id": letter},
-        )
+        rows = await session.execute(_SELECT_LETTERS, {"id": letter})
         letters = rows.all()
     handled: list[int] = []
     failed: dict[int, str] = {}
@@ -79,15 +69,32 @@ async def redrive(
             async with database.transaction() as session:
                 if await inbox.claim(session, [event.id]):
                     await handler(session, [event])
-                await session.execute(text("DELETE FROM dead_letter WHERE id = :id"), {"id": row.id})
+                await session.execute(_DELETE_LETTER, {"id": row.id})
         except Exception as error:  # noqa: BLE001  # broad: the letter failed again, whatever the cause; it stays and says why
             failed[row.id] = f"{type(error).__name__}: {error}"[:1000]
         else:
             handled.append(row.id)
     async with database.transaction() as session:
         for letter_id, reason in failed.items():
-            await session.execute(
-                text("UPDATE dead_letter SET reason = :reason, attempts = attempts + 1 WHERE id = :id"),
-                {"id": letter_id, "reason": storable(reason, most=MAX_REASON)},
-            )
+            await session.execute(_KEEP_REASON, {"id": letter_id, "reason": storable(reason, most=MAX_REASON)})
     return Redriven(handled, failed)
+
+
+_INSERT_LETTER = text(
+    """
+    INSERT INTO dead_letter (stream, stream_seq, subject, headers, payload, reason, attempts)
+    VALUES (:stream, :seq, :subject, CAST(:headers AS jsonb), :payload, :reason, :attempts)
+    ON CONFLICT ON CONSTRAINT dead_letter_once DO NOTHING
+    """
+)
+
+_SELECT_LETTERS = text(
+    """
+    SELECT id, subject, headers, payload FROM dead_letter
+    WHERE CAST(:id AS bigint) IS NULL OR id = :id ORDER BY id
+    """
+)
+
+_DELETE_LETTER = text("DELETE FROM dead_letter WHERE id = :id")
+
+_KEEP_REASON = text("UPDATE dead_letter SET reason = :reason, attempts = attempts + 1 WHERE id = :id")

@@ -14,15 +14,19 @@ KEEP = timedelta(days=14)  # twice the life of a message in its stream
 
 async def claim(session: AsyncSession, event_ids: Sequence[UUID]) -> set[UUID]:
     """Notes events as handled and returns those that were not before. Commits with the session."""
-    rows = await session.execute(
-        text(
-            "INSERT INTO inbox (event_id) SELECT unnest(CAST(:ids AS uuid[])) ON CONFLICT DO NOTHING RETURNING event_id"
-        ),
-        {"ids": list(event_ids)},
-    )
+    rows = await session.execute(_CLAIM, {"ids": list(event_ids)})
     return set(rows.scalars())
 
 
 async def purge(session: AsyncSession, *, now: datetime) -> None:
     """Forgets events that no stream can deliver any more."""
-    await session.execute(text("DELETE FROM inbox WHERE receive_time < :limit"), {"limit": now - KEEP})
+    await session.execute(_PURGE, {"limit": now - KEEP})
+
+
+_CLAIM = text(
+    """
+    INSERT INTO inbox (event_id) SELECT unnest(CAST(:ids AS uuid[])) ON CONFLICT DO NOTHING RETURNING event_id
+    """
+)
+
+_PURGE = text("DELETE FROM inbox WHERE receive_time < :limit")

@@ -111,15 +111,7 @@ async def _write(session: AsyncSession) -> None:
     rows: list[Staged] = session.info.pop("outbox")
     after_commit(session, session.info["staged"].set)
     await session.execute(
-        text(
-            """
-            INSERT INTO outbox (event_id, aggregate_id, workspace_id, type, payload, traceparent, event_time)
-            SELECT * FROM unnest(
-                CAST(:event_ids AS uuid[]), CAST(:aggregate_ids AS text[]), CAST(:workspace_ids AS uuid[]),
-                CAST(:types AS text[]), CAST(:payloads AS bytea[]), CAST(:traceparents AS text[]),
-                CAST(:event_times AS timestamptz[]))
-            """
-        ),
+        _INSERT,
         {
             "event_ids": [row.event_id for row in rows],
             "aggregate_ids": [row.aggregate_id for row in rows],
@@ -139,18 +131,32 @@ WAITING = "sent_time IS NULL AND dead_time IS NULL"
 async def unsent_count(database: Database) -> int:
     """Returns how many events wait to be relayed; zero when the service is quiet."""
     async with database.reading() as session:
-        rows = await session.execute(text(f"SELECT count(*) FROM outbox WHERE {WAITING}"))
+        rows = await session.execute(_COUNT_UNSENT)
         return int(rows.scalar_one())
 
 
 async def redrive(database: Database, *, row: int | None = None) -> list[int]:
     """Gives events that could not be sent another try; one, or all. Returns their ids."""
     async with database.transaction() as session:
-        rows = await session.execute(
-            text(
-                "UPDATE outbox SET dead_time = NULL, dead_reason = '' WHERE dead_time IS NOT NULL"
-                " AND (CAST(:id AS bigint) IS NULL OR id = :id) RETURNING id"
-            ),
-            {"id": row},
-        )
+        rows = await session.execute(_REDRIVE, {"id": row})
         return sorted(rows.scalars())
+
+
+_INSERT = text(
+    """
+    INSERT INTO outbox (event_id, aggregate_id, workspace_id, type, payload, traceparent, event_time)
+    SELECT * FROM unnest(
+        CAST(:event_ids AS uuid[]), CAST(:aggregate_ids AS text[]), CAST(:workspace_ids AS uuid[]),
+        CAST(:types AS text[]), CAST(:payloads AS bytea[]), CAST(:traceparents AS text[]),
+        CAST(:event_times AS timestamptz[]))
+    """
+)
+
+_COUNT_UNSENT = text(f"SELECT count(*) FROM outbox WHERE {WAITING}")
+
+_REDRIVE = text(
+    """
+    UPDATE outbox SET dead_time = NULL, dead_reason = ''
+    WHERE dead_time IS NOT NULL AND (CAST(:id AS bigint) IS NULL OR id = :id) RETURNING id
+    """
+)

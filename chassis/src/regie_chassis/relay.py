@@ -153,7 +153,7 @@ class Relay:
             self._check_time = now + CHECK_EVERY
         if self._purge_time is None or now >= self._purge_time:
             async with self._database.transaction() as session:
-                await session.execute(text("DELETE FROM outbox WHERE sent_time < :limit"), {"limit": now - KEEP})
+                await session.execute(_PURGE, {"limit": now - KEEP})
             self._purge_time = now + PURGE_EVERY
         async with self._database.reading() as session:
             rows = await self._turns.next_rows(session)
@@ -207,23 +207,12 @@ class Relay:
 
     async def _known_tail(self) -> Any:
         async with self._database.reading() as session:
-            rows = await session.execute(
-                text(
-                    "SELECT max(stream_seq) AS stream_seq, max(sent_time) AS sent_time FROM outbox"
-                    " WHERE sent_time IS NOT NULL HAVING count(*) > 0"
-                )
-            )
+            rows = await session.execute(_FIND_TAIL)
         return rows.one_or_none()
 
     async def _resend_from(self, seq: int, *, but: set[int]) -> None:
         async with self._database.transaction() as session:
-            rows = await session.execute(
-                text(
-                    "UPDATE outbox SET sent_time = NULL, stream_seq = NULL"
-                    " WHERE sent_time IS NOT NULL AND stream_seq >= :seq AND NOT id = ANY(:but) RETURNING id"
-                ),
-                {"seq": seq, "but": list(but)},
-            )
+            rows = await session.execute(_RESEND_FROM, {"seq": seq, "but": list(but)})
             count = len(rows.all())
         if count:
             _replayed.add(count)
@@ -231,23 +220,12 @@ class Relay:
 
 
 async def _mark_sent(session: AsyncSession, sent: dict[int, int], *, now: datetime) -> None:
-    await session.execute(
-        text(
-            "UPDATE outbox SET sent_time = :now, stream_seq = acked.seq"
-            " FROM unnest(CAST(:ids AS bigint[]), CAST(:seqs AS bigint[])) AS acked (id, seq)"
-            " WHERE outbox.id = acked.id"
-        ),
-        {"now": now, "ids": list(sent), "seqs": list(sent.values())},
-    )
+    await session.execute(_MARK_SENT, {"now": now, "ids": list(sent), "seqs": list(sent.values())})
 
 
 async def _mark_dead(session: AsyncSession, dead: dict[int, str], *, now: datetime) -> None:
     await session.execute(
-        text(
-            "UPDATE outbox SET dead_time = :now, dead_reason = dead.reason"
-            " FROM unnest(CAST(:ids AS bigint[]), CAST(:reasons AS text[])) AS dead (id, reason)"
-            " WHERE outbox.id = dead.id"
-        ),
+        _MARK_DEAD,
         {
             "now": now,
             "ids": list(dead),
@@ -259,3 +237,36 @@ async def _mark_dead(session: AsyncSession, dead: dict[int, str], *, now: dateti
 async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
     dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     return await asyncpg.connect(dsn, timeout=5, command_timeout=15)
+
+
+_PURGE = text("DELETE FROM outbox WHERE sent_time < :limit")
+
+_FIND_TAIL = text(
+    """
+    SELECT max(stream_seq) AS stream_seq, max(sent_time) AS sent_time FROM outbox
+    WHERE sent_time IS NOT NULL HAVING count(*) > 0
+    """
+)
+
+_RESEND_FROM = text(
+    """
+    UPDATE outbox SET sent_time = NULL, stream_seq = NULL
+    WHERE sent_time IS NOT NULL AND stream_seq >= :seq AND NOT id = ANY(:but) RETURNING id
+    """
+)
+
+_MARK_SENT = text(
+    """
+    UPDATE outbox SET sent_time = :now, stream_seq = acked.seq
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:seqs AS bigint[])) AS acked (id, seq)
+    WHERE outbox.id = acked.id
+    """
+)
+
+_MARK_DEAD = text(
+    """
+    UPDATE outbox SET dead_time = :now, dead_reason = dead.reason
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:reasons AS text[])) AS dead (id, reason)
+    WHERE outbox.id = dead.id
+    """
+)
