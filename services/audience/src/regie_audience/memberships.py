@@ -19,7 +19,7 @@ from uuid import UUID
 from regie.audience.events.v1.audience_events_pb2 import SegmentEntered, SegmentLeft
 from regie_chassis.ids import PROFILE, SEGMENT, show_id
 from regie_chassis.outbox import stage
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import rules, telemetry
@@ -74,7 +74,7 @@ class _Moves:
 
 async def mark_change(session: AsyncSession, workspace_id: UUID) -> None:
     """Marks the transaction as one that changes profiles of the workspace. Never waits."""
-    await session.execute(text(f"SELECT pg_advisory_xact_lock_shared({_KEY})"), {"workspace": str(workspace_id)})
+    await session.execute(_MARK_CHANGE, {"workspace": str(workspace_id)})
 
 
 async def changes_under_way(session: AsyncSession, workspace_id: UUID) -> set[str]:
@@ -190,11 +190,7 @@ def _by_trace(profile_ids: Iterable[UUID], traces: Mapping[UUID, str]) -> Iterat
 
 async def _touched(session: AsyncSession, workspace_id: UUID, changed: Sequence[ChangedProfile]) -> Sequence[_Segment]:
     rows = await session.execute(
-        text(
-            "SELECT id, state, CAST(rule AS text) FROM segment WHERE workspace_id = :workspace_id"
-            " AND state <> 'deleting'"
-            " AND (:every OR rule_attributes IS NULL OR rule_attributes && CAST(:names AS text[])) ORDER BY id"
-        ),
+        _FIND_TOUCHED,
         {
             "workspace_id": workspace_id,
             # A new profile may match by what it has not.
@@ -211,11 +207,7 @@ async def _current(
     found: dict[UUID, set[UUID]] = {}
     if segments and profile_ids:
         rows = await session.execute(
-            text(
-                "SELECT segment_id, profile_id FROM membership WHERE profile_id = ANY(CAST(:profiles AS uuid[]))"
-                " AND segment_id = ANY(CAST(:segments AS uuid[])) AND leave_time IS NULL"
-            ),
-            {"profiles": list(profile_ids), "segments": [one.id for one in segments]},
+            _FIND_CURRENT, {"profiles": list(profile_ids), "segments": [one.id for one in segments]}
         )
         for row in rows:
             found.setdefault(row.segment_id, set()).add(row.profile_id)
@@ -223,13 +215,13 @@ async def _current(
 
 
 async def _write(
-    session: AsyncSession, statement: str, moved: Iterable[tuple[UUID, Sequence[UUID]]], *, now: datetime
+    session: AsyncSession, statement: TextClause, moved: Iterable[tuple[UUID, Sequence[UUID]]], *, now: datetime
 ) -> None:
     pairs = [(segment_id, profile_id) for segment_id, profile_ids in moved for profile_id in profile_ids]
     if pairs:
         segment_ids, profile_ids = zip(*pairs, strict=True)
         values = {"now": now, "segments": list(segment_ids), "profiles": list(profile_ids)}
-        await session.execute(text(statement), values)
+        await session.execute(statement, values)
 
 
 async def _count(session: AsyncSession, moves: Sequence[_Moves]) -> dict[UUID, str]:
@@ -241,23 +233,17 @@ async def _count(session: AsyncSession, moves: Sequence[_Moves]) -> dict[UUID, s
     held = [one for one in moves if one.growth or one.segment.state != "active"]
     if not held:
         return {}
-    rows = await session.execute(
-        text("SELECT id, state FROM segment WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"),
-        {"ids": [one.segment.id for one in held]},
-    )
+    rows = await session.execute(_HOLD_SEGMENTS, {"ids": [one.segment.id for one in held]})
     states = {row.id: row.state for row in rows}
     await session.execute(
-        text(
-            "UPDATE segment SET member_count = member_count + change"
-            " FROM unnest(CAST(:ids AS uuid[]), CAST(:changes AS bigint[])) AS given (id, change)"
-            " WHERE segment.id = given.id AND change <> 0"
-        ),
-        {"ids": [one.segment.id for one in held], "changes": [one.growth for one in held]},
+        _ADD_TO_COUNTS, {"ids": [one.segment.id for one in held], "changes": [one.growth for one in held]}
     )
     return states
 
 
 _KEY = "hashtextextended('audience ' || CAST(:workspace AS text), 0)"
+_MARK_CHANGE = text(f"SELECT pg_advisory_xact_lock_shared({_KEY})")
+
 _UNDER_WAY = text(
     f"""
     SELECT virtualtransaction FROM pg_locks
@@ -266,14 +252,49 @@ _UNDER_WAY = text(
       AND (CAST(classid AS bigint) << 32) | CAST(objid AS bigint) = {_KEY}
     """
 )
+
+_FIND_TOUCHED = text(
+    """
+    SELECT id, state, CAST(rule AS text) FROM segment
+    WHERE workspace_id = :workspace_id AND state <> 'deleting'
+      AND (:every OR rule_attributes IS NULL OR rule_attributes && CAST(:names AS text[]))
+    ORDER BY id
+    """
+)
+
+_FIND_CURRENT = text(
+    """
+    SELECT segment_id, profile_id FROM membership
+    WHERE profile_id = ANY(CAST(:profiles AS uuid[])) AND segment_id = ANY(CAST(:segments AS uuid[]))
+      AND leave_time IS NULL
+    """
+)
+
 _GIVEN = "unnest(CAST(:segments AS uuid[]), CAST(:profiles AS uuid[])) AS given (segment_id, profile_id)"
-_ENTER = f"""
+_ENTER = text(
+    f"""
     INSERT INTO membership (segment_id, profile_id, enter_time)
     SELECT segment_id, profile_id, :now FROM {_GIVEN}
     ON CONFLICT (segment_id, profile_id) DO UPDATE SET enter_time = EXCLUDED.enter_time, leave_time = NULL
-"""
-_LEAVE = f"""
+    """
+)
+
+_LEAVE = text(
+    f"""
     UPDATE membership SET leave_time = :now FROM {_GIVEN}
     WHERE membership.segment_id = given.segment_id AND membership.profile_id = given.profile_id
       AND leave_time IS NULL
-"""
+    """
+)
+
+_HOLD_SEGMENTS = text(
+    "SELECT id, state FROM segment WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"
+)
+
+_ADD_TO_COUNTS = text(
+    """
+    UPDATE segment SET member_count = member_count + change
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:changes AS bigint[])) AS given (id, change)
+    WHERE segment.id = given.id AND change <> 0
+    """
+)

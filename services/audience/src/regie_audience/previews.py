@@ -57,7 +57,7 @@ async def preview_segment(
     condition, values = compile_sql(rule)
     where = f"FROM profile WHERE workspace_id = :workspace_id AND {condition}"
     values |= {"workspace_id": workspace_id}
-    await session.execute(text(f"SET LOCAL statement_timeout = '{within}'"))
+    await session.execute(_SET_TIMEOUT, {"within": within})
     try:
         count = int((await session.execute(text(f"SELECT count(*) {where}"), values)).scalar_one())
         sample: list[Profile] = []
@@ -72,3 +72,6 @@ async def preview_segment(
             f"the rule was not counted within {within}; give fewer conditions, or create the segment, which"
             " is filled without a limit on time"
         ) from error
+
+
+_SET_TIMEOUT = text("SELECT set_config('statement_timeout', :within, true)")

@@ -131,10 +131,7 @@ async def change_profiles(
 
 async def get_profile(session: AsyncSession, *, workspace_id: UUID, profile_id: UUID) -> Profile:
     """Returns one profile. Raises ProfileNotFound."""
-    rows = await session.execute(
-        text(f"SELECT {COLUMNS} FROM profile WHERE id = :id AND workspace_id = :workspace_id"),
-        {"id": profile_id, "workspace_id": workspace_id},
-    )
+    rows = await session.execute(_SELECT_PROFILE, {"id": profile_id, "workspace_id": workspace_id})
     row = rows.one_or_none()
     if row is None:
         raise ProfileNotFound("there is no such profile; check the id", field="profile_id")
@@ -144,11 +141,7 @@ async def get_profile(session: AsyncSession, *, workspace_id: UUID, profile_id: 
 async def list_profiles(session: AsyncSession, *, workspace_id: UUID, size: int, token: str) -> Page[Profile]:
     """Returns a page of profiles, the newest first. Raises InvalidPageToken."""
     rows = await session.execute(
-        text(
-            f"SELECT {COLUMNS} FROM profile WHERE workspace_id = :workspace_id AND id < :before"
-            " ORDER BY id DESC LIMIT :limit"
-        ),
-        {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
+        _SELECT_PAGE, {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1}
     )
     return profiles_page([profile_of(row) for row in rows], size, LIST)
 
@@ -246,17 +239,7 @@ async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[C
     new rows in that order, then for the old ones in that order, and never in a circle.
     """
     rows = await session.execute(
-        text(
-            """
-            INSERT INTO profile (id, workspace_id, external_id, attributes, create_time, update_time)
-            SELECT id, :workspace_id, external_id, CAST(attributes AS jsonb), :now, :now
-            FROM unnest(CAST(:ids AS uuid[]), CAST(:external_ids AS text[]), CAST(:attributes AS text[]))
-                AS given (id, external_id, attributes)
-            ORDER BY external_id COLLATE "C"
-            ON CONFLICT (workspace_id, external_id) DO NOTHING
-            RETURNING id
-            """
-        ),
+        _CREATE,
         {
             "workspace_id": workspace_id,
             "now": now,
@@ -291,11 +274,7 @@ async def _hold(
 async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
     if profiles:
         await session.execute(
-            text(
-                "UPDATE profile SET attributes = CAST(given.attributes AS jsonb), update_time = given.update_time"
-                " FROM unnest(CAST(:ids AS uuid[]), CAST(:attributes AS text[]), CAST(:times AS timestamptz[]))"
-                " AS given (id, attributes, update_time) WHERE profile.id = given.id"
-            ),
+            _SAVE,
             {
                 "ids": [one.id for one in profiles],
                 "attributes": [json.dumps(one.attributes) for one in profiles],
@@ -304,8 +283,38 @@ async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
         )
 
 
+_SELECT_PROFILE = text(f"SELECT {COLUMNS} FROM profile WHERE id = :id AND workspace_id = :workspace_id")
+
+_SELECT_PAGE = text(
+    f"""
+    SELECT {COLUMNS} FROM profile WHERE workspace_id = :workspace_id AND id < :before
+    ORDER BY id DESC LIMIT :limit
+    """
+)
+
+_CREATE = text(
+    """
+    INSERT INTO profile (id, workspace_id, external_id, attributes, create_time, update_time)
+    SELECT id, :workspace_id, external_id, CAST(attributes AS jsonb), :now, :now
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:external_ids AS text[]), CAST(:attributes AS text[]))
+        AS given (id, external_id, attributes)
+    ORDER BY external_id COLLATE "C"
+    ON CONFLICT (workspace_id, external_id) DO NOTHING
+    RETURNING id
+    """
+)
+
 _HOLD = text(
     f"SELECT {COLUMNS}, octet_length(CAST(attributes AS text)) AS size FROM profile"
     " WHERE workspace_id = :workspace_id AND external_id = ANY(CAST(:external_ids AS text[]))"
     " ORDER BY external_id FOR NO KEY UPDATE"
+)
+
+_SAVE = text(
+    """
+    UPDATE profile SET attributes = CAST(given.attributes AS jsonb), update_time = given.update_time
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:attributes AS text[]), CAST(:times AS timestamptz[]))
+        AS given (id, attributes, update_time)
+    WHERE profile.id = given.id
+    """
 )

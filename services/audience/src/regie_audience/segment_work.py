@@ -102,14 +102,11 @@ class SegmentWork:
         return True
 
     async def _do(self, session: AsyncSession, work: Work) -> None:
-        await session.execute(text(f"SET LOCAL statement_timeout = '{CHUNK_TIMEOUT}'"))
+        await session.execute(_SET_TIMEOUT)
         now = self._clock.now()
         if not await _changes_know_it(session, work, now=now):
             return
-        rows = await session.execute(
-            text("SELECT state, CAST(rule AS text) AS rule, traceparent FROM segment WHERE id = :id"),
-            {"id": work.segment_id},
-        )
+        rows = await session.execute(_SELECT_SEGMENT, {"id": work.segment_id})
         segment = rows.one()
         size = max(SMALLEST_CHUNK, self._chunk >> work.failures) if work.failures else self._chunk
         if segment.state == "deleting":
@@ -121,16 +118,11 @@ class SegmentWork:
         log.error("segment_work.put_off", segment_id=str(work.segment_id), failures=work.failures + 1, exc_info=error)
         pause = min(LOOK_EVERY * 2 ** min(work.failures, 16), MAX_PAUSE)
         async with self._database.transaction() as session:
-            await session.execute(
-                text("UPDATE segment_work SET failures = failures + 1, next_time = :next_time WHERE segment_id = :id"),
-                {"id": work.segment_id, "next_time": self._clock.now() + pause},
-            )
+            await session.execute(_PUT_OFF, {"id": work.segment_id, "next_time": self._clock.now() + pause})
 
     async def _pause(self) -> timedelta:
         async with self._database.reading() as session:
-            next_time: datetime | None = (
-                await session.execute(text("SELECT min(next_time) FROM segment_work"))
-            ).scalar_one()
+            next_time: datetime | None = (await session.execute(_SELECT_NEXT_TIME)).scalar_one()
         if next_time is None:
             return LOOK_EVERY
         return min(max(next_time - self._clock.now(), SHORTEST_PAUSE), LOOK_EVERY)
@@ -149,27 +141,12 @@ class SegmentWork:
 async def add_work(session: AsyncSession, *, segment_id: UUID, workspace_id: UUID, now: datetime) -> None:
     """Puts a segment's work down, from its beginning. Waits for a chunk of the segment's that is at work."""
     await session.execute(
-        text(
-            "INSERT INTO segment_work (segment_id, workspace_id, reached, failures, next_time)"
-            " VALUES (:segment_id, :workspace_id, :first, 0, :now) ON CONFLICT (segment_id)"
-            " DO UPDATE SET reached = :first, waits_for = NULL, failures = 0, next_time = :now"
-        ),
-        {"segment_id": segment_id, "workspace_id": workspace_id, "first": FIRST, "now": now},
+        _ADD_WORK, {"segment_id": segment_id, "workspace_id": workspace_id, "first": FIRST, "now": now}
     )
 
 
 async def _claim(session: AsyncSession, served: Sequence[UUID], *, now: datetime) -> Work | None:
-    rows = await session.execute(
-        text(
-            """
-            SELECT segment_id, workspace_id, reached, waits_for, failures FROM segment_work
-            WHERE next_time <= :now
-            ORDER BY array_position(CAST(:served AS uuid[]), workspace_id) NULLS FIRST, segment_id
-            LIMIT 1 FOR UPDATE SKIP LOCKED
-            """
-        ),
-        {"now": now, "served": list(served)},
-    )
+    rows = await session.execute(_CLAIM, {"now": now, "served": list(served)})
     row = rows.one_or_none()
     return Work(*row) if row else None
 
@@ -185,8 +162,7 @@ async def _changes_know_it(session: AsyncSession, work: Work, *, now: datetime) 
     under_way = await changes_under_way(session, work.workspace_id)
     left = sorted(under_way if work.waits_for is None else under_way & set(work.waits_for))
     await session.execute(
-        text("UPDATE segment_work SET waits_for = :left, next_time = :next_time WHERE segment_id = :id"),
-        {"id": work.segment_id, "left": left, "next_time": now + CHANGES_PAUSE if left else now},
+        _WAIT_FOR, {"id": work.segment_id, "left": left, "next_time": now + CHANGES_PAUSE if left else now}
     )
     return not left
 
@@ -208,11 +184,7 @@ async def _fill_chunk(session: AsyncSession, work: Work, segment: Row[Any], *, s
     entered = rows.scalar_one()
     done = upto == LAST
     counted = await session.execute(
-        text(
-            "UPDATE segment SET member_count = member_count + :entered, state = :state WHERE id = :id"
-            " RETURNING member_count"
-        ),
-        {"id": work.segment_id, "entered": entered, "state": "active" if done else "filling"},
+        _ADD_ENTERED, {"id": work.segment_id, "entered": entered, "state": "active" if done else "filling"}
     )
     telemetry.memberships_changed(entered=entered, left=0)
     if not done:
@@ -233,11 +205,7 @@ async def _fill_chunk(session: AsyncSession, work: Work, segment: Row[Any], *, s
 
 async def _end_of_chunk(session: AsyncSession, work: Work, size: int) -> UUID:
     rows = await session.execute(
-        text(
-            "SELECT id FROM profile WHERE workspace_id = :workspace_id AND id > :reached"
-            " ORDER BY id LIMIT 1 OFFSET :skipped"
-        ),
-        {"workspace_id": work.workspace_id, "reached": work.reached, "skipped": size - 1},
+        _FIND_END, {"workspace_id": work.workspace_id, "reached": work.reached, "skipped": size - 1}
     )
     found = rows.scalar_one_or_none()
     return LAST if found is None else found
@@ -245,35 +213,50 @@ async def _end_of_chunk(session: AsyncSession, work: Work, size: int) -> UUID:
 
 async def _remove_chunk(session: AsyncSession, work: Work, *, size: int) -> None:
     rows = await session.execute(
-        text(
-            """
-            DELETE FROM membership WHERE segment_id = :segment_id AND profile_id IN (
-                SELECT profile_id FROM membership WHERE segment_id = :segment_id AND profile_id > :reached
-                ORDER BY profile_id LIMIT :size
-            )
-            RETURNING profile_id
-            """
-        ),
-        {"segment_id": work.segment_id, "reached": work.reached, "size": size},
+        _REMOVE_MEMBERS, {"segment_id": work.segment_id, "reached": work.reached, "size": size}
     )
     removed = list(rows.scalars())
     if len(removed) == size:
         await _reach(session, work, max(removed))
         return
     await _finish(session, work)
-    await session.execute(text("DELETE FROM segment WHERE id = :id"), {"id": work.segment_id})
+    await session.execute(_DELETE_SEGMENT, {"id": work.segment_id})
 
 
 async def _reach(session: AsyncSession, work: Work, reached: UUID) -> None:
-    await session.execute(
-        text("UPDATE segment_work SET reached = :reached, failures = 0 WHERE segment_id = :id"),
-        {"id": work.segment_id, "reached": reached},
-    )
+    await session.execute(_REACH, {"id": work.segment_id, "reached": reached})
 
 
 async def _finish(session: AsyncSession, work: Work) -> None:
-    await session.execute(text("DELETE FROM segment_work WHERE segment_id = :id"), {"id": work.segment_id})
+    await session.execute(_FINISH, {"id": work.segment_id})
 
+
+_SET_TIMEOUT = text(f"SET LOCAL statement_timeout = '{CHUNK_TIMEOUT}'")
+
+_SELECT_SEGMENT = text("SELECT state, CAST(rule AS text) AS rule, traceparent FROM segment WHERE id = :id")
+
+_PUT_OFF = text("UPDATE segment_work SET failures = failures + 1, next_time = :next_time WHERE segment_id = :id")
+
+_SELECT_NEXT_TIME = text("SELECT min(next_time) FROM segment_work")
+
+_ADD_WORK = text(
+    """
+    INSERT INTO segment_work (segment_id, workspace_id, reached, failures, next_time)
+    VALUES (:segment_id, :workspace_id, :first, 0, :now)
+    ON CONFLICT (segment_id) DO UPDATE SET reached = :first, waits_for = NULL, failures = 0, next_time = :now
+    """
+)
+
+_CLAIM = text(
+    """
+    SELECT segment_id, workspace_id, reached, waits_for, failures FROM segment_work
+    WHERE next_time <= :now
+    ORDER BY array_position(CAST(:served AS uuid[]), workspace_id) NULLS FIRST, segment_id
+    LIMIT 1 FOR UPDATE SKIP LOCKED
+    """
+)
+
+_WAIT_FOR = text("UPDATE segment_work SET waits_for = :left, next_time = :next_time WHERE segment_id = :id")
 
 # FOR SHARE, in the order in which changes take their locks: a profile that is being changed is waited for and judged
 # anew as it became, and who is judged here does not change before the membership is durable.
@@ -291,3 +274,31 @@ _FILL = """
     )
     SELECT count(*) FROM entered
 """
+
+_ADD_ENTERED = text(
+    """
+    UPDATE segment SET member_count = member_count + :entered, state = :state WHERE id = :id RETURNING member_count
+    """
+)
+
+_FIND_END = text(
+    """
+    SELECT id FROM profile WHERE workspace_id = :workspace_id AND id > :reached ORDER BY id LIMIT 1 OFFSET :skipped
+    """
+)
+
+_REMOVE_MEMBERS = text(
+    """
+    DELETE FROM membership WHERE segment_id = :segment_id AND profile_id IN (
+        SELECT profile_id FROM membership WHERE segment_id = :segment_id AND profile_id > :reached
+        ORDER BY profile_id LIMIT :size
+    )
+    RETURNING profile_id
+    """
+)
+
+_DELETE_SEGMENT = text("DELETE FROM segment WHERE id = :id")
+
+_REACH = text("UPDATE segment_work SET reached = :reached, failures = 0 WHERE segment_id = :id")
+
+_FINISH = text("DELETE FROM segment_work WHERE segment_id = :id")

@@ -101,13 +101,7 @@ async def delete_segment(session: AsyncSession, *, workspace_id: UUID, segment_i
     await get_segment(session, workspace_id=workspace_id, segment_id=segment_id)
     # The work first: a chunk holds it and then the segment.
     await add_work(session, segment_id=segment_id, workspace_id=workspace_id, now=now)
-    rows = await session.execute(
-        text(
-            "UPDATE segment SET state = 'deleting', name = CAST(id AS text), request_id = NULL"
-            " WHERE id = :id AND workspace_id = :workspace_id AND state <> 'deleting' RETURNING id"
-        ),
-        {"id": segment_id, "workspace_id": workspace_id},
-    )
+    rows = await session.execute(_DELETE, {"id": segment_id, "workspace_id": workspace_id})
     if rows.one_or_none() is None:
         raise SegmentNotFound("there is no such segment; check the id", field="segment_id")
     shown = show_id(SEGMENT, segment_id)
@@ -116,10 +110,7 @@ async def delete_segment(session: AsyncSession, *, workspace_id: UUID, segment_i
 
 async def get_segment(session: AsyncSession, *, workspace_id: UUID, segment_id: UUID) -> Segment:
     """Returns one segment. Raises SegmentNotFound."""
-    rows = await session.execute(
-        text(f"SELECT {_COLUMNS} FROM segment WHERE id = :id AND workspace_id = :workspace_id AND {_ALIVE}"),
-        {"id": segment_id, "workspace_id": workspace_id},
-    )
+    rows = await session.execute(_SELECT_SEGMENT, {"id": segment_id, "workspace_id": workspace_id})
     row = rows.one_or_none()
     if row is None:
         raise SegmentNotFound("there is no such segment; check the id", field="segment_id")
@@ -129,11 +120,7 @@ async def get_segment(session: AsyncSession, *, workspace_id: UUID, segment_id: 
 async def list_segments(session: AsyncSession, *, workspace_id: UUID, size: int, token: str) -> Page[Segment]:
     """Returns a page of segments, the newest first. Raises InvalidPageToken."""
     rows = await session.execute(
-        text(
-            f"SELECT {_COLUMNS} FROM segment WHERE workspace_id = :workspace_id AND id < :before AND {_ALIVE}"
-            " ORDER BY id DESC LIMIT :limit"
-        ),
-        {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1},
+        _SELECT_PAGE, {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1}
     )
     return page_of([_segment(row) for row in rows], size=size, list_name=LIST, bytes_of=_bytes_of)
 
@@ -144,19 +131,8 @@ async def list_segment_members(
     """Returns a page of who is in a segment, the newest profiles first. Raises SegmentNotFound, InvalidPageToken."""
     before = read_token(MEMBERS, token)
     await get_segment(session, workspace_id=workspace_id, segment_id=segment_id)
-    rows = await session.execute(
-        text(
-            f"SELECT {COLUMNS} FROM membership JOIN profile ON profile.id = membership.profile_id"
-            " WHERE segment_id = :segment_id AND leave_time IS NULL AND membership.profile_id < :before"
-            " ORDER BY membership.profile_id DESC LIMIT :limit"
-        ),
-        {"segment_id": segment_id, "before": before, "limit": size + 1},
-    )
+    rows = await session.execute(_SELECT_MEMBERS, {"segment_id": segment_id, "before": before, "limit": size + 1})
     return profiles_page([profile_of(row) for row in rows], size, MEMBERS)
-
-
-_COLUMNS = "id, name, rule, member_count, state, create_time"
-_ALIVE = "state <> 'deleting'"
 
 
 def _bytes_of(segment: Segment) -> int:
@@ -176,25 +152,16 @@ def _segment(row: Row[Any]) -> Segment:
 
 async def _lock(session: AsyncSession, workspace_id: UUID) -> None:
     """Lets the workspace's segments be created one after the other, so that none passes the limit."""
-    await session.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended('segments ' || CAST(:workspace AS text), 0))"),
-        {"workspace": str(workspace_id)},
-    )
+    await session.execute(_LOCK_WORKSPACE, {"workspace": str(workspace_id)})
 
 
 async def _count(session: AsyncSession, workspace_id: UUID) -> int:
-    rows = await session.execute(
-        text(f"SELECT count(*) FROM segment WHERE workspace_id = :workspace_id AND {_ALIVE}"),
-        {"workspace_id": workspace_id},
-    )
+    rows = await session.execute(_COUNT, {"workspace_id": workspace_id})
     return int(rows.scalar_one())
 
 
 async def _of_request(session: AsyncSession, workspace_id: UUID, request_id: str) -> Segment | None:
-    rows = await session.execute(
-        text(f"SELECT {_COLUMNS} FROM segment WHERE workspace_id = :workspace_id AND request_id = :request_id"),
-        {"workspace_id": workspace_id, "request_id": request_id},
-    )
+    rows = await session.execute(_SELECT_OF_REQUEST, {"workspace_id": workspace_id, "request_id": request_id})
     row = rows.one_or_none()
     return _segment(row) if row else None
 
@@ -210,12 +177,7 @@ async def _insert(
     now: datetime,
 ) -> bool:
     rows = await session.execute(
-        text(
-            "INSERT INTO segment (id, workspace_id, name, request_id, rule, rule_attributes, state, member_count,"
-            " traceparent, create_time) VALUES (:id, :workspace_id, :name, NULLIF(:request_id, ''),"
-            " CAST(:rule AS jsonb), :rule_attributes, 'filling', 0, :traceparent, :now)"
-            " ON CONFLICT (workspace_id, name) DO NOTHING RETURNING id"
-        ),
+        _INSERT,
         {
             "id": segment_id,
             "workspace_id": workspace_id,
@@ -228,3 +190,49 @@ async def _insert(
         },
     )
     return rows.one_or_none() is not None
+
+
+_COLUMNS = "id, name, rule, member_count, state, create_time"
+_ALIVE = "state <> 'deleting'"
+
+_DELETE = text(
+    """
+    UPDATE segment SET state = 'deleting', name = CAST(id AS text), request_id = NULL
+    WHERE id = :id AND workspace_id = :workspace_id AND state <> 'deleting' RETURNING id
+    """
+)
+
+_SELECT_SEGMENT = text(f"SELECT {_COLUMNS} FROM segment WHERE id = :id AND workspace_id = :workspace_id AND {_ALIVE}")
+
+_SELECT_PAGE = text(
+    f"""
+    SELECT {_COLUMNS} FROM segment WHERE workspace_id = :workspace_id AND id < :before AND {_ALIVE}
+    ORDER BY id DESC LIMIT :limit
+    """
+)
+
+_SELECT_MEMBERS = text(
+    f"""
+    SELECT {COLUMNS} FROM membership JOIN profile ON profile.id = membership.profile_id
+    WHERE segment_id = :segment_id AND leave_time IS NULL AND membership.profile_id < :before
+    ORDER BY membership.profile_id DESC LIMIT :limit
+    """
+)
+
+_LOCK_WORKSPACE = text("SELECT pg_advisory_xact_lock(hashtextextended('segments ' || CAST(:workspace AS text), 0))")
+
+_COUNT = text(f"SELECT count(*) FROM segment WHERE workspace_id = :workspace_id AND {_ALIVE}")
+
+_SELECT_OF_REQUEST = text(
+    f"SELECT {_COLUMNS} FROM segment WHERE workspace_id = :workspace_id AND request_id = :request_id"
+)
+
+_INSERT = text(
+    """
+    INSERT INTO segment (id, workspace_id, name, request_id, rule, rule_attributes, state, member_count, traceparent,
+        create_time)
+    VALUES (:id, :workspace_id, :name, NULLIF(:request_id, ''), CAST(:rule AS jsonb), :rule_attributes, 'filling', 0,
+        :traceparent, :now)
+    ON CONFLICT (workspace_id, name) DO NOTHING RETURNING id
+    """
+)
