@@ -140,14 +140,11 @@ async def create_api_key(
         "parent_id": parent.id if parent else None,
     }
     await _lock_workspace(session, workspace_id)
-    row = (await session.execute(text(INSERT), values)).one_or_none()
+    row = (await session.execute(_INSERT_KEY, values)).one_or_none()
     if row is None:
-        rows = await session.execute(
-            text(f"SELECT {COLUMNS} FROM api_key WHERE workspace_id = :workspace_id AND request_id = :request_id"),
-            {"workspace_id": workspace_id, "request_id": request_id},
-        )
+        rows = await session.execute(_SELECT_OF_REQUEST, {"workspace_id": workspace_id, "request_id": request_id})
         return _api_key(rows.one()), False
-    counted = await session.execute(text(COUNT_VALID), {"workspace_id": workspace_id, "now": now})
+    counted = await session.execute(_COUNT_VALID, {"workspace_id": workspace_id, "now": now})
     if counted.scalar_one() > MAX_KEYS:
         raise TooManyApiKeys(f"a workspace has at most {MAX_KEYS} valid keys; revoke some that are not used")
     shown = show_id(API_KEY, key_id)
@@ -167,8 +164,8 @@ async def revoke_api_key(
     if key is None or key.workspace_id != workspace_id:
         raise ApiKeyNotFound("there is no such key in this workspace", field="api_key_id")
     values = {"id": key_id, "workspace_id": workspace_id, "now": now}
-    revoked = list((await session.execute(text(REVOKE_TREE if descendants else REVOKE), values)).scalars())
-    managing = await session.execute(text(COUNT_MANAGING), {"workspace_id": workspace_id, "now": now})
+    revoked = list((await session.execute(_REVOKE_TREE if descendants else _REVOKE, values)).scalars())
+    managing = await session.execute(_COUNT_MANAGING, {"workspace_id": workspace_id, "now": now})
     if revoked and not managing.scalar_one():
         raise LastManagingKey(
             "nobody could manage keys without this one; make another key with keys:manage first", field="api_key_id"
@@ -181,7 +178,7 @@ async def revoke_api_key(
 
 async def find_api_key(session: AsyncSession, *, key_id: UUID) -> ApiKey | None:
     """Returns a key of any workspace; only authentication may ask so."""
-    rows = await session.execute(text(f"SELECT {COLUMNS} FROM api_key WHERE id = :id"), {"id": key_id})
+    rows = await session.execute(_SELECT_KEY, {"id": key_id})
     row = rows.one_or_none()
     return _api_key(row) if row else None
 
@@ -190,27 +187,18 @@ async def list_api_keys(
     session: AsyncSession, *, workspace_id: UUID, before: UUID | None, limit: int
 ) -> Sequence[ApiKey]:
     """Returns the workspace's keys, the newest first, from before the id `before` on."""
-    rows = await session.execute(
-        text(
-            f"SELECT {COLUMNS} FROM api_key WHERE workspace_id = :workspace_id"
-            " AND (CAST(:before AS uuid) IS NULL OR id < CAST(:before AS uuid)) ORDER BY id DESC LIMIT :limit"
-        ),
-        {"workspace_id": workspace_id, "before": before, "limit": limit},
-    )
+    rows = await session.execute(_SELECT_PAGE, {"workspace_id": workspace_id, "before": before, "limit": limit})
     return [_api_key(row) for row in rows]
 
 
 async def note_use(session: AsyncSession, *, key_ids: Collection[UUID], now: datetime) -> None:
     """Notes that keys were in use."""
-    await session.execute(
-        text("UPDATE api_key SET last_used_time = :now WHERE id = ANY(CAST(:ids AS uuid[]))"),
-        {"ids": list(key_ids), "now": now},
-    )
+    await session.execute(_NOTE_USE, {"ids": list(key_ids), "now": now})
 
 
 async def _lock_workspace(session: AsyncSession, workspace_id: UUID) -> None:
     """Makes those wait who would change the same workspace's keys: what is counted must not change meanwhile."""
-    await session.execute(text("SELECT 1 FROM workspace WHERE id = :id FOR UPDATE"), {"id": workspace_id})
+    await session.execute(_LOCK_WORKSPACE, {"id": workspace_id})
 
 
 def _checked_expire_time(wanted: datetime | None, parent: ApiKey | None, now: datetime) -> datetime | None:
@@ -227,34 +215,6 @@ def _checked_expire_time(wanted: datetime | None, parent: ApiKey | None, now: da
     return wanted
 
 
-COLUMNS = (
-    "id, workspace_id, name, secret_hash, scopes, create_time, revoke_time, last_used_time, expire_time, parent_id"
-)
-INSERT = f"""
-    INSERT INTO api_key (id, workspace_id, request_id, name, secret_hash, scopes, create_time, expire_time, parent_id)
-    VALUES (:id, :workspace_id, :request_id, :name, :secret_hash, CAST(:scopes AS text[]), :now, :expire_time,
-            :parent_id)
-    ON CONFLICT ON CONSTRAINT api_key_once DO NOTHING RETURNING {COLUMNS}
-"""
-VALID = "workspace_id = :workspace_id AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > :now)"
-COUNT_VALID = f"SELECT count(*) FROM api_key WHERE {VALID}"
-COUNT_MANAGING = f"SELECT count(*) FROM api_key WHERE {VALID} AND 'keys:manage' = ANY (scopes)"
-REVOKE = """
-    UPDATE api_key SET revoke_time = :now
-    WHERE id = :id AND workspace_id = :workspace_id AND revoke_time IS NULL RETURNING id
-"""
-REVOKE_TREE = """
-    WITH RECURSIVE tree AS (
-        SELECT id FROM api_key WHERE id = :id AND workspace_id = :workspace_id
-        UNION
-        SELECT api_key.id FROM api_key JOIN tree ON api_key.parent_id = tree.id
-        WHERE api_key.workspace_id = :workspace_id
-    )
-    UPDATE api_key SET revoke_time = :now
-    WHERE id IN (SELECT id FROM tree) AND revoke_time IS NULL RETURNING id
-"""
-
-
 def _api_key(row: Any) -> ApiKey:
     return ApiKey(
         row.id,
@@ -268,3 +228,60 @@ def _api_key(row: Any) -> ApiKey:
         row.expire_time,
         row.parent_id,
     )
+
+
+COLUMNS = (
+    "id, workspace_id, name, secret_hash, scopes, create_time, revoke_time, last_used_time, expire_time, parent_id"
+)
+VALID = "workspace_id = :workspace_id AND revoke_time IS NULL AND (expire_time IS NULL OR expire_time > :now)"
+
+_INSERT_KEY = text(
+    f"""
+    INSERT INTO api_key (id, workspace_id, request_id, name, secret_hash, scopes, create_time, expire_time, parent_id)
+    VALUES (:id, :workspace_id, :request_id, :name, :secret_hash, CAST(:scopes AS text[]), :now, :expire_time,
+            :parent_id)
+    ON CONFLICT ON CONSTRAINT api_key_once DO NOTHING RETURNING {COLUMNS}
+    """
+)
+
+_SELECT_OF_REQUEST = text(
+    f"SELECT {COLUMNS} FROM api_key WHERE workspace_id = :workspace_id AND request_id = :request_id"
+)
+
+_COUNT_VALID = text(f"SELECT count(*) FROM api_key WHERE {VALID}")
+
+_REVOKE = text(
+    """
+    UPDATE api_key SET revoke_time = :now
+    WHERE id = :id AND workspace_id = :workspace_id AND revoke_time IS NULL RETURNING id
+    """
+)
+
+_REVOKE_TREE = text(
+    """
+    WITH RECURSIVE tree AS (
+        SELECT id FROM api_key WHERE id = :id AND workspace_id = :workspace_id
+        UNION
+        SELECT api_key.id FROM api_key JOIN tree ON api_key.parent_id = tree.id
+        WHERE api_key.workspace_id = :workspace_id
+    )
+    UPDATE api_key SET revoke_time = :now
+    WHERE id IN (SELECT id FROM tree) AND revoke_time IS NULL RETURNING id
+    """
+)
+
+_COUNT_MANAGING = text(f"SELECT count(*) FROM api_key WHERE {VALID} AND 'keys:manage' = ANY (scopes)")
+
+_SELECT_KEY = text(f"SELECT {COLUMNS} FROM api_key WHERE id = :id")
+
+_SELECT_PAGE = text(
+    f"""
+    SELECT {COLUMNS} FROM api_key WHERE workspace_id = :workspace_id
+        AND (CAST(:before AS uuid) IS NULL OR id < CAST(:before AS uuid))
+    ORDER BY id DESC LIMIT :limit
+    """
+)
+
+_NOTE_USE = text("UPDATE api_key SET last_used_time = :now WHERE id = ANY(CAST(:ids AS uuid[]))")
+
+_LOCK_WORKSPACE = text("SELECT 1 FROM workspace WHERE id = :id FOR UPDATE")

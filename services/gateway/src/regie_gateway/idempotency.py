@@ -97,16 +97,10 @@ async def claim(
     """
     values = {"workspace_id": workspace_id, "key": key, "fingerprint": mark, "token": token, "now": now}
     times = {"lease_time": now + LEASE, "expire_time": now - KEEP}
-    claimed = (await session.execute(text(CLAIM), values | times)).one_or_none()
+    claimed = (await session.execute(_CLAIM, values | times)).one_or_none()
     if claimed is not None:
         return Claim(workspace_id, key, token)
-    rows = await session.execute(
-        text(
-            "SELECT fingerprint, state, status, headers, body, lease_time FROM idempotency_key"
-            " WHERE workspace_id = :workspace_id AND key = :key"
-        ),
-        {"workspace_id": workspace_id, "key": key},
-    )
+    rows = await session.execute(_SELECT_ANSWER, {"workspace_id": workspace_id, "key": key})
     return _known_answer(rows.one_or_none(), mark, now)
 
 
@@ -123,10 +117,7 @@ def _known_answer(row: Any, mark: bytes, now: datetime) -> Answer:
 async def keep_answer(session: AsyncSession, claimed: Claim, answer: Answer) -> None:
     """Stores the answer, unless the claim was taken over by then."""
     await session.execute(
-        text(
-            "UPDATE idempotency_key SET state = 'done', status = :status, headers = CAST(:headers AS jsonb),"
-            f" body = :body WHERE {HELD}"
-        ),
+        _KEEP_ANSWER,
         {
             "status": answer.status,
             "headers": json.dumps(dict(answer.headers)),
@@ -138,21 +129,27 @@ async def keep_answer(session: AsyncSession, claimed: Claim, answer: Answer) -> 
 
 async def release(session: AsyncSession, claimed: Claim) -> None:
     """Lets the same request try again at once. The key stays bound to it, as its effect may have happened."""
-    await session.execute(text(f"UPDATE idempotency_key SET state = 'released' WHERE {HELD}"), _held(claimed))
+    await session.execute(_RELEASE, _held(claimed))
 
 
 async def forget(session: AsyncSession, claimed: Claim) -> None:
     """Frees the key of a request that certainly had no effect."""
-    await session.execute(text(f"DELETE FROM idempotency_key WHERE {HELD}"), _held(claimed))
+    await session.execute(_FORGET, _held(claimed))
 
 
 async def purge(session: AsyncSession, *, now: datetime) -> None:
     """Forgets keys that are older than KEEP."""
-    await session.execute(text("DELETE FROM idempotency_key WHERE create_time < :limit"), {"limit": now - KEEP})
+    await session.execute(_PURGE, {"limit": now - KEEP})
+
+
+def _held(claimed: Claim) -> dict[str, Any]:
+    return {"workspace_id": claimed.workspace_id, "key": claimed.key, "token": claimed.token}
 
 
 HELD = "workspace_id = :workspace_id AND key = :key AND token = :token AND state = 'in_flight'"
-CLAIM = """
+
+_CLAIM = text(
+    """
     INSERT INTO idempotency_key AS known
         (workspace_id, key, fingerprint, token, state, lease_time, create_time)
     VALUES (:workspace_id, :key, :fingerprint, :token, 'in_flight', :lease_time, :now)
@@ -164,8 +161,25 @@ CLAIM = """
         OR (known.fingerprint = excluded.fingerprint
             AND (known.state = 'released' OR (known.state = 'in_flight' AND known.lease_time < :now)))
     RETURNING token
-"""
+    """
+)
 
+_SELECT_ANSWER = text(
+    """
+    SELECT fingerprint, state, status, headers, body, lease_time FROM idempotency_key
+    WHERE workspace_id = :workspace_id AND key = :key
+    """
+)
 
-def _held(claimed: Claim) -> dict[str, Any]:
-    return {"workspace_id": claimed.workspace_id, "key": claimed.key, "token": claimed.token}
+_KEEP_ANSWER = text(
+    f"""
+    UPDATE idempotency_key SET state = 'done', status = :status, headers = CAST(:headers AS jsonb), body = :body
+    WHERE {HELD}
+    """
+)
+
+_RELEASE = text(f"UPDATE idempotency_key SET state = 'released' WHERE {HELD}")
+
+_FORGET = text(f"DELETE FROM idempotency_key WHERE {HELD}")
+
+_PURGE = text("DELETE FROM idempotency_key WHERE create_time < :limit")

@@ -65,7 +65,7 @@ class Page:
 async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, wake: Callable[[], None]) -> None:
     """Writes events to the log; repeatable. `wake` is called once they are durable."""
     await session.execute(
-        text(INSERT),
+        _INSERT,
         {
             "ids": [event.id for event in events],
             "workspace_ids": [event.workspace_id for event in events],
@@ -81,16 +81,13 @@ async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, 
 
 async def position_now(session: AsyncSession) -> Position:
     """Returns the place after everything that is settled."""
-    rows = await session.execute(text(f"SELECT {HORIZON}"))
+    rows = await session.execute(_SELECT_HORIZON)
     return Position(rows.scalar_one() - 1, LAST)
 
 
 async def position_of(session: AsyncSession, *, workspace_id: UUID, event_id: UUID) -> Position:
     """Returns the place right after an event. Raises EventGone."""
-    rows = await session.execute(
-        text("SELECT xact, sequence FROM outward_event WHERE workspace_id = :workspace_id AND id = :id"),
-        {"workspace_id": workspace_id, "id": event_id},
-    )
+    rows = await session.execute(_SELECT_POSITION, {"workspace_id": workspace_id, "id": event_id})
     row = rows.one_or_none()
     if row is None:
         raise EventGone(
@@ -105,7 +102,7 @@ async def read_page(
 ) -> Page:
     """Returns the workspace's next settled events, up to `limit` and to PAGE_BYTES; empty `types` means all of them."""
     rows = await session.execute(
-        text(PAGE),
+        _SELECT_PAGE,
         {
             "workspace_id": workspace_id,
             "xact": after.xact,
@@ -124,26 +121,40 @@ async def read_page(
 
 async def read_workspaces(session: AsyncSession, *, after: Position) -> tuple[set[UUID], Position]:
     """Returns whose log has grown since, and how far it was looked at."""
-    rows = (await session.execute(text(GROWN), {"xact": after.xact, "sequence": after.sequence})).all()
+    rows = (await session.execute(_SELECT_GROWN, {"xact": after.xact, "sequence": after.sequence})).all()
     grown = {row.workspace_id for row in rows if row.workspace_id is not None}
     return grown, max(after, Position(rows[0].horizon - 1, LAST))
 
 
 async def purge(session: AsyncSession, *, now: datetime) -> None:
     """Forgets events that are older than KEEP."""
-    await session.execute(text("DELETE FROM outward_event WHERE record_time < :limit"), {"limit": now - KEEP})
+    await session.execute(_PURGE, {"limit": now - KEEP})
+
+
+def _event(row: Any) -> OutwardEvent:
+    position = Position(row.xact, row.sequence)
+    return OutwardEvent(position, row.id, row.type, row.subject, row.time, row.data, row.traceparent)
 
 
 HORIZON = "(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"
-INSERT = """
+
+_INSERT = text(
+    """
     INSERT INTO outward_event (id, workspace_id, type, subject, time, data, traceparent)
     SELECT id, workspace_id, type, subject, time, CAST(data AS jsonb), traceparent FROM unnest(
         CAST(:ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:types AS text[]), CAST(:subjects AS text[]),
         CAST(:times AS timestamptz[]), CAST(:datas AS text[]), CAST(:traceparents AS text[])
     ) AS new (id, workspace_id, type, subject, time, data, traceparent)
     ON CONFLICT (id) DO NOTHING
-"""
-PAGE = f"""
+    """
+)
+
+_SELECT_HORIZON = text(f"SELECT {HORIZON}")
+
+_SELECT_POSITION = text("SELECT xact, sequence FROM outward_event WHERE workspace_id = :workspace_id AND id = :id")
+
+_SELECT_PAGE = text(
+    f"""
     SELECT now.horizon, event.* FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
         SELECT * FROM (
             SELECT *, count(*) OVER () AS found,
@@ -157,15 +168,16 @@ PAGE = f"""
             ) AS next
         ) AS sized WHERE bytes_before < :max_bytes
     ) AS event ON true ORDER BY event.xact, event.sequence
-"""
-GROWN = f"""
+    """
+)
+
+_SELECT_GROWN = text(
+    f"""
     SELECT now.horizon, grown.workspace_id FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
         SELECT DISTINCT workspace_id FROM outward_event
         WHERE (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
     ) AS grown ON true
-"""
+    """
+)
 
-
-def _event(row: Any) -> OutwardEvent:
-    position = Position(row.xact, row.sequence)
-    return OutwardEvent(position, row.id, row.type, row.subject, row.time, row.data, row.traceparent)
+_PURGE = text("DELETE FROM outward_event WHERE record_time < :limit")

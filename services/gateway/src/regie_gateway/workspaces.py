@@ -42,23 +42,19 @@ async def create_workspace(
     The name it is made under is the operator's and stays; tenants call theirs what they like.
     """
     rows = await session.execute(
-        text(
-            "INSERT INTO workspace (id, name, bootstrap_name, missed_after_seconds, create_time, update_time)"
-            " VALUES (:id, :name, :name, :missed_after_seconds, :now, :now) ON CONFLICT (bootstrap_name) DO NOTHING"
-            f" RETURNING {COLUMNS}"
-        ),
+        _INSERT,
         {"id": workspace_id, "name": name, "missed_after_seconds": int(MISSED_AFTER.total_seconds()), "now": now},
     )
     row = rows.one_or_none()
     if row is not None:
         return _say(session, _workspace(row), now), True
-    rows = await session.execute(text(f"SELECT {COLUMNS} FROM workspace WHERE bootstrap_name = :name"), {"name": name})
+    rows = await session.execute(_SELECT_BOOTSTRAPPED, {"name": name})
     return _workspace(rows.one()), False
 
 
 async def get_workspace(session: AsyncSession, *, workspace_id: UUID) -> Workspace:
     """Returns a workspace. Raises WorkspaceNotFound."""
-    rows = await session.execute(text(f"SELECT {COLUMNS} FROM workspace WHERE id = :id"), {"id": workspace_id})
+    rows = await session.execute(_SELECT_WORKSPACE, {"id": workspace_id})
     row = rows.one_or_none()
     if row is None:
         raise WorkspaceNotFound("this workspace does not exist any more")
@@ -70,21 +66,12 @@ async def update_workspace(
 ) -> Workspace:
     """Changes what is given and says so; what is so already is no change. Raises WorkspaceNotFound."""
     rows = await session.execute(
-        text(
-            "UPDATE workspace SET name = coalesce(CAST(:name AS text), name),"
-            " missed_after_seconds = coalesce(CAST(:missed_after_seconds AS integer), missed_after_seconds),"
-            " update_time = :now WHERE id = :id AND (name <> CAST(:name AS text)"
-            f" OR missed_after_seconds <> CAST(:missed_after_seconds AS integer)) RETURNING {COLUMNS}"
-        ),
-        {"id": workspace_id, "name": name, "missed_after_seconds": missed_after_seconds, "now": now},
+        _UPDATE, {"id": workspace_id, "name": name, "missed_after_seconds": missed_after_seconds, "now": now}
     )
     row = rows.one_or_none()
     if row is None:
         return await get_workspace(session, workspace_id=workspace_id)
     return _say(session, _workspace(row), now)
-
-
-COLUMNS = "id, name, missed_after_seconds, create_time, update_time"
 
 
 def _workspace(row: Any) -> Workspace:
@@ -98,3 +85,29 @@ def _say(session: AsyncSession, workspace: Workspace, now: datetime) -> Workspac
     )
     stage(session, said, workspace_id=workspace.id, time=now)
     return workspace
+
+
+COLUMNS = "id, name, missed_after_seconds, create_time, update_time"
+
+_INSERT = text(
+    f"""
+    INSERT INTO workspace (id, name, bootstrap_name, missed_after_seconds, create_time, update_time)
+    VALUES (:id, :name, :name, :missed_after_seconds, :now, :now)
+    ON CONFLICT (bootstrap_name) DO NOTHING RETURNING {COLUMNS}
+    """
+)
+
+_SELECT_BOOTSTRAPPED = text(f"SELECT {COLUMNS} FROM workspace WHERE bootstrap_name = :name")
+
+_SELECT_WORKSPACE = text(f"SELECT {COLUMNS} FROM workspace WHERE id = :id")
+
+_UPDATE = text(
+    f"""
+    UPDATE workspace SET name = coalesce(CAST(:name AS text), name),
+        missed_after_seconds = coalesce(CAST(:missed_after_seconds AS integer), missed_after_seconds),
+        update_time = :now
+    WHERE id = :id
+        AND (name <> CAST(:name AS text) OR missed_after_seconds <> CAST(:missed_after_seconds AS integer))
+    RETURNING {COLUMNS}
+    """
+)
