@@ -66,7 +66,7 @@ class Partitions:
     async def _drop(self, name: str) -> None:
         try:
             async with self._database.transaction() as session:
-                await session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+                await session.execute(_SET_LOCK_TIMEOUT)
                 await session.execute(text(f"DROP TABLE IF EXISTS {name}"))
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
@@ -85,7 +85,7 @@ async def ensure(session: AsyncSession, days: Iterable[date]) -> None:
     wanted = sorted(set(days))
     if not await _missing(session, wanted):
         return
-    await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": PARTITION_LOCK})
+    await session.execute(_LOCK, {"key": PARTITION_LOCK})
     for day in await _missing(session, wanted):
         name, start = _name(day), datetime(day.year, day.month, day.day, tzinfo=UTC)
         await session.execute(text(f"CREATE TABLE {name} (LIKE observation INCLUDING ALL)"))
@@ -108,25 +108,29 @@ def _name(day: date) -> str:
 
 async def _missing(session: AsyncSession, days: list[date]) -> list[date]:
     # Not to_regclass(): it answers from a cache that a partition made meanwhile need not have reached.
-    rows = await session.execute(
-        text(
-            "SELECT day FROM unnest(CAST(:days AS date[]), CAST(:names AS text[])) AS wanted (day, name)"
-            f" WHERE name NOT IN ({_PARTITIONS}) ORDER BY day"
-        ),
-        {"days": days, "names": [_name(day) for day in days]},
-    )
+    rows = await session.execute(_FIND_MISSING, {"days": days, "names": [_name(day) for day in days]})
     return list(rows.scalars())
 
 
 async def _older_than(session: AsyncSession, day: date) -> list[str]:
-    rows = await session.execute(
-        text(f"SELECT name FROM ({_PARTITIONS}) AS made (name) WHERE name < :name ORDER BY name"),
-        {"name": _name(day)},
-    )
+    rows = await session.execute(_FIND_OLDER, {"name": _name(day)})
     return list(rows.scalars())
 
+
+_SET_LOCK_TIMEOUT = text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 _PARTITIONS = (
     "SELECT CAST(child.relname AS text) FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid"
     " WHERE inhparent = CAST('observation' AS regclass)"
 )
+
+_FIND_MISSING = text(
+    f"""
+    SELECT day FROM unnest(CAST(:days AS date[]), CAST(:names AS text[])) AS wanted (day, name)
+    WHERE name NOT IN ({_PARTITIONS}) ORDER BY day
+    """
+)
+
+_FIND_OLDER = text(f"SELECT name FROM ({_PARTITIONS}) AS made (name) WHERE name < :name ORDER BY name")

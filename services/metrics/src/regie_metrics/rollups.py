@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 GIVEN = """
@@ -27,9 +27,8 @@ async def roll_up(session: AsyncSession, columns: Mapping[str, Sequence[object]]
         await session.execute(statement, dict(columns))
 
 
-def _buckets(table: str, unit: str) -> TextClause:
-    return text(
-        f"""
+def _buckets(table: str, unit: str) -> str:
+    return f"""
         INSERT INTO {table} AS kept ({KEY}, start_time, observe_time, value)
         SELECT DISTINCT ON ({KEY}, start_time) {KEY}, start_time, observe_time, value
         FROM (SELECT *, date_trunc('{unit}', observe_time, 'UTC') AS start_time FROM {GIVEN}) AS placed
@@ -37,12 +36,11 @@ def _buckets(table: str, unit: str) -> TextClause:
         ON CONFLICT ({KEY}, start_time)
         DO UPDATE SET observe_time = EXCLUDED.observe_time, value = EXCLUDED.value
         WHERE (EXCLUDED.observe_time, EXCLUDED.value) > (kept.observe_time, kept.value)
-        """
-    )
+    """
 
 
-_HOURLY = _buckets("hourly", "hour")
-_DAILY = _buckets("daily", "day")
+_HOURLY = text(_buckets("hourly", "hour"))
+_DAILY = text(_buckets("daily", "day"))
 _LATEST = text(
     f"""
     INSERT INTO latest AS kept ({KEY}, network, observe_time, value)

@@ -71,13 +71,7 @@ class Point:
 
 async def get_post_metrics(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> PostTotals:
     """Returns lifetime numbers: each channel's newest, and per metric the sum of them over channels."""
-    rows = await session.execute(
-        text(
-            "SELECT channel_id, network, metric, observe_time, value FROM latest"
-            " WHERE workspace_id = :workspace_id AND post_id = :post_id ORDER BY channel_id, metric"
-        ),
-        {"workspace_id": workspace_id, "post_id": post_id},
-    )
+    rows = await session.execute(_SELECT_LATEST, {"workspace_id": workspace_id, "post_id": post_id})
     totals: dict[str, int] = {}
     channels = []
     for channel_id, group in groupby(rows.all(), key=lambda row: row.channel_id):
@@ -132,6 +126,13 @@ async def get_post_series(
     )
     return [Point(row.start_time, row.total, row.gained) for row in rows]
 
+
+_SELECT_LATEST = text(
+    """
+    SELECT channel_id, network, metric, observe_time, value FROM latest
+    WHERE workspace_id = :workspace_id AND post_id = :post_id ORDER BY channel_id, metric
+    """
+)
 
 # The running sum of every channel's differences is the sum of the channels' last known numbers.
 _SERIES = {
