@@ -129,10 +129,7 @@ async def connect_channel(
 
 async def get_channel(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID) -> Channel:
     """Returns a channel. Raises ChannelNotFound."""
-    rows = await session.execute(
-        text(f"SELECT *, {_SHARED} FROM channel WHERE id = :id AND workspace_id = :workspace_id"),
-        {"id": channel_id, "workspace_id": workspace_id},
-    )
+    rows = await session.execute(_SELECT_CHANNEL, {"id": channel_id, "workspace_id": workspace_id})
     row = _found(rows.one_or_none())
     return _channel(row, shared=row.shared)
 
@@ -143,11 +140,7 @@ async def list_channels(
     """Returns a page, the newest first, and the token of the next. Raises InvalidPageToken or InvalidPageSize."""
     size = size_of(page_size)
     rows = await session.execute(
-        text(
-            f"SELECT *, {_SHARED} FROM channel"
-            " WHERE workspace_id = :workspace_id AND id < :before ORDER BY id DESC LIMIT :limit"
-        ),
-        {"workspace_id": workspace_id, "before": read_token(LIST, page_token), "limit": size + 1},
+        _SELECT_PAGE, {"workspace_id": workspace_id, "before": read_token(LIST, page_token), "limit": size + 1}
     )
     page = page_of([_channel(row, shared=row.shared) for row in rows], size=size, list_name=LIST, bytes_of=_bytes_of)
     return page.items, page.next_page_token
@@ -163,27 +156,12 @@ async def disconnect_channel(session: AsyncSession, *, workspace_id: UUID, chann
 
     Deliveries that wait for the channel fail at their next claim, in the words of `accounts`.
     """
-    rows = await session.execute(
-        text("SELECT state FROM channel WHERE id = :id AND workspace_id = :workspace_id FOR UPDATE"),
-        {"id": channel_id, "workspace_id": workspace_id},
-    )
+    rows = await session.execute(_LOCK_CHANNEL, {"id": channel_id, "workspace_id": workspace_id})
     was = _found(rows.one_or_none()).state
-    rows = await session.execute(
-        text(
-            "UPDATE channel SET state = 'disconnected', key_id = '', data_key = '', secrets = '',"
-            f" version = version + 1, {_FORGOTTEN} WHERE id = :id RETURNING *"
-        ),
-        {"id": channel_id},
-    )
+    rows = await session.execute(_DISCONNECT, {"id": channel_id})
     row = rows.one()
     if was != "disconnected":
-        await session.execute(
-            text(
-                "UPDATE delivery SET act_time = :now"
-                " WHERE channel_id = :id AND workspace_id = :workspace_id AND state = 'pending'"
-            ),
-            {"id": channel_id, "workspace_id": workspace_id, "now": now},
-        )
+        await session.execute(_WAKE_PENDING, {"id": channel_id, "workspace_id": workspace_id, "now": now})
         message = ChannelDisconnected(channel_id=show_id(CHANNEL, channel_id))
         stage(session, message, workspace_id=workspace_id, time=now)
     return _channel(row, shared=False)
@@ -205,11 +183,7 @@ class Rotation:
         """Returns how many were looked at; zero when nothing is left to do."""
         async with self._database.transaction() as session:
             rows = await session.execute(
-                text(
-                    "SELECT * FROM channel WHERE key_id <> :current AND key_id <> ''"
-                    " AND NOT id = ANY(CAST(:left AS uuid[])) ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED"
-                ),
-                {"current": self._keyring.current_id, "left": list(self._left), "limit": limit},
+                _LOCK_OLD_KEYS, {"current": self._keyring.current_id, "left": list(self._left), "limit": limit}
             )
             found = rows.all()
             for row in found:
@@ -223,10 +197,7 @@ class Rotation:
             self._left.add(row.id)
             log.error("channel.not_rewrapped", channel=show_id(CHANNEL, row.id), reason=str(error))
             return
-        await session.execute(
-            text("UPDATE channel SET key_id = :key_id, data_key = :data_key WHERE id = :id"),
-            {"id": row.id, "key_id": sealed.key_id, "data_key": sealed.data_key},
-        )
+        await session.execute(_REWRAP, {"id": row.id, "key_id": sealed.key_id, "data_key": sealed.data_key})
 
 
 def sealed_of(row: Any) -> Sealed:
@@ -294,10 +265,7 @@ async def _keep(
     await go_on(session, workspace_id=workspace_id, channel_id=row.id, now=now)
     sealed = keyring.seal(connection.secrets, Place(workspace_id, row.id, row.version))
     rows = await session.execute(
-        text(
-            "UPDATE channel SET key_id = :key_id, data_key = :data_key, secrets = :secrets WHERE id = :id"
-            " RETURNING *, CAST(:is_new AS boolean) AS is_new"
-        ),
+        _KEEP_SECRETS,
         {
             "id": row.id,
             "key_id": sealed.key_id,
@@ -311,11 +279,7 @@ async def _keep(
 
 async def _other_workspaces(session: AsyncSession, row: Any) -> Sequence[Any]:
     rows = await session.execute(
-        text(
-            "SELECT id, workspace_id FROM channel"
-            " WHERE network = :network AND account = :account AND server_url = :server_url"
-            " AND workspace_id <> :workspace_id AND state <> 'disconnected' ORDER BY id"
-        ),
+        _FIND_OTHERS,
         {
             "network": row.network,
             "account": row.account,
@@ -355,11 +319,48 @@ _SHARED = """EXISTS (
         AND channel.state <> 'disconnected'
 ) AS shared"""
 
+_SELECT_CHANNEL = text(f"SELECT *, {_SHARED} FROM channel WHERE id = :id AND workspace_id = :workspace_id")
+
+_SELECT_PAGE = text(
+    f"""
+    SELECT *, {_SHARED} FROM channel
+    WHERE workspace_id = :workspace_id AND id < :before ORDER BY id DESC LIMIT :limit
+    """
+)
+
+_LOCK_CHANNEL = text("SELECT state FROM channel WHERE id = :id AND workspace_id = :workspace_id FOR UPDATE")
+
 # What failures and networks left behind, and no longer holds.
 _FORGOTTEN = (
     "attention = '', attention_source = '', block_time = NULL, requested_block_time = NULL, blocks = 0,"
     " refresh_worker = NULL, refresh_expire_time = NULL, refresh_losses = 0"
 )
+
+_DISCONNECT = text(
+    f"""
+    UPDATE channel SET state = 'disconnected', key_id = '', data_key = '', secrets = '', version = version + 1,
+        {_FORGOTTEN}
+    WHERE id = :id RETURNING *
+    """
+)
+
+_WAKE_PENDING = text(
+    """
+    UPDATE delivery SET act_time = :now
+    WHERE channel_id = :id AND workspace_id = :workspace_id AND state = 'pending'
+    """
+)
+
+_LOCK_OLD_KEYS = text(
+    """
+    SELECT * FROM channel
+    WHERE key_id <> :current AND key_id <> '' AND NOT id = ANY(CAST(:left AS uuid[]))
+    ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
+    """
+)
+
+_REWRAP = text("UPDATE channel SET key_id = :key_id, data_key = :data_key WHERE id = :id")
+
 _UPSERT = text(
     f"""
     WITH earlier AS (
@@ -374,5 +375,21 @@ _UPSERT = text(
         server_url = excluded.server_url, remote_id = excluded.remote_id, handle = excluded.handle,
         display_name = excluded.display_name, {_FORGOTTEN}
     RETURNING id, version, coalesce((SELECT state FROM earlier) = 'disconnected', true) AS is_new
+    """
+)
+
+_KEEP_SECRETS = text(
+    """
+    UPDATE channel SET key_id = :key_id, data_key = :data_key, secrets = :secrets WHERE id = :id
+    RETURNING *, CAST(:is_new AS boolean) AS is_new
+    """
+)
+
+_FIND_OTHERS = text(
+    """
+    SELECT id, workspace_id FROM channel
+    WHERE network = :network AND account = :account AND server_url = :server_url
+        AND workspace_id <> :workspace_id AND state <> 'disconnected'
+    ORDER BY id
     """
 )

@@ -98,10 +98,7 @@ class Library:
     async def find(self, workspace_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Media]:
         """Returns those of the media that the workspace has."""
         async with self._database.reading() as session:
-            rows = await session.execute(
-                text("SELECT * FROM media WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))"),
-                {"workspace_id": workspace_id, "ids": list(ids)},
-            )
+            rows = await session.execute(_FIND, {"workspace_id": workspace_id, "ids": list(ids)})
             return {row.id: _media(row) for row in rows}
 
     def picture(self, media: Media, media_id: str, alt_text: str) -> Picture:
@@ -183,3 +180,5 @@ _KEEP = text(
     RETURNING *
     """
 )
+
+_FIND = text("SELECT * FROM media WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))")

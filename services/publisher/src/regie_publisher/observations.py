@@ -268,11 +268,7 @@ async def _say_engagements(
         return
     keys = sorted(seen)
     rows = await session.execute(
-        text(
-            "INSERT INTO engagement (channel_id, post_id, kind, actor_id)"
-            " SELECT * FROM unnest(CAST(:channel_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:kinds AS text[]),"
-            " CAST(:actor_ids AS text[])) ON CONFLICT DO NOTHING RETURNING channel_id, post_id, kind, actor_id"
-        ),
+        _INSERT_ENGAGEMENTS,
         {
             "channel_ids": [key[0] for key in keys],
             "post_ids": [key[1] for key in keys],
@@ -319,6 +315,16 @@ async def _tell_removed(session: AsyncSession, poll: Poll, observe_time: Timesta
         traceparent=poll.traceparent,
     )
 
+
+_INSERT_ENGAGEMENTS = text(
+    """
+    INSERT INTO engagement (channel_id, post_id, kind, actor_id)
+    SELECT * FROM unnest(
+        CAST(:channel_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:kinds AS text[]), CAST(:actor_ids AS text[])
+    )
+    ON CONFLICT DO NOTHING RETURNING channel_id, post_id, kind, actor_id
+    """
+)
 
 _NOTE_REMOVED = text(
     """

@@ -99,11 +99,7 @@ async def need_attention(
 ) -> None:
     """Says once that a person has to act, unless the credentials were renewed since."""
     rows = await session.execute(
-        text(
-            "UPDATE channel SET state = 'needs_attention', attention = :reason, attention_source = :source"
-            " WHERE id = :id AND version = :version AND state = 'active' RETURNING *"
-        ),
-        {"id": channel_id, "version": version, "reason": reason, "source": source},
+        _NEED_ATTENTION, {"id": channel_id, "version": version, "reason": reason, "source": source}
     )
     row = rows.one_or_none()
     if row is None:
@@ -177,6 +173,13 @@ _LOOK_NOW = text(
         WHERE channel_id = :channel_id AND call_end_time IS NOT NULL AND state = 'unknown' AND act_time > :now
         FOR UPDATE SKIP LOCKED
     )
+    """
+)
+
+_NEED_ATTENTION = text(
+    """
+    UPDATE channel SET state = 'needs_attention', attention = :reason, attention_source = :source
+    WHERE id = :id AND version = :version AND state = 'active' RETURNING *
     """
 )
 

@@ -184,29 +184,16 @@ def _ids(delivery_id: UUID, post_id: UUID, channel_id: UUID) -> dict[str, Any]:
 
 async def _lock_posts(session: AsyncSession, post_ids: Any, *, shared: bool) -> None:
     # Without it, a due and a cancellation of one post that are handled at the same time would not see each other.
-    lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-    await session.execute(
-        text(
-            f"SELECT {lock}(key) FROM (SELECT DISTINCT hashtextextended(CAST(id AS text), 0) AS key"
-            " FROM unnest(CAST(:ids AS uuid[])) AS id ORDER BY key) AS keys"
-        ),
-        {"ids": post_ids},
-    )
+    await session.execute(_LOCK_POSTS_SHARED if shared else _LOCK_POSTS, {"ids": post_ids})
 
 
 async def _cancelled(session: AsyncSession, rows: Sequence[_Row]) -> dict[tuple[UUID, UUID], int]:
-    found = await session.execute(
-        text("SELECT workspace_id, post_id, revision FROM cancellation WHERE post_id = ANY(CAST(:ids AS uuid[]))"),
-        {"ids": [row.post_id for row in rows]},
-    )
+    found = await session.execute(_FIND_CANCELLATIONS, {"ids": [row.post_id for row in rows]})
     return {(row.workspace_id, row.post_id): row.revision for row in found}
 
 
 async def _channels(session: AsyncSession, rows: Sequence[_Row]) -> dict[tuple[UUID, UUID], Any]:
-    found = await session.execute(
-        text("SELECT id, workspace_id, network, state, block_time FROM channel WHERE id = ANY(CAST(:ids AS uuid[]))"),
-        {"ids": list({row.channel_id for row in rows})},
-    )
+    found = await session.execute(_FIND_CHANNELS, {"ids": list({row.channel_id for row in rows})})
     return {(row.workspace_id, row.id): row for row in found}
 
 
@@ -235,6 +222,23 @@ async def _insert(session: AsyncSession, rows: Sequence[_Row], now: datetime) ->
     )
     return set(found.scalars())
 
+
+_POST_KEYS = """
+    (
+        SELECT DISTINCT hashtextextended(CAST(id AS text), 0) AS key FROM unnest(CAST(:ids AS uuid[])) AS id
+        ORDER BY key
+    ) AS keys
+"""
+_LOCK_POSTS_SHARED = text(f"SELECT pg_advisory_xact_lock_shared(key) FROM {_POST_KEYS}")
+_LOCK_POSTS = text(f"SELECT pg_advisory_xact_lock(key) FROM {_POST_KEYS}")
+
+_FIND_CANCELLATIONS = text(
+    "SELECT workspace_id, post_id, revision FROM cancellation WHERE post_id = ANY(CAST(:ids AS uuid[]))"
+)
+
+_FIND_CHANNELS = text(
+    "SELECT id, workspace_id, network, state, block_time FROM channel WHERE id = ANY(CAST(:ids AS uuid[]))"
+)
 
 _INSERT = text(
     """

@@ -95,10 +95,7 @@ async def mark_publishing(session: AsyncSession, held: Sequence[Held], *, now: d
 async def save_handle(session: AsyncSession, held: Held, name: str, value: str, *, now: datetime) -> bool:
     """Keeps what `prepare` got from the network, and renews the lease. Returns False when it is no longer held."""
     rows = await session.execute(
-        text(
-            "UPDATE delivery SET handles = handles || jsonb_build_object(CAST(:name AS text), CAST(:value AS text)),"
-            " act_time = :lease WHERE id = :id AND fence = :fence AND state = 'claimed' RETURNING id"
-        ),
+        _SAVE_HANDLE,
         {
             "id": held.id,
             "fence": held.fence,
@@ -278,6 +275,14 @@ _MARK = text(
         SELECT id, :now, 'publishing', 'worker', attempt, split_part(traceparent, '-', 2), segments_out FROM marked
     )
     SELECT id FROM marked
+    """
+)
+
+_SAVE_HANDLE = text(
+    """
+    UPDATE delivery SET handles = handles || jsonb_build_object(CAST(:name AS text), CAST(:value AS text)),
+        act_time = :lease
+    WHERE id = :id AND fence = :fence AND state = 'claimed' RETURNING id
     """
 )
 

@@ -46,9 +46,7 @@ async def sweep(session: AsyncSession, *, quiets: Mapping[str, timedelta], now: 
 
 async def count_unknown(session: AsyncSession) -> None:
     """Publishes how many deliveries are unknown now."""
-    rows = await session.execute(
-        text("SELECT needs_person, count(*) FROM delivery WHERE state = 'unknown' GROUP BY needs_person")
-    )
+    rows = await session.execute(_COUNT_UNKNOWN)
     counts = {bool(person): int(count) for person, count in rows}
     set_unknown(searching=counts.get(False, 0), needs_person=counts.get(True, 0))
 
@@ -113,3 +111,5 @@ _SWEEP = text(
     SELECT * FROM swept
     """
 )
+
+_COUNT_UNKNOWN = text("SELECT needs_person, count(*) FROM delivery WHERE state = 'unknown' GROUP BY needs_person")

@@ -70,10 +70,7 @@ async def list_deliveries(
     None for a post that is not known here. Raises InvalidPageToken.
     """
     rows = await session.execute(
-        text(
-            "SELECT * FROM delivery WHERE post_id = :post_id AND workspace_id = :workspace_id AND id > :after"
-            " ORDER BY id LIMIT :most"
-        ),
+        _SELECT_PAGE,
         {
             "post_id": post_id,
             "workspace_id": workspace_id,
@@ -87,10 +84,7 @@ async def list_deliveries(
 
 async def with_changes(session: AsyncSession, rows: Sequence[Any]) -> list[Delivery]:
     """Returns rows of `delivery` as people see them."""
-    found = await session.execute(
-        text("SELECT * FROM delivery_change WHERE delivery_id = ANY(CAST(:ids AS uuid[])) ORDER BY id"),
-        {"ids": [row.id for row in rows]},
-    )
+    found = await session.execute(_SELECT_CHANGES, {"ids": [row.id for row in rows]})
     changes: dict[UUID, list[Change]] = {}
     for row in found:
         change = Change(
@@ -143,3 +137,13 @@ def segments_of(state: str, remote_ids: Sequence[str], remote_urls: Sequence[str
     ended = state in (State.PUBLISHED, State.FAILED, State.MISSED, State.CANCELLED)
     following = DeliverySegment("not_sent" if state == State.PUBLISHED else state)
     return [*public, following, *[DeliverySegment("not_sent" if ended else "waiting")] * (rest - 1)]
+
+
+_SELECT_PAGE = text(
+    """
+    SELECT * FROM delivery WHERE post_id = :post_id AND workspace_id = :workspace_id AND id > :after
+    ORDER BY id LIMIT :most
+    """
+)
+
+_SELECT_CHANGES = text("SELECT * FROM delivery_change WHERE delivery_id = ANY(CAST(:ids AS uuid[])) ORDER BY id")
