@@ -18,16 +18,7 @@ async def on_workspace_updated(session: AsyncSession, events: Sequence[Event[Wor
     """Keeps the newest policy of each workspace, whatever order the events come in."""
     newest = {event.workspace_id: event for event in sorted(events, key=lambda event: event.time)}
     await session.execute(
-        text(
-            """
-            INSERT INTO workspace_policy (workspace_id, missed_after, update_time)
-            SELECT * FROM unnest(
-                CAST(:workspace_ids AS uuid[]), CAST(:missed_after AS interval[]), CAST(:times AS timestamptz[]))
-            ON CONFLICT (workspace_id) DO UPDATE
-            SET missed_after = excluded.missed_after, update_time = excluded.update_time
-            WHERE workspace_policy.update_time < excluded.update_time
-            """
-        ),
+        _KEEP_NEWEST,
         {
             "workspace_ids": list(newest),
             "missed_after": [missed_after(event.message) for event in newest.values()],
@@ -40,3 +31,15 @@ def missed_after(message: WorkspaceUpdated) -> timedelta:
     """Returns how late a post may leave; the default where the workspace has decided nothing that can be kept to."""
     told = timedelta(seconds=message.missed_after.seconds, microseconds=message.missed_after.nanos // 1000)
     return min(told, LONGEST_MISSED_AFTER) if told > timedelta(0) else MISSED_AFTER
+
+
+_KEEP_NEWEST = text(
+    """
+    INSERT INTO workspace_policy (workspace_id, missed_after, update_time)
+    SELECT * FROM unnest(
+        CAST(:workspace_ids AS uuid[]), CAST(:missed_after AS interval[]), CAST(:times AS timestamptz[]))
+    ON CONFLICT (workspace_id) DO UPDATE
+    SET missed_after = excluded.missed_after, update_time = excluded.update_time
+    WHERE workspace_policy.update_time < excluded.update_time
+    """
+)

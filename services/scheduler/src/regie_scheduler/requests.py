@@ -53,7 +53,7 @@ async def claim(
 
 async def purge(session: AsyncSession, *, now: datetime) -> None:
     """Forgets requests that nobody repeats any more."""
-    await session.execute(text("DELETE FROM request WHERE create_time < :limit"), {"limit": now - KEEP})
+    await session.execute(_PURGE, {"limit": now - KEEP})
 
 
 class Purge:
@@ -88,3 +88,4 @@ _INSERT = text(
     """
 )
 _SELECT = text("SELECT method, post_id FROM request WHERE workspace_id = :workspace_id AND request_id = :request_id")
+_PURGE = text("DELETE FROM request WHERE create_time < :limit")

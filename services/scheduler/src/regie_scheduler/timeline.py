@@ -49,13 +49,7 @@ async def write_changes(session: AsyncSession, changes: Sequence[Change]) -> Non
 
 async def list_changes(session: AsyncSession, post_id: UUID, *, after: int, limit: int) -> list[tuple[int, Change]]:
     """Returns up to `limit` of a post's changes with their numbers, from after a number on, the oldest first."""
-    rows = await session.execute(
-        text(
-            "SELECT id, post_id, time, state, cause, detail, channel_id, trace_id"
-            " FROM post_change WHERE post_id = :post_id AND id > :after ORDER BY id LIMIT :limit"
-        ),
-        {"post_id": post_id, "after": after, "limit": limit},
-    )
+    rows = await session.execute(_SELECT_CHANGES, {"post_id": post_id, "after": after, "limit": limit})
     return [(row[0], Change(*row[1:])) for row in rows]
 
 
@@ -65,5 +59,12 @@ _INSERT = text(
     SELECT * FROM unnest(
         CAST(:post_ids AS uuid[]), CAST(:times AS timestamptz[]), CAST(:states AS text[]), CAST(:causes AS text[]),
         CAST(:details AS text[]), CAST(:channel_ids AS uuid[]), CAST(:trace_ids AS text[]))
+    """
+)
+
+_SELECT_CHANGES = text(
+    """
+    SELECT id, post_id, time, state, cause, detail, channel_id, trace_id
+    FROM post_change WHERE post_id = :post_id AND id > :after ORDER BY id LIMIT :limit
     """
 )

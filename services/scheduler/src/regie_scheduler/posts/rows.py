@@ -89,7 +89,7 @@ async def update_post(session: AsyncSession, known: PostRow, wanted: PostRow, *,
 
 async def replace_variants(session: AsyncSession, post_id: UUID, contents: Sequence[StoredContent]) -> None:
     """Writes other variants in place of a post's own."""
-    await session.execute(text("DELETE FROM variant WHERE post_id = :post_id"), {"post_id": post_id})
+    await session.execute(_DELETE_VARIANTS, {"post_id": post_id})
     await _insert_variants(session, post_id, contents)
 
 
@@ -150,4 +150,5 @@ _UPDATE = text(
     RETURNING id
     """
 )
+_DELETE_VARIANTS = text("DELETE FROM variant WHERE post_id = :post_id")
 _CHANNELS = text("SELECT channel_id FROM variant WHERE post_id = :post_id ORDER BY position")
