@@ -20,7 +20,7 @@ export UV_COMPILE_BYTECODE := 1
 # The project's own interpreter, whatever environment the caller is in.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup run demo hostile late test test-networks check lint format protos lock bench clean proto-check deploy-check
+.PHONY: help setup run demo hostile late test test-networks check lint format protos baseline lock bench clean proto-check deploy-check
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the prot
 deploy-check: $(STAMP) ## Check that the files of a deployment can be read
 	@$(BIN)/python tools/deployment.py
 	@for script in .ci/run $(wildcard deploy/*.sh); do bash -n "$$script"; done
+
+baseline: $(STAMP) .tools/node_modules/.bin/buf ## Decide that others build against the contracts as they are now (contracts/baseline)
+	@$(BIN)/python tools/buf.py baseline
 
 lock: $(STAMP) ## Resolve the dependencies anew and write all requirements.lock
 	@$(BIN)/python tools/locks.py write

@@ -22,8 +22,8 @@ from uuid import UUID
 import asyncpg
 import procrastinate_jobs
 from joserfc.jwk import OKPKey
-from regie.publisher.v1.publisher_service_pb2 import ConnectChannelRequest
-from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
+from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
+from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
 from regie_chassis.embedded.children import Child
 from regie_chassis.embedded.constellation import Constellation
@@ -111,7 +111,7 @@ async def connect_channels(installation: Constellation, workspace: UUID) -> list
     signer = Signer(OKPKey.import_key(secrets["identity_private_key"]))
     identity = signer.sign(Caller(workspace, "bench"), audience="publisher", now=datetime.now(UTC))
     async with open_channel(installation.addresses.rpc["publisher"][0]) as channel:
-        stub = PublisherServiceStub(channel)
+        stub = ChannelsServiceStub(channel)
         made = []
         for number in range(CHANNELS):
             request = ConnectChannelRequest(

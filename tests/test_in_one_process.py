@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from regie.metrics.v1.metrics_service_pb2 import GetPostMetricsRequest
-from regie.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
-from regie.publisher.v1.publisher_service_pb2 import ConnectChannelRequest
-from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
-from regie.scheduler.v1 import scheduler_service_pb2 as pb
-from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from regie.metrics.v1.post_metrics_service_pb2 import GetPostMetricsRequest
+from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
+from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
+from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
+from regie.scheduler.v1 import posts_service_pb2 as pb
+from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
 from regie_audience.app import build as build_audience
 from regie_audience.settings import AudienceSettings
 from regie_chassis.embedded.nats import EmbeddedNats
@@ -44,9 +44,9 @@ PATIENCE = 60.0  # seconds; an unknown outcome is looked for after a while
 
 
 STUBS: dict[str, Any] = {
-    "scheduler": SchedulerServiceStub,
-    "publisher": PublisherServiceStub,
-    "metrics": MetricsServiceStub,
+    "scheduler": PostsServiceStub,
+    "publisher": ChannelsServiceStub,
+    "metrics": PostMetricsServiceStub,
 }
 
 

@@ -15,16 +15,16 @@ import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from regie.metrics.v1.metrics_service_pb2 import (
+from regie.metrics.v1.post_metrics_service_pb2 import (
     GetPostMetricsRequest,
     GetPostMetricsResponse,
     GetPostSeriesRequest,
     GetPostSeriesResponse,
 )
-from regie.metrics.v1.metrics_service_pb2_grpc import (
-    MetricsServiceServicer,
-    MetricsServiceStub,
-    add_MetricsServiceServicer_to_server,
+from regie.metrics.v1.post_metrics_service_pb2_grpc import (
+    PostMetricsServiceServicer,
+    PostMetricsServiceStub,
+    add_PostMetricsServiceServicer_to_server,
 )
 from regie_chassis import errors
 from regie_chassis.errors import RegieError
@@ -56,7 +56,7 @@ class PostNotFound(errors.NotFound):
     pass
 
 
-class Metrics(MetricsServiceServicer):
+class Metrics(PostMetricsServiceServicer):
     """Does what the test sets, and keeps who called."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ async def serving(metrics: Metrics, **options: Any) -> AsyncIterator[RpcServer]:
         port=0,
         verifier=Verifier(KEY),
         clock=options.pop("clock", FakeClock()),
-        register=[lambda server: add_MetricsServiceServicer_to_server(metrics, server)],
+        register=[lambda server: add_PostMetricsServiceServicer_to_server(metrics, server)],
         **options,
     )
     await server.start()
@@ -106,20 +106,20 @@ async def server(metrics: Metrics, clock: FakeClock) -> AsyncIterator[RpcServer]
 
 
 @pytest.fixture
-async def stub(server: RpcServer) -> AsyncIterator[MetricsServiceStub]:
+async def stub(server: RpcServer) -> AsyncIterator[PostMetricsServiceStub]:
     async with open_channel(server.target) as channel:
-        yield MetricsServiceStub(channel)
+        yield PostMetricsServiceStub(channel)
 
 
 def token(key: Any = KEY) -> str:
     return Signer(key).sign(CALLER, audience="metrics", now=START)
 
 
-async def ask(stub: MetricsServiceStub, **options: Any) -> GetPostMetricsResponse:
+async def ask(stub: PostMetricsServiceStub, **options: Any) -> GetPostMetricsResponse:
     return await call(stub.GetPostMetrics, ASK, **{"identity": token(), **options})
 
 
-async def refusal(stub: MetricsServiceStub, **options: Any) -> RegieError:
+async def refusal(stub: PostMetricsServiceStub, **options: Any) -> RegieError:
     with pytest.raises(RegieError) as refused:
         await ask(stub, **options)
     return refused.value
@@ -136,7 +136,7 @@ async def for_ever() -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_servicer_knows_the_verified_caller(stub: MetricsServiceStub, metrics: Metrics) -> None:
+async def test_a_servicer_knows_the_verified_caller(stub: PostMetricsServiceStub, metrics: Metrics) -> None:
     assert (await ask(stub)).totals == {"likes": 1}
     assert metrics.callers == [CALLER]
 
@@ -145,7 +145,7 @@ async def test_a_servicer_knows_the_verified_caller(stub: MetricsServiceStub, me
     "identity", ["", "x", token()[:-4], token(new_key())], ids=["none", "garbage", "cut", "another key"]
 )
 async def test_a_call_without_a_genuine_identity_is_refused_and_does_nothing(
-    stub: MetricsServiceStub, metrics: Metrics, identity: str
+    stub: PostMetricsServiceStub, metrics: Metrics, identity: str
 ) -> None:
     error = await refusal(stub, identity=identity)
     assert (error.grpc_code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "INVALID_IDENTITY")
@@ -153,13 +153,13 @@ async def test_a_call_without_a_genuine_identity_is_refused_and_does_nothing(
     assert metrics.callers == []
 
 
-async def test_a_call_with_no_identity_header_at_all_is_refused(stub: MetricsServiceStub) -> None:
+async def test_a_call_with_no_identity_header_at_all_is_refused(stub: PostMetricsServiceStub) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.GetPostMetrics(ASK, timeout=5)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_an_expired_identity_is_refused(stub: MetricsServiceStub, clock: FakeClock) -> None:
+async def test_an_expired_identity_is_refused(stub: PostMetricsServiceStub, clock: FakeClock) -> None:
     old = token()
     await ask(stub, identity=old)
     await clock.advance(LIFETIME + LEEWAY)
@@ -171,7 +171,7 @@ def test_outside_of_a_call_there_is_no_caller() -> None:
         caller()
 
 
-async def test_callers_at_once_are_not_mixed_up(stub: MetricsServiceStub, metrics: Metrics) -> None:
+async def test_callers_at_once_are_not_mixed_up(stub: PostMetricsServiceStub, metrics: Metrics) -> None:
     callers = [Caller(new_id(), f"key_{number}") for number in range(20)]
     signer = Signer(KEY)
     await asyncio.gather(*(ask(stub, identity=signer.sign(one, audience="metrics", now=START)) for one in callers))
@@ -194,7 +194,7 @@ async def test_callers_at_once_are_not_mixed_up(stub: MetricsServiceStub, metric
     ids=lambda error: type(error).__name__,
 )
 async def test_an_error_crosses_with_its_reason_field_status_and_message(
-    stub: MetricsServiceStub, metrics: Metrics, error: RegieError
+    stub: PostMetricsServiceStub, metrics: Metrics, error: RegieError
 ) -> None:
     metrics.act = raises(error)
     crossed = await refusal(stub)
@@ -207,7 +207,7 @@ async def test_an_error_crosses_with_its_reason_field_status_and_message(
     assert crossed.retryable == error.retryable
 
 
-async def test_an_unforeseen_error_does_not_tell_its_text(stub: MetricsServiceStub, metrics: Metrics) -> None:
+async def test_an_unforeseen_error_does_not_tell_its_text(stub: PostMetricsServiceStub, metrics: Metrics) -> None:
     metrics.act = raises(RuntimeError(SECRET))
     error = await refusal(stub)
     assert (error.grpc_code, error.http_status, error.reason) == (grpc.StatusCode.INTERNAL, 500, "INTERNAL")
@@ -216,7 +216,7 @@ async def test_an_unforeseen_error_does_not_tell_its_text(stub: MetricsServiceSt
 
 @pytest.mark.parametrize("kind", [ConnectionRefusedError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError])
 async def test_what_the_database_cannot_do_now_is_unavailable(
-    stub: MetricsServiceStub, metrics: Metrics, kind: type[Exception]
+    stub: PostMetricsServiceStub, metrics: Metrics, kind: type[Exception]
 ) -> None:
     metrics.act = raises(kind(SECRET))
     error = await refusal(stub)
@@ -224,7 +224,9 @@ async def test_what_the_database_cannot_do_now_is_unavailable(
     assert SECRET not in error.message
 
 
-async def test_a_deadline_that_passes_ends_the_call_on_both_sides(stub: MetricsServiceStub, metrics: Metrics) -> None:
+async def test_a_deadline_that_passes_ends_the_call_on_both_sides(
+    stub: PostMetricsServiceStub, metrics: Metrics
+) -> None:
     metrics.act = for_ever
     error = await refusal(stub, timeout=0.2)
     assert error.reason == "DEADLINE_PASSED"
@@ -237,7 +239,9 @@ async def test_a_deadline_that_passes_ends_the_call_on_both_sides(stub: MetricsS
     await until(cancelled, timeout=5, what="the end of the work on the server")
 
 
-async def test_a_servicers_own_timeout_is_a_deadline_that_passed(stub: MetricsServiceStub, metrics: Metrics) -> None:
+async def test_a_servicers_own_timeout_is_a_deadline_that_passed(
+    stub: PostMetricsServiceStub, metrics: Metrics
+) -> None:
     metrics.act = raises(TimeoutError())
     assert (await refusal(stub)).reason == "DEADLINE_PASSED"
 
@@ -247,7 +251,7 @@ async def test_a_service_that_is_not_there_is_unavailable_long_before_the_deadli
         unheard.bind(("127.0.0.1", 0))
         async with open_channel(f"127.0.0.1:{unheard.getsockname()[1]}") as channel:
             begin = time.monotonic()
-            error = await refusal(MetricsServiceStub(channel), timeout=8)
+            error = await refusal(PostMetricsServiceStub(channel), timeout=8)
     assert isinstance(error, ServiceUnavailable)
     assert time.monotonic() - begin < 5
 
@@ -256,7 +260,7 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_bounded_by_th
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with open_channel(f"127.0.0.1:{silent.getsockname()[1]}") as channel:
             begin = time.monotonic()
-            error = await refusal(MetricsServiceStub(channel), timeout=0.5)
+            error = await refusal(PostMetricsServiceStub(channel), timeout=0.5)
     assert isinstance(error, DeadlinePassed | ServiceUnavailable)
     assert time.monotonic() - begin < 3
 
@@ -265,7 +269,7 @@ async def test_a_client_finds_a_server_that_came_back_on_its_port(metrics: Metri
     async with serving(metrics) as first:
         target, port = first.target, first.port
         channel = open_channel(target)
-        stub: MetricsServiceStub = MetricsServiceStub(channel)
+        stub: PostMetricsServiceStub = PostMetricsServiceStub(channel)
         await ask(stub)
     assert isinstance(await refusal(stub), ServiceUnavailable)
     again = RpcServer(
@@ -273,7 +277,7 @@ async def test_a_client_finds_a_server_that_came_back_on_its_port(metrics: Metri
         port=port,
         verifier=Verifier(KEY),
         clock=FakeClock(),
-        register=[lambda server: add_MetricsServiceServicer_to_server(metrics, server)],
+        register=[lambda server: add_PostMetricsServiceServicer_to_server(metrics, server)],
     )
     await again.start()
 
@@ -298,7 +302,7 @@ async def test_a_call_in_flight_is_answered_while_the_server_stops(metrics: Metr
 
     metrics.act = act
     async with serving(metrics) as server, open_channel(server.target) as channel:
-        asking = asyncio.create_task(ask(MetricsServiceStub(channel)))
+        asking = asyncio.create_task(ask(PostMetricsServiceStub(channel)))
         await entered.wait()
         stopping = asyncio.create_task(server.stop())
         leave.set()
@@ -349,19 +353,19 @@ async def test_a_check_that_fails_is_not_serving(metrics: Metrics) -> None:
         await until(lambda: shows(health_pb2.HealthCheckResponse.NOT_SERVING), timeout=5)
 
 
-async def test_a_message_past_the_size_limit_is_an_error_and_not_a_hang(stub: MetricsServiceStub) -> None:
+async def test_a_message_past_the_size_limit_is_an_error_and_not_a_hang(stub: PostMetricsServiceStub) -> None:
     with pytest.raises(RegieError):
         await call(
             stub.GetPostMetrics, GetPostMetricsRequest(post_id="x" * (17 * 1024 * 1024)), identity=token(), timeout=5
         )
 
 
-async def test_a_call_without_a_deadline_is_answered_and_has_the_servers_own(stub: MetricsServiceStub) -> None:
+async def test_a_call_without_a_deadline_is_answered_and_has_the_servers_own(stub: PostMetricsServiceStub) -> None:
     answer = await stub.GetPostMetrics(ASK, metadata=((IDENTITY, token()),))
     assert answer.totals == {"likes": 1}
 
 
-async def test_an_identity_for_another_service_is_refused(stub: MetricsServiceStub, metrics: Metrics) -> None:
+async def test_an_identity_for_another_service_is_refused(stub: PostMetricsServiceStub, metrics: Metrics) -> None:
     signer = Signer(KEY)
     await ask(stub, identity=signer.sign(CALLER, audience=audience_of(stub.GetPostMetrics), now=START))
     error = await refusal(stub, identity=signer.sign(CALLER, audience="publisher", now=START))
@@ -372,5 +376,5 @@ async def test_an_answer_past_the_size_limit_says_what_to_do(metrics: Metrics) -
     metrics.answer = GetPostMetricsResponse(totals={"x" * (17 * 1024 * 1024): 1})
     async with serving(metrics) as server, open_channel(server.target) as channel:
         with pytest.raises(RegieError) as refused:
-            await call(MetricsServiceStub(channel).GetPostMetrics, ASK, identity=token(), timeout=5)
+            await call(PostMetricsServiceStub(channel).GetPostMetrics, ASK, identity=token(), timeout=5)
     assert (refused.value.reason, refused.value.http_status) == ("MESSAGE_TOO_LARGE", 413)

@@ -13,16 +13,16 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from regie.metrics.v1.metrics_service_pb2 import (
+from regie.metrics.v1.post_metrics_service_pb2 import (
     GetPostMetricsRequest,
     GetPostMetricsResponse,
     GetPostSeriesRequest,
     GetPostSeriesResponse,
 )
-from regie.metrics.v1.metrics_service_pb2_grpc import (
-    MetricsServiceServicer,
-    MetricsServiceStub,
-    add_MetricsServiceServicer_to_server,
+from regie.metrics.v1.post_metrics_service_pb2_grpc import (
+    PostMetricsServiceServicer,
+    PostMetricsServiceStub,
+    add_PostMetricsServiceServicer_to_server,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
 from regie_chassis import outbox
@@ -54,7 +54,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
     exporter.shutdown()  # the processor stays and drops what comes
 
 
-class Metrics(MetricsServiceServicer):
+class Metrics(PostMetricsServiceServicer):
     """Notes the trace in which it works."""
 
     def __init__(self) -> None:
@@ -85,13 +85,13 @@ async def test_the_servers_span_is_the_child_of_the_clients(spans: InMemorySpanE
         port=0,
         verifier=Verifier(key),
         clock=clock,
-        register=[lambda server: add_MetricsServiceServicer_to_server(metrics, server)],
+        register=[lambda server: add_PostMetricsServiceServicer_to_server(metrics, server)],
     )
     await server.start()
     identity = Signer(key).sign(Caller(new_id(), "key_1"), audience="metrics", now=START)
     with tracer().start_as_current_span("request") as request:
         async with open_channel(server.target) as channel:
-            await call(MetricsServiceStub(channel).GetPostMetrics, GetPostMetricsRequest(), identity=identity)
+            await call(PostMetricsServiceStub(channel).GetPostMetrics, GetPostMetricsRequest(), identity=identity)
     await server.stop()
     client, served = sorted(
         (span for span in spans.get_finished_spans() if "GetPostMetrics" in span.name), key=lambda span: span.kind.name

@@ -10,8 +10,8 @@ import asyncpg
 import grpc
 import httpx2
 import pytest
-from regie.publisher.v1 import publisher_service_pb2 as pb
-from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
+from regie.publisher.v1 import channels_service_pb2 as pb
+from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
 from regie_chassis.embedded.constellation import Constellation
 from regie_chassis.messaging import BrokerUnavailable, Envelope, subject_of
@@ -51,7 +51,7 @@ async def test_nats_takes_nobody_without_a_password_and_no_service_in_anothers_n
 async def test_a_service_answers_no_call_without_an_identity(installation: Constellation) -> None:
     async with open_channel(installation.addresses.rpc["publisher"][0]) as channel:
         with pytest.raises(RemoteError) as refused:
-            await call(PublisherServiceStub(channel).ListChannels, pb.ListChannelsRequest(), identity="")
+            await call(ChannelsServiceStub(channel).ListChannels, pb.ListChannelsRequest(), identity="")
     assert refused.value.grpc_code is grpc.StatusCode.UNAUTHENTICATED
 
 

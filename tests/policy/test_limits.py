@@ -34,7 +34,7 @@ from regie_publisher.connectors import connector
 from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
 from regie_publisher.deliveries.delivery import State
 from regie_scheduler import content, policies, states
-from regie_scheduler.rpc import READ_BATCH
+from regie_scheduler.rpc.posts import READ_BATCH
 
 
 def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:

@@ -27,8 +27,8 @@ from fates import Fates
 from joserfc.jwk import OKPKey
 from PIL import Image
 from proxy import Proxy
-from regie.publisher.v1.publisher_service_pb2 import ConnectChannelRequest
-from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
+from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
+from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie_chassis.embedded.constellation import Constellation
 from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import API_KEY, CHANNEL, WORKSPACE, new_id, parse_id, show_id
@@ -155,7 +155,7 @@ async def _connect_inside(installation: Constellation, http: httpx2.AsyncClient,
         request_id=str(new_id()), network=network, server_url=url, credentials={"access_token": TOKENS[network]}
     )
     async with open_channel(installation.addresses.rpc["publisher"][0]) as channel:
-        response = await call(PublisherServiceStub(channel).ConnectChannel, request, identity=identity)
+        response = await call(ChannelsServiceStub(channel).ConnectChannel, request, identity=identity)
     return str(response.channel.channel_id)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import grpc
+
 from regie_chassis.clock import Clock
 from regie_chassis.consumer import Consumer, Subscriptions, consumers
 from regie_chassis.database import Database, is_outage
@@ -126,7 +128,7 @@ def open_rpc(
     settings: ServiceSettings,
     *,
     clock: Clock,
-    register: Callable[..., None],
+    register: Sequence[Callable[[grpc.aio.Server], None]],
     readiness: Readiness,
 ) -> RpcServer:
     """Returns the service's gRPC server; it reports NOT_SERVING while the service is not ready.
@@ -140,6 +142,6 @@ def open_rpc(
         port=settings.rpc_port,
         verifier=Verifier(read_key(settings.identity_public_key)),
         clock=clock,
-        register=[register],
+        register=register,
         checks=[readiness.is_ready],
     )

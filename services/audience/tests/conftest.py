@@ -6,13 +6,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 from google.protobuf.message import Message
 from joserfc.jwk import OKPKey
 from regie.audience.events.v1 import audience_events_pb2
-from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
+from regie.audience.v1.profiles_service_pb2_grpc import ProfilesServiceStub
+from regie.audience.v1.segments_service_pb2_grpc import SegmentsServiceStub
 from regie_audience.app import build
 from regie_audience.profiles import Profile, ProfileInput, upsert_profiles
 from regie_audience.rules import read
@@ -32,6 +34,8 @@ from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import LOOK_EVERY
 from sqlalchemy import text
 
+Method = Callable[[Message], Any]
+"""The RPC of a request."""
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
 
@@ -92,11 +96,17 @@ async def _tick(clock: FakeClock) -> None:
 
 
 @pytest.fixture
-async def stub(service: Service) -> AsyncIterator[AudienceServiceStub]:
-    """A client of the running service."""
+async def method(service: Service) -> AsyncIterator[Method]:
+    """Returns the running service's method for a request, by its name."""
     assert service.rpc is not None
     async with open_channel(service.rpc.target) as channel:
-        yield AudienceServiceStub(channel)
+        stubs = (ProfilesServiceStub(channel), SegmentsServiceStub(channel))
+
+        def named(request: Message) -> Any:
+            name = request.DESCRIPTOR.name.removesuffix("Request")
+            return next(getattr(stub, name) for stub in stubs if hasattr(stub, name))
+
+        yield named
 
 
 @pytest.fixture

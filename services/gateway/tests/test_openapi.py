@@ -10,7 +10,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
-from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
+from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie_chassis.clock import SystemClock
 from regie_chassis.ids import DELIVERY, new_id, show_id
 from schemathesis.checks import CHECKS, load_all_checks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from regie.scheduler.v1 import scheduler_service_pb2 as pb
+from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie_chassis.ids import CHANNEL, new_id, show_id
 
 CHANNEL_ID = show_id(CHANNEL, new_id())

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from joserfc.jwk import OKPKey
 from opentelemetry import context as otel_context
-from regie.scheduler.v1 import scheduler_service_pb2 as pb
-from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from regie.scheduler.v1 import posts_service_pb2 as pb
+from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
 from regie_chassis.errors import RegieError
 from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import API_KEY, CHANNEL, POST, new_id, show_id
@@ -29,7 +29,7 @@ SECOND = "fedcba9876543210fedcba9876543210"
 class Newsroom:
     """Two workspaces' worth of readers in front of one scheduler."""
 
-    def __init__(self, behind: Behind, scheduler: SchedulerServiceStub, clock: FakeClock) -> None:
+    def __init__(self, behind: Behind, scheduler: PostsServiceStub, clock: FakeClock) -> None:
         self.scheduler = behind.scheduler
         self.reads = PostReads(scheduler)
         self._stub = scheduler
@@ -63,7 +63,7 @@ async def newsroom(clock: FakeClock) -> AsyncIterator[Newsroom]:
     behind = Behind(KEY, clock)
     await behind.server.start()
     async with open_channel(behind.server.target) as channel:
-        yield Newsroom(behind, SchedulerServiceStub(channel), clock)
+        yield Newsroom(behind, PostsServiceStub(channel), clock)
     await behind.server.stop()
 
 

@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from regie.audience.v1 import audience_service_pb2 as audience_pb
-from regie.metrics.v1 import metrics_service_pb2 as metrics_pb
-from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
-from regie.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
+from regie.audience.v1 import segments_service_pb2 as audience_pb
+from regie.metrics.v1 import post_metrics_service_pb2 as metrics_pb
+from regie.publisher.v1 import channels_service_pb2 as channels_pb
+from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
+from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
 from regie_gateway.bootstrap import bootstrap
 from regie_gateway.rest.channels import show_channel
@@ -75,7 +76,7 @@ async def test_a_channel_is_connected_listed_and_disconnected(world: Any) -> Non
         assert (await client.get("/v1/channels")).json()["channels"] == [connected.json()]
         assert (await client.delete(path)).json()["state"] == "disconnected"
     sent = world.behind.publisher.memory.received[0]
-    assert isinstance(sent, publisher_pb.ConnectChannelRequest)
+    assert isinstance(sent, channels_pb.ConnectChannelRequest)
     assert dict(sent.credentials) == {"access_token": "x"}
 
 
@@ -192,10 +193,10 @@ def _put_timeline(world: Any, post_id: str) -> None:
         scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher"),
     ]
     changes = [
-        publisher_pb.DeliveryChange(time=at(2), state="claimed", cause="worker", attempt=1),
-        publisher_pb.DeliveryChange(time=at(4), state="published", cause="worker", attempt=1, network_message="ok"),
+        deliveries_pb.DeliveryChange(time=at(2), state="claimed", cause="worker", attempt=1),
+        deliveries_pb.DeliveryChange(time=at(4), state="published", cause="worker", attempt=1, network_message="ok"),
     ]
-    delivery = publisher_pb.Delivery(
+    delivery = deliveries_pb.Delivery(
         delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
     )
     world.behind.publisher.deliveries[post_id] = [delivery]
@@ -222,17 +223,17 @@ async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(worl
         states = ["published", "published", "failed"]
         changes = [("publishing", 0, ""), ("publishing", 1, ""), ("publishing", 2, ""), ("failed", 2, "not allowed")]
         world.behind.publisher.deliveries[post_id] = [
-            publisher_pb.Delivery(
+            deliveries_pb.Delivery(
                 delivery_id=show_id(DELIVERY, new_id()),
                 channel_id=CHANNEL_ID,
                 state="failed",
                 failure_kind="content_rejected",
                 segments=[
-                    publisher_pb.DeliverySegment(state=state, remote_url=url)
+                    deliveries_pb.DeliverySegment(state=state, remote_url=url)
                     for state, url in zip(states, addresses, strict=True)
                 ],
                 changes=[
-                    publisher_pb.DeliveryChange(
+                    deliveries_pb.DeliveryChange(
                         time=Timestamp(seconds=at), state=state, segments_out=out, detail=detail, trace_id="a" * 32
                     )
                     for at, (state, out, detail) in enumerate(changes)
@@ -260,12 +261,12 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
             scheduler_pb.TimelineEntry(time=at(2), state="published", cause="publisher"),
         ]
         changes = [
-            publisher_pb.DeliveryChange(time=at(1), state="pending", cause="PostDue"),
-            publisher_pb.DeliveryChange(time=at(2), state="publishing", cause="worker", attempt=1),
-            publisher_pb.DeliveryChange(time=at(2), state="published", cause="worker", attempt=1),
+            deliveries_pb.DeliveryChange(time=at(1), state="pending", cause="PostDue"),
+            deliveries_pb.DeliveryChange(time=at(2), state="publishing", cause="worker", attempt=1),
+            deliveries_pb.DeliveryChange(time=at(2), state="published", cause="worker", attempt=1),
         ]
         world.behind.publisher.deliveries[post_id] = [
-            publisher_pb.Delivery(
+            deliveries_pb.Delivery(
                 delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
             )
         ]
@@ -281,7 +282,7 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
 
 async def test_a_person_resolves_an_unknown_delivery(world: Any) -> None:
     delivery_id = show_id(DELIVERY, new_id())
-    world.behind.publisher.deliveries["x"] = [publisher_pb.Delivery(delivery_id=delivery_id, state="unknown")]
+    world.behind.publisher.deliveries["x"] = [deliveries_pb.Delivery(delivery_id=delivery_id, state="unknown")]
     async with world.client() as client:
         answer = await client.post(f"/v1/deliveries/{delivery_id}/resolve", json={"published": True})
     assert answer.json()["state"] == "published"
@@ -347,7 +348,7 @@ async def test_without_its_database_it_says_so_and_stays_alive(make_world: Any, 
 
 
 def test_a_channel_shows_that_it_is_held_back_and_shared() -> None:
-    held_back = show_channel(publisher_pb.Channel(blocked_until_time=Timestamp(seconds=1_770_000_000), shared=True))
+    held_back = show_channel(channels_pb.Channel(blocked_until_time=Timestamp(seconds=1_770_000_000), shared=True))
     assert (held_back["blocked_until_time"], held_back["shared"]) == ("2026-02-02T02:40:00Z", True)
-    free = show_channel(publisher_pb.Channel())
+    free = show_channel(channels_pb.Channel())
     assert (free["blocked_until_time"], free["shared"]) == (None, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
+from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, new_id, show_id
 from regie_gateway.api_keys import SCOPES
 from regie_gateway.events import EVENTS, TYPES

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from joserfc.jwk import OKPKey
-from regie.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
@@ -108,8 +108,8 @@ async def service(
 
 
 @pytest.fixture
-async def stub(service: Service) -> AsyncIterator[MetricsServiceStub]:
+async def stub(service: Service) -> AsyncIterator[PostMetricsServiceStub]:
     """A client of the running service."""
     assert service.rpc is not None
     async with open_channel(service.rpc.target) as channel:
-        yield MetricsServiceStub(channel)
+        yield PostMetricsServiceStub(channel)

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from regie.metrics.v1 import metrics_service_pb2 as pb
-from regie.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+from regie.metrics.v1 import post_metrics_service_pb2 as pb
+from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.rpc import RemoteError, call
 from regie_chassis.testing.clock import FakeClock
@@ -19,12 +19,12 @@ from regie_chassis.testing.waiting import until
 Sign = Callable[[UUID], str]
 
 
-async def _totals(stub: MetricsServiceStub, post_id: str, token: str) -> pb.GetPostMetricsResponse:
+async def _totals(stub: PostMetricsServiceStub, post_id: str, token: str) -> pb.GetPostMetricsResponse:
     return await call(stub.GetPostMetrics, pb.GetPostMetricsRequest(post_id=post_id), identity=token)
 
 
 async def test_a_posts_numbers_come_back_by_channel_and_over_time(
-    stub: MetricsServiceStub,
+    stub: PostMetricsServiceStub,
     memory_broker: MemoryBroker,
     clock: FakeClock,
     observed: Callable,
@@ -58,7 +58,7 @@ async def test_a_posts_numbers_come_back_by_channel_and_over_time(
 
 
 async def test_another_workspace_sees_nothing_of_it(
-    stub: MetricsServiceStub,
+    stub: PostMetricsServiceStub,
     memory_broker: MemoryBroker,
     observed: Callable,
     say: Callable,
@@ -79,12 +79,12 @@ async def test_another_workspace_sees_nothing_of_it(
 
 
 async def test_a_post_without_numbers_has_empty_totals(
-    stub: MetricsServiceStub, sign: Sign, workspace_id: UUID
+    stub: PostMetricsServiceStub, sign: Sign, workspace_id: UUID
 ) -> None:
     assert await _totals(stub, show_id(POST, new_id()), sign(workspace_id)) == pb.GetPostMetricsResponse()
 
 
-async def test_a_call_without_identity_is_refused(stub: MetricsServiceStub) -> None:
+async def test_a_call_without_identity_is_refused(stub: PostMetricsServiceStub) -> None:
     with pytest.raises(RemoteError) as refused:
         await _totals(stub, show_id(POST, new_id()), "")
     assert refused.value.reason == "INVALID_IDENTITY"
@@ -106,7 +106,7 @@ async def test_a_call_without_identity_is_refused(stub: MetricsServiceStub) -> N
     ],
 )
 async def test_bad_input_is_told_what_is_wrong_with_it(
-    stub: MetricsServiceStub,
+    stub: PostMetricsServiceStub,
     sign: Sign,
     workspace_id: UUID,
     changes: dict[str, object],

@@ -14,8 +14,12 @@ from urllib.parse import urlsplit
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import SecretStr
-from regie.publisher.v1 import publisher_service_pb2 as pb
-from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
+from regie.publisher.v1 import channels_service_pb2 as channels_pb
+from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
+from regie.publisher.v1 import media_service_pb2 as media_pb
+from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
+from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceStub
+from regie.publisher.v1.media_service_pb2_grpc import MediaServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant, PostDue
 from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
@@ -40,7 +44,9 @@ class House:
     """A running publisher, its caller, and the network it talks to."""
 
     service: Service
-    stub: PublisherServiceStub
+    channels: ChannelsServiceStub
+    media: MediaServiceStub
+    deliveries: DeliveriesServiceStub
     token: str
     signer: Signer
     caller: Caller
@@ -49,12 +55,12 @@ class House:
 
     async def connect(self, handle: str, **credentials: str) -> str:
         """Connects an account and returns its channel id."""
-        request = pb.ConnectChannelRequest(
+        request = channels_pb.ConnectChannelRequest(
             network="sandbox",
             server_url=self.sandbox.url,
             credentials={"access_token": f"sandbox-{handle}", **credentials},
         )
-        answer = await call(self.stub.ConnectChannel, request, identity=self.token)
+        answer = await call(self.channels.ConnectChannel, request, identity=self.token)
         return answer.channel.channel_id
 
     async def due(self, channel_id: str, *texts: str) -> str:
@@ -80,16 +86,16 @@ class House:
         assert await self.broker.publish([envelope]) != [None]
         return message.post_id
 
-    async def delivery(self, post_id: str) -> pb.Delivery | None:
+    async def delivery(self, post_id: str) -> deliveries_pb.Delivery | None:
         """Returns the one delivery of a post."""
-        request = pb.ListDeliveriesRequest(post_id=post_id)
-        answer = await call(self.stub.ListDeliveries, request, identity=self.token)
+        request = deliveries_pb.ListDeliveriesRequest(post_id=post_id)
+        answer = await call(self.deliveries.ListDeliveries, request, identity=self.token)
         return answer.deliveries[0] if answer.deliveries else None
 
-    async def until_state(self, post_id: str, state: str) -> pb.Delivery:
+    async def until_state(self, post_id: str, state: str) -> deliveries_pb.Delivery:
         """Waits until the post's delivery is in the state."""
 
-        async def look() -> pb.Delivery | None:
+        async def look() -> deliveries_pb.Delivery | None:
             delivery = await self.delivery(post_id)
             return delivery if delivery and delivery.state == state else None
 
@@ -119,10 +125,10 @@ async def running_house(
     async with service.app:
         assert service.rpc is not None
         async with open_channel(service.rpc.target) as channel:
-            stub = PublisherServiceStub(channel)
             signer = Signer(key)
             token = signer.sign(caller, audience="publisher", now=datetime.now(UTC))
-            yield House(service, stub, token, signer, caller, sandbox, broker)
+            stubs = ChannelsServiceStub(channel), MediaServiceStub(channel), DeliveriesServiceStub(channel)
+            yield House(service, *stubs, token, signer, caller, sandbox, broker)
 
 
 @pytest.fixture
@@ -197,11 +203,11 @@ async def test_a_thread_hangs_together(house: House) -> None:
 
 
 async def test_a_private_address_is_refused(house: House) -> None:
-    request = pb.ConnectChannelRequest(
+    request = channels_pb.ConnectChannelRequest(
         network="sandbox", server_url="https://10.0.0.1", credentials={"access_token": "sandbox-ada"}
     )
     with pytest.raises(RemoteError) as refused:
-        await call(house.stub.ConnectChannel, request, identity=house.token)
+        await call(house.channels.ConnectChannel, request, identity=house.token)
     assert refused.value.reason == "ADDRESS_REFUSED"
 
 
@@ -209,15 +215,17 @@ async def test_another_workspace_sees_nothing(house: House) -> None:
     channel = await house.connect("ada")
     stranger = house.signer.sign(Caller(new_id(), "stranger"), audience="publisher", now=datetime.now(UTC))
     with pytest.raises(RemoteError) as refused:
-        await call(house.stub.GetChannel, pb.GetChannelRequest(channel_id=channel), identity=stranger)
+        await call(house.channels.GetChannel, channels_pb.GetChannelRequest(channel_id=channel), identity=stranger)
     assert refused.value.reason == "CHANNEL_NOT_FOUND"
-    answer = await call(house.stub.ListChannels, pb.ListChannelsRequest(), identity=stranger)
+    answer = await call(house.channels.ListChannels, channels_pb.ListChannelsRequest(), identity=stranger)
     assert not answer.channels
 
 
 async def test_a_picture_is_uploaded_and_a_hostile_one_is_refused(house: House) -> None:
     uploaded = await call(
-        house.stub.UploadMedia, pb.UploadMediaRequest(data=plain("JPEG", exif=telling_exif(6))), identity=house.token
+        house.media.UploadMedia,
+        media_pb.UploadMediaRequest(data=plain("JPEG", exif=telling_exif(6))),
+        identity=house.token,
     )
     assert (uploaded.media.content_type, uploaded.media.width, uploaded.media.frames) == ("image/jpeg", 30, 1)
     for data, reason in (
@@ -226,7 +234,7 @@ async def test_a_picture_is_uploaded_and_a_hostile_one_is_refused(house: House) 
         (plain("PNG", (10_000, 5_001)), "MEDIA_TOO_LARGE"),
     ):
         with pytest.raises(RemoteError) as refused:
-            await call(house.stub.UploadMedia, pb.UploadMediaRequest(data=data), identity=house.token)
+            await call(house.media.UploadMedia, media_pb.UploadMediaRequest(data=data), identity=house.token)
         assert refused.value.reason == reason
 
 

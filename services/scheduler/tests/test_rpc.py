@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from pydantic import SecretStr
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostFinished
-from regie.scheduler.v1 import scheduler_service_pb2 as pb
-from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from regie.scheduler.v1 import posts_service_pb2 as pb
+from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
 from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
@@ -62,7 +62,7 @@ async def ask(service: Service, workspace_id: UUID) -> AsyncIterator[Call]:
         return await call(getattr(stub, method), request, identity=token)
 
     async with open_channel(service.rpc.target) as channel:
-        stub: Any = SchedulerServiceStub(channel)
+        stub: Any = PostsServiceStub(channel)
         yield run
 
 

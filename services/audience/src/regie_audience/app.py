@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from regie.audience.v1.audience_service_pb2_grpc import add_AudienceServiceServicer_to_server
+from regie.audience.v1.profiles_service_pb2_grpc import add_ProfilesServiceServicer_to_server
+from regie.audience.v1.segments_service_pb2_grpc import add_SegmentsServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
 from regie_audience.events import subscriptions
-from regie_audience.rpc import AudienceServicer
+from regie_audience.rpc.profiles import ProfilesServicer
+from regie_audience.rpc.segments import SegmentsServicer
 from regie_audience.segment_work import SegmentWork
 from regie_audience.settings import AudienceSettings
 
@@ -26,7 +28,10 @@ def build(settings: AudienceSettings, *, clock: Clock | None = None, broker: Bro
     handlers = subscriptions(clock)
     events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
     work = SegmentWork(database, clock)
-    register = partial(add_AudienceServiceServicer_to_server, AudienceServicer(database, clock, work=work))
+    register = [
+        partial(add_ProfilesServiceServicer_to_server, ProfilesServicer(database, clock)),
+        partial(add_SegmentsServiceServicer_to_server, SegmentsServicer(database, clock, work=work)),
+    ]
     rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
     app = App(
         NAME,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from google.protobuf.struct_pb2 import Struct, Value
-from regie.audience.v1 import audience_service_pb2 as pb
+from regie.audience.v1 import profiles_service_pb2 as profiles_pb
+from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie_chassis.ids import PROFILE, SEGMENT, show_id
 from regie_chassis.timestamps import timestamp
 
@@ -13,11 +14,11 @@ from regie_audience.rules import DEEPEST, All, AnyOf, Comparison, InvalidRule, N
 from regie_audience.segments import Segment
 
 
-def profile_message(profile: Profile) -> pb.Profile:
+def profile_message(profile: Profile) -> profiles_pb.Profile:
     """Returns a profile as its message."""
     facts = Struct()
     facts.update(profile.attributes)
-    return pb.Profile(
+    return profiles_pb.Profile(
         profile_id=show_id(PROFILE, profile.id),
         external_id=profile.external_id,
         attributes=facts,
@@ -26,9 +27,9 @@ def profile_message(profile: Profile) -> pb.Profile:
     )
 
 
-def segment_message(segment: Segment) -> pb.Segment:
+def segment_message(segment: Segment) -> segments_pb.Segment:
     """Returns a segment as its message."""
-    return pb.Segment(
+    return segments_pb.Segment(
         segment_id=show_id(SEGMENT, segment.id),
         name=segment.name,
         rule=rule_message(segment.rule),
@@ -59,7 +60,7 @@ def value_data(value: Value) -> object:
     return None
 
 
-def rule_data(rule: pb.Rule, path: str = "rule", depth: int = 1) -> dict[str, object]:
+def rule_data(rule: segments_pb.Rule, path: str = "rule", depth: int = 1) -> dict[str, object]:
     """Returns a rule as data for `rules.read`. Raises InvalidRule where it is deeper than any rule may be."""
     if depth > DEEPEST:
         raise InvalidRule(f"a rule is at most {DEEPEST} deep; flatten this one", field=path)
@@ -77,25 +78,25 @@ def rule_data(rule: pb.Rule, path: str = "rule", depth: int = 1) -> dict[str, ob
     return {}
 
 
-def rule_message(rule: Rule) -> pb.Rule:
+def rule_message(rule: Rule) -> segments_pb.Rule:
     """Returns a rule as its message."""
     match rule:
         case Comparison(attribute, operator, value):
-            comparison = pb.Comparison(attribute=attribute, operator=operator)
+            comparison = segments_pb.Comparison(attribute=attribute, operator=operator)
             if value is not None:
                 comparison.value.CopyFrom(_value(value))
-            return pb.Rule(comparison=comparison)
+            return segments_pb.Rule(comparison=comparison)
         case All(rules):
-            return pb.Rule(all=pb.RuleList(rules=map(rule_message, rules)))
+            return segments_pb.Rule(all=segments_pb.RuleList(rules=map(rule_message, rules)))
         case AnyOf(rules):
-            return pb.Rule(any=pb.RuleList(rules=map(rule_message, rules)))
+            return segments_pb.Rule(any=segments_pb.RuleList(rules=map(rule_message, rules)))
         case Not(inner):
-            turned = pb.Rule()
+            turned = segments_pb.Rule()
             getattr(turned, "not").CopyFrom(rule_message(inner))
             return turned
 
 
-def _rules_data(rules: pb.RuleList, path: str, depth: int) -> list[object]:
+def _rules_data(rules: segments_pb.RuleList, path: str, depth: int) -> list[object]:
     return [rule_data(one, f"{path}[{index}]", depth + 1) for index, one in enumerate(rules.rules)]
 
 

@@ -64,7 +64,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         database=database,
         clock=clock,
         backends=backends,
-        post_reads=PostReads(backends.scheduler),
+        post_reads=PostReads(backends.posts),
         authenticator=authenticator,
         rate_limit=RateLimit("key", per_second=settings.rate_per_second, burst=settings.rate_burst),
         workspace_rate_limit=RateLimit(

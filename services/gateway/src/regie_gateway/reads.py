@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from opentelemetry import context as otel_context
-from regie.scheduler.v1 import scheduler_service_pb2 as pb
-from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+from regie.scheduler.v1 import posts_service_pb2 as pb
+from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
 from regie_chassis import rpc
 from regie_chassis.batching import Batcher
 from regie_chassis.errors import NotFound, RegieError
@@ -40,7 +40,7 @@ class _Wanted:
 class PostReads:
     """Gets single posts in batches, each caller's own workspace only."""
 
-    def __init__(self, scheduler: SchedulerServiceStub) -> None:
+    def __init__(self, scheduler: PostsServiceStub) -> None:
         self._scheduler = scheduler
         self._batches: Batcher[_Wanted, _Found] = Batcher(self._read, limit=MOST)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from regie.metrics.v1.metrics_service_pb2_grpc import add_MetricsServiceServicer_to_server
+from regie.metrics.v1.post_metrics_service_pb2_grpc import add_PostMetricsServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App
@@ -12,7 +12,7 @@ from regie_chassis.service import Closing, Readiness, Service, open_broker, open
 
 from regie_metrics.events import subscriptions
 from regie_metrics.partitions import Partitions
-from regie_metrics.rpc import MetricsServicer
+from regie_metrics.rpc.post_metrics import PostMetricsServicer
 from regie_metrics.settings import MetricsSettings
 
 NAME = "metrics"
@@ -25,7 +25,7 @@ def build(settings: MetricsSettings, *, clock: Clock | None = None, broker: Brok
     database = open_database(settings, NAME)
     handlers = subscriptions(clock, retention=settings.retention)
     events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
-    register = partial(add_MetricsServiceServicer_to_server, MetricsServicer(database, clock))
+    register = [partial(add_PostMetricsServiceServicer_to_server, PostMetricsServicer(database, clock))]
     rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
     app = App(
         NAME,

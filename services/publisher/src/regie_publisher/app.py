@@ -13,7 +13,9 @@ from urllib.parse import unquote, urlsplit
 import httpx2
 from obstore.store import LocalStore, ObjectStore, from_url
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
-from regie.publisher.v1.publisher_service_pb2_grpc import add_PublisherServiceServicer_to_server
+from regie.publisher.v1.channels_service_pb2_grpc import add_ChannelsServiceServicer_to_server
+from regie.publisher.v1.deliveries_service_pb2_grpc import add_DeliveriesServiceServicer_to_server
+from regie.publisher.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.database import Database
 from regie_chassis.egress import guarded_client
@@ -41,7 +43,9 @@ from regie_publisher.media import Library
 from regie_publisher.observations import Observer
 from regie_publisher.pictures.pool import PicturePool
 from regie_publisher.polling import Polling
-from regie_publisher.rpc import PublisherServicer
+from regie_publisher.rpc.channels import ChannelsServicer
+from regie_publisher.rpc.deliveries import DeliveriesServicer
+from regie_publisher.rpc.media import MediaServicer
 from regie_publisher.sealing import Keyring
 from regie_publisher.settings import PublisherSettings
 
@@ -99,20 +103,23 @@ def build(
     observer = Observer(database, connectors=networks, accounts=accounts, hosts=hosts, clock=clock)
     handlers = subscriptions(networks, clock=clock, wake=worker.wake.set)
     events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
-    servicer = PublisherServicer(
+    resolver = Resolver(database, connectors=networks, accounts=accounts, library=library, clock=clock)
+    channels = ChannelsServicer(
         database,
         connectors=networks,
         keyring=keyring,
-        library=library,
         hosts=hosts,
-        resolver=Resolver(database, connectors=networks, accounts=accounts, library=library, clock=clock),
         allowed_hosts=settings.allowed_hosts,
         clock=clock,
     )
     rpc = open_rpc(
         settings,
         clock=clock,
-        register=partial(add_PublisherServiceServicer_to_server, servicer),
+        register=[
+            partial(add_ChannelsServiceServicer_to_server, channels),
+            partial(add_MediaServiceServicer_to_server, MediaServicer(library, clock)),
+            partial(add_DeliveriesServiceServicer_to_server, DeliveriesServicer(database, resolver)),
+        ],
         readiness=Readiness(database, events.loops),
     )
     loops: list[Loop] = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from regie.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServiceServicer_to_server
+from regie.scheduler.v1.posts_service_pb2_grpc import add_PostsServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App
@@ -14,7 +14,7 @@ from regie_scheduler.alarm import Alarm, Listener
 from regie_scheduler.due import DueLoop
 from regie_scheduler.events import subscriptions
 from regie_scheduler.requests import Purge
-from regie_scheduler.rpc import SchedulerServicer
+from regie_scheduler.rpc.posts import PostsServicer
 from regie_scheduler.settings import SchedulerSettings
 
 NAME = "scheduler"
@@ -27,7 +27,7 @@ def build(settings: SchedulerSettings, *, clock: Clock | None = None, broker: Br
     broker = broker or open_broker(settings, NAME)
     alarm = Alarm()
     events = open_events(settings, NAME, subscriptions(), database=database, broker=broker, clock=clock)
-    register = partial(add_SchedulerServiceServicer_to_server, SchedulerServicer(database, alarm, clock))
+    register = [partial(add_PostsServiceServicer_to_server, PostsServicer(database, alarm, clock))]
     rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
     app = App(
         NAME,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field
-from regie.publisher.v1 import publisher_service_pb2 as pb
+from regie.publisher.v1 import channels_service_pb2 as pb
 
 from regie_gateway.rest.edge import call_of, reply
 from regie_gateway.rest.fields import Body, ChannelId, Page, View, show_time, without_default
@@ -93,7 +93,7 @@ class ChannelPage(View):
 async def connect_channel(request: Request, body: ConnectChannel) -> Response:
     call = call_of(request)
     answered = await call.ask(
-        call.edge.backends.publisher.ConnectChannel,
+        call.edge.backends.channels.ConnectChannel,
         pb.ConnectChannelRequest(
             request_id=call.request_id,
             network=body.network,
@@ -117,7 +117,7 @@ async def connect_channel(request: Request, body: ConnectChannel) -> Response:
 async def list_channels(request: Request, page: Page) -> Response:
     call = call_of(request)
     asked = pb.ListChannelsRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await call.ask(call.edge.backends.publisher.ListChannels, asked)
+    answered = await call.ask(call.edge.backends.channels.ListChannels, asked)
     channels = [show_channel(channel) for channel in answered.channels]
     return reply({"channels": channels, "next_page_token": answered.next_page_token})
 
@@ -132,7 +132,7 @@ async def list_channels(request: Request, page: Page) -> Response:
 )
 async def get_channel(request: Request, channel_id: ChannelId) -> Response:
     call = call_of(request)
-    answered = await call.ask(call.edge.backends.publisher.GetChannel, pb.GetChannelRequest(channel_id=channel_id))
+    answered = await call.ask(call.edge.backends.channels.GetChannel, pb.GetChannelRequest(channel_id=channel_id))
     return reply(show_channel(answered.channel))
 
 
@@ -149,7 +149,7 @@ async def get_channel(request: Request, channel_id: ChannelId) -> Response:
 async def disconnect_channel(request: Request, channel_id: ChannelId) -> Response:
     call = call_of(request)
     asked = pb.DisconnectChannelRequest(request_id=call.request_id, channel_id=channel_id)
-    answered = await call.ask(call.edge.backends.publisher.DisconnectChannel, asked)
+    answered = await call.ask(call.edge.backends.channels.DisconnectChannel, asked)
     return reply(show_channel(answered.channel))
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
-from regie.publisher.v1 import publisher_service_pb2 as pb
+from regie.publisher.v1 import deliveries_service_pb2 as pb
 from regie_chassis.validation import refusal
 
 from regie_gateway.rest.fields import Body, View, show_time, without_default

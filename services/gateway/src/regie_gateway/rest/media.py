@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request, Response
-from regie.publisher.v1 import publisher_service_pb2 as pb
+from regie.publisher.v1 import media_service_pb2 as pb
 
 from regie_gateway.rest.edge import call_of, reply
 from regie_gateway.rest.fields import View
@@ -53,7 +53,7 @@ class MediaView(View):
 async def upload_media(request: Request) -> Response:
     call = call_of(request)
     asked = pb.UploadMediaRequest(request_id=call.request_id, data=await request.body())
-    answered = await call.ask(call.edge.backends.publisher.UploadMedia, asked, timeout=UPLOAD_DEADLINE)
+    answered = await call.ask(call.edge.backends.media.UploadMedia, asked, timeout=UPLOAD_DEADLINE)
     media = answered.media
     shown = {
         "media_id": media.media_id,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.json_schema import SkipJsonSchema
-from regie.scheduler.v1 import scheduler_service_pb2 as pb
+from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie_chassis.validation import refusal
 
 from regie_gateway.rest.fields import WHOLE, Body, ChannelRef, MediaRef, NotNull, View, show_time, without_default

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from regie.metrics.v1 import metrics_service_pb2 as pb
+from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie_chassis.timestamps import timestamp
 
 from regie_gateway.rest.edge import call_of, reply
@@ -90,7 +90,7 @@ class PostSeriesView(View):
 )
 async def get_post_metrics(request: Request, post_id: PostId) -> Response:
     call = call_of(request)
-    answered = await call.ask(call.edge.backends.metrics.GetPostMetrics, pb.GetPostMetricsRequest(post_id=post_id))
+    answered = await call.ask(call.edge.backends.post_metrics.GetPostMetrics, pb.GetPostMetricsRequest(post_id=post_id))
     channels = [
         {
             "channel_id": channel.channel_id,
@@ -121,7 +121,7 @@ async def get_post_series(request: Request, post_id: PostId, query: Annotated[Se
         start_time=timestamp(query.start),
         end_time=timestamp(query.end),
     )
-    answered = await call.ask(call.edge.backends.metrics.GetPostSeries, asked)
+    answered = await call.ask(call.edge.backends.post_metrics.GetPostSeries, asked)
     points = [
         {"start_time": show_time(point.start_time), "total": point.total, "gained": point.gained}
         for point in answered.points

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 from pydantic import Field
-from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
-from regie.scheduler.v1 import scheduler_service_pb2 as pb
+from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
+from regie.scheduler.v1 import posts_service_pb2 as pb
 
 from regie_gateway.rest.delivery_json import DeliveryView, ResolveDelivery, show_delivery
 from regie_gateway.rest.edge import call_of, reply
@@ -73,7 +73,7 @@ async def create_post(request: Request, body: CreatePost) -> Response:
         time_zone=at.time_zone if at else "",
         occurrence=at.occurrence or "" if at else "",
     )
-    post = (await call.ask(call.edge.backends.scheduler.CreatePost, asked)).post
+    post = (await call.ask(call.edge.backends.posts.CreatePost, asked)).post
     return _show(post, status=201, location=f"/v1/posts/{post.post_id}")
 
 
@@ -92,7 +92,7 @@ async def list_posts(request: Request, page: Annotated[PostQuery, Query()]) -> R
         page_token=page.page_token,
         states=[pb.PostState.ValueType(STATE_NUMBERS[state]) for state in dict.fromkeys(page.state)],
     )
-    answered = await call.ask(call.edge.backends.scheduler.ListPosts, asked)
+    answered = await call.ask(call.edge.backends.posts.ListPosts, asked)
     posts = [show_post(post) for post in answered.posts]
     return reply({"posts": posts, "next_page_token": answered.next_page_token})
 
@@ -122,7 +122,7 @@ async def edit_post(request: Request, post_id: PostId, body: EditPost) -> Respon
         title=body.title,
         variants=variant_messages(body.variants or []),
     )
-    return _show((await call.ask(call.edge.backends.scheduler.EditPost, asked)).post)
+    return _show((await call.ask(call.edge.backends.posts.EditPost, asked)).post)
 
 
 @operations.add(
@@ -149,7 +149,7 @@ async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -
         occurrence=body.publish_at.occurrence or "",
         revision=call.revision,
     )
-    return _show((await call.ask(call.edge.backends.scheduler.SchedulePost, asked)).post)
+    return _show((await call.ask(call.edge.backends.posts.SchedulePost, asked)).post)
 
 
 @operations.add(
@@ -169,7 +169,7 @@ async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -
 async def cancel_post(request: Request, post_id: PostId) -> Response:
     call = call_of(request)
     asked = pb.CancelPostRequest(request_id=call.request_id, post_id=post_id, revision=call.revision)
-    return _show((await call.ask(call.edge.backends.scheduler.CancelPost, asked)).post)
+    return _show((await call.ask(call.edge.backends.posts.CancelPost, asked)).post)
 
 
 @operations.add(
@@ -204,7 +204,7 @@ async def resolve_delivery(request: Request, delivery_id: DeliveryId, body: Reso
         published=body.published,
         remote_url=body.remote_url,
     )
-    answered = await call.ask(call.edge.backends.publisher.ResolveDelivery, asked)
+    answered = await call.ask(call.edge.backends.deliveries.ResolveDelivery, asked)
     return reply(show_delivery(answered.delivery))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Request, Response
 from google.protobuf.struct_pb2 import Struct, Value
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
-from regie.audience.v1 import audience_service_pb2 as pb
+from regie.audience.v1 import profiles_service_pb2 as pb
 from regie_chassis.validation import refusal
 
 from regie_gateway.rest.edge import call_of, reply
@@ -120,7 +120,7 @@ async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
         pb.ProfileInput(external_id=one.external_id, attributes=_struct(one.attributes)) for one in body.profiles
     ]
     asked = pb.UpsertProfilesRequest(request_id=call.request_id, profiles=profiles)
-    answered = await call.ask(call.edge.backends.audience.UpsertProfiles, asked)
+    answered = await call.ask(call.edge.backends.profiles.UpsertProfiles, asked)
     return reply({"profiles": [show_profile(profile) for profile in answered.profiles]})
 
 
@@ -135,7 +135,7 @@ async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
 async def list_profiles(request: Request, page: Page) -> Response:
     call = call_of(request)
     asked = pb.ListProfilesRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await call.ask(call.edge.backends.audience.ListProfiles, asked)
+    answered = await call.ask(call.edge.backends.profiles.ListProfiles, asked)
     profiles = [show_profile(profile) for profile in answered.profiles]
     return reply({"profiles": profiles, "next_page_token": answered.next_page_token})
 
@@ -150,7 +150,7 @@ async def list_profiles(request: Request, page: Page) -> Response:
 )
 async def get_profile(request: Request, profile_id: ProfileId) -> Response:
     call = call_of(request)
-    answered = await call.ask(call.edge.backends.audience.GetProfile, pb.GetProfileRequest(profile_id=profile_id))
+    answered = await call.ask(call.edge.backends.profiles.GetProfile, pb.GetProfileRequest(profile_id=profile_id))
     return reply(show_profile(answered.profile))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from google.protobuf.struct_pb2 import ListValue, Value
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
-from regie.audience.v1 import audience_service_pb2 as pb
+from regie.audience.v1 import segments_service_pb2 as pb
 from regie_chassis.validation import refusal
 
 from regie_gateway.rest.fields import Body

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field
-from regie.audience.v1 import audience_service_pb2 as pb
+from regie.audience.v1 import segments_service_pb2 as pb
 
 from regie_gateway.rest.edge import call_of, reply
 from regie_gateway.rest.fields import WHOLE, Body, Page, SegmentId, View, show_time, without_default
@@ -92,7 +92,7 @@ class PreviewView(View):
 async def create_segment(request: Request, body: CreateSegment) -> Response:
     call = call_of(request)
     asked = pb.CreateSegmentRequest(request_id=call.request_id, name=body.name, rule=rule_message(body.rule))
-    answered = await call.ask(call.edge.backends.audience.CreateSegment, asked)
+    answered = await call.ask(call.edge.backends.segments.CreateSegment, asked)
     shown = show_segment(answered.segment)
     return reply(shown, status=201, location=f"/v1/segments/{shown['segment_id']}")
 
@@ -108,7 +108,7 @@ async def create_segment(request: Request, body: CreateSegment) -> Response:
 async def list_segments(request: Request, page: Page) -> Response:
     call = call_of(request)
     asked = pb.ListSegmentsRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await call.ask(call.edge.backends.audience.ListSegments, asked)
+    answered = await call.ask(call.edge.backends.segments.ListSegments, asked)
     segments = [show_segment(segment) for segment in answered.segments]
     return reply({"segments": segments, "next_page_token": answered.next_page_token})
 
@@ -126,7 +126,7 @@ async def preview_segment(request: Request, body: PreviewSegment) -> Response:
     call = call_of(request)
     may_read = "profiles:read" in call.key.scopes
     asked = pb.PreviewSegmentRequest(rule=rule_message(body.rule), sample_size=body.sample_size if may_read else 1)
-    answered = await call.ask(call.edge.backends.audience.PreviewSegment, asked)
+    answered = await call.ask(call.edge.backends.segments.PreviewSegment, asked)
     sample = [show_profile(profile) for profile in answered.sample] if may_read else None
     warnings = [{"field": _pointer(one.field), "message": one.message} for one in answered.warnings]
     return reply({"count": answered.count, "sample": sample, "warnings": warnings})
@@ -142,7 +142,7 @@ async def preview_segment(request: Request, body: PreviewSegment) -> Response:
 )
 async def get_segment(request: Request, segment_id: SegmentId) -> Response:
     call = call_of(request)
-    answered = await call.ask(call.edge.backends.audience.GetSegment, pb.GetSegmentRequest(segment_id=segment_id))
+    answered = await call.ask(call.edge.backends.segments.GetSegment, pb.GetSegmentRequest(segment_id=segment_id))
     return reply(show_segment(answered.segment))
 
 
@@ -157,7 +157,7 @@ async def get_segment(request: Request, segment_id: SegmentId) -> Response:
 async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
     call = call_of(request)
     asked = pb.DeleteSegmentRequest(request_id=call.request_id, segment_id=segment_id)
-    await call.ask(call.edge.backends.audience.DeleteSegment, asked)
+    await call.ask(call.edge.backends.segments.DeleteSegment, asked)
     return reply({"segment_id": segment_id})
 
 
@@ -172,7 +172,7 @@ async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
 async def list_segment_members(request: Request, segment_id: SegmentId, page: Page) -> Response:
     call = call_of(request)
     asked = pb.ListSegmentMembersRequest(segment_id=segment_id, page_size=page.page_size, page_token=page.page_token)
-    answered = await call.ask(call.edge.backends.audience.ListSegmentMembers, asked)
+    answered = await call.ask(call.edge.backends.segments.ListSegmentMembers, asked)
     profiles = [show_profile(profile) for profile in answered.profiles]
     return reply({"profiles": profiles, "next_page_token": answered.next_page_token})
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
-from regie.publisher.v1 import publisher_service_pb2 as publisher_pb
-from regie.scheduler.v1 import scheduler_service_pb2 as scheduler_pb
+from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
+from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.errors import RegieError, TimedOut, Unavailable
 
 from regie_gateway.rest.delivery_json import DeliveryState, FailureOrNone
@@ -75,7 +75,7 @@ async def _entries(call: Call, post_id: str) -> list[scheduler_pb.TimelineEntry]
     token = ""
     while True:
         asked = scheduler_pb.GetPostTimelineRequest(post_id=post_id, page_token=token)
-        page = await call.ask(call.edge.backends.scheduler.GetPostTimeline, asked)
+        page = await call.ask(call.edge.backends.posts.GetPostTimeline, asked)
         found += page.entries
         token = page.next_page_token
         if not token:
@@ -88,7 +88,7 @@ async def _deliveries(call: Call, post_id: str) -> list[publisher_pb.Delivery] |
     try:
         while True:
             asked = publisher_pb.ListDeliveriesRequest(post_id=post_id, page_token=token)
-            page = await call.ask(call.edge.backends.publisher.ListDeliveries, asked)
+            page = await call.ask(call.edge.backends.deliveries.ListDeliveries, asked)
             found += page.deliveries
             token = page.next_page_token
             if not token:

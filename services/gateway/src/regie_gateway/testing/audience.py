@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from regie.audience.v1 import audience_service_pb2 as pb
-from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceServicer
+from regie.audience.v1 import profiles_service_pb2 as profiles_pb
+from regie.audience.v1 import segments_service_pb2 as segments_pb
+from regie.audience.v1.profiles_service_pb2_grpc import ProfilesServiceServicer
+from regie.audience.v1.segments_service_pb2_grpc import SegmentsServiceServicer
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
 
@@ -22,16 +24,18 @@ class SegmentNotFound(NotFound):
     """No such segment."""
 
 
-class FakeAudience(AudienceServiceServicer):
+class FakeAudience(ProfilesServiceServicer, SegmentsServiceServicer):
     """Keeps profiles and segments in memory."""
 
     def __init__(self) -> None:
         self.memory = Memory()
 
-    async def UpsertProfiles(self, request: pb.UpsertProfilesRequest, context: Any) -> pb.UpsertProfilesResponse:
-        def act() -> pb.UpsertProfilesResponse:
+    async def UpsertProfiles(
+        self, request: profiles_pb.UpsertProfilesRequest, context: Any
+    ) -> profiles_pb.UpsertProfilesResponse:
+        def act() -> profiles_pb.UpsertProfilesResponse:
             profiles = [
-                pb.Profile(
+                profiles_pb.Profile(
                     profile_id=show_id(PROFILE, new_id()),
                     external_id=one.external_id,
                     attributes=one.attributes,
@@ -42,67 +46,81 @@ class FakeAudience(AudienceServiceServicer):
             ]
             for profile in profiles:
                 self.memory.put(profile.profile_id, profile)
-            return pb.UpsertProfilesResponse(profiles=profiles)
+            return profiles_pb.UpsertProfilesResponse(profiles=profiles)
 
         return await self.memory.once(request, act)
 
-    async def GetProfile(self, request: pb.GetProfileRequest, context: Any) -> pb.GetProfileResponse:
+    async def GetProfile(self, request: profiles_pb.GetProfileRequest, context: Any) -> profiles_pb.GetProfileResponse:
         self.memory.see(request)
         profile = self.memory.get(request.profile_id)
         if profile is None:
             raise ProfileNotFound("there is no such profile in this workspace", field="profile_id")
-        return pb.GetProfileResponse(profile=profile)
+        return profiles_pb.GetProfileResponse(profile=profile)
 
-    async def ListProfiles(self, request: pb.ListProfilesRequest, context: Any) -> pb.ListProfilesResponse:
+    async def ListProfiles(
+        self, request: profiles_pb.ListProfilesRequest, context: Any
+    ) -> profiles_pb.ListProfilesResponse:
         self.memory.see(request)
-        return pb.ListProfilesResponse(profiles=self.memory.all(pb.Profile)[: request.page_size])
+        return profiles_pb.ListProfilesResponse(profiles=self.memory.all(profiles_pb.Profile)[: request.page_size])
 
-    async def CreateSegment(self, request: pb.CreateSegmentRequest, context: Any) -> pb.CreateSegmentResponse:
-        def act() -> pb.CreateSegmentResponse:
-            segment = pb.Segment(
+    async def CreateSegment(
+        self, request: segments_pb.CreateSegmentRequest, context: Any
+    ) -> segments_pb.CreateSegmentResponse:
+        def act() -> segments_pb.CreateSegmentResponse:
+            segment = segments_pb.Segment(
                 segment_id=show_id(SEGMENT, new_id()),
                 name=request.name,
                 rule=request.rule,
                 state="active",
-                member_count=len(self.memory.all(pb.Profile)),
+                member_count=len(self.memory.all(profiles_pb.Profile)),
                 create_time=timestamp(),
             )
             self.memory.put(segment.segment_id, segment)
-            return pb.CreateSegmentResponse(segment=segment)
+            return segments_pb.CreateSegmentResponse(segment=segment)
 
         return await self.memory.once(request, act)
 
-    async def GetSegment(self, request: pb.GetSegmentRequest, context: Any) -> pb.GetSegmentResponse:
+    async def GetSegment(self, request: segments_pb.GetSegmentRequest, context: Any) -> segments_pb.GetSegmentResponse:
         self.memory.see(request)
-        return pb.GetSegmentResponse(segment=self._find(request.segment_id))
+        return segments_pb.GetSegmentResponse(segment=self._find(request.segment_id))
 
-    async def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: Any) -> pb.DeleteSegmentResponse:
-        def act() -> pb.DeleteSegmentResponse:
+    async def DeleteSegment(
+        self, request: segments_pb.DeleteSegmentRequest, context: Any
+    ) -> segments_pb.DeleteSegmentResponse:
+        def act() -> segments_pb.DeleteSegmentResponse:
             self._find(request.segment_id)  # and it stays, for tests that call every operation with one thing of a kind
-            return pb.DeleteSegmentResponse()
+            return segments_pb.DeleteSegmentResponse()
 
         return await self.memory.once(request, act)
 
-    async def ListSegments(self, request: pb.ListSegmentsRequest, context: Any) -> pb.ListSegmentsResponse:
+    async def ListSegments(
+        self, request: segments_pb.ListSegmentsRequest, context: Any
+    ) -> segments_pb.ListSegmentsResponse:
         self.memory.see(request)
-        return pb.ListSegmentsResponse(segments=self.memory.all(pb.Segment)[: request.page_size])
+        return segments_pb.ListSegmentsResponse(segments=self.memory.all(segments_pb.Segment)[: request.page_size])
 
-    async def PreviewSegment(self, request: pb.PreviewSegmentRequest, context: Any) -> pb.PreviewSegmentResponse:
+    async def PreviewSegment(
+        self, request: segments_pb.PreviewSegmentRequest, context: Any
+    ) -> segments_pb.PreviewSegmentResponse:
         self.memory.see(request)
-        profiles = self.memory.all(pb.Profile)
-        warnings = [pb.RuleWarning(field="rule.all[1].not.comparison", message="odd")] if not profiles else []
-        return pb.PreviewSegmentResponse(count=len(profiles), sample=profiles[: request.sample_size], warnings=warnings)
+        profiles = self.memory.all(profiles_pb.Profile)
+        warnings = [segments_pb.RuleWarning(field="rule.all[1].not.comparison", message="odd")] if not profiles else []
+        return segments_pb.PreviewSegmentResponse(
+            count=len(profiles), sample=profiles[: request.sample_size], warnings=warnings
+        )
 
     async def ListSegmentMembers(
-        self, request: pb.ListSegmentMembersRequest, context: Any
-    ) -> pb.ListSegmentMembersResponse:
+        self, request: segments_pb.ListSegmentMembersRequest, context: Any
+    ) -> segments_pb.ListSegmentMembersResponse:
         self.memory.see(request)
         self._find(request.segment_id)
-        return pb.ListSegmentMembersResponse(profiles=self.memory.all(pb.Profile)[: request.page_size])
+        return segments_pb.ListSegmentMembersResponse(
+            profiles=self.memory.all(profiles_pb.Profile)[: request.page_size]
+        )
 
-    def _find(self, segment_id: str) -> pb.Segment:
+    def _find(self, segment_id: str) -> segments_pb.Segment:
         segment = self.memory.get(segment_id)
         if segment is None:
             raise SegmentNotFound("there is no such segment in this workspace", field="segment_id")
-        assert isinstance(segment, pb.Segment)
+        assert isinstance(segment, segments_pb.Segment)
         return segment

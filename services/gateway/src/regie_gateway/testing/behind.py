@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import grpc
 from joserfc.jwk import OKPKey
-from regie.audience.v1.audience_service_pb2_grpc import add_AudienceServiceServicer_to_server
-from regie.metrics.v1.metrics_service_pb2_grpc import add_MetricsServiceServicer_to_server
-from regie.publisher.v1.publisher_service_pb2_grpc import add_PublisherServiceServicer_to_server
-from regie.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServiceServicer_to_server
+from regie.audience.v1.profiles_service_pb2_grpc import add_ProfilesServiceServicer_to_server
+from regie.audience.v1.segments_service_pb2_grpc import add_SegmentsServiceServicer_to_server
+from regie.metrics.v1.post_metrics_service_pb2_grpc import add_PostMetricsServiceServicer_to_server
+from regie.publisher.v1.channels_service_pb2_grpc import add_ChannelsServiceServicer_to_server
+from regie.publisher.v1.deliveries_service_pb2_grpc import add_DeliveriesServiceServicer_to_server
+from regie.publisher.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
+from regie.scheduler.v1.posts_service_pb2_grpc import add_PostsServiceServicer_to_server
 from regie_chassis.clock import Clock
 from regie_chassis.identity import Verifier
 from regie_chassis.rpc import RpcServer
@@ -31,7 +34,10 @@ class Behind:
         )
 
     def _register(self, server: grpc.aio.Server) -> None:
-        add_SchedulerServiceServicer_to_server(self.scheduler, server)
-        add_PublisherServiceServicer_to_server(self.publisher, server)
-        add_AudienceServiceServicer_to_server(self.audience, server)
-        add_MetricsServiceServicer_to_server(self.metrics, server)
+        add_PostsServiceServicer_to_server(self.scheduler, server)
+        add_ChannelsServiceServicer_to_server(self.publisher, server)
+        add_MediaServiceServicer_to_server(self.publisher, server)
+        add_DeliveriesServiceServicer_to_server(self.publisher, server)
+        add_ProfilesServiceServicer_to_server(self.audience, server)
+        add_SegmentsServiceServicer_to_server(self.audience, server)
+        add_PostMetricsServiceServicer_to_server(self.metrics, server)

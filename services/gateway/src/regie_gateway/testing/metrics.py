@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from regie.metrics.v1 import metrics_service_pb2 as pb
-from regie.metrics.v1.metrics_service_pb2_grpc import MetricsServiceServicer
+from regie.metrics.v1 import post_metrics_service_pb2 as pb
+from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceServicer
 from regie_chassis.ids import CHANNEL, new_id, show_id
 
 from regie_gateway.testing.memory import Memory, timestamp
 
 
-class FakeMetrics(MetricsServiceServicer):
+class FakeMetrics(PostMetricsServiceServicer):
     """Answers the same numbers for every post."""
 
     def __init__(self) -> None:

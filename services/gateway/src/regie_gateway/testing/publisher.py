@@ -6,8 +6,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from regie.publisher.v1 import publisher_service_pb2 as pb
-from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceServicer
+from regie.publisher.v1 import channels_service_pb2 as channels_pb
+from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
+from regie.publisher.v1 import media_service_pb2 as media_pb
+from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceServicer
+from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceServicer
+from regie.publisher.v1.media_service_pb2_grpc import MediaServiceServicer
 from regie_chassis.errors import Invalid, NotFound
 from regie_chassis.ids import CHANNEL, MEDIA, new_id, show_id
 
@@ -26,22 +30,24 @@ class UnknownNetwork(Invalid):
     """No such network."""
 
 
-class FakePublisher(PublisherServiceServicer):
+class FakePublisher(ChannelsServiceServicer, MediaServiceServicer, DeliveriesServiceServicer):
     """Connects channels and keeps media in memory; deliveries are what a test puts into it."""
 
     def __init__(self) -> None:
         self.memory = Memory()
-        self.deliveries: dict[str, list[pb.Delivery]] = {}
+        self.deliveries: dict[str, list[deliveries_pb.Delivery]] = {}
         self.seconds_to_connect: float | None = None
         """How long the last ConnectChannel might have taken."""
 
-    async def ConnectChannel(self, request: pb.ConnectChannelRequest, context: Any) -> pb.ConnectChannelResponse:
+    async def ConnectChannel(
+        self, request: channels_pb.ConnectChannelRequest, context: Any
+    ) -> channels_pb.ConnectChannelResponse:
         self.seconds_to_connect = context.time_remaining()
 
-        def act() -> pb.ConnectChannelResponse:
+        def act() -> channels_pb.ConnectChannelResponse:
             if request.network not in {"bluesky", "mastodon", "sandbox"}:
                 raise UnknownNetwork("choose bluesky, mastodon or sandbox", field="network")
-            channel = pb.Channel(
+            channel = channels_pb.Channel(
                 channel_id=show_id(CHANNEL, new_id()),
                 network=request.network,
                 server_url=request.server_url,
@@ -50,55 +56,61 @@ class FakePublisher(PublisherServiceServicer):
                 create_time=timestamp(),
             )
             self.memory.put(channel.channel_id, channel)
-            return pb.ConnectChannelResponse(channel=channel)
+            return channels_pb.ConnectChannelResponse(channel=channel)
 
         return await self.memory.once(request, act)
 
-    async def GetChannel(self, request: pb.GetChannelRequest, context: Any) -> pb.GetChannelResponse:
+    async def GetChannel(self, request: channels_pb.GetChannelRequest, context: Any) -> channels_pb.GetChannelResponse:
         self.memory.see(request)
-        return pb.GetChannelResponse(channel=self._find(request.channel_id))
+        return channels_pb.GetChannelResponse(channel=self._find(request.channel_id))
 
-    async def ListChannels(self, request: pb.ListChannelsRequest, context: Any) -> pb.ListChannelsResponse:
+    async def ListChannels(
+        self, request: channels_pb.ListChannelsRequest, context: Any
+    ) -> channels_pb.ListChannelsResponse:
         self.memory.see(request)
-        return pb.ListChannelsResponse(channels=self.memory.all(pb.Channel)[: request.page_size])
+        return channels_pb.ListChannelsResponse(channels=self.memory.all(channels_pb.Channel)[: request.page_size])
 
     async def DisconnectChannel(
-        self, request: pb.DisconnectChannelRequest, context: Any
-    ) -> pb.DisconnectChannelResponse:
-        def act() -> pb.DisconnectChannelResponse:
+        self, request: channels_pb.DisconnectChannelRequest, context: Any
+    ) -> channels_pb.DisconnectChannelResponse:
+        def act() -> channels_pb.DisconnectChannelResponse:
             channel = self._find(request.channel_id)
             channel.state = "disconnected"
-            return pb.DisconnectChannelResponse(channel=channel)
+            return channels_pb.DisconnectChannelResponse(channel=channel)
 
         return await self.memory.once(request, act)
 
-    async def UploadMedia(self, request: pb.UploadMediaRequest, context: Any) -> pb.UploadMediaResponse:
-        def act() -> pb.UploadMediaResponse:
+    async def UploadMedia(self, request: media_pb.UploadMediaRequest, context: Any) -> media_pb.UploadMediaResponse:
+        def act() -> media_pb.UploadMediaResponse:
             size = len(request.data)
-            media = pb.Media(
+            media = media_pb.Media(
                 media_id=show_id(MEDIA, new_id()), content_type="image/png", size=size, width=1, height=1, frames=1
             )
-            return pb.UploadMediaResponse(media=media)
+            return media_pb.UploadMediaResponse(media=media)
 
         return await self.memory.once(request, act)
 
-    async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Any) -> pb.ListDeliveriesResponse:
+    async def ListDeliveries(
+        self, request: deliveries_pb.ListDeliveriesRequest, context: Any
+    ) -> deliveries_pb.ListDeliveriesResponse:
         self.memory.see(request)
-        return pb.ListDeliveriesResponse(deliveries=self.deliveries.get(request.post_id, []))
+        return deliveries_pb.ListDeliveriesResponse(deliveries=self.deliveries.get(request.post_id, []))
 
-    async def ResolveDelivery(self, request: pb.ResolveDeliveryRequest, context: Any) -> pb.ResolveDeliveryResponse:
-        def act() -> pb.ResolveDeliveryResponse:
+    async def ResolveDelivery(
+        self, request: deliveries_pb.ResolveDeliveryRequest, context: Any
+    ) -> deliveries_pb.ResolveDeliveryResponse:
+        def act() -> deliveries_pb.ResolveDeliveryResponse:
             for delivery in (one for found in self.deliveries.values() for one in found):
                 if delivery.delivery_id == request.delivery_id:
                     delivery.state = "published" if request.published else "pending"
-                    return pb.ResolveDeliveryResponse(delivery=delivery)
+                    return deliveries_pb.ResolveDeliveryResponse(delivery=delivery)
             raise DeliveryNotFound("there is no such delivery in this workspace", field="delivery_id")
 
         return await self.memory.once(request, act)
 
-    def _find(self, channel_id: str) -> pb.Channel:
+    def _find(self, channel_id: str) -> channels_pb.Channel:
         channel = self.memory.get(channel_id)
         if channel is None:
             raise ChannelNotFound("there is no such channel in this workspace", field="channel_id")
-        assert isinstance(channel, pb.Channel)
+        assert isinstance(channel, channels_pb.Channel)
         return channel

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from regie.scheduler.v1 import scheduler_service_pb2 as pb
-from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer
+from regie.scheduler.v1 import posts_service_pb2 as pb
+from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceServicer
 from regie_chassis.errors import Conflict, Invalid, NotFound
 from regie_chassis.ids import POST, new_id, show_id
 from regie_chassis.telemetry import current_traceparent, trace_id_of
@@ -31,7 +31,7 @@ class InvalidZone(Invalid):
     """No such zone."""
 
 
-class FakeScheduler(SchedulerServiceServicer):
+class FakeScheduler(PostsServiceServicer):
     """Creates, edits, schedules and cancels in memory."""
 
     def __init__(self) -> None:

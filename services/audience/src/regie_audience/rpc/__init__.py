@@ -1,0 +1,1 @@
+"""The audience's RPCs, a module a capability: message → use case → message."""

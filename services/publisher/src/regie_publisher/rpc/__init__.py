@@ -1,0 +1,1 @@
+"""The publisher's RPCs, a module a capability: message → use case → message."""

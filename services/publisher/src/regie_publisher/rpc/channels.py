@@ -1,0 +1,103 @@
+"""ChannelsService: message → use case → message."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from regie.publisher.v1 import channels_service_pb2 as pb
+from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceServicer
+from regie_chassis.clock import Clock
+from regie_chassis.database import Database
+from regie_chassis.ids import CHANNEL, parse_id, show_id
+from regie_chassis.rpc import Context, caller
+from regie_chassis.timestamps import timestamp
+
+from regie_publisher import channels
+from regie_publisher.addresses import host_of
+from regie_publisher.connectors.connector import Connector
+from regie_publisher.hosts import Hosts
+from regie_publisher.sealing import Keyring
+from regie_publisher.turns import TooManyConnects, Turns
+
+CONNECTS_AT_ONCE = 10
+"""Of a workspace: each may take 40 s, and most people connect one after the other."""
+
+
+class ChannelsServicer(ChannelsServiceServicer):
+    """Answers for the verified caller's workspace."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        connectors: Mapping[str, Connector],
+        keyring: Keyring,
+        hosts: Hosts,
+        allowed_hosts: Collection[str],
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._connectors = connectors
+        self._keyring = keyring
+        self._hosts = hosts
+        self._allowed_hosts = allowed_hosts
+        self._clock = clock
+        self._connects = Turns(CONNECTS_AT_ONCE, TooManyConnects)
+
+    async def ConnectChannel(self, request: pb.ConnectChannelRequest, context: Context) -> pb.ConnectChannelResponse:
+        with self._connects.take(caller().workspace_id):
+            channel = await channels.connect_channel(
+                self._database,
+                self._connectors,
+                self._keyring,
+                workspace_id=caller().workspace_id,
+                network=request.network,
+                server_url=request.server_url,
+                credentials=dict(request.credentials),
+                allowed_hosts=self._allowed_hosts,
+                now=self._clock.now(),
+            )
+        self._hosts.answered((caller().workspace_id, host_of(channel.server_url)))
+        return pb.ConnectChannelResponse(channel=self._channel(channel))
+
+    async def GetChannel(self, request: pb.GetChannelRequest, context: Context) -> pb.GetChannelResponse:
+        channel_id = parse_id(CHANNEL, request.channel_id, "channel_id")
+        async with self._database.reading() as session:
+            found = await channels.get_channel(session, workspace_id=caller().workspace_id, channel_id=channel_id)
+        return pb.GetChannelResponse(channel=self._channel(found))
+
+    async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
+        async with self._database.reading() as session:
+            page, token = await channels.list_channels(
+                session,
+                workspace_id=caller().workspace_id,
+                page_size=request.page_size,
+                page_token=request.page_token,
+            )
+        return pb.ListChannelsResponse(channels=[self._channel(channel) for channel in page], next_page_token=token)
+
+    async def DisconnectChannel(
+        self, request: pb.DisconnectChannelRequest, context: Context
+    ) -> pb.DisconnectChannelResponse:
+        channel_id = parse_id(CHANNEL, request.channel_id, "channel_id")
+        async with self._database.transaction() as session:
+            gone = await channels.disconnect_channel(
+                session, workspace_id=caller().workspace_id, channel_id=channel_id, now=self._clock.now()
+            )
+        return pb.DisconnectChannelResponse(channel=self._channel(gone))
+
+    def _channel(self, channel: channels.Channel) -> pb.Channel:
+        blocked = channel.block_time is not None and channel.block_time > self._clock.now()
+        return pb.Channel(
+            channel_id=show_id(CHANNEL, channel.id),
+            network=channel.network,
+            server_url=channel.server_url,
+            remote_id=channel.remote_id,
+            handle=channel.handle,
+            display_name=channel.display_name,
+            state=channel.state,
+            attention=channel.attention,
+            create_time=timestamp(channel.create_time),
+            blocked_until_time=timestamp(channel.block_time) if channel.block_time and blocked else None,
+            shared=channel.shared,
+        )

@@ -1,0 +1,88 @@
+"""DeliveriesService: message → use case → message."""
+
+from __future__ import annotations
+
+from regie.publisher.v1 import deliveries_service_pb2 as pb
+from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceServicer
+from regie_chassis.database import Database
+from regie_chassis.ids import CHANNEL, DELIVERY, POST, parse_id, show_id
+from regie_chassis.rpc import Context, caller
+from regie_chassis.timestamps import timestamp
+
+from regie_publisher.deliveries import timeline
+from regie_publisher.deliveries.resolving import Resolver
+from regie_publisher.turns import TooManyResolves, Turns
+
+RESOLVES_AT_ONCE = 10
+"""Of a workspace, since each may ask the network, which may take its time."""
+
+
+class DeliveriesServicer(DeliveriesServiceServicer):
+    """Answers for the verified caller's workspace."""
+
+    def __init__(self, database: Database, resolver: Resolver) -> None:
+        self._database = database
+        self._resolver = resolver
+        self._resolves = Turns(RESOLVES_AT_ONCE, TooManyResolves)
+
+    async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Context) -> pb.ListDeliveriesResponse:
+        post_id = parse_id(POST, request.post_id, "post_id")
+        async with self._database.reading() as session:
+            page = await timeline.list_deliveries(
+                session, workspace_id=caller().workspace_id, post_id=post_id, page_token=request.page_token
+            )
+        return pb.ListDeliveriesResponse(
+            deliveries=[_delivery(delivery) for delivery in page.items], next_page_token=page.next_page_token
+        )
+
+    async def ResolveDelivery(self, request: pb.ResolveDeliveryRequest, context: Context) -> pb.ResolveDeliveryResponse:
+        delivery_id = parse_id(DELIVERY, request.delivery_id, "delivery_id")
+        with self._resolves.take(caller().workspace_id):
+            delivery = await self._resolver.resolve(
+                workspace_id=caller().workspace_id,
+                delivery_id=delivery_id,
+                request_id=request.request_id,
+                published=request.published,
+                remote_url=request.remote_url,
+            )
+        return pb.ResolveDeliveryResponse(delivery=_delivery(delivery))
+
+
+def _delivery(delivery: timeline.Delivery) -> pb.Delivery:
+    return pb.Delivery(
+        delivery_id=show_id(DELIVERY, delivery.id),
+        post_id=show_id(POST, delivery.post_id),
+        channel_id=show_id(CHANNEL, delivery.channel_id),
+        revision=delivery.revision,
+        state=delivery.state,
+        remote_id=delivery.remote.id if delivery.remote else "",
+        remote_url=delivery.remote.url if delivery.remote else "",
+        failure_kind=delivery.failure_kind,
+        network_message=delivery.network_message,
+        changes=[_change(change) for change in delivery.changes],
+        call_end_time=timestamp(delivery.call_end),
+        quiet_end_time=timestamp(delivery.quiet_end),
+        next_look_time=timestamp(delivery.next_look),
+        detail=delivery.detail,
+        segments=[
+            pb.DeliverySegment(
+                state=segment.state,
+                remote_id=segment.remote.id if segment.remote else "",
+                remote_url=segment.remote.url if segment.remote else "",
+            )
+            for segment in delivery.segments
+        ],
+    )
+
+
+def _change(change: timeline.Change) -> pb.DeliveryChange:
+    return pb.DeliveryChange(
+        time=timestamp(change.time),
+        state=change.state,
+        cause=change.cause,
+        attempt=change.attempt,
+        network_message=change.network_message,
+        trace_id=change.trace_id,
+        detail=change.detail,
+        segments_out=change.segments_out,
+    )

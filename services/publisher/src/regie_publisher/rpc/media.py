@@ -1,0 +1,32 @@
+"""MediaService: message → use case → message."""
+
+from __future__ import annotations
+
+from regie.publisher.v1 import media_service_pb2 as pb
+from regie.publisher.v1.media_service_pb2_grpc import MediaServiceServicer
+from regie_chassis.clock import Clock
+from regie_chassis.ids import MEDIA, show_id
+from regie_chassis.rpc import Context, caller
+
+from regie_publisher.media import Library
+
+
+class MediaServicer(MediaServiceServicer):
+    """Answers for the verified caller's workspace."""
+
+    def __init__(self, library: Library, clock: Clock) -> None:
+        self._library = library
+        self._clock = clock
+
+    async def UploadMedia(self, request: pb.UploadMediaRequest, context: Context) -> pb.UploadMediaResponse:
+        media = await self._library.upload(request.data, workspace_id=caller().workspace_id, now=self._clock.now())
+        return pb.UploadMediaResponse(
+            media=pb.Media(
+                media_id=show_id(MEDIA, media.id),
+                content_type=media.content_type,
+                size=media.size,
+                width=media.width,
+                height=media.height,
+                frames=media.frames,
+            )
+        )
