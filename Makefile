@@ -81,7 +81,7 @@ lock: $(STAMP) ## Resolve the dependencies anew and write all requirements.lock
 .env: .env.example $(STAMP) ## Make up the secrets that docker-compose.yml asks for, as far as they are missing
 	@$(BIN)/python tools/secrets_of_compose.py
 
-bench: $(STAMP) ## Measure, beside a reference in the same run, and write bench/RESULTS.md
+bench: $(STAMP) .tools/celery/.installed .tools/redis/redis-server ## Measure, beside a reference in the same run, and write bench/RESULTS.md
 	@$(BIN)/python bench/run.py
 
 clean: ## Remove what was installed and cached; the data of `make run` stay
@@ -92,6 +92,14 @@ clean: ## Remove what was installed and cached; the data of `make run` stay
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools --root-user-action=ignore \
 		--upgrade --require-hashes -r tools/uv.requirements.lock
 	@touch $@
+
+.tools/celery/.installed: bench/celery.requirements.lock
+	@$(UV) venv --quiet --clear --python "$$($(BIN)/python -c 'import sys; print(sys.executable)')" .tools/celery
+	@$(UV) pip install --quiet --python .tools/celery/bin/python --require-hashes -r bench/celery.requirements.lock
+	@touch $@
+
+.tools/redis/redis-server:
+	@$(BIN)/python tests/networks/install.py --redis .tools/redis
 
 .tools/node_modules/.bin/buf: tools/buf/package-lock.json
 	@command -v npm >/dev/null || { echo "npm is missing; it installs buf, which checks proto/: https://nodejs.org" >&2; exit 1; }

@@ -70,7 +70,9 @@ async def work(dsn: str, count: int) -> None:
 def main(dsn: str, count: int, target: Path) -> None:
     """Works, then writes when each job ran."""
     asyncio.run(work(dsn, count))
-    target.write_text(json.dumps(ran))
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps(ran))
+    part.rename(target)
 
 
 if __name__ == "__main__":

