@@ -34,7 +34,7 @@ from regie_chassis.ids import new_id
 from regie_chassis.messaging import Event, stream_spec
 from regie_chassis.relay import Relay
 from regie_chassis.rpc import Context, RpcServer, call, open_channel
-from regie_chassis.telemetry import current_traceparent, tracer
+from regie_chassis.telemetry import context_of, current_traceparent, trace_id_of, tracer
 from regie_chassis.testing.clock import START, FakeClock
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import settle
@@ -146,3 +146,16 @@ async def test_a_transaction_has_a_span_inside_a_trace_and_a_polling_loop_starts
         async with database.transaction():
             pass
     assert [span.name for span in spans.get_finished_spans()] == ["transaction", "request"]
+
+
+@pytest.mark.parametrize(("flags", "recorded"), [("00", 0), ("01", 2)])
+async def test_a_span_is_made_only_below_a_parent_that_is_sampled(
+    spans: InMemorySpanExporter, flags: str, recorded: int
+) -> None:
+    traceparent = f"00-{'a' * 32}-{'b' * 16}-{flags}"
+    tracer().start_span("child", context=context_of(traceparent)).end()
+    with tracer().start_as_current_span("current child", context=context_of(traceparent)):
+        # Without a span of its own, the trace goes on all the same.
+        assert trace_id_of(current_traceparent()) == "a" * 32
+        assert current_traceparent().endswith(flags)
+    assert len(spans.get_finished_spans()) == recorded

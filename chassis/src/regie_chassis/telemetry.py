@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
+from typing import Any
 
 import structlog
 from opentelemetry import context as otel_context
@@ -25,7 +26,6 @@ EXPORT_INTERVAL_MILLIS = 10_000
 SPAN_DELAY_MILLIS = 500
 
 _propagator = TraceContextTextMapPropagator()
-_tracer = trace.get_tracer("regie")
 _meter = metrics.get_meter("regie")
 
 
@@ -115,6 +115,41 @@ def _add_trace_ids(_logger: object, _method: str, record: structlog.types.EventD
         record["trace_id"] = f"{span.trace_id:032x}"
         record["span_id"] = f"{span.span_id:016x}"
     return record
+
+
+class _Tracer(trace.Tracer):
+    """Opens a span only where something will be recorded.
+
+    What hangs below a parent that is not sampled is not sampled either (`ParentBased`), so the parent itself stands
+    for it: most spans of a busy system are of this kind, and the SDK would make all of their parts.
+    """
+
+    def __init__(self) -> None:
+        self._tracer = trace.get_tracer("regie")
+
+    def start_span(
+        self, name: str, context: otel_context.Context | None = None, *arguments: Any, **options: Any
+    ) -> trace.Span:
+        """See `trace.Tracer`."""
+        return _unsampled(context) or self._tracer.start_span(name, context, *arguments, **options)
+
+    def start_as_current_span(
+        self, name: str, context: otel_context.Context | None = None, *arguments: Any, **options: Any
+    ) -> Any:
+        """See `trace.Tracer`."""
+        parent = _unsampled(context)
+        if parent is not None:
+            return trace.use_span(parent, record_exception=False, set_status_on_exception=False)
+        return self._tracer.start_as_current_span(name, context, *arguments, **options)
+
+
+def _unsampled(context: otel_context.Context | None) -> trace.Span | None:
+    parent = trace.get_current_span(context)
+    span = parent.get_span_context()
+    return trace.NonRecordingSpan(span) if span.is_valid and not span.trace_flags.sampled else None
+
+
+_tracer = _Tracer()
 
 
 def tracer() -> trace.Tracer:
