@@ -10,6 +10,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,15 +36,13 @@ WHERE job.id = due.id RETURNING job.id
 MARK = "UPDATE job SET state = 2 WHERE id = ANY($1::bigint[])"
 
 
-async def seed(dsn: str, nats_url: str, *, due: int, due_time: float, later: int, later_time: float) -> None:
-    """Makes the table, its rows and the stream."""
+async def seed(dsn: str, nats_url: str, times: Sequence[float]) -> None:
+    """Makes the table, a row for each time (seconds since 1970), and the stream."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(TABLE)
-        for first, count, at in ((0, due, due_time), (due, later, later_time)):
-            when = datetime.fromtimestamp(at, UTC)
-            rows = [(number, when) for number in range(first, first + count)]
-            await connection.copy_records_to_table("job", columns=["id", "due_time"], records=rows, timeout=120)
+        rows = [(number, datetime.fromtimestamp(at, UTC)) for number, at in enumerate(times)]
+        await connection.copy_records_to_table("job", columns=["id", "due_time"], records=rows, timeout=120)
         await connection.execute(INDEX)
         await connection.execute("ANALYZE job")
     finally:

@@ -25,7 +25,8 @@ from seeding import announce_posts, connect_channels, insert_posts, open_databas
 
 SAMPLE_RATIO = "0.1"  # what production runs with
 DAY = 86_400.0
-RECORDED_TIMEOUT = 120.0  # seconds
+COPIED_PER_SECOND = 4_000
+RECORDED_TIMEOUT = 120.0  # seconds for each 5,000 posts
 
 
 def main() -> None:
@@ -63,13 +64,18 @@ def main() -> None:
                 "later": later,
                 "reference": "PostgreSQL and NATS with no features: claim, publish, take in another process",
                 "p99_ms": {side: p99(values) for side, values in lags.items()},
-                "p50_ms": {side: round(percentile(values, 0.5) * 1000, 1) for side, values in lags.items()},
+                "p50_ms": {side: p50(values) for side, values in lags.items()},
                 "per_second": {side: round(len(values) / max(values)) for side, values in lags.items()},
                 "cpu_ms_a_post": cpu_later,
                 "trace_sample_ratio": float(SAMPLE_RATIO),
             },
         )
     )
+
+
+def p50(lags: Sequence[float]) -> float:
+    """Returns the median in milliseconds."""
+    return round(percentile(lags, 0.5) * 1000, 1)
 
 
 def p99(lags: Sequence[float]) -> float:
@@ -85,16 +91,21 @@ def describe(side: str, lags: Sequence[float]) -> str:
     )
 
 
-def run_ours(folder: Path, posts: int, later: int) -> tuple[list[float], dict[str, float]]:
-    """Returns how late each post's call was, in seconds, and the processor time of a post by process."""
+def run_ours(folder: Path, posts: int, later: int, *, rate: float = 0) -> tuple[list[float], dict[str, float]]:
+    """Returns how late each post's call was, in seconds, and the processor time of a post by process.
+
+    All are due at once, or `rate` of them a second.
+    """
     calls = folder.with_suffix(".json")
     with line(folder, calls) as installation:
-        due_time = asyncio.run(seed_posts(installation, posts, later))
+        due_times = asyncio.run(seed_posts(installation, posts, later, rate=rate))
         roots = roots_of(installation)
         before = cpu_of(roots)
-        asyncio.run(until_published(installation, posts, timeout=RECORDED_TIMEOUT))
+        asyncio.run(until_published(installation, posts, timeout=RECORDED_TIMEOUT * max(posts / 5000, 1)))
         after = cpu_of(roots)
-    return [at - due_time for at in json.loads(calls.read_text())], per_item(before, after, posts)
+    # The order of the calls is that of the due times, but for what overtakes within a batch.
+    call_times = sorted(json.loads(calls.read_text()))
+    return [at - due for at, due in zip(call_times, due_times, strict=True)], per_item(before, after, posts)
 
 
 def line(folder: Path, calls: Path) -> Constellation:
@@ -117,20 +128,21 @@ def roots_of(installation: Constellation) -> dict[str, int]:
     }
 
 
-async def seed_posts(installation: Constellation, posts: int, later: int) -> float:
-    """Writes all posts straight into the scheduler's tables and returns when the first of them are due."""
+async def seed_posts(installation: Constellation, posts: int, later: int, *, rate: float) -> list[float]:
+    """Writes all posts straight into the scheduler's tables and returns when they are due."""
     workspace = new_id()
     channels = await connect_channels(installation, workspace)
     connection = await open_database(installation, "scheduler")
     try:
         await insert_posts(connection, workspace, channels, [time.time() + DAY] * later)
         await connection.execute("ANALYZE post, variant")
-        due_time = time.time() + 4 + posts / 4000
-        await insert_posts(connection, workspace, channels, [due_time] * posts)
+        due_time = time.time() + 4 + posts / COPIED_PER_SECOND
+        due_times = [due_time + (number / rate if rate else 0) for number in range(posts)]
+        await insert_posts(connection, workspace, channels, due_times)
         await announce_posts(connection, due_time)
     finally:
         await connection.close()
-    return due_time
+    return due_times
 
 
 if __name__ == "__main__":

@@ -28,19 +28,24 @@ DEFERRED_PER_SECOND = 10_000
 SENT_PER_SECOND = 1_500
 
 
-def run_bare_path(folder: Path, posts: int, later: int) -> list[float]:
-    """Runs PostgreSQL and NATS with no features, from claim to a consumer in another process."""
+def run_bare_path(folder: Path, posts: int, later: int, *, rate: float = 0) -> list[float]:
+    """Runs PostgreSQL and NATS with no features, from claim to a consumer in another process.
+
+    All are due at once, or `rate` of them a second.
+    """
     folder.mkdir()
     target = folder / "times.json"
     with _postgres(folder) as dsn, _nats(folder) as nats_url:
         due_time = time.time() + 4 + (posts + later) / COPIED_PER_SECOND
-        later_time = due_time + DAY
-        asyncio.run(bare_path.seed(dsn, nats_url, due=posts, due_time=due_time, later=later, later_time=later_time))
+        due_times = [due_time + (number / rate if rate else 0) for number in range(posts)]
+        asyncio.run(bare_path.seed(dsn, nats_url, [*due_times, *([due_time + DAY] * later)]))
         program = [sys.executable, bare_path.__file__]
         consumer = [*program, "consume", nats_url, str(posts), str(target)]
         dispatcher = [*program, "dispatch", dsn, nats_url, str(posts), str(due_time)]
         with _child("consumer", consumer, folder), _child("dispatcher", dispatcher, folder):
-            return _lags(target, due_time)
+            lags = _lags(target, 0)
+    # The order of the calls is that of the due times, but for what overtakes within a batch.
+    return [at - due for at, due in zip(sorted(lags), due_times, strict=True)]
 
 
 def run_procrastinate(folder: Path, posts: int, later: int) -> list[float]:
