@@ -19,7 +19,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_chassis.clock import Clock
-from regie_chassis.database import BROKEN_CONNECTION, Database, is_transient
+from regie_chassis.database import BROKEN_CONNECTION, Database
+from regie_chassis.loops import Outages, is_outage_or_lost
 from regie_chassis.messaging import (
     Broker,
     BrokerUnavailable,
@@ -33,7 +34,6 @@ from regie_chassis.waves import publish_in_waves
 
 KEEP = timedelta(minutes=15)
 IDLE = timedelta(milliseconds=200)  # looks for rows that another process staged
-OUTAGE_PAUSE = timedelta(seconds=1)
 CHECK_EVERY = timedelta(seconds=5)  # compares the stream's sequence with ours
 PURGE_EVERY = timedelta(minutes=1)
 STUCK_AFTER = timedelta(seconds=60)  # without progress although PostgreSQL and NATS answer
@@ -73,6 +73,7 @@ class Relay:
         self._measure_time: datetime | None = None
         self._turns = Turns()
         self._progress_time = clock.now()
+        self._outages = Outages(self.name, clock, on_outage=self._note_outage)
 
     @property
     def healthy(self) -> bool:
@@ -82,18 +83,8 @@ class Relay:
     async def run(self, stopping: asyncio.Event) -> None:
         """Relays until told to stop, and drains what is staged by then."""
         while not stopping.is_set():
-            try:
+            async with self._outages.waited_out(stopping):
                 await self._relay_while_holding_the_lock(stopping)
-            except (BrokerUnavailable, NoSuchStream) as error:
-                log.warning("relay.waits_for_broker", error=str(error))
-                await self._note_outage()
-                await self._clock.wait(stopping, OUTAGE_PAUSE)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("relay.waits_for_database", error=type(error).__name__)
-                await self._note_outage()
-                await self._clock.wait(stopping, OUTAGE_PAUSE)
 
     async def _note_outage(self) -> None:
         """Tells an outage, which all replicas share and which is no fault of this one, from a relay that is stuck."""
@@ -102,8 +93,8 @@ class Relay:
             await self._broker.stream_state(self._stream.name)
         except NoSuchStream:
             return  # NATS answers: the next try has to make the stream
-        except Exception as error:
-            if not isinstance(error, BrokerUnavailable) and not is_transient(error):
+        except Exception as error:  # broad: a probe; an outage is its answer and not its failure
+            if not is_outage_or_lost(error):
                 raise
             self._progress_time = self._clock.now()
 

@@ -71,7 +71,7 @@ class Readiness:
         if not self._reached:
             try:
                 await self._database.ping()
-            except Exception as error:
+            except Exception as error:  # broad: an outage is the answer here
                 if not is_outage(error):
                     raise
                 return "the database has not answered yet"

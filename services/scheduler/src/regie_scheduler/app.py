@@ -7,13 +7,14 @@ from functools import partial
 from regie.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.messaging import Broker
+from regie_chassis.retention import purge_loop
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
+from regie_scheduler import requests
 from regie_scheduler.alarm import Alarm, Listener
 from regie_scheduler.due import DueLoop
 from regie_scheduler.events import subscriptions
-from regie_scheduler.requests import Purge
 from regie_scheduler.rpc import SchedulerServicer
 from regie_scheduler.settings import SchedulerSettings
 
@@ -36,7 +37,7 @@ def build(settings: SchedulerSettings, *, clock: Clock | None = None, broker: Br
             *events.loops,
             DueLoop(database, alarm, clock, batch=settings.due_batch),
             Listener(database, alarm, clock),
-            Purge(database, clock),
+            purge_loop("request purge", requests.purge, database=database, clock=clock),
         ],
         drain=settings.drain,
     )
