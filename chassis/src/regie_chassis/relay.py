@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from regie_chassis.bulk import Columns
 from regie_chassis.clock import Clock
 from regie_chassis.database import BROKEN_CONNECTION, Database
 from regie_chassis.loops import Outages, is_outage_or_lost
@@ -211,18 +212,12 @@ class Relay:
 
 
 async def _mark_sent(session: AsyncSession, sent: dict[int, int], *, now: datetime) -> None:
-    await session.execute(_MARK_SENT, {"now": now, "ids": list(sent), "seqs": list(sent.values())})
+    await session.execute(_MARK_SENT, {"now": now, **_ACKED.parameters(sent.items())})
 
 
 async def _mark_dead(session: AsyncSession, dead: dict[int, str], *, now: datetime) -> None:
-    await session.execute(
-        _MARK_DEAD,
-        {
-            "now": now,
-            "ids": list(dead),
-            "reasons": [reason.replace("\x00", "")[:MAX_REASON] for reason in dead.values()],
-        },
-    )
+    rows = [(row_id, reason.replace("\x00", "")[:MAX_REASON]) for row_id, reason in dead.items()]
+    await session.execute(_MARK_DEAD, {"now": now, **_DEAD.parameters(rows)})
 
 
 async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
@@ -246,18 +241,14 @@ _RESEND_FROM = text(
     """
 )
 
+_ACKED = Columns("acked", id="bigint", seq="bigint")
+
 _MARK_SENT = text(
-    """
-    UPDATE outbox SET sent_time = :now, stream_seq = acked.seq
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:seqs AS bigint[])) AS acked (id, seq)
-    WHERE outbox.id = acked.id
-    """
+    f"UPDATE outbox SET sent_time = :now, stream_seq = acked.seq FROM {_ACKED.unnest} WHERE outbox.id = acked.id"
 )
 
+_DEAD = Columns("dead", id="bigint", reason="text")
+
 _MARK_DEAD = text(
-    """
-    UPDATE outbox SET dead_time = :now, dead_reason = dead.reason
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:reasons AS text[])) AS dead (id, reason)
-    WHERE outbox.id = dead.id
-    """
+    f"UPDATE outbox SET dead_time = :now, dead_reason = dead.reason FROM {_DEAD.unnest} WHERE outbox.id = dead.id"
 )

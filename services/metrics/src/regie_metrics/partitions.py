@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 import structlog
+from regie_chassis.bulk import Columns
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from sqlalchemy import text
@@ -91,7 +92,7 @@ def _name(day: date) -> str:
 
 async def _missing(session: AsyncSession, days: list[date]) -> list[date]:
     # Not to_regclass(): it answers from a cache that a partition made meanwhile need not have reached.
-    rows = await session.execute(_FIND_MISSING, {"days": days, "names": [_name(day) for day in days]})
+    rows = await session.execute(_FIND_MISSING, _WANTED.parameters((day, _name(day)) for day in days))
     return list(rows.scalars())
 
 
@@ -109,9 +110,11 @@ _PARTITIONS = (
     " WHERE inhparent = CAST('observation' AS regclass)"
 )
 
+_WANTED = Columns("wanted", day="date", name="text")
+
 _FIND_MISSING = text(
     f"""
-    SELECT day FROM unnest(CAST(:days AS date[]), CAST(:names AS text[])) AS wanted (day, name)
+    SELECT day FROM {_WANTED.unnest}
     WHERE name NOT IN ({_PARTITIONS}) ORDER BY day
     """
 )
