@@ -25,12 +25,12 @@ from joserfc.jwk import OKPKey
 from regie.publisher.v1.publisher_service_pb2 import ConnectChannelRequest
 from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
-from regie_chassis.embedded.children import Child
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.embedded.postgres import EmbeddedPostgres
 from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import CHANNEL, new_id, parse_id
 from regie_chassis.rpc import call, open_channel
+from regie_local.local_cluster import LocalCluster
+from regie_local.postgres import EmbeddedPostgres
+from regie_local.processes import ChildProcess
 from results import percentile, result_line
 
 CHANNELS = 100
@@ -77,7 +77,7 @@ def run_ours(folder: Path, posts: int, later: int) -> list[float]:
     calls = folder / "calls.json"
     shared = {"REGIE_TRACE_SAMPLE_RATIO": SAMPLE_RATIO, "REGIE_LOG_LEVEL": "WARNING"}
     noop = str(Path(__file__).with_name("noop_publisher.py"))
-    with Constellation(
+    with LocalCluster(
         folder / "regie",
         services=("scheduler", "publisher"),
         env={"scheduler": shared, "publisher": shared | {"BENCH_CALLS": str(calls)}},
@@ -88,7 +88,7 @@ def run_ours(folder: Path, posts: int, later: int) -> list[float]:
     return [at - due_time for at in json.loads(calls.read_text())]
 
 
-async def seed_posts(installation: Constellation, posts: int, later: int) -> float:
+async def seed_posts(installation: LocalCluster, posts: int, later: int) -> float:
     """Writes all posts straight into the scheduler's tables and returns when the first of them are due."""
     workspace = new_id()
     channels = await connect_channels(installation, workspace)
@@ -106,7 +106,7 @@ async def seed_posts(installation: Constellation, posts: int, later: int) -> flo
     return due_time
 
 
-async def connect_channels(installation: Constellation, workspace: UUID) -> list[str]:
+async def connect_channels(installation: LocalCluster, workspace: UUID) -> list[str]:
     secrets = json.loads((installation.folder.path / "secrets.json").read_text())
     signer = Signer(OKPKey.import_key(secrets["identity_private_key"]))
     identity = signer.sign(Caller(workspace, "bench"), audience="publisher", now=datetime.now(UTC))
@@ -151,7 +151,7 @@ async def insert(
     )
 
 
-async def until_published(installation: Constellation, posts: int) -> None:
+async def until_published(installation: LocalCluster, posts: int) -> None:
     connection = await asyncpg.connect(installation.database_url("publisher").replace("+asyncpg", ""))
     try:
         async with asyncio.timeout(120):
@@ -177,7 +177,7 @@ def run_procrastinate(folder: Path, posts: int, later: int) -> list[float]:
         later_time = due_time + DAY
         asyncio.run(procrastinate_jobs.seed(dsn, due=posts, due_time=due_time, later=later, later_time=later_time))
         program = [sys.executable, procrastinate_jobs.__file__, dsn, str(posts), str(target)]
-        worker = Child("procrastinate", program, log=folder / "procrastinate.log", env=dict(os.environ))
+        worker = ChildProcess("procrastinate", program, log=folder / "procrastinate.log", env=dict(os.environ))
         worker.start()
         worker.wait_until(lambda: target.exists() and not worker.running, timeout=240)
     finally:

@@ -21,13 +21,13 @@ from regie.scheduler.v1 import scheduler_service_pb2 as pb
 from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from regie_audience.app import build as build_audience
 from regie_audience.settings import AudienceSettings
-from regie_chassis.embedded.nats import EmbeddedNats
 from regie_chassis.identity import Caller, Signer, new_key
 from regie_chassis.ids import new_id
 from regie_chassis.rpc import call, open_channel
 from regie_chassis.service import Service
-from regie_chassis.testing.fixtures import NewDatabase
-from regie_chassis.testing.waiting import settle, until
+from regie_local.nats import EmbeddedNats
+from regie_local.testing.fixtures import NewDatabase
+from regie_local.testing.waiting import settle, until
 from regie_metrics.app import build as build_metrics
 from regie_metrics.settings import MetricsSettings
 from regie_publisher.app import build as build_publisher

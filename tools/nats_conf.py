@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from regie_chassis.embedded.nats_users import PERMISSIONS
+from regie_local.nats_users import PERMISSIONS
 
 FILE = Path(__file__).resolve().parent.parent / "deploy" / "nats" / "nats.conf"
 BLOCK = re.compile(r"(# BEGIN USERS[^\n]*\n).*(# END USERS)", re.DOTALL)

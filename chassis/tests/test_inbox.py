@@ -6,7 +6,7 @@ from regie_chassis import inbox
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import stream_spec
-from regie_chassis.testing.clock import START
+from regie_local.testing.clock import START
 from sqlalchemy import text
 
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 from regie_chassis.loops import OUTAGE_PAUSE, Outages, PeriodicLoop, Wakeup, tolerate_outage, try_through_outage
 from regie_chassis.messaging import BrokerUnavailable
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.waiting import until
 from structlog.testing import capture_logs
 
 SECOND = timedelta(seconds=1)

@@ -14,12 +14,12 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.js import api
-from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.nats_users import PERMISSIONS, READS
 from regie_chassis.messaging import BrokerUnavailable, ConsumerSpec, Envelope, stream_of, stream_spec
 from regie_chassis.nats_access import STREAMS_USER, inbox_prefix
 from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.testing.waiting import until
+from regie_local.nats import EmbeddedNats
+from regie_local.nats_users import PERMISSIONS, READS
+from regie_local.testing.waiting import until
 
 PASSWORDS = {user: f"password-of-{user}" for user in PERMISSIONS}
 POST_DUE = "regie.scheduler.v1.post_due.ws_00000000000000000000000000"

@@ -11,14 +11,14 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCr
 from regie_chassis import outbox
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.database import Database, is_outage
-from regie_chassis.embedded.nats import EmbeddedNats
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Ack, Broker, ConsumerSpec, Envelope, NoSuchStream, stream_spec
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.relay import KEEP, Relay
-from regie_chassis.testing.clock import START, FakeClock
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import until
+from regie_local.nats import EmbeddedNats
+from regie_local.testing.clock import START, FakeClock
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import until
 from sqlalchemy import text
 
 STREAM = stream_spec("scheduler")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from regie_chassis.clock import SystemClock
-from regie_chassis.embedded.nats_users import PERMISSIONS, READS
 from regie_chassis.messaging import service_of
+from regie_local.nats_users import PERMISSIONS, READS
 
 ROOT = Path(__file__).parents[2]
 

@@ -134,7 +134,7 @@ def _broad_excepts(path: Path) -> Iterator[ast.ExceptHandler]:
 
 def test_no_test_sleeps(python: list[Path]) -> None:
     sleeping = [f"{path}:{line}" for path in python if in_tests(path) and path not in PUMPS for line in _sleeps(path)]
-    assert not sleeping, "wait for a condition: regie_chassis.testing.waiting.until"
+    assert not sleeping, "wait for a condition: regie_local.testing.waiting.until"
 
 
 def _sleeps(path: Path) -> Iterator[int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from regie_chassis.database import ARRAYS
-from regie_chassis.testing.fixtures import NewDatabase
+from regie_local.testing.fixtures import NewDatabase
 from regie_publisher.deliveries.delivery import Cause, State
 from sqlalchemy import TextClause
 from sqlalchemy.dialects.postgresql.asyncpg import dialect

@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx2
 import psutil
-from regie_chassis.embedded.children import free_port
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.embedded.environment import SERVICES, Ports
+from regie_local.environment import SERVICES, Ports
+from regie_local.local_cluster import LocalCluster
+from regie_local.processes import free_port
 from server import HostileServer
 
 Json = dict[str, Any]
@@ -68,7 +68,7 @@ class Attacker:
 class Scene:
     """What attacks and the neighbour share."""
 
-    installation: Constellation
+    installation: LocalCluster
     hostile: HostileServer
     attacker: Attacker
     neighbour: httpx2.AsyncClient
@@ -109,7 +109,7 @@ async def open_scene(folder: Path) -> AsyncIterator[Scene]:
     sandbox_port = free_port()
     # The hostile server stands for a public one, so the guard that keeps private addresses away is told to let it pass.
     allowed = {"PUBLISHER_ALLOWED_HOSTS": f"127.0.0.1:{sandbox_port},127.0.0.1:{hostile.port}"}
-    installation = Constellation(folder, ports=Ports(sandbox=sandbox_port), env={"publisher": allowed}, fsync=False)
+    installation = LocalCluster(folder, ports=Ports(sandbox=sandbox_port), env={"publisher": allowed}, fsync=False)
     await asyncio.to_thread(installation.start)
     try:
         key = await asyncio.to_thread(installation.new_key, "attacker")
@@ -135,7 +135,7 @@ async def eventually(look: Callable[[], Awaitable[bool]], *, within: float = 30.
     return True
 
 
-def _client(installation: Constellation, key: str, **more: Any) -> httpx2.AsyncClient:
+def _client(installation: LocalCluster, key: str, **more: Any) -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {key}"}
     return httpx2.AsyncClient(
         base_url=installation.addresses.gateway, headers=headers, timeout=60, trust_env=False, **more

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from regie_chassis.embedded.private_files import make_private_folder, write_private
 from regie_chassis.identity import new_key
 from regie_chassis.nats_access import STREAMS_USER
+
+from regie_local.private_files import make_private_folder, write_private
 
 LOCK_WAIT = 15.0  # seconds; what a killed start leaves behind needs a moment to end
 LOOK_EVERY = 0.2  # seconds
@@ -53,7 +54,7 @@ class Secrets:
     publisher_master_key: str
 
 
-class Folder:
+class DataDirectory:
     """One installation's files below `path`."""
 
     def __init__(self, path: Path) -> None:

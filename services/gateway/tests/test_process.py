@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from joserfc.jwk import OKPKey
-from regie_chassis.embedded.children import free_port
-from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.postgres import EmbeddedPostgres
 from regie_chassis.ids import new_id
-from regie_chassis.testing.waiting import until
+from regie_local.nats import EmbeddedNats
+from regie_local.postgres import EmbeddedPostgres
+from regie_local.processes import free_port
+from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.processes
 

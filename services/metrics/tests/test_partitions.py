@@ -7,8 +7,8 @@ from datetime import date, timedelta
 
 from regie_chassis.database import Database
 from regie_chassis.loops import PeriodicLoop
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.waiting import until
 from regie_metrics.partitions import LOOK_EVERY, Partitions, ensure
 from sqlalchemy import text
 

@@ -14,7 +14,7 @@ from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_chassis.loops import PeriodicLoop
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 from regie_publisher.connectors.connector import (
     Account,
     Draft,

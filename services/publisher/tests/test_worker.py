@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from regie_chassis.clock import SystemClock
 from regie_chassis.loops import PeriodicLoop
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.waiting import until
 from regie_publisher.connectors.connector import Draft
 from regie_publisher.deliveries.claims import release
 from regie_publisher.deliveries.delivery import Cause

@@ -19,8 +19,8 @@ from regie_chassis.database import Database
 from regie_chassis.ids import POST, new_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.runtime import Loop
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.waiting import until
 from regie_scheduler.alarm import Alarm, Listener, announce
 from regie_scheduler.content import Content
 from regie_scheduler.due import DueLoop, dispatch_due
