@@ -20,7 +20,7 @@ export UV_COMPILE_BYTECODE := 1
 # The project's own interpreter, whatever environment the caller is in.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup run demo hostile late test test-networks check lint format protos lock bench clean proto-check deploy-check
+.PHONY: help setup run demo hostile late test test-networks check lint format protos services lock bench clean proto-check deploy-check
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,9 +60,12 @@ format: $(STAMP) ## Put the code into form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-protos: $(STAMP) ## Generate contracts/ from proto/, docs/asyncapi.yaml and the users of NATS
+protos: $(STAMP) ## Generate contracts/ and docs/asyncapi.yaml from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
 	@$(BIN)/python tools/asyncapi.py
+
+services: $(STAMP) ## Render services.toml into compose, the import rules, the workspace and the users of NATS
+	@$(BIN)/python tools/services.py
 	@$(BIN)/python tools/nats_conf.py
 
 proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow

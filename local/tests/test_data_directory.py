@@ -28,7 +28,8 @@ def test_secrets_are_made_once_completed_later_and_read_by_their_owner_only(tmp_
     second = DataDirectory(tmp_path).secrets(["scheduler", "publisher"])
     assert second.passwords["scheduler"] == first.passwords["scheduler"]
     assert second.passwords["publisher"] not in {"", first.passwords["scheduler"]}
-    assert second.publisher_master_key == first.publisher_master_key
+    assert second.settings == first.settings
+    assert first.settings["PUBLISHER_MASTER_KEY"]
     assert second.identity_private_key == first.identity_private_key
     assert "d" not in second.identity_public_key
     assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600

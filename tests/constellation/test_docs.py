@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 from PIL import Image
-from regie_local.environment import SERVICES
 from regie_local.local_cluster import LocalCluster
+from regie_local.services import service_specs
 
 pytestmark = pytest.mark.processes
 
@@ -91,7 +91,7 @@ async def test_the_statements_of_the_documentation_run(page: Path, installation:
 
 
 async def _somewhere(statement: str, installation: LocalCluster) -> bool:
-    for service in SERVICES:
+    for service in service_specs():
         connection = await asyncpg.connect(installation.database_url(service).replace("+asyncpg", ""))
         try:
             await connection.fetch(statement)

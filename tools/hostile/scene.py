@@ -14,9 +14,10 @@ from typing import Any
 
 import httpx2
 import psutil
-from regie_local.environment import SERVICES, Ports
+from regie_local.environment import Ports
 from regie_local.local_cluster import LocalCluster
 from regie_local.processes import free_port
+from regie_local.services import service_specs
 from server import HostileServer
 
 Json = dict[str, Any]
@@ -90,7 +91,7 @@ class Scene:
     async def unhealthy(self) -> list[str]:
         """Returns the services that ended or do not report to be ready, after a grace for a moment's outage."""
         deadline = asyncio.get_running_loop().time() + 5
-        while bad := [name for name in SERVICES if not await asyncio.to_thread(self._is_well, name)]:
+        while bad := [name for name in service_specs() if not await asyncio.to_thread(self._is_well, name)]:
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(0.2)

@@ -1,6 +1,6 @@
 """A whole installation on one machine: servers, services and the sandbox, each a process of its own.
 
-`make run` and the tests that kill processes stand on it. It knows the services by name and by their settings only.
+`make run` and the tests that kill processes stand on it. It knows the services by services.toml only.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from types import TracebackType
 
 from regie_local.data_directory import Addresses, DataDirectory
-from regie_local.environment import GATEWAY, SERVICES, Ports, Wiring
+from regie_local.environment import GATEWAY, SANDBOX, Ports, Wiring
 from regie_local.nats import EmbeddedNats
 from regie_local.postgres import EmbeddedPostgres
 from regie_local.processes import ChildProcess, ProcessFailed, answers, free_port
 from regie_local.readiness import http_answers, rpc_serves
+from regie_local.services import service_specs
 from regie_local.watchdog import Watchdog
 
 READY_TIMEOUT = 60.0  # seconds
 COMMAND_TIMEOUT = 120.0  # seconds
 WORKSPACE = "demo"
-SANDBOX = "sandbox"
 TRACES = "traces"
 
 
@@ -38,17 +38,17 @@ class StartAborted(Exception):
 class LocalCluster:
     """Starts, breaks and stops an installation whose data lie in `folder`; a later start finds them again.
 
-    `replicas` says how many of a service run (one when it is not named; of the gateway there is always one), `env`
-    adds settings by service, and `programs` serves one by other arguments to Python than `-m regie_<service> serve`.
-    `told` hears a line about each step; `stopping` ends a start early. All methods block: inside an event loop call
-    them through `asyncio.to_thread`.
+    `services` are those that run (all of services.toml when none is named), `replicas` says how many of each (one when
+    it is not named; of the gateway there is always one), `env` adds settings by service, and `programs` serves one by
+    other arguments to Python than `-m regie_<service> serve`. `told` hears a line about each step; `stopping` ends a
+    start early. All methods block: inside an event loop call them through `asyncio.to_thread`.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        services: Sequence[str] = SERVICES,
+        services: Sequence[str] = (),
         replicas: Mapping[str, int] | None = None,
         env: Mapping[str, Mapping[str, str]] | None = None,
         programs: Mapping[str, Sequence[str]] | None = None,
@@ -58,7 +58,7 @@ class LocalCluster:
         stopping: threading.Event | None = None,
     ) -> None:
         self.folder = DataDirectory(folder)
-        self.services = tuple(services)
+        self.services = tuple(services or service_specs())
         self.processes: dict[str, ChildProcess] = {}
         """Services, sandbox and trace store by name; the second scheduler is `scheduler-2`."""
         self._replicas = {name: (replicas or {}).get(name, 1) for name in self.services}
@@ -193,11 +193,12 @@ class LocalCluster:
         self.nats = EmbeddedNats(self.folder.path / "nats", passwords=secrets.nats_passwords, watchdog=self._watchdog)
         self._server_stops = [self.nats.stop, self.postgres.stop]
         self._otlp_port, self._traces_port = free_port(), free_port()
+        specs = service_specs()
         self._wiring = Wiring(
             folder=self.folder,
             secrets=secrets,
             ports=ports,
-            rpc_ports={name: _free_ports(self._replicas[name]) for name in self.services if name != GATEWAY},
+            rpc_ports={name: _free_ports(self._replicas[name]) for name in self.services if specs[name].rpc_port},
             database_urls={},
             nats_url=self.nats.url,
             otlp=f"127.0.0.1:{self._otlp_port}",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from regie_chassis.nats_access import STREAMS_USER, service_permissions, streams_permissions
+from functools import cache
 
-# Whose events a service reads; a test compares this with the services' subscriptions.
-READS = {
-    "gateway": ("audience", "gateway", "publisher", "scheduler"),
-    "scheduler": ("gateway", "publisher"),
-    "publisher": ("scheduler",),
-    "audience": ("publisher",),
-    "metrics": ("publisher",),
-}
-PERMISSIONS = {service: service_permissions(service, reads=reads) for service, reads in READS.items()} | {
-    STREAMS_USER: streams_permissions(READS)
-}
+from regie_chassis.nats_access import STREAMS_USER, Permissions, service_permissions, streams_permissions
+
+from regie_local.services import service_specs
+
+
+@cache
+def user_permissions() -> dict[str, Permissions]:
+    """Returns what each user may do: the services, and the maker of their streams."""
+    permissions = {name: service_permissions(name, reads=spec.reads) for name, spec in service_specs().items()}
+    return permissions | {STREAMS_USER: streams_permissions(service_specs())}

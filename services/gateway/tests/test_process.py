@@ -35,10 +35,7 @@ async def environment(postgres_server: EmbeddedPostgres, nats_server: EmbeddedNa
         "GATEWAY_DATABASE_URL": url,
         "GATEWAY_HTTP_PORT": str(free_port()),
         "GATEWAY_IDENTITY_PRIVATE_KEY": json.dumps(OKPKey.generate_key("Ed25519").as_dict(private=True)),
-        "GATEWAY_SCHEDULER_TARGET": NOBODY,
-        "GATEWAY_PUBLISHER_TARGET": NOBODY,
-        "GATEWAY_AUDIENCE_TARGET": NOBODY,
-        "GATEWAY_METRICS_TARGET": NOBODY,
+        "GATEWAY_TARGETS": json.dumps(dict.fromkeys(("scheduler", "publisher", "audience", "metrics"), NOBODY)),
         "NATS_URL": nats_server.url,
     }
     await postgres_server.drop_database(name)

@@ -55,12 +55,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         streams_per_workspace=settings.streams_per_workspace,
     )
     events = open_events(settings, NAME, subscriptions(feed.wake), database=database, broker=broker, clock=clock)
-    backends = open_backends(
-        scheduler=settings.scheduler_target,
-        publisher=settings.publisher_target,
-        audience=settings.audience_target,
-        metrics=settings.metrics_target,
-    )
+    backends = open_backends(settings.targets)
     key = read_key(settings.identity_private_key)
     edge = Edge(
         database=database,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -10,6 +11,7 @@ from regie.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
 from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
 from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from regie_chassis.rpc import open_channel
+from regie_chassis.settings import WrongSetting
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,16 @@ class Backends:
             await channel.close()
 
 
-def open_backends(*, scheduler: str, publisher: str, audience: str, metrics: str) -> Backends:
-    """Returns the stubs for four targets, host:port each. Needs a running event loop."""
-    channels = tuple(open_channel(target) for target in (scheduler, publisher, audience, metrics))
-    return Backends(
-        SchedulerServiceStub(channels[0]),
-        PublisherServiceStub(channels[1]),
-        AudienceServiceStub(channels[2]),
-        MetricsServiceStub(channels[3]),
-        channels,
-    )
+def open_backends(targets: Mapping[str, str]) -> Backends:
+    """Returns the stubs for services at host:port each. Needs a running event loop. Raises WrongSetting."""
+    channels = {service: open_channel(target) for service, target in targets.items()}
+    try:
+        return Backends(
+            SchedulerServiceStub(channels["scheduler"]),
+            PublisherServiceStub(channels["publisher"]),
+            AudienceServiceStub(channels["audience"]),
+            MetricsServiceStub(channels["metrics"]),
+            tuple(channels.values()),
+        )
+    except KeyError as error:
+        raise WrongSetting(f"GATEWAY_TARGETS: give the host:port of {error}, too") from error
