@@ -47,7 +47,6 @@ from regie_chassis.telemetry import context_of, meter, traceparent_from, tracepa
 
 BATCH = 400  # events a transaction; measured a third faster than 100 in a burst (ADR 0007)
 POLL = timedelta(seconds=1)
-PURGE_EVERY = timedelta(hours=1)
 MOST_DELIVERIES = 50  # ends a message that kills the process each time, which no counter of ours survives
 REMEMBERED_ATTEMPTS = 10_000
 
@@ -136,16 +135,11 @@ class Consumer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Reads until told to stop, or until too many messages in a row were dead."""
-        purge_time = self._clock.now()
         while not stopping.is_set() and self.healthy:
             async with self._outages.waited_out(stopping):
                 received = await self._broker.fetch(self.spec, self._batch, POLL)
                 if received:
                     await self.handle(received)
-                if self._clock.now() >= purge_time:
-                    async with self._database.transaction() as session:
-                        await inbox.purge(session, now=self._clock.now())
-                    purge_time = self._clock.now() + PURGE_EVERY
         if not self.healthy:
             log.error("consumer.stopped", consumer=self.name, reason=self.stopped_because)
             await stopping.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -135,6 +135,16 @@ async def redrive(database: Database, *, row: int | None = None) -> list[int]:
         return sorted(rows.scalars())
 
 
+async def purge_sent(session: AsyncSession, *, now: datetime, life: timedelta) -> None:
+    """Deletes events that were acknowledged longer ago than their life."""
+    await session.execute(_PURGE_SENT, {"limit": now - life})
+
+
+async def purge_dead(session: AsyncSession, *, now: datetime, life: timedelta) -> None:
+    """Deletes events that can never be sent and that nobody has redriven in their life."""
+    await session.execute(_PURGE_DEAD, {"limit": now - life})
+
+
 _STAGED = Columns(
     event_id="uuid",
     aggregate_id="text",
@@ -146,6 +156,10 @@ _STAGED = Columns(
 )
 
 _INSERT = text(f"INSERT INTO outbox ({_STAGED.names}) SELECT {_STAGED.names} FROM {_STAGED.unnest}")
+
+_PURGE_SENT = text("DELETE FROM outbox WHERE sent_time < :limit")
+
+_PURGE_DEAD = text("DELETE FROM outbox WHERE dead_time < :limit")
 
 _COUNT_UNSENT = text(f"SELECT count(*) FROM outbox WHERE {WAITING}")
 

@@ -1,6 +1,6 @@
 """Sends what the outbox holds to the service's stream, in order, and again when the stream has lost it.
 
-A row outlives its acknowledgement by `KEEP`, because a stream can lose what it had acknowledged (power cut before
+A row outlives its acknowledgement by its `life`, because a stream can lose what it had acknowledged (power cut before
 the flush). The relay notices that the stream's sequence went backwards and sends the tail again; `Nats-Msg-Id` and
 the consumers' inboxes absorb what was not lost (ADR 0003).
 """
@@ -29,11 +29,12 @@ from regie_chassis.messaging import (
     StreamSpec,
     StreamState,
 )
+from regie_chassis.outbox import purge_sent
 from regie_chassis.telemetry import meter
 from regie_chassis.turns import Turns, oldest_waiting
 from regie_chassis.waves import publish_in_waves
 
-KEEP = timedelta(minutes=15)
+LIFE = timedelta(minutes=15)  # of a row after its acknowledgement
 IDLE = timedelta(milliseconds=200)  # looks for rows that another process staged
 CHECK_EVERY = timedelta(seconds=5)  # compares the stream's sequence with ours
 PURGE_EVERY = timedelta(minutes=1)
@@ -62,11 +63,14 @@ class Relay:
 
     name = "outbox relay"
 
-    def __init__(self, database: Database, broker: Broker, stream: StreamSpec, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, broker: Broker, stream: StreamSpec, clock: Clock, *, life: timedelta = LIFE
+    ) -> None:
         self._database = database
         self._broker = broker
         self._stream = stream
         self._clock = clock
+        self._life = life
         self._last_seq = 0
         self._create_time: datetime | None = None
         self._check_time: datetime | None = None
@@ -145,7 +149,7 @@ class Relay:
             self._check_time = now + CHECK_EVERY
         if self._purge_time is None or now >= self._purge_time:
             async with self._database.transaction() as session:
-                await session.execute(_PURGE, {"limit": now - KEEP})
+                await purge_sent(session, now=now, life=self._life)
             self._purge_time = now + PURGE_EVERY
         async with self._database.reading() as session:
             rows = await self._turns.next_rows(session)
@@ -224,8 +228,6 @@ async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
     dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     return await asyncpg.connect(dsn, timeout=5, command_timeout=15)
 
-
-_PURGE = text("DELETE FROM outbox WHERE sent_time < :limit")
 
 _FIND_TAIL = text(
     """

@@ -27,7 +27,7 @@ def build(settings: AudienceSettings, *, clock: Clock | None = None, broker: Bro
     events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
     work = SegmentWork(database, clock)
     register = partial(add_AudienceServiceServicer_to_server, AudienceServicer(database, clock, work=work))
-    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.watched))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],

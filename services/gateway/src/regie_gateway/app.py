@@ -70,7 +70,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         signer=Signer(key),
         feed=feed,
         secret=secret_of(key),
-        why_not_ready=Readiness(database, events.loops).why_not,
+        why_not_ready=Readiness(database, events.watched).why_not,
     )
     application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
     limits = ConnectionLimits(

@@ -27,7 +27,7 @@ def build(settings: MetricsSettings, *, clock: Clock | None = None, broker: Brok
     handlers = subscriptions(clock, retention=settings.retention)
     events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
     register = partial(add_MetricsServiceServicer_to_server, MetricsServicer(database, clock))
-    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.watched))
     partitions = Partitions(database, clock, retention=settings.retention)
     app = App(
         NAME,

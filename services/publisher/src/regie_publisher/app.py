@@ -114,7 +114,7 @@ def build(
         settings,
         clock=clock,
         register=partial(add_PublisherServiceServicer_to_server, servicer),
-        readiness=Readiness(database, events.loops),
+        readiness=Readiness(database, events.watched),
     )
     loops: list[Loop] = [
         *events.loops,

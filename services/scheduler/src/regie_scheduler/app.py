@@ -29,7 +29,7 @@ def build(settings: SchedulerSettings, *, clock: Clock | None = None, broker: Br
     alarm = Alarm()
     events = open_events(settings, NAME, subscriptions(), database=database, broker=broker, clock=clock)
     register = partial(add_SchedulerServiceServicer_to_server, SchedulerServicer(database, alarm, clock))
-    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.watched))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],

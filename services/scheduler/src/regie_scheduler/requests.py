@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from regie_chassis.errors import Conflict, Invalid
+from regie_chassis.retention import KEYS_LIFE
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-KEEP = timedelta(days=7)
+KEEP = KEYS_LIFE
 MOST_REQUEST_ID = 200  # characters
 
 
