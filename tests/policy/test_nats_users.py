@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Mapping
-from datetime import timedelta
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from regie_chassis.clock import SystemClock
 from regie_chassis.messaging import service_of
 from regie_local.nats_users import user_permissions
 from regie_local.services import service_specs
@@ -22,14 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def subscriptions_of(service: str) -> Mapping[Any, Any]:
-    events = import_module(f"regie_{service}.events")
-    arguments: dict[str, dict[str, Any]] = {
-        "gateway": {"wake": lambda: None},
-        "publisher": {"connectors": {}, "clock": SystemClock(), "wake": lambda: None},
-        "audience": {"clock": SystemClock()},
-        "metrics": {"clock": SystemClock(), "retention": timedelta(days=1)},
-    }
-    return dict(events.subscriptions(**arguments.get(service, {})))
+    subscriptions = import_module(f"regie_{service}.events").subscriptions
+    # Handlers are bound to collaborators; only the keys are read here, so nothing has to be behind them.
+    return dict(subscriptions(**dict.fromkeys(signature(subscriptions).parameters)))
 
 
 @pytest.mark.parametrize("service", service_specs())
