@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+
 import grpc
 from joserfc.jwk import OKPKey
-from regie.audience.v1.audience_service_pb2_grpc import add_AudienceServiceServicer_to_server
-from regie.metrics.v1.metrics_service_pb2_grpc import add_MetricsServiceServicer_to_server
-from regie.publisher.v1.publisher_service_pb2_grpc import add_PublisherServiceServicer_to_server
-from regie.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServiceServicer_to_server
 from regie_chassis.clock import Clock
 from regie_chassis.identity import Verifier
 from regie_chassis.rpc import RpcServer
@@ -31,7 +30,20 @@ class Behind:
         )
 
     def _register(self, server: grpc.aio.Server) -> None:
-        add_SchedulerServiceServicer_to_server(self.scheduler, server)
-        add_PublisherServiceServicer_to_server(self.publisher, server)
-        add_AudienceServiceServicer_to_server(self.audience, server)
-        add_MetricsServiceServicer_to_server(self.metrics, server)
+        for service, fake in (
+            ("scheduler", self.scheduler),
+            ("publisher", self.publisher),
+            ("audience", self.audience),
+            ("metrics", self.metrics),
+        ):
+            _add_servicers(service, fake, server)
+
+
+def _add_servicers(service: str, fake: object, server: grpc.aio.Server) -> None:
+    """Answers every proto service of `regie.<service>.v1` with the fake."""
+    package = import_module(f"regie.{service}.v1")
+    for path in sorted(Path(package.__path__[0]).glob("*_service_pb2_grpc.py")):
+        module = import_module(f"{package.__name__}.{path.stem}")
+        for name, add in vars(module).items():
+            if name.startswith("add_"):
+                add(fake, server)
