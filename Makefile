@@ -11,8 +11,8 @@ BIN := .venv/bin
 STAMP := .venv/.regie-installed
 UV = $$(command -v uv || echo .tools/bin/uv)
 SERVICES := $(notdir $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)))
-PROJECTS := contracts chassis $(addprefix services/,$(SERVICES))
-CODE := chassis services tests tools bench conftest.py
+PROJECTS := contracts chassis local $(addprefix services/,$(SERVICES))
+CODE := chassis local services tests tools bench conftest.py
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 # So that the first start is as fast as the second.
@@ -20,7 +20,7 @@ export UV_COMPILE_BYTECODE := 1
 # The project's own interpreter, whatever environment the caller is in.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup run demo hostile late test test-networks check lint format protos baseline lock bench clean proto-check deploy-check
+.PHONY: help setup run demo hostile late test test-networks check lint format protos services baseline lock bench clean proto-check deploy-check
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,16 +53,19 @@ check: lint proto-check deploy-check ## Check everything that needs no running s
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy tools bench chassis/src $(wildcard services/*/src)
+	@$(BIN)/mypy tools bench chassis/src local/src $(wildcard services/*/src)
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-protos: $(STAMP) ## Generate contracts/ from proto/, docs/asyncapi.yaml and the users of NATS
+protos: $(STAMP) ## Generate contracts/ and docs/asyncapi.yaml from proto/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
 	@$(BIN)/python tools/asyncapi.py
+
+services: $(STAMP) ## Render services.toml into compose, the import rules, the workspace and the users of NATS
+	@$(BIN)/python tools/services.py
 	@$(BIN)/python tools/nats_conf.py
 
 proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow

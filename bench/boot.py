@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import psutil
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.postgres import EmbeddedPostgres
+from regie_local.local_cluster import LocalCluster
+from regie_local.nats import EmbeddedNats
+from regie_local.postgres import EmbeddedPostgres
 from results import result_line
 
 MEGABYTE = 1024 * 1024
@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="regie-bench-") as folder:
         servers_seconds, servers_memory = start_servers(Path(folder) / "servers")
         begin = time.perf_counter()
-        with Constellation(Path(folder) / "regie") as installation:
+        with LocalCluster(Path(folder) / "regie") as installation:
             seconds = time.perf_counter() - begin
             pids = {name: child.pid for name, child in installation.processes.items()}
             for name, server in (("PostgreSQL", installation.postgres), ("NATS", installation.nats)):

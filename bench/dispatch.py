@@ -18,8 +18,8 @@ from pathlib import Path
 
 from cpu import cpu_of, per_item
 from references import run_bare_path, run_celery, run_procrastinate
-from regie_chassis.embedded.constellation import Constellation
 from regie_chassis.ids import new_id
+from regie_local.local_cluster import LocalCluster
 from results import percentile, result_line
 from seeding import announce_posts, connect_channels, insert_posts, open_database, until_published
 
@@ -108,11 +108,11 @@ def run_ours(folder: Path, posts: int, later: int, *, rate: float = 0) -> tuple[
     return [at - due for at, due in zip(call_times, due_times, strict=True)], per_item(before, after, posts)
 
 
-def line(folder: Path, calls: Path) -> Constellation:
+def line(folder: Path, calls: Path) -> LocalCluster:
     """Returns a scheduler and a publisher whose network does nothing but note its calls into a file."""
     shared = {"REGIE_TRACE_SAMPLE_RATIO": SAMPLE_RATIO, "REGIE_LOG_LEVEL": "WARNING"}
     noop = str(Path(__file__).with_name("noop_publisher.py"))
-    return Constellation(
+    return LocalCluster(
         folder,
         services=("scheduler", "publisher"),
         env={"scheduler": shared, "publisher": shared | {"BENCH_CALLS": str(calls)}},
@@ -120,7 +120,7 @@ def line(folder: Path, calls: Path) -> Constellation:
     )
 
 
-def roots_of(installation: Constellation) -> dict[str, int]:
+def roots_of(installation: LocalCluster) -> dict[str, int]:
     """Returns the process ids of the line by name."""
     servers = {"PostgreSQL": installation.postgres.child, "NATS": installation.nats.child}
     return {name: installation.process(name).pid for name in ("scheduler", "publisher")} | {
@@ -128,7 +128,7 @@ def roots_of(installation: Constellation) -> dict[str, int]:
     }
 
 
-async def seed_posts(installation: Constellation, posts: int, later: int, *, rate: float) -> list[float]:
+async def seed_posts(installation: LocalCluster, posts: int, later: int, *, rate: float) -> list[float]:
     """Writes all posts straight into the scheduler's tables and returns when they are due."""
     workspace = new_id()
     channels = await connect_channels(installation, workspace)

@@ -17,8 +17,8 @@ from statistics import median
 
 import httpx2
 import uvloop
-from regie_chassis.embedded.children import Child, answers, free_port
-from regie_chassis.embedded.constellation import Constellation
+from regie_local.local_cluster import LocalCluster
+from regie_local.processes import ChildProcess, answers, free_port
 from results import percentile, result_line
 
 POSTS = 320
@@ -41,13 +41,11 @@ def main() -> None:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="regie-bench-") as folder:
         program = [sys.executable, str(Path(__file__).with_name("bare_fastapi.py")), str(port)]
-        bare = Child("bare FastAPI", program, log=Path(folder) / "bare.log")
+        bare = ChildProcess("bare FastAPI", program, log=Path(folder) / "bare.log")
         bare.start()
         try:
             names = ("scheduler", "publisher", "gateway")
-            with Constellation(
-                Path(folder) / "regie", services=names, env=dict.fromkeys(names, shared)
-            ) as installation:
+            with LocalCluster(Path(folder) / "regie", services=names, env=dict.fromkeys(names, shared)) as installation:
                 bare.wait_until(lambda: answers(port), timeout=30)
                 url = installation.addresses.gateway
                 posts = make_posts(url, installation.api_key)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import bare_path
 import procrastinate_jobs
-from regie_chassis.embedded.children import Child, answers, free_port
-from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.postgres import EmbeddedPostgres
+from regie_local.nats import EmbeddedNats
+from regie_local.postgres import EmbeddedPostgres
+from regie_local.processes import ChildProcess, answers, free_port
 
 DAY = 86_400.0
 HERE = Path(__file__).parent
@@ -71,7 +71,9 @@ def run_celery(folder: Path, posts: int) -> list[float]:
         server.wait_until(lambda: answers(port), timeout=TIMEOUT)
         due_time = time.time() + 10 + posts / SENT_PER_SECOND
         with _child("worker", [*program, "work", url, str(posts), str(target)], folder):
-            sender = Child("sender", [*program, "send", url, str(posts), str(due_time)], log=folder / "sender.log")
+            sender = ChildProcess(
+                "sender", [*program, "send", url, str(posts), str(due_time)], log=folder / "sender.log"
+            )
             sender.start()
             if sender.reap(timeout=TIMEOUT):
                 sys.exit(f"Celery's tasks could not be sent:\n{sender.log_tail()}")
@@ -88,8 +90,8 @@ def _lags(target: Path, due_time: float) -> list[float]:
 
 
 @contextmanager
-def _child(name: str, command: list[str], folder: Path) -> Iterator[Child]:
-    child = Child(name, command, log=folder / f"{name}.log", env=dict(os.environ))
+def _child(name: str, command: list[str], folder: Path) -> Iterator[ChildProcess]:
+    child = ChildProcess(name, command, log=folder / f"{name}.log", env=dict(os.environ))
     child.start()
     try:
         yield child

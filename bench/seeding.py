@@ -13,17 +13,17 @@ from joserfc.jwk import OKPKey
 from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
-from regie_chassis.embedded.constellation import Constellation
 from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import CHANNEL, new_id, parse_id
 from regie_chassis.rpc import call, open_channel
+from regie_local.local_cluster import LocalCluster
 
 CHANNELS = 100
 COPIED = 50_000  # rows of one COPY
 COPY_TIMEOUT = 240  # seconds
 
 
-async def connect_channels(installation: Constellation, workspace: UUID) -> list[str]:
+async def connect_channels(installation: LocalCluster, workspace: UUID) -> list[str]:
     """Connects channels of the sandbox and returns their ids."""
     secrets = json.loads((installation.folder.path / "secrets.json").read_text())
     signer = Signer(OKPKey.import_key(secrets["identity_private_key"]))
@@ -39,7 +39,7 @@ async def connect_channels(installation: Constellation, workspace: UUID) -> list
     return made
 
 
-async def open_database(installation: Constellation, service: str) -> asyncpg.Connection[asyncpg.Record]:
+async def open_database(installation: LocalCluster, service: str) -> asyncpg.Connection[asyncpg.Record]:
     """Returns a connection to a service's database."""
     return await asyncpg.connect(installation.database_url(service).replace("+asyncpg", ""))
 
@@ -84,7 +84,7 @@ async def announce_posts(connection: asyncpg.Connection[asyncpg.Record], first: 
     await connection.execute("SELECT pg_notify('post_scheduled', $1)", datetime.fromtimestamp(first, UTC).isoformat())
 
 
-async def until_published(installation: Constellation, posts: int, *, timeout: float) -> None:
+async def until_published(installation: LocalCluster, posts: int, *, timeout: float) -> None:
     """Waits until all outcomes are recorded."""
     connection = await open_database(installation, "publisher")
     try:

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.testing.waiting import until
+from regie_local.local_cluster import LocalCluster
+from regie_local.testing.waiting import until
 
 ENDS = {"published", "partially_published", "failed", "missed", "cancelled"}
 Json = dict[str, Any]
@@ -89,7 +89,7 @@ class User:
 
 
 @pytest.fixture(scope="session")
-def user_of() -> Callable[[Constellation], AbstractAsyncContextManager[User]]:
+def user_of() -> Callable[[LocalCluster], AbstractAsyncContextManager[User]]:
     """Opens the clients of an installation's first key."""
     return _open_user
 
@@ -101,7 +101,7 @@ def path_to() -> Callable[..., list[tuple[str, str]]]:
 
 
 @asynccontextmanager
-async def _open_user(installation: Constellation) -> AsyncIterator[User]:
+async def _open_user(installation: LocalCluster) -> AsyncIterator[User]:
     addresses = installation.addresses
     headers = {"Authorization": f"Bearer {installation.api_key}"}
     async with (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from pydantic import SecretStr
@@ -19,24 +20,17 @@ from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
-from regie_audience.app import build as build_audience
-from regie_audience.settings import AudienceSettings
-from regie_chassis.embedded.nats import EmbeddedNats
 from regie_chassis.identity import Caller, Signer, new_key
 from regie_chassis.ids import new_id
 from regie_chassis.rpc import call, open_channel
 from regie_chassis.service import Service
-from regie_chassis.testing.fixtures import NewDatabase
-from regie_chassis.testing.waiting import settle, until
-from regie_metrics.app import build as build_metrics
-from regie_metrics.settings import MetricsSettings
-from regie_publisher.app import build as build_publisher
+from regie_local.nats import EmbeddedNats
+from regie_local.services import service_specs
+from regie_local.testing.fixtures import NewDatabase
+from regie_local.testing.waiting import settle, until
 from regie_publisher.connectors.connector import Observation
 from regie_publisher.sealing import new_master_key
-from regie_publisher.settings import PublisherSettings
 from regie_publisher.testing.network import FakeConnector, Play
-from regie_scheduler.app import build as build_scheduler
-from regie_scheduler.settings import SchedulerSettings
 
 SERVICES = Path(__file__).parents[1] / "services"
 POSTS = 24
@@ -52,7 +46,7 @@ STUBS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """Four running services, the network they talk to, and stubs that call them as one workspace."""
+    """The running services, the network they talk to, and stubs that call them as one workspace."""
 
     services: dict[str, Service]
     network: FakeConnector
@@ -75,25 +69,28 @@ class Inside:
 async def inside(new_database: NewDatabase, nats_server: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Inside]:
     key = new_key()
     network = FakeConnector(quiet=timedelta(seconds=2))
-    databases = {name: await new_database(SERVICES / name / "migrations") for name in (*STUBS, "audience")}
+    media = {"master_key": SecretStr(new_master_key()), "media_url": tmp_path.as_uri()}
+    names = [name for name, spec in service_specs().items() if spec.rpc_port]
+    databases = {name: await new_database(SERVICES / name / "migrations") for name in names}
 
     def shared(name: str) -> dict[str, Any]:
         public = SecretStr(json.dumps(key.as_dict(private=False)))
         url = SecretStr(databases[name].url)
         return {"database_url": url, "nats_url": nats_server.url, "identity_public_key": public}
 
-    media = {"master_key": SecretStr(new_master_key()), "media_url": tmp_path.as_uri()}
-    services = {
-        "scheduler": build_scheduler(SchedulerSettings(**shared("scheduler"))),
-        "publisher": build_publisher(PublisherSettings(**shared("publisher"), **media), connectors={"fake": network}),
-        "metrics": build_metrics(MetricsSettings(**shared("metrics"))),
-        "audience": build_audience(AudienceSettings(**shared("audience"))),
-    }
+    services = {name: _build(name, **shared(name)) for name in names if name != "publisher"}
+    services["publisher"] = _build("publisher", {"connectors": {"fake": network}}, **shared("publisher"), **media)
     async with AsyncExitStack() as stack:
         for service in services.values():
             await stack.enter_async_context(service.app)
         stubs = {name: await stack.enter_async_context(_stub(services[name], kind)) for name, kind in STUBS.items()}
         yield Inside(services, network, stubs, Signer(key), Caller(new_id(), "test"))
+
+
+def _build(name: str, parts: Mapping[str, Any] | None = None, **settings: Any) -> Service:
+    build = import_module(f"regie_{name}.app").build
+    service: Service = build(get_type_hints(build)["settings"](**settings), **(parts or {}))
+    return service
 
 
 @asynccontextmanager

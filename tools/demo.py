@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import httpx2
-from regie_chassis.embedded.children import ChildFailed
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.embedded.environment import Ports, PortTaken
-from regie_chassis.embedded.folder import Addresses, AlreadyRunning, Folder
-from regie_chassis.embedded.trace_tree import tree
+from regie_local.data_directory import Addresses, AlreadyRunning, DataDirectory
+from regie_local.environment import Ports, PortTaken
+from regie_local.local_cluster import LocalCluster
+from regie_local.processes import ProcessFailed
+from regie_local.trace_tree import tree
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -76,7 +76,7 @@ def main() -> int:
     try:
         with _installation(console) as (at, key), _client(at, key) as api, _progress(console) as progress:
             _play(Demo(api, at, console, progress, trace_id=secrets.token_hex(16)))
-    except (NotSeen, ChildFailed, PortTaken, AlreadyRunning, httpx2.HTTPError) as problem:
+    except (NotSeen, ProcessFailed, PortTaken, AlreadyRunning, httpx2.HTTPError) as problem:
         Console(stderr=True).print(Text(f"The demo failed: {problem}", style="bold red"), soft_wrap=True)
         return 1
     console.print("All of it happened.", style="bold green")
@@ -86,21 +86,21 @@ def main() -> int:
 @contextmanager
 def _installation(console: Console) -> Iterator[tuple[Addresses, str]]:
     folder = Path(os.environ.get("REGIE_FOLDER", ".regie"))
-    place = Folder(folder)
+    place = DataDirectory(folder)
     running = place.read_addresses()
     if running:
         console.print(f"Using what runs already as process {running.pid}")
         yield running, place.read_api_key()
         return
     with console.status("Starting Régie"):
-        constellation = Constellation(folder, ports=Ports.from_environment())
+        cluster = LocalCluster(folder, ports=Ports.from_environment())
         began = time.monotonic()
-        constellation.start()
+        cluster.start()
     console.print(f"Started Régie in {time.monotonic() - began:.1f} s")
     try:
-        yield constellation.addresses, constellation.api_key
+        yield cluster.addresses, cluster.api_key
     finally:
-        constellation.stop()
+        cluster.stop()
 
 
 def _client(at: Addresses, key: str) -> httpx2.Client:

@@ -1,11 +1,11 @@
-"""Renders the users in deploy/nats/nats.conf from what the services read and say; run by `make protos`."""
+"""Renders the users in deploy/nats/nats.conf from what the services read and say; run by `make services`."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from regie_chassis.embedded.nats_users import PERMISSIONS
+from regie_local.nats_users import user_permissions
 
 FILE = Path(__file__).resolve().parent.parent / "deploy" / "nats" / "nats.conf"
 BLOCK = re.compile(r"(# BEGIN USERS[^\n]*\n).*(# END USERS)", re.DOTALL)
@@ -14,7 +14,7 @@ BLOCK = re.compile(r"(# BEGIN USERS[^\n]*\n).*(# END USERS)", re.DOTALL)
 def users_block() -> str:
     """Returns the `authorization` block; the passwords come from the server's environment."""
     lines = ["authorization {", "  users: ["]
-    for user, may in PERMISSIONS.items():
+    for user, may in user_permissions().items():
         lines += [f"    {{ user: {user}, password: ${user.upper()}_NATS_PASSWORD, permissions: {{"]
         for name, subjects in (("publish", may.publish), ("subscribe", may.subscribe)):
             lines += [f"      {name}: {{ allow: [", *(f'        "{subject}"' for subject in subjects), "      ] }"]

@@ -12,28 +12,28 @@ import threading
 import time
 from pathlib import Path
 
-from regie_chassis.embedded.children import ChildFailed
-from regie_chassis.embedded.constellation import Constellation, StartAborted
-from regie_chassis.embedded.environment import Ports, PortTaken
-from regie_chassis.embedded.folder import AlreadyRunning
-from regie_chassis.embedded.supervisor import Supervisor
+from regie_local.data_directory import AlreadyRunning
+from regie_local.environment import Ports, PortTaken
+from regie_local.local_cluster import LocalCluster, StartAborted
+from regie_local.processes import ProcessFailed
+from regie_local.supervisor import Supervisor
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _introduce(constellation: Constellation, *, first: bool) -> None:
-    at = constellation.addresses
-    key_file = constellation.folder.api_key_file
+def _introduce(cluster: LocalCluster, *, first: bool) -> None:
+    at = cluster.addresses
+    key_file = cluster.folder.api_key_file
     _say(f"""
   REST API   {at.gateway}/v1      description: {at.gateway}/openapi.json
   sandbox    {at.sandbox}         what was published, and knobs for faults
   traces     {at.traces}/traces/<trace id>
-  logs       {constellation.folder.path / "logs"}
+  logs       {cluster.folder.path / "logs"}
 """)
     if first:
-        _say(f"  API key    {constellation.api_key}\n             also kept in {key_file}, for this machine alone\n")
+        _say(f"  API key    {cluster.api_key}\n             also kept in {key_file}, for this machine alone\n")
     else:
         _say(f"  API key    the one of the first start, in {key_file}\n")
     _say(f"""Try:
@@ -60,24 +60,24 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     folder = Path(os.environ.get("REGIE_FOLDER", ".regie"))
     began = time.monotonic()
-    constellation = Constellation(
+    cluster = LocalCluster(
         folder, ports=Ports.from_environment(), told=lambda line: _say(f"  {line}"), stopping=stopping
     )
-    first = not constellation.api_key
+    first = not cluster.api_key
     _say("Starting Régie")
     try:
-        constellation.start()
-    except (AlreadyRunning, PortTaken, ChildFailed, StartAborted) as problem:
+        cluster.start()
+    except (AlreadyRunning, PortTaken, ProcessFailed, StartAborted) as problem:
         print(problem, file=sys.stderr)
         return 1
     try:
         if not stopping.is_set():
             _say(f"Ready in {time.monotonic() - began:.1f} s")
-            _introduce(constellation, first=first)
-        Supervisor(constellation, told=_say).run(stopping)
+            _introduce(cluster, first=first)
+        Supervisor(cluster, told=_say).run(stopping)
     finally:
         _say("Stopping")
-        constellation.stop()
+        cluster.stop()
     return 0
 
 

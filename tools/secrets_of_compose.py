@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import secrets
@@ -10,6 +9,8 @@ import sys
 from pathlib import Path
 
 from regie_chassis.identity import new_key
+from regie_local.data_directory import new_secret
+from regie_local.services import secret_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY_PAIR = {"GATEWAY_IDENTITY_PRIVATE_KEY", "REGIE_IDENTITY_PUBLIC_KEY"}
@@ -19,7 +20,7 @@ def made_up() -> dict[str, str]:
     """Returns a value for each name in .env.example."""
     key = new_key().as_dict(private=True)
     known = {
-        "PUBLISHER_MASTER_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        **{name: new_secret() for name in secret_settings()},
         "GATEWAY_IDENTITY_PRIVATE_KEY": json.dumps(key, separators=(",", ":")),
         "REGIE_IDENTITY_PUBLIC_KEY": json.dumps({k: v for k, v in key.items() if k != "d"}, separators=(",", ":")),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from regie_chassis.database import Database
-from regie_chassis.testing.fixtures import NewDatabase
+from regie_local.testing.fixtures import NewDatabase
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
-from regie_chassis.embedded.nats import EmbeddedNats
 from regie_chassis.messaging import (
     Broker,
     BrokerUnavailable,
@@ -24,8 +23,9 @@ from regie_chassis.messaging import (
 )
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.nats_pull import BATCH_BYTES, PULL_BYTES, Pull
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import until
+from regie_local.nats import EmbeddedNats
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import until
 
 STREAM = StreamSpec("regie_test", ("regie.test.>",))
 CONSUMER = ConsumerSpec("regie_test", "reader", ("regie.test.v1.done.*",), ack_wait=timedelta(seconds=30))

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, timedelta
 
 from regie_chassis.clock import SystemClock
-from regie_chassis.testing.clock import START, FakeClock
+from regie_local.testing.clock import START, FakeClock
 
 HOUR = timedelta(hours=1)
 TURNS = 20  # of the event loop: enough for everything that is ready to run

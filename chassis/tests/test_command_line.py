@@ -19,7 +19,7 @@ from regie_chassis.ids import new_id
 from regie_chassis.messaging import Envelope, Received, headers_of, subject_of
 from regie_chassis.service import Readiness, Service, open_database, open_rpc
 from regie_chassis.settings import ServiceSettings
-from regie_chassis.testing.clock import START
+from regie_local.testing.clock import START
 from typer.testing import CliRunner
 
 FOLDER = Path(__file__).parent / "migrations"

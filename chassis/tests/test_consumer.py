@@ -19,9 +19,9 @@ from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Broker, Envelope, Event, Received, headers_of, stream_spec, subject_of
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.retry import RetryPolicy
-from regie_chassis.testing.clock import START
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import settle, until
+from regie_local.testing.clock import START
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import settle, until
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -11,7 +11,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
 from regie_chassis import inbox, outbox
 from regie_chassis.database import Database, after_commit, before_commit, is_outage, is_transient
 from regie_chassis.ids import new_id
-from regie_chassis.testing.clock import START
+from regie_local.testing.clock import START
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from regie_chassis.host_limits import HostLimits
 from regie_chassis.resolving import Resolver, owner_of
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 
 
 class Network(httpx2.AsyncBaseTransport):

@@ -20,7 +20,7 @@ from regie_chassis.identity import (
     new_key,
 )
 from regie_chassis.ids import WORKSPACE, new_id, show_id
-from regie_chassis.testing.clock import START
+from regie_local.testing.clock import START
 
 KEY = new_key()
 CALLER = Caller(new_id(), "key_1")

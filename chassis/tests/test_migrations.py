@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from regie_chassis.database import Database
-from regie_chassis.embedded.postgres import EmbeddedPostgres
 from regie_chassis.ids import new_id
 from regie_chassis.migrations import LOCK_TIMEOUT, upgrade
+from regie_local.postgres import EmbeddedPostgres
 from sqlalchemy import text
 
 FOLDER = Path(__file__).parent / "migrations"

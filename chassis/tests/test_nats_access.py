@@ -14,14 +14,15 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.js import api
-from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.nats_users import PERMISSIONS, READS
 from regie_chassis.messaging import BrokerUnavailable, ConsumerSpec, Envelope, stream_of, stream_spec
 from regie_chassis.nats_access import STREAMS_USER, inbox_prefix
 from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.testing.waiting import until
+from regie_local.nats import EmbeddedNats
+from regie_local.nats_users import user_permissions
+from regie_local.services import service_specs
+from regie_local.testing.waiting import until
 
-PASSWORDS = {user: f"password-of-{user}" for user in PERMISSIONS}
+PASSWORDS = {user: f"password-of-{user}" for user in user_permissions()}
 POST_DUE = "regie.scheduler.v1.post_due.ws_00000000000000000000000000"
 SOON = timedelta(seconds=2)
 
@@ -89,17 +90,17 @@ def test_the_file_with_the_passwords_is_its_owners_alone(guarded: EmbeddedNats) 
     assert stat.S_IMODE(guarded.folder.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("user", sorted(PERMISSIONS))
+@pytest.mark.parametrize("user", sorted(user_permissions()))
 async def test_nobody_publishes_in_the_name_of_another(log_in: LogIn, user: str) -> None:
     someone = await log_in(user)
-    for service in READS:
+    for service in service_specs():
         if service != user:
             someone.refused.clear()
             subject = POST_DUE.replace("scheduler", service)
             assert await someone.is_refused(someone.client.publish(subject, b"forged"), subject)
 
 
-@pytest.mark.parametrize("user", sorted(PERMISSIONS))
+@pytest.mark.parametrize("user", sorted(user_permissions()))
 async def test_nobody_listens_to_events_or_to_the_inbox_of_another(log_in: LogIn, user: str) -> None:
     someone = await log_in(user)
     other = "scheduler" if user != "scheduler" else "publisher"
@@ -108,11 +109,11 @@ async def test_nobody_listens_to_events_or_to_the_inbox_of_another(log_in: LogIn
         assert await someone.is_refused(someone.client.subscribe(subject), subject)
 
 
-@pytest.mark.parametrize("user", sorted(READS))
+@pytest.mark.parametrize("user", sorted(service_specs()))
 async def test_no_service_shapes_empties_or_deletes_a_stream_or_reads_as_another(log_in: LogIn, user: str) -> None:
     someone = await log_in(user)
     other = "publisher" if user != "publisher" else "audience"
-    for stream in map(stream_of, READS):
+    for stream in map(stream_of, service_specs()):
         for verb in ("CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE", "SNAPSHOT"):
             subject = f"$JS.API.STREAM.{verb}.{stream}"
             someone.refused.clear()
@@ -146,7 +147,9 @@ async def test_the_maker_of_streams_reads_and_says_nothing(log_in: LogIn) -> Non
         assert await maker.is_refused(maker.client.publish(subject, b"{}", reply="_INBOX_x.1"), subject)
 
 
-@pytest.mark.parametrize(("service", "source"), [(reader, one) for reader, all_ in READS.items() for one in all_])
+@pytest.mark.parametrize(
+    ("service", "source"), [(reader, one) for reader, spec in service_specs().items() for one in spec.reads]
+)
 async def test_every_service_reads_what_it_subscribes_to_and_settles_it(
     guarded: EmbeddedNats, service: str, source: str
 ) -> None:

@@ -11,14 +11,14 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCr
 from regie_chassis import outbox
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.database import Database, is_outage
-from regie_chassis.embedded.nats import EmbeddedNats
 from regie_chassis.ids import new_id
-from regie_chassis.messaging import Ack, Broker, ConsumerSpec, Envelope, NoSuchStream, stream_spec
+from regie_chassis.messaging import Ack, Broker, BrokerUnavailable, ConsumerSpec, Envelope, NoSuchStream, stream_spec
 from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.relay import KEEP, Relay
-from regie_chassis.testing.clock import START, FakeClock
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import until
+from regie_chassis.relay import LIFE, Relay
+from regie_local.nats import EmbeddedNats
+from regie_local.testing.clock import START, FakeClock
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import until
 from sqlalchemy import text
 
 STREAM = stream_spec("scheduler")
@@ -167,12 +167,29 @@ async def test_events_that_the_stream_has_acknowledged_are_kept_for_a_while_and_
     await relay._broker.ensure_stream(STREAM)
     await say(database, 3)
     assert await relay.relay_once() == 3
-    await clock.advance(KEEP - timedelta(seconds=1))
+    await clock.advance(LIFE - timedelta(seconds=1))
     await relay.relay_once()
     assert await _count(database) == 3
     await clock.advance(timedelta(minutes=2))
     await relay.relay_once()
     assert await _count(database) == 0
+
+
+async def test_a_tail_that_is_lost_in_a_long_outage_is_still_there_to_be_replayed(
+    database: Database, clock: FakeClock
+) -> None:
+    broker = MemoryBroker(clock)
+    relay = Relay(database, broker, STREAM, clock)
+    await broker.ensure_stream(STREAM)
+    await say(database, 3)
+    assert await relay.relay_once() == 3
+    broker.lose(STREAM.name, keep=0)
+    broker.down = True
+    await clock.advance(LIFE * 2)
+    with pytest.raises(BrokerUnavailable):
+        await relay.relay_once()
+    broker.down = False
+    assert await relay.relay_once() == 3
 
 
 async def _count(database: Database) -> int:

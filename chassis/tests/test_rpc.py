@@ -42,8 +42,8 @@ from regie_chassis.rpc import (
     caller,
     open_channel,
 )
-from regie_chassis.testing.clock import START, FakeClock
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import START, FakeClock
+from regie_local.testing.waiting import until
 
 KEY = new_key()
 CALLER = Caller(new_id(), "key_1")

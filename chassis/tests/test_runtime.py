@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from regie_chassis.runtime import App, LoopFailed
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 
 LONG = timedelta(seconds=20)
 SHORT = timedelta(milliseconds=50)

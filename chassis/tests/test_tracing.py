@@ -35,9 +35,9 @@ from regie_chassis.messaging import Event, stream_spec
 from regie_chassis.relay import Relay
 from regie_chassis.rpc import Context, RpcServer, call, open_channel
 from regie_chassis.telemetry import context_of, current_traceparent, trace_id_of, tracer
-from regie_chassis.testing.clock import START, FakeClock
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import settle
+from regie_local.testing.clock import START, FakeClock
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import settle
 from sqlalchemy.ext.asyncio import AsyncSession
 
 

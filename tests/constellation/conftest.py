@@ -9,38 +9,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from regie_chassis.embedded.constellation import Constellation
+from regie_local.local_cluster import LocalCluster
 
 QUIET = {"publisher": {"PUBLISHER_QUIET_SECONDS": "5"}}
 """Nothing stands between a publisher and its sandbox on one machine that could carry a call for longer."""
 
 
 @pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Constellation]:
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """One of everything, for tests that break nothing."""
-    with Constellation(tmp_path_factory.mktemp("installation"), fsync=False, env=QUIET) as running:
+    with LocalCluster(tmp_path_factory.mktemp("installation"), fsync=False, env=QUIET) as running:
         yield running
 
 
 @pytest.fixture
-async def user(installation: Constellation, user_of: Any) -> AsyncIterator[Any]:
+async def user(installation: LocalCluster, user_of: Any) -> AsyncIterator[Any]:
     async with user_of(installation) as someone:
         await someone.sandbox.delete("/admin/faults")
         yield someone
 
 
 @pytest.fixture
-def breakable(tmp_path: Path, user_of: Any) -> Callable[..., AbstractAsyncContextManager[tuple[Constellation, Any]]]:
-    """Starts an installation of the test's own, to be broken; takes Constellation's arguments."""
+def breakable(tmp_path: Path, user_of: Any) -> Callable[..., AbstractAsyncContextManager[tuple[LocalCluster, Any]]]:
+    """Starts an installation of the test's own, to be broken; takes LocalCluster's arguments."""
 
     @asynccontextmanager
-    async def started(**options: Any) -> AsyncIterator[tuple[Constellation, Any]]:
-        constellation = Constellation(tmp_path, **{"fsync": False, "env": QUIET, **options})
-        await asyncio.to_thread(constellation.start)
+    async def started(**options: Any) -> AsyncIterator[tuple[LocalCluster, Any]]:
+        cluster = LocalCluster(tmp_path, **{"fsync": False, "env": QUIET, **options})
+        await asyncio.to_thread(cluster.start)
         try:
-            async with user_of(constellation) as someone:
-                yield constellation, someone
+            async with user_of(cluster) as someone:
+                yield cluster, someone
         finally:
-            await asyncio.to_thread(constellation.stop)
+            await asyncio.to_thread(cluster.stop)
 
     return started

@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 from PIL import Image
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.embedded.environment import SERVICES
+from regie_local.local_cluster import LocalCluster
+from regie_local.services import service_specs
 
 pytestmark = pytest.mark.processes
 
@@ -45,9 +45,7 @@ async def run(command: str, folder: Path, environment: dict[str, str]) -> str:
     return output.decode().strip()
 
 
-async def test_the_walk_through_the_api_works_as_written(
-    user: Any, installation: Constellation, tmp_path: Path
-) -> None:
+async def test_the_walk_through_the_api_works_as_written(user: Any, installation: LocalCluster, tmp_path: Path) -> None:
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     (tmp_path / ".regie").mkdir()
     (tmp_path / ".regie" / "api-key").write_text(installation.api_key + "\n")
@@ -65,7 +63,7 @@ async def test_the_walk_through_the_api_works_as_written(
     assert asked >= 14
 
 
-def here(command: str, installation: Constellation) -> str:
+def here(command: str, installation: LocalCluster) -> str:
     """The command with this installation's ports in place of those of `make run`."""
     addresses = installation.addresses
     command = command.replace("http://127.0.0.1:8000", addresses.gateway)
@@ -85,15 +83,15 @@ async def ask(command: str, folder: Path, environment: dict[str, str]) -> dict[s
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
-async def test_the_statements_of_the_documentation_run(page: Path, installation: Constellation) -> None:
+async def test_the_statements_of_the_documentation_run(page: Path, installation: LocalCluster) -> None:
     for block in blocks(page, "sql"):
         plain = re.sub(r"^--.*$", "", block, flags=re.MULTILINE).replace("…", "")
         for statement in filter(str.strip, plain.split(";")):
             assert await _somewhere(statement, installation), f"no service's database understands: {statement}"
 
 
-async def _somewhere(statement: str, installation: Constellation) -> bool:
-    for service in SERVICES:
+async def _somewhere(statement: str, installation: LocalCluster) -> bool:
+    for service in service_specs():
         connection = await asyncpg.connect(installation.database_url(service).replace("+asyncpg", ""))
         try:
             await connection.fetch(statement)

@@ -10,9 +10,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-from regie_chassis.embedded.constellation import Constellation
 from regie_chassis.messaging import ConsumerSpec, Envelope, headers_of, subject_of
-from regie_chassis.testing.waiting import until
+from regie_local.local_cluster import LocalCluster
+from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.processes
 
@@ -129,7 +129,7 @@ async def test_a_scheduler_killed_after_the_claim_neither_loses_nor_doubles_a_po
         assert len(await user.calls()) == 1
 
 
-async def staged_post_due(installation: Constellation) -> Envelope:
+async def staged_post_due(installation: LocalCluster) -> Envelope:
     """The one PostDue that the scheduler has said, as its relay sent it."""
     name = PostDue.DESCRIPTOR.full_name
     connection = await asyncpg.connect(installation.database_url("scheduler").replace("+asyncpg", ""))

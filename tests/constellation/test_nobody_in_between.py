@@ -13,10 +13,10 @@ import pytest
 from regie.publisher.v1 import channels_service_pb2 as pb
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-from regie_chassis.embedded.constellation import Constellation
 from regie_chassis.messaging import BrokerUnavailable, Envelope, subject_of
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.rpc import RemoteError, call, open_channel
+from regie_local.local_cluster import LocalCluster
 
 pytestmark = pytest.mark.processes
 
@@ -27,13 +27,13 @@ def open_to_others(folder: Path) -> list[str]:
     return [str(path) for path in found if not path.is_symlink() and stat.S_IMODE(path.lstat().st_mode) & 0o077]
 
 
-async def test_nothing_in_the_folder_is_open_to_other_users(installation: Constellation, user: Any) -> None:
+async def test_nothing_in_the_folder_is_open_to_other_users(installation: LocalCluster, user: Any) -> None:
     await user.connect("private")
     assert open_to_others(installation.folder.path) == []
 
 
 async def test_nats_takes_nobody_without_a_password_and_no_service_in_anothers_name(
-    installation: Constellation,
+    installation: LocalCluster,
 ) -> None:
     url = installation.addresses.nats
     assert "@" not in url
@@ -48,21 +48,21 @@ async def test_nats_takes_nobody_without_a_password_and_no_service_in_anothers_n
         await metrics.close()
 
 
-async def test_a_service_answers_no_call_without_an_identity(installation: Constellation) -> None:
+async def test_a_service_answers_no_call_without_an_identity(installation: LocalCluster) -> None:
     async with open_channel(installation.addresses.rpc["publisher"][0]) as channel:
         with pytest.raises(RemoteError) as refused:
             await call(ChannelsServiceStub(channel).ListChannels, pb.ListChannelsRequest(), identity="")
     assert refused.value.grpc_code is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_postgresql_takes_nobody_without_a_password(installation: Constellation) -> None:
+async def test_postgresql_takes_nobody_without_a_password(installation: LocalCluster) -> None:
     url = installation.database_url("publisher").replace("+asyncpg", "")
     without = url.replace(url[url.index("publisher:") + len("publisher:") : url.index("@")], "wrong")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(without, timeout=10)
 
 
-async def test_a_key_reaches_no_port_of_this_machine_but_the_sandboxes(installation: Constellation, user: Any) -> None:
+async def test_a_key_reaches_no_port_of_this_machine_but_the_sandboxes(installation: LocalCluster, user: Any) -> None:
     for port in (installation.postgres.port, installation.nats.port, httpx2.URL(installation.addresses.traces).port):
         for scheme in ("http", "https"):
             body = {

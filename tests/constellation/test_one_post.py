@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.processes
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.testing.waiting import until
+from regie_local.local_cluster import LocalCluster
+from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.processes
 
@@ -77,7 +77,7 @@ def _in_a_second() -> str:
     return (datetime.now(UTC) + timedelta(seconds=1)).replace(tzinfo=None).isoformat()
 
 
-async def test_log_records_carry_the_trace_and_no_secret(user: Any, installation: Constellation) -> None:
+async def test_log_records_carry_the_trace_and_no_secret(user: Any, installation: LocalCluster) -> None:
     channel = await user.connect("logged")
     await user.faults({"operation": "create_post", "times": 1, "reject": "not this"})
     post_id = await user.schedule(channel, "a text that no log may hold", after=0.5)

@@ -20,8 +20,8 @@ import httpx2
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
-from regie_chassis.embedded.children import Child, answers, free_port
-from regie_chassis.embedded.postgres import EmbeddedPostgres
+from regie_local.postgres import EmbeddedPostgres
+from regie_local.processes import ChildProcess, answers, free_port
 
 HERE = Path(__file__).parent
 START_TIMEOUT = 60.0  # seconds; six are usual
@@ -241,12 +241,14 @@ def _installed_bluesky() -> Path:
     return Path(done.stdout.strip())
 
 
-def _redis(installed: Path, folder: Path, port: int) -> Child:
+def _redis(installed: Path, folder: Path, port: int) -> ChildProcess:
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    return Child("Redis", [str(installed / "redis" / "redis-server"), *options], log=folder / "redis.log")
+    return ChildProcess("Redis", [str(installed / "redis" / "redis-server"), *options], log=folder / "redis.log")
 
 
-def _node(installed: Path, folder: Path, endpoints_file: Path, postgres: EmbeddedPostgres, redis_port: int) -> Child:
+def _node(
+    installed: Path, folder: Path, endpoints_file: Path, postgres: EmbeddedPostgres, redis_port: int
+) -> ChildProcess:
     [program] = (installed / "node" / "node_modules").glob("node-*/bin/node")
     scripts = HERE / "bluesky"
     command = [str(program), "--require", str(scripts / "loopback.cjs"), str(scripts / "network.mjs")]
@@ -258,4 +260,4 @@ def _node(installed: Path, folder: Path, endpoints_file: Path, postgres: Embedde
         "LOG_ENABLED": "false",
         "NODE_ENV": "test",
     }
-    return Child("Bluesky", [*command, str(installed), str(endpoints_file)], log=folder / "bluesky.log", env=env)
+    return ChildProcess("Bluesky", [*command, str(installed), str(endpoints_file)], log=folder / "bluesky.log", env=env)

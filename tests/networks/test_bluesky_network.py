@@ -14,7 +14,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 from PIL import Image
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 from regie_publisher.connectors.bluesky.connector import BlueskyConnector
 from regie_publisher.connectors.connector import (
     Account,

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.testing.waiting import until
+from regie_local.local_cluster import LocalCluster
+from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.networks
 
@@ -33,17 +33,17 @@ class Channel(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, bluesky_network: Any) -> Iterator[Constellation]:
+def installation(tmp_path_factory: pytest.TempPathFactory, bluesky_network: Any) -> Iterator[LocalCluster]:
     """One of everything, whose publisher may call the network on the loopback."""
     servers = [urlsplit(url).netloc for url in (bluesky_network.pds_url, bluesky_network.limited_pds_url)]
     places = ",".join([*servers, f"127.0.0.1:{bluesky_network.proxy_port}"])
     env = {"publisher": {"PUBLISHER_ALLOWED_HOSTS": places}}
-    with Constellation(tmp_path_factory.mktemp("installation"), fsync=False, env=env) as running:
+    with LocalCluster(tmp_path_factory.mktemp("installation"), fsync=False, env=env) as running:
         yield running
 
 
 @pytest.fixture
-async def user(installation: Constellation, user_of: Any) -> AsyncIterator[Any]:
+async def user(installation: LocalCluster, user_of: Any) -> AsyncIterator[Any]:
     async with user_of(installation) as someone:
         yield someone
 
@@ -184,7 +184,7 @@ async def _collected(user: Any, trace_id: str, ends: set[tuple[str, str]]) -> li
 
 
 async def test_a_publisher_killed_after_the_network_took_the_post_finds_it_and_writes_no_other(
-    user: Any, installation: Constellation, bluesky_network: Any, bluesky_proxy: Any
+    user: Any, installation: LocalCluster, bluesky_network: Any, bluesky_proxy: Any
 ) -> None:
     channel = await _connect(user, bluesky_network, bluesky_proxy.url)
     bluesky_proxy.keep_back(PUT)

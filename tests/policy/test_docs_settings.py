@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from pydantic_settings import BaseSettings
-from regie_audience.settings import AudienceSettings
 from regie_chassis.settings import ServiceSettings
-from regie_gateway.settings import GatewaySettings
-from regie_metrics.settings import MetricsSettings
-from regie_publisher.settings import PublisherSettings
-from regie_sandbox.settings import Settings as SandboxSettings
-from regie_scheduler.settings import SchedulerSettings
+from regie_local.services import all_specs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
-SERVICES: tuple[type[BaseSettings], ...] = (
-    AudienceSettings,
-    GatewaySettings,
-    MetricsSettings,
-    PublisherSettings,
-    SandboxSettings,
-    SchedulerSettings,
-)
 OF_MAKE = {"REGIE_PORT", "REGIE_SANDBOX_PORT", "REGIE_FOLDER"}
 EVERY_SERVICE = "<SERVICE>_"
 IN_A_TABLE = re.compile(r"^\| `([A-Z<>_]+)`", re.MULTILINE)
+
+
+def settings_of(package: str) -> type[BaseSettings]:
+    """Returns the one settings class of a service."""
+    module = import_module(f"{package}.settings")
+    (found,) = (
+        one
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, BaseSettings) and one.__module__ == module.__name__
+    )
+    return found
+
+
+SERVICES = [settings_of(one.package) for one in all_specs()]
 
 
 def names_of(settings: type[BaseSettings]) -> set[str]:

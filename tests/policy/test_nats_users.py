@@ -5,40 +5,35 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Mapping
-from datetime import timedelta
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from regie_chassis.clock import SystemClock
-from regie_chassis.embedded.nats_users import PERMISSIONS, READS
 from regie_chassis.messaging import service_of
+from regie_local.nats_users import user_permissions
+from regie_local.services import service_specs
+from regie_local.testing.programs import load_program
 
 ROOT = Path(__file__).parents[2]
 
 
 def subscriptions_of(service: str) -> Mapping[Any, Any]:
-    events = import_module(f"regie_{service}.events")
-    arguments: dict[str, dict[str, Any]] = {
-        "gateway": {"wake": lambda: None},
-        "publisher": {"connectors": {}, "clock": SystemClock(), "wake": lambda: None},
-        "audience": {"clock": SystemClock()},
-        "metrics": {"clock": SystemClock(), "retention": timedelta(days=1)},
-    }
-    return dict(events.subscriptions(**arguments.get(service, {})))
+    subscriptions = import_module(f"regie_{service}.events").subscriptions
+    # Handlers are bound to collaborators; only the keys are read here, so nothing has to be behind them.
+    return dict(subscriptions(**dict.fromkeys(signature(subscriptions).parameters)))
 
 
-@pytest.mark.parametrize("service", sorted(READS))
+@pytest.mark.parametrize("service", service_specs())
 def test_a_service_may_read_what_it_subscribes_to_and_no_more(service: str) -> None:
     heard = {service_of(kind.DESCRIPTOR.full_name) for kind in subscriptions_of(service)}
-    assert set(READS[service]) == heard
+    assert set(service_specs()[service].reads) == heard
 
 
 def test_every_service_runs_its_relay() -> None:
-    apps = {name: (ROOT / f"services/{name}/src/regie_{name}/app.py").read_text() for name in READS}
+    apps = {name: (ROOT / f"services/{name}/src/regie_{name}/app.py").read_text() for name in service_specs()}
     without = [name for name, source in apps.items() if "*events.loops," not in source]
     assert not without, "what is staged there would never leave"
 
@@ -46,22 +41,22 @@ def test_every_service_runs_its_relay() -> None:
 def test_the_deployed_server_gives_the_same_rights() -> None:
     text = (ROOT / "deploy" / "nats" / "nats.conf").read_text()
     block = re.search(r"# BEGIN USERS.*?\n(.*)# END USERS", text, re.DOTALL)
-    assert block, "deploy/nats/nats.conf has no users; run `make protos`"
-    from_tool = import_tool("nats_conf").users_block()
-    assert block[1] == from_tool, "run `make protos`, which renders the users anew"
-    assert set(re.findall(r"\$([A-Z_]+)_NATS_PASSWORD", text)) == {user.upper() for user in PERMISSIONS}
+    assert block, "deploy/nats/nats.conf has no users; run `make services`"
+    from_tool = load_program("tools/nats_conf.py").users_block()
+    assert block[1] == from_tool, "run `make services`, which renders the users anew"
+    assert set(re.findall(r"\$([A-Z_]+)_NATS_PASSWORD", text)) == {user.upper() for user in user_permissions()}
 
 
 def test_in_compose_each_service_knows_its_own_password_only_and_nobody_reaches_nats_from_outside() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    assert services["streams"]["command"] == list(READS)
+    assert services["streams"]["command"] == list(service_specs())
     for name, service in services.items():
         given = {variable: value for variable, value in service.get("environment", {}).items() if "NATS" in variable}
         user = name.removesuffix("-migrate")
         if name == "nats":
-            assert set(given) == {f"{one.upper()}_NATS_PASSWORD" for one in PERMISSIONS}
+            assert set(given) == {f"{one.upper()}_NATS_PASSWORD" for one in user_permissions()}
             assert "ports" not in service
-        elif user in PERMISSIONS:
+        elif user in user_permissions():
             assert given.pop("NATS_URL") == "nats://nats:4222"
             assert given == {"NATS_PASSWORD": f"${{{user.upper()}_NATS_PASSWORD:?run make .env}}"}
         else:
@@ -76,24 +71,15 @@ def test_in_compose_the_sandbox_is_off_until_it_is_asked_for() -> None:
 
 
 def test_make_env_completes_what_is_there_and_replaces_nothing(tmp_path: Path) -> None:
-    tool, file = import_tool("secrets_of_compose"), tmp_path / ".env"
+    tool, file = load_program("tools/secrets_of_compose.py"), tmp_path / ".env"
     file.write_text("POSTGRES_PASSWORD=kept\nPUBLISHER_MASTER_KEY=kept-too")
     file.chmod(0o644)
     tool.complete(file)
     first = dict(line.split("=", 1) for line in file.read_text().splitlines())
     assert (first["POSTGRES_PASSWORD"], first["PUBLISHER_MASTER_KEY"]) == ("kept", "kept-too")
     assert set(first) == set(tool.made_up())
-    assert all(re.fullmatch("[a-z][0-9a-f]{48}", first[f"{user.upper()}_NATS_PASSWORD"]) for user in PERMISSIONS)
+    assert all(re.fullmatch("[a-z][0-9a-f]{48}", first[f"{user.upper()}_NATS_PASSWORD"]) for user in user_permissions())
     assert len(set(first.values())) == len(first)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     tool.complete(file)
     assert dict(line.split("=", 1) for line in file.read_text().splitlines()) == first
-
-
-def import_tool(name: str) -> Any:
-    spec = spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 MINE = Path(__file__).relative_to(ROOT)
 # Moves a fake clock on by itself; no test waits for its sleep.
 PUMPS = {Path("services/audience/tests/conftest.py")}
+BROAD = {"Exception", "BaseException"}
+# Places outside loops where an outage means something of its own: an answer to a caller, a batch that is kept together.
+OUTAGE_JUDGES = {"audience": 1, "gateway": 1, "publisher": 5}
 NOUNLESS = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 
 
@@ -99,9 +103,38 @@ def _lines(path: Path) -> int:
     return len((ROOT / path).read_text().splitlines())
 
 
+def test_a_broad_except_cleans_up_or_says_why_it_is_broad(python: list[Path]) -> None:
+    silent = [
+        f"{path}:{handler.lineno}"
+        for path in python
+        if "src" in path.parts
+        for handler in _broad_excepts(path)
+        if "# broad: " not in (ROOT / path).read_text().splitlines()[handler.lineno - 1]
+        and ast.unparse(handler.body[-1]) != "raise"
+    ]
+    assert not silent
+
+
+def test_loops_leave_outages_to_the_chassis(python: list[Path]) -> None:
+    judging = Counter(
+        path.parts[1]
+        for path in python
+        if path.parts[0] == "services" and "src" in path.parts
+        for handler in _broad_excepts(path)
+        if "is_transient" in ast.unparse(handler)
+    )
+    assert judging == OUTAGE_JUDGES, "a loop is a PeriodicLoop or uses Outages; see regie_chassis.loops"
+
+
+def _broad_excepts(path: Path) -> Iterator[ast.ExceptHandler]:
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ExceptHandler) and (node.type is None or ast.unparse(node.type) in BROAD):
+            yield node
+
+
 def test_no_test_sleeps(python: list[Path]) -> None:
     sleeping = [f"{path}:{line}" for path in python if in_tests(path) and path not in PUMPS for line in _sleeps(path)]
-    assert not sleeping, "wait for a condition: regie_chassis.testing.waiting.until"
+    assert not sleeping, "wait for a condition: regie_local.testing.waiting.until"
 
 
 def _sleeps(path: Path) -> Iterator[int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from regie_chassis.database import ARRAYS
-from regie_chassis.testing.fixtures import NewDatabase
+from regie_local.testing.fixtures import NewDatabase
 from regie_publisher.deliveries.delivery import Cause, State
 from sqlalchemy import TextClause
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
@@ -57,8 +57,12 @@ def test_the_causes_in_statements_are_those_of_the_list() -> None:
 
 
 def test_a_connection_knows_every_type_of_which_statements_take_lists() -> None:
-    sources = [*ROOT.glob("chassis/src/**/*.py"), *ROOT.glob("services/*/src/**/*.py")]
-    used = {name for source in sources for name in ARRAY.findall(source.read_text())}
+    used = {
+        name
+        for project in (CHASSIS, *SERVICES)
+        for _, statement in statements_of(project)
+        for name in ARRAY.findall(str(statement))
+    }
     assert used == set(ARRAYS)
 
 

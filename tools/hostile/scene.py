@@ -14,9 +14,10 @@ from typing import Any
 
 import httpx2
 import psutil
-from regie_chassis.embedded.children import free_port
-from regie_chassis.embedded.constellation import Constellation
-from regie_chassis.embedded.environment import SERVICES, Ports
+from regie_local.environment import Ports
+from regie_local.local_cluster import LocalCluster
+from regie_local.processes import free_port
+from regie_local.services import service_specs
 from server import HostileServer
 
 Json = dict[str, Any]
@@ -68,7 +69,7 @@ class Attacker:
 class Scene:
     """What attacks and the neighbour share."""
 
-    installation: Constellation
+    installation: LocalCluster
     hostile: HostileServer
     attacker: Attacker
     neighbour: httpx2.AsyncClient
@@ -90,7 +91,7 @@ class Scene:
     async def unhealthy(self) -> list[str]:
         """Returns the services that ended or do not report to be ready, after a grace for a moment's outage."""
         deadline = asyncio.get_running_loop().time() + 5
-        while bad := [name for name in SERVICES if not await asyncio.to_thread(self._is_well, name)]:
+        while bad := [name for name in service_specs() if not await asyncio.to_thread(self._is_well, name)]:
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(0.2)
@@ -109,7 +110,7 @@ async def open_scene(folder: Path) -> AsyncIterator[Scene]:
     sandbox_port = free_port()
     # The hostile server stands for a public one, so the guard that keeps private addresses away is told to let it pass.
     allowed = {"PUBLISHER_ALLOWED_HOSTS": f"127.0.0.1:{sandbox_port},127.0.0.1:{hostile.port}"}
-    installation = Constellation(folder, ports=Ports(sandbox=sandbox_port), env={"publisher": allowed}, fsync=False)
+    installation = LocalCluster(folder, ports=Ports(sandbox=sandbox_port), env={"publisher": allowed}, fsync=False)
     await asyncio.to_thread(installation.start)
     try:
         key = await asyncio.to_thread(installation.new_key, "attacker")
@@ -135,7 +136,7 @@ async def eventually(look: Callable[[], Awaitable[bool]], *, within: float = 30.
     return True
 
 
-def _client(installation: Constellation, key: str, **more: Any) -> httpx2.AsyncClient:
+def _client(installation: LocalCluster, key: str, **more: Any) -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {key}"}
     return httpx2.AsyncClient(
         base_url=installation.addresses.gateway, headers=headers, timeout=60, trust_env=False, **more

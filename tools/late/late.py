@@ -29,10 +29,10 @@ from PIL import Image
 from proxy import Proxy
 from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
-from regie_chassis.embedded.constellation import Constellation
 from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import API_KEY, CHANNEL, WORKSPACE, new_id, parse_id, show_id
 from regie_chassis.rpc import call, open_channel
+from regie_local.local_cluster import LocalCluster
 from standins import TOKENS, Bluesky, BusyMastodon, Opaque, Searchable, StandIn
 
 ACCOUNTS = 4
@@ -116,7 +116,7 @@ async def play(options: argparse.Namespace, *, beyond: bool) -> list[oracle.Tall
         }
         with tempfile.TemporaryDirectory(prefix="regie-late-") as folder:
             programs = {"publisher": [str(Path(__file__).with_name("publisher.py"))]}
-            installation = Constellation(Path(folder), env={"publisher": env}, programs=programs, fsync=False)
+            installation = LocalCluster(Path(folder), env={"publisher": env}, programs=programs, fsync=False)
             await asyncio.to_thread(installation.start)
             try:
                 return await _play(installation, classes, options)
@@ -124,7 +124,7 @@ async def play(options: argparse.Namespace, *, beyond: bool) -> list[oracle.Tall
                 await asyncio.to_thread(installation.stop)
 
 
-async def _play(installation: Constellation, classes: list[Class], options: argparse.Namespace) -> list[oracle.Tally]:
+async def _play(installation: LocalCluster, classes: list[Class], options: argparse.Namespace) -> list[oracle.Tally]:
     http = httpx2.AsyncClient(
         base_url=installation.addresses.gateway,
         headers={"Authorization": f"Bearer {installation.api_key}"},
@@ -145,7 +145,7 @@ async def _play(installation: Constellation, classes: list[Class], options: argp
         return await _until_ended(installation, classes, options)
 
 
-async def _connect_inside(installation: Constellation, http: httpx2.AsyncClient, network: str, url: str) -> str:
+async def _connect_inside(installation: LocalCluster, http: httpx2.AsyncClient, network: str, url: str) -> str:
     """Connects an account of a network that exists here alone: the gateway takes only those that it documents."""
     workspace_id = parse_id(WORKSPACE, (await http.get("/v1/workspace")).json()["workspace_id"])
     key = OKPKey.import_key(installation.folder.secrets(installation.services).identity_private_key)
@@ -190,7 +190,7 @@ async def _cancel_some(http: httpx2.AsyncClient, ids: list[str]) -> None:
 
 
 async def _until_ended(
-    installation: Constellation, classes: list[Class], options: argparse.Namespace
+    installation: LocalCluster, classes: list[Class], options: argparse.Namespace
 ) -> list[oracle.Tally]:
     """Waits for the end of every delivery, at most for as long as two calls and their quiet times take."""
     of_class = {parse_id(CHANNEL, channel): one for one in classes for channel in one.channels}

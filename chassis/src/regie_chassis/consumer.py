@@ -28,15 +28,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_chassis import dead_letters, inbox
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage, is_transient
+from regie_chassis.database import Database, is_outage
 from regie_chassis.dead_runs import DEAD_IN_A_ROW, DeadRuns
 from regie_chassis.errors import Invalid, TooLarge, Unprocessable
+from regie_chassis.loops import OUTAGE_PAUSE, Outages
 from regie_chassis.messaging import (
     Broker,
-    BrokerUnavailable,
     ConsumerSpec,
     Event,
-    NoSuchStream,
     Received,
     decode,
     service_of,
@@ -48,8 +47,6 @@ from regie_chassis.telemetry import context_of, meter, traceparent_from, tracepa
 
 BATCH = 400  # events a transaction; measured a third faster than 100 in a burst (ADR 0007)
 POLL = timedelta(seconds=1)
-OUTAGE_PAUSE = timedelta(seconds=1)
-PURGE_EVERY = timedelta(hours=1)
 MOST_DELIVERIES = 50  # ends a message that kills the process each time, which no counter of ours survives
 REMEMBERED_ATTEMPTS = 10_000
 
@@ -128,6 +125,7 @@ class Consumer:
         self._batch = batch
         self._runs = DeadRuns(dead_in_a_row)
         self._attempts = _Attempts()
+        self._outages = Outages(self.name, clock)
         self.stopped_because = ""
 
     @property
@@ -137,24 +135,11 @@ class Consumer:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Reads until told to stop, or until too many messages in a row were dead."""
-        purge_time = self._clock.now()
         while not stopping.is_set() and self.healthy:
-            try:
+            async with self._outages.waited_out(stopping):
                 received = await self._broker.fetch(self.spec, self._batch, POLL)
                 if received:
                     await self.handle(received)
-                if self._clock.now() >= purge_time:
-                    async with self._database.transaction() as session:
-                        await inbox.purge(session, now=self._clock.now())
-                    purge_time = self._clock.now() + PURGE_EVERY
-            except (BrokerUnavailable, NoSuchStream) as error:
-                log.debug("consumer.waits_for_broker", consumer=self.name, error=str(error))
-                await self._clock.wait(stopping, OUTAGE_PAUSE)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("consumer.waits_for_database", consumer=self.name, error=type(error).__name__)
-                await self._clock.wait(stopping, OUTAGE_PAUSE)
         if not self.healthy:
             log.error("consumer.stopped", consumer=self.name, reason=self.stopped_because)
             await stopping.wait()

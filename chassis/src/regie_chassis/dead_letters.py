@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from google.protobuf.message import Message
@@ -80,6 +81,11 @@ async def redrive(
     return Redriven(handled, failed)
 
 
+async def purge(session: AsyncSession, *, now: datetime, life: timedelta) -> None:
+    """Deletes letters that nobody has redriven in their life."""
+    await session.execute(_PURGE, {"limit": now - life})
+
+
 _INSERT_LETTER = text(
     """
     INSERT INTO dead_letter (stream, stream_seq, subject, headers, payload, reason, attempts)
@@ -94,6 +100,8 @@ _SELECT_LETTERS = text(
     WHERE CAST(:id AS bigint) IS NULL OR id = :id ORDER BY id
     """
 )
+
+_PURGE = text("DELETE FROM dead_letter WHERE dead_time < :limit")
 
 _DELETE_LETTER = text("DELETE FROM dead_letter WHERE id = :id")
 

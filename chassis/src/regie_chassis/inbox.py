@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-KEEP = timedelta(days=14)  # twice the life of a message in its stream
+CHUNK = 10_000  # rows that one transaction forgets
 
 
 async def claim(session: AsyncSession, event_ids: Sequence[UUID]) -> set[UUID]:
@@ -18,9 +18,10 @@ async def claim(session: AsyncSession, event_ids: Sequence[UUID]) -> set[UUID]:
     return set(rows.scalars())
 
 
-async def purge(session: AsyncSession, *, now: datetime) -> None:
-    """Forgets events that no stream can deliver any more."""
-    await session.execute(_PURGE, {"limit": now - KEEP})
+async def purge(session: AsyncSession, *, now: datetime, life: timedelta) -> bool:
+    """Forgets events that no stream can deliver any more. Returns whether there may be more of them."""
+    rows = await session.execute(_PURGE, {"limit": now - life, "chunk": CHUNK})
+    return len(rows.all()) == CHUNK
 
 
 _CLAIM = text(
@@ -29,4 +30,9 @@ _CLAIM = text(
     """
 )
 
-_PURGE = text("DELETE FROM inbox WHERE receive_time < :limit")
+_PURGE = text(
+    """
+    DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox WHERE receive_time < :limit LIMIT :chunk)
+    RETURNING 1
+    """
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from regie_chassis.bulk import Columns
 from regie_chassis.database import Database, after_commit, before_commit
 from regie_chassis.errors import TooLarge
 from regie_chassis.events import aggregate_of
@@ -112,15 +113,7 @@ async def _write(session: AsyncSession) -> None:
     after_commit(session, session.info["staged"].set)
     await session.execute(
         _INSERT,
-        {
-            "event_ids": [row.event_id for row in rows],
-            "aggregate_ids": [row.aggregate_id for row in rows],
-            "workspace_ids": [row.workspace_id for row in rows],
-            "types": [row.type for row in rows],
-            "payloads": [row.payload for row in rows],
-            "traceparents": [row.traceparent for row in rows],
-            "event_times": [row.event_time for row in rows],
-        },
+        _STAGED.parameters_of(rows),
     )
 
 
@@ -142,15 +135,31 @@ async def redrive(database: Database, *, row: int | None = None) -> list[int]:
         return sorted(rows.scalars())
 
 
-_INSERT = text(
-    """
-    INSERT INTO outbox (event_id, aggregate_id, workspace_id, type, payload, traceparent, event_time)
-    SELECT * FROM unnest(
-        CAST(:event_ids AS uuid[]), CAST(:aggregate_ids AS text[]), CAST(:workspace_ids AS uuid[]),
-        CAST(:types AS text[]), CAST(:payloads AS bytea[]), CAST(:traceparents AS text[]),
-        CAST(:event_times AS timestamptz[]))
-    """
+async def purge_sent(session: AsyncSession, *, now: datetime, life: timedelta) -> None:
+    """Deletes events that were acknowledged longer ago than their life."""
+    await session.execute(_PURGE_SENT, {"limit": now - life})
+
+
+async def purge_dead(session: AsyncSession, *, now: datetime, life: timedelta) -> None:
+    """Deletes events that can never be sent and that nobody has redriven in their life."""
+    await session.execute(_PURGE_DEAD, {"limit": now - life})
+
+
+_STAGED = Columns(
+    event_id="uuid",
+    aggregate_id="text",
+    workspace_id="uuid",
+    type="text",
+    payload="bytea",
+    traceparent="text",
+    event_time="timestamptz",
 )
+
+_INSERT = text(f"INSERT INTO outbox ({_STAGED.names}) SELECT {_STAGED.names} FROM {_STAGED.unnest}")
+
+_PURGE_SENT = text("DELETE FROM outbox WHERE sent_time < :limit")
+
+_PURGE_DEAD = text("DELETE FROM outbox WHERE dead_time < :limit")
 
 _COUNT_UNSENT = text(f"SELECT count(*) FROM outbox WHERE {WAITING}")
 

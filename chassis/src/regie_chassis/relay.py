@@ -1,6 +1,6 @@
 """Sends what the outbox holds to the service's stream, in order, and again when the stream has lost it.
 
-A row outlives its acknowledgement by `KEEP`, because a stream can lose what it had acknowledged (power cut before
+A row outlives its acknowledgement by its `life`, because a stream can lose what it had acknowledged (power cut before
 the flush). The relay notices that the stream's sequence went backwards and sends the tail again; `Nats-Msg-Id` and
 the consumers' inboxes absorb what was not lost (ADR 0003).
 """
@@ -18,8 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from regie_chassis.bulk import Columns
 from regie_chassis.clock import Clock
-from regie_chassis.database import BROKEN_CONNECTION, Database, is_transient
+from regie_chassis.database import BROKEN_CONNECTION, Database
+from regie_chassis.loops import Outages, is_outage_or_lost
 from regie_chassis.messaging import (
     Broker,
     BrokerUnavailable,
@@ -27,13 +29,13 @@ from regie_chassis.messaging import (
     StreamSpec,
     StreamState,
 )
+from regie_chassis.outbox import purge_sent
 from regie_chassis.telemetry import meter
 from regie_chassis.turns import Turns, oldest_waiting
 from regie_chassis.waves import publish_in_waves
 
-KEEP = timedelta(minutes=15)
+LIFE = timedelta(minutes=15)  # of a row after its acknowledgement
 IDLE = timedelta(milliseconds=200)  # looks for rows that another process staged
-OUTAGE_PAUSE = timedelta(seconds=1)
 CHECK_EVERY = timedelta(seconds=5)  # compares the stream's sequence with ours
 PURGE_EVERY = timedelta(minutes=1)
 STUCK_AFTER = timedelta(seconds=60)  # without progress although PostgreSQL and NATS answer
@@ -61,11 +63,14 @@ class Relay:
 
     name = "outbox relay"
 
-    def __init__(self, database: Database, broker: Broker, stream: StreamSpec, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, broker: Broker, stream: StreamSpec, clock: Clock, *, life: timedelta = LIFE
+    ) -> None:
         self._database = database
         self._broker = broker
         self._stream = stream
         self._clock = clock
+        self._life = life
         self._last_seq = 0
         self._create_time: datetime | None = None
         self._check_time: datetime | None = None
@@ -73,6 +78,7 @@ class Relay:
         self._measure_time: datetime | None = None
         self._turns = Turns()
         self._progress_time = clock.now()
+        self._outages = Outages(self.name, clock, on_outage=self._note_outage)
 
     @property
     def healthy(self) -> bool:
@@ -82,18 +88,8 @@ class Relay:
     async def run(self, stopping: asyncio.Event) -> None:
         """Relays until told to stop, and drains what is staged by then."""
         while not stopping.is_set():
-            try:
+            async with self._outages.waited_out(stopping):
                 await self._relay_while_holding_the_lock(stopping)
-            except (BrokerUnavailable, NoSuchStream) as error:
-                log.warning("relay.waits_for_broker", error=str(error))
-                await self._note_outage()
-                await self._clock.wait(stopping, OUTAGE_PAUSE)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("relay.waits_for_database", error=type(error).__name__)
-                await self._note_outage()
-                await self._clock.wait(stopping, OUTAGE_PAUSE)
 
     async def _note_outage(self) -> None:
         """Tells an outage, which all replicas share and which is no fault of this one, from a relay that is stuck."""
@@ -102,8 +98,8 @@ class Relay:
             await self._broker.stream_state(self._stream.name)
         except NoSuchStream:
             return  # NATS answers: the next try has to make the stream
-        except Exception as error:
-            if not isinstance(error, BrokerUnavailable) and not is_transient(error):
+        except Exception as error:  # broad: a probe; an outage is its answer and not its failure
+            if not is_outage_or_lost(error):
                 raise
             self._progress_time = self._clock.now()
 
@@ -153,7 +149,7 @@ class Relay:
             self._check_time = now + CHECK_EVERY
         if self._purge_time is None or now >= self._purge_time:
             async with self._database.transaction() as session:
-                await session.execute(_PURGE, {"limit": now - KEEP})
+                await purge_sent(session, now=now, life=self._life)
             self._purge_time = now + PURGE_EVERY
         async with self._database.reading() as session:
             rows = await self._turns.next_rows(session)
@@ -220,26 +216,18 @@ class Relay:
 
 
 async def _mark_sent(session: AsyncSession, sent: dict[int, int], *, now: datetime) -> None:
-    await session.execute(_MARK_SENT, {"now": now, "ids": list(sent), "seqs": list(sent.values())})
+    await session.execute(_MARK_SENT, {"now": now, **_ACKED.parameters(sent.items())})
 
 
 async def _mark_dead(session: AsyncSession, dead: dict[int, str], *, now: datetime) -> None:
-    await session.execute(
-        _MARK_DEAD,
-        {
-            "now": now,
-            "ids": list(dead),
-            "reasons": [reason.replace("\x00", "")[:MAX_REASON] for reason in dead.values()],
-        },
-    )
+    rows = [(row_id, reason.replace("\x00", "")[:MAX_REASON]) for row_id, reason in dead.items()]
+    await session.execute(_MARK_DEAD, {"now": now, **_DEAD.parameters(rows)})
 
 
 async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
     dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     return await asyncpg.connect(dsn, timeout=5, command_timeout=15)
 
-
-_PURGE = text("DELETE FROM outbox WHERE sent_time < :limit")
 
 _FIND_TAIL = text(
     """
@@ -255,18 +243,14 @@ _RESEND_FROM = text(
     """
 )
 
+_ACKED = Columns("acked", id="bigint", seq="bigint")
+
 _MARK_SENT = text(
-    """
-    UPDATE outbox SET sent_time = :now, stream_seq = acked.seq
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:seqs AS bigint[])) AS acked (id, seq)
-    WHERE outbox.id = acked.id
-    """
+    f"UPDATE outbox SET sent_time = :now, stream_seq = acked.seq FROM {_ACKED.unnest} WHERE outbox.id = acked.id"
 )
 
+_DEAD = Columns("dead", id="bigint", reason="text")
+
 _MARK_DEAD = text(
-    """
-    UPDATE outbox SET dead_time = :now, dead_reason = dead.reason
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:reasons AS text[])) AS dead (id, reason)
-    WHERE outbox.id = dead.id
-    """
+    f"UPDATE outbox SET dead_time = :now, dead_reason = dead.reason FROM {_DEAD.unnest} WHERE outbox.id = dead.id"
 )

@@ -15,8 +15,9 @@ from regie_chassis.identity import Verifier
 from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.nats_broker import NatsBroker, open_nats
 from regie_chassis.relay import Relay
+from regie_chassis.retention import messaging_purges
 from regie_chassis.rpc import RpcServer
-from regie_chassis.runtime import App
+from regie_chassis.runtime import App, Loop
 from regie_chassis.settings import ServiceSettings, WrongSetting, read_key
 
 
@@ -73,7 +74,7 @@ class Readiness:
         if not self._reached:
             try:
                 await self._database.ping()
-            except Exception as error:
+            except Exception as error:  # broad: an outage is the answer here
                 if not is_outage(error):
                     raise
                 return "the database has not answered yet"
@@ -87,15 +88,21 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class EventLoops:
-    """The loops by which a service hears and says events. It has all of them from its first day on."""
+    """The loops by which a service reads and publishes events. It has all of them from its first day on."""
 
     consumers: Sequence[Consumer]
     subscriptions: Subscriptions
     relay: Relay
+    purges: Sequence[Loop]
 
     @property
-    def loops(self) -> list[Consumer | Relay]:
+    def loops(self) -> list[Loop]:
         """All of them, for the app."""
+        return [*self.watched, *self.purges]
+
+    @property
+    def watched(self) -> list[Consumer | Relay]:
+        """Those that the readiness of the process depends on."""
         return [*self.consumers, self.relay]
 
 
@@ -108,10 +115,12 @@ def open_events(
     broker: Broker,
     clock: Clock,
 ) -> EventLoops:
-    """Returns the loops that hand events to `subscriptions` and send what is staged."""
+    """Returns the loops that hand events to `subscriptions`, send what is staged, and purge what is over."""
     readers = consumers(name, subscriptions, database=database, broker=broker, clock=clock)
-    relay = Relay(database, broker, stream_spec(name, replicas=settings.stream_replicas), clock)
-    return EventLoops(readers, subscriptions, relay)
+    stream = stream_spec(name, replicas=settings.stream_replicas)
+    relay = Relay(database, broker, stream, clock, life=settings.lives.outbox)
+    purges = messaging_purges(settings.lives, database=database, clock=clock)
+    return EventLoops(readers, subscriptions, relay, purges)
 
 
 def open_database(settings: ServiceSettings, name: str) -> Database:

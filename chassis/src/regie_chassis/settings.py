@@ -6,6 +6,7 @@ A validator's message says what to do and never repeats the value, which may be 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,18 @@ KEY_CURVE = "Ed25519"
 
 class WrongSetting(Exception):
     """A setting that nothing can be built from. The message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """How long rows of the chassis' tables are kept."""
+
+    outbox: timedelta
+    """Of events after their acknowledgement."""
+    inbox: timedelta
+    """Of notes that an event was handled."""
+    dead: timedelta
+    """Of dead letters, and of events that can never be sent."""
 
 
 class NatsSettings(BaseSettings):
@@ -74,6 +87,13 @@ class ServiceSettings(NatsSettings):
     drain_seconds: float = Field(default=20.0, gt=0, le=3600)
     """How long a SIGTERM may take before what is left is aborted."""
 
+    outbox_life_minutes: int = Field(default=15, ge=15, le=7 * 24 * 60)
+    """Of events after their acknowledgement; what NATS loses in a power cut is replayed from them."""
+    inbox_life_days: int = Field(default=14, ge=8, le=29)
+    """Of notes that an event was handled: longer than streams keep it, shorter than keys that make something once."""
+    dead_life_days: int = Field(default=90, ge=1, le=3650)
+    """Of dead letters, and of events that can never be sent."""
+
     identity_public_key: SecretStr = Field(default=SecretStr(""), validation_alias="REGIE_IDENTITY_PUBLIC_KEY")
     """The gateway's Ed25519 public key as a JWK; verifies who calls."""
     otlp_endpoint: str = Field(
@@ -101,6 +121,15 @@ class ServiceSettings(NatsSettings):
         if value.get_secret_value() and read_key(value).is_private:
             raise ValueError("give the public half only, the JWK without `d`; the private one is the gateway's alone")
         return value
+
+    @property
+    def lives(self) -> Lives:
+        """How long rows of the chassis' tables are kept."""
+        return Lives(
+            outbox=timedelta(minutes=self.outbox_life_minutes),
+            inbox=timedelta(days=self.inbox_life_days),
+            dead=timedelta(days=self.dead_life_days),
+        )
 
     @property
     def drain(self) -> timedelta:

@@ -10,20 +10,18 @@ import asyncio
 import signal
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-
-import structlog
+from functools import partial
 
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.command_line import load_settings
-from regie_chassis.messaging import Broker, BrokerUnavailable, stream_spec
+from regie_chassis.loops import PeriodicLoop
+from regie_chassis.messaging import Broker, stream_spec
 from regie_chassis.nats_access import STREAMS_USER
 from regie_chassis.nats_broker import open_nats
 from regie_chassis.settings import NatsSettings
 from regie_chassis.telemetry import configure_logs
 
 LOOK_EVERY = timedelta(seconds=5)
-
-log = structlog.get_logger()
 
 
 async def ensure_streams(broker: Broker, services: Iterable[str], *, replicas: int = 1) -> None:
@@ -36,12 +34,8 @@ async def keep_streams(
     broker: Broker, services: Sequence[str], stopping: asyncio.Event, *, clock: Clock, replicas: int = 1
 ) -> None:
     """Looks after the streams until told to stop, whatever becomes of the server meanwhile."""
-    while not stopping.is_set():
-        try:
-            await ensure_streams(broker, services, replicas=replicas)
-        except BrokerUnavailable as error:
-            log.warning("streams.wait_for_broker", error=str(error))
-        await clock.wait(stopping, LOOK_EVERY)
+    act = partial(ensure_streams, broker, services, replicas=replicas)
+    await PeriodicLoop("streams", act, idle=LOOK_EVERY, clock=clock).run(stopping)
 
 
 async def _run(settings: NatsSettings, services: Sequence[str]) -> None:

@@ -28,10 +28,10 @@ from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_o
 from regie_chassis.relay import IDLE
 from regie_chassis.rpc import open_channel
 from regie_chassis.service import Service
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.fixtures import NewDatabase
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import LOOK_EVERY
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.fixtures import NewDatabase
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import LOOK_EVERY
 from sqlalchemy import text
 
 Method = Callable[[Message], Any]

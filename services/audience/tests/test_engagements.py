@@ -20,9 +20,9 @@ from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.messaging import Envelope, Event
 from regie_chassis.retry import RetryPolicy
 from regie_chassis.service import Service
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import until
 from sqlalchemy import text
 
 FAN = {"comparison": {"attribute": "regie.engagement_count", "operator": "ge", "value": 3}}

@@ -12,7 +12,7 @@ from regie_audience.rules import read
 from regie_audience.turns import Turns
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 from sqlalchemy import text
 
 ADULT = {"comparison": {"attribute": "age", "operator": "ge", "value": 18}}

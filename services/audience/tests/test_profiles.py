@@ -17,7 +17,7 @@ from regie_audience.profiles import MAX_ANSWER, Change, bytes_of, change_profile
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, new_id, show_id
 from regie_chassis.paging import PAGE_BYTES
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from sqlalchemy import text
 
 

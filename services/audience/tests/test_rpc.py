@@ -18,7 +18,7 @@ from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
 from regie_chassis.paging import show_token
 from regie_chassis.rpc import RemoteError, call
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 from sqlalchemy import text
 
 Method = Callable[[Message], Any]

@@ -40,8 +40,8 @@ from regie_audience.segments import (
 )
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.waiting import until
 from sqlalchemy import text
 
 ADULT = {"comparison": {"attribute": "age", "operator": "ge", "value": 18}}

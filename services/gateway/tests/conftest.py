@@ -14,12 +14,12 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.testing.clock import FakeClock
 from regie_gateway import api_keys
 from regie_gateway.app import Gateway, build
 from regie_gateway.bootstrap import bootstrap
 from regie_gateway.settings import GatewaySettings
 from regie_gateway.testing.behind import Behind
+from regie_local.testing.clock import FakeClock
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 KEY = OKPKey.generate_key("Ed25519")
@@ -96,10 +96,7 @@ async def make_world(
             "database_url": database.url,
             "http_port": 0,
             "identity_private_key": json.dumps(KEY.as_dict(private=True)),
-            "scheduler_target": target,
-            "publisher_target": target,
-            "audience_target": target,
-            "metrics_target": target,
+            "targets": dict.fromkeys(("scheduler", "publisher", "audience", "metrics"), target),
             "rate_per_second": 0,
             "workspace_rate_per_second": 0,
             "drain_seconds": 5,

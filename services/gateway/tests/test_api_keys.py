@@ -11,7 +11,6 @@ from regie.gateway.events.v1.gateway_events_pb2 import ApiKeyCreated, ApiKeyRevo
 from regie_chassis.ids import new_id
 from regie_gateway import api_keys, authentication
 from regie_gateway.bootstrap import bootstrap
-from regie_gateway.housekeeping import Housekeeping
 from regie_gateway.rest import api_keys as rest_api_keys
 from regie_gateway.rest.application import PARTS
 from sqlalchemy import text
@@ -121,8 +120,7 @@ async def test_keys_are_listed_page_by_page_without_secrets(world: Any) -> None:
 async def test_the_use_of_a_key_is_noted(world: Any) -> None:
     async with world.client() as client:
         assert (await client.get("/v1/api-keys")).json()["api_keys"][0]["last_used_time"] is None
-        authenticator = world.gateway.authenticator
-        await Housekeeping(world.database, authenticator, world.clock).keep_house()
+        await world.gateway.authenticator.write_use()
         assert (await client.get("/v1/api-keys")).json()["api_keys"][0]["last_used_time"] is not None
 
 

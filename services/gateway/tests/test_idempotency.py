@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from regie_chassis.ids import CHANNEL, new_id, show_id
-from regie_chassis.testing.waiting import until
 from regie_gateway import idempotency
 from regie_gateway.api_keys import SCOPES
+from regie_local.testing.waiting import until
 from sqlalchemy import text
 
 POST = {"title": "t", "variants": [{"channel_id": show_id(CHANNEL, new_id()), "text": "x"}]}

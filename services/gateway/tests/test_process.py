@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx2
 import pytest
 from joserfc.jwk import OKPKey
-from regie_chassis.embedded.children import free_port
-from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.postgres import EmbeddedPostgres
 from regie_chassis.ids import new_id
-from regie_chassis.testing.waiting import until
+from regie_local.nats import EmbeddedNats
+from regie_local.postgres import EmbeddedPostgres
+from regie_local.processes import free_port
+from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.processes
 
@@ -35,10 +35,7 @@ async def environment(postgres_server: EmbeddedPostgres, nats_server: EmbeddedNa
         "GATEWAY_DATABASE_URL": url,
         "GATEWAY_HTTP_PORT": str(free_port()),
         "GATEWAY_IDENTITY_PRIVATE_KEY": json.dumps(OKPKey.generate_key("Ed25519").as_dict(private=True)),
-        "GATEWAY_SCHEDULER_TARGET": NOBODY,
-        "GATEWAY_PUBLISHER_TARGET": NOBODY,
-        "GATEWAY_AUDIENCE_TARGET": NOBODY,
-        "GATEWAY_METRICS_TARGET": NOBODY,
+        "GATEWAY_TARGETS": json.dumps(dict.fromkeys(("scheduler", "publisher", "audience", "metrics"), NOBODY)),
         "NATS_URL": nats_server.url,
     }
     await postgres_server.drop_database(name)

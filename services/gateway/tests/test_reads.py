@@ -17,9 +17,9 @@ from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import API_KEY, CHANNEL, POST, new_id, show_id
 from regie_chassis.rpc import call, open_channel
 from regie_chassis.telemetry import context_of
-from regie_chassis.testing.clock import FakeClock
 from regie_gateway.reads import MOST, PostNotFound, PostReads
 from regie_gateway.testing.behind import Behind
+from regie_local.testing.clock import FakeClock
 
 KEY = OKPKey.generate_key("Ed25519")
 FIRST = "0123456789abcdef0123456789abcdef"

@@ -7,16 +7,22 @@ import json
 import pytest
 from pydantic import ValidationError
 from regie_chassis.identity import new_key
+from regie_chassis.settings import WrongSetting
+from regie_gateway.backends import open_backends
 from regie_gateway.settings import GatewaySettings
 
 KEY = new_key()
 GOOD: dict[str, str] = {
     "database_url": "postgresql+asyncpg://u:p@h/d",
     "identity_private_key": json.dumps(KEY.as_dict(private=True)),
-    "scheduler_target": "scheduler:7001",
-    "publisher_target": "ipv4:127.0.0.1:1,127.0.0.1:2",
-    "audience_target": "dns:///audience:7003",
-    "metrics_target": "[::1]:7004",
+    "targets": json.dumps(
+        {
+            "scheduler": "scheduler:7001",
+            "publisher": "ipv4:127.0.0.1:1,127.0.0.1:2",
+            "audience": "dns:///audience:7003",
+            "metrics": "[::1]:7004",
+        }
+    ),
 }
 TRIVIAL = {"kty": "OKP", "crv": "Ed25519", "x": "O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik", "d": "A" * 43}
 
@@ -27,10 +33,11 @@ TRIVIAL = {"kty": "OKP", "crv": "Ed25519", "x": "O2onvM62pC1io6jQKm8Nc2UyFXcd4kO
         ("identity_private_key", "s3cret"),
         ("identity_private_key", json.dumps(KEY.as_dict(private=False))),
         ("identity_private_key", json.dumps(TRIVIAL)),
-        ("scheduler_target", "scheduler"),
-        ("publisher_target", "http://publisher:7002"),
-        ("audience_target", ":7003"),
-        ("metrics_target", "metrics:0"),
+        ("targets", "scheduler:7001"),
+        ("targets", '{"scheduler": "scheduler"}'),
+        ("targets", '{"scheduler": "http://scheduler:7001"}'),
+        ("targets", '{"scheduler": ":7001"}'),
+        ("targets", '{"scheduler": "scheduler:0"}'),
         ("trusted_proxies", "10.0.0.0/8,s3cret"),
         ("trusted_proxies", "10.0.0.1/8"),
         ("connections", "0"),
@@ -43,6 +50,11 @@ def test_a_setting_that_cannot_be_meant_is_refused(name: str, value: str) -> Non
     assert error["loc"] == (name,)
     assert "s3cret" not in error["msg"]
     assert GOOD.get(name, "x3cret") not in error["msg"]
+
+
+def test_a_service_without_a_target_is_named() -> None:
+    with pytest.raises(WrongSetting, match=r"GATEWAY_TARGETS: .* 'scheduler'"):
+        open_backends({})
 
 
 def test_good_settings_are_taken() -> None:

@@ -18,10 +18,10 @@ from regie_chassis.clock import SystemClock
 from regie_chassis.ids import WORKSPACE, new_id, parse_id
 from regie_chassis.messaging import Envelope, Event, headers_of, stream_spec, subject_of
 from regie_chassis.paging import PAGE_BYTES
-from regie_chassis.testing.waiting import settle
 from regie_gateway import event_json, outward
 from regie_gateway.outward import EventGone, record_events
 from regie_gateway.stream import HEARTBEAT, Reader, TooManyStreams
+from regie_local.testing.waiting import settle
 from sqlalchemy.ext.asyncio import AsyncSession
 
 # The first key of a workspace is said as well, at a moment of its own.

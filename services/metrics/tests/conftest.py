@@ -17,9 +17,9 @@ from regie_chassis.ids import CHANNEL, DELIVERY, POST, new_id, show_id
 from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.rpc import open_channel
 from regie_chassis.service import Service
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.fixtures import NewDatabase
-from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.fixtures import NewDatabase
+from regie_local.testing.memory_broker import MemoryBroker
 from regie_metrics.app import build
 from regie_metrics.settings import MetricsSettings
 

@@ -14,9 +14,9 @@ from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.messaging import Envelope
 from regie_chassis.retry import RetryPolicy
 from regie_chassis.service import Service
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import until
 from regie_metrics.events import subscriptions
 from regie_metrics.observations import MAX_NUMBERS
 from sqlalchemy import text

@@ -6,9 +6,10 @@ import asyncio
 from datetime import date, timedelta
 
 from regie_chassis.database import Database
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.waiting import until
-from regie_metrics.partitions import Partitions, ensure
+from regie_chassis.loops import PeriodicLoop
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.waiting import until
+from regie_metrics.partitions import LOOK_EVERY, Partitions, ensure
 from sqlalchemy import text
 
 RETENTION = timedelta(days=90)
@@ -59,7 +60,9 @@ async def test_many_who_need_the_same_day_at_once_make_it_once(database: Databas
 async def test_the_loop_makes_tomorrow_when_time_goes_on(
     database: Database, clock: FakeClock, stopping: asyncio.Event
 ) -> None:
-    loop = asyncio.create_task(Partitions(database, clock, retention=RETENTION).run(stopping))
+    partitions = Partitions(database, clock, retention=RETENTION)
+    periodic = PeriodicLoop("partitions", partitions.look, idle=LOOK_EVERY, clock=clock)
+    loop = asyncio.create_task(periodic.run(stopping))
 
     async def is_there(name: str) -> bool:
         return name in await _names(database)

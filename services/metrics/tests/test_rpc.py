@@ -12,9 +12,9 @@ from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.rpc import RemoteError, call
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import until
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import until
 
 Sign = Callable[[UUID], str]
 

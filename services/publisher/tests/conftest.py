@@ -10,8 +10,8 @@ import pytest
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.fixtures import NewDatabase
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.fixtures import NewDatabase
 from regie_publisher.accounts import MAX_CHANNELS
 from regie_publisher.sealing import Keyring, new_master_key
 from regie_publisher.testing.desk import Desk, NewDesk, open_desk

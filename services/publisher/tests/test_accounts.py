@@ -13,7 +13,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, show_id
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from regie_publisher.accounts import LOST_RENEWAL_PAUSES, REFRESH_LEASE, Accounts, RenewalRuns, RenewalWaits
 from regie_publisher.channels import Rotation, disconnect_channel
 from regie_publisher.connectors.connector import FailureKind, NotSent, Observation, OutcomeUnknown, Refused

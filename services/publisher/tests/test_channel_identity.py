@@ -9,7 +9,7 @@ from uuid import UUID
 from regie_chassis import migrations
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
-from regie_chassis.testing.fixtures import NewDatabase
+from regie_local.testing.fixtures import NewDatabase
 from sqlalchemy import text
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"

@@ -19,7 +19,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.ids import new_id
 from regie_chassis.outbox import MAX_EVENT
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from regie_publisher.channels import disconnect_channel
 from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotSent, Refused, Remote
 from regie_publisher.deliveries.delivery import LEASE, MARGIN, Cause, Note, Outcome, State

@@ -13,7 +13,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import DeliveryMissed
 from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
-from regie_chassis.testing.waiting import until
+from regie_chassis.loops import PeriodicLoop
+from regie_local.testing.waiting import until
 from regie_publisher.connectors.connector import (
     Account,
     Draft,
@@ -25,7 +26,6 @@ from regie_publisher.connectors.connector import (
 )
 from regie_publisher.deliveries.claims import claim_pending, find_due, put_off
 from regie_publisher.hosts import FIRST_WINDOW, Hosts
-from regie_publisher.polling import Polling
 from regie_publisher.sealing import Keyring, new_master_key
 from regie_publisher.shares import Choice, Limits, Slots
 from regie_publisher.standing import MAX_MOVED, block
@@ -169,8 +169,13 @@ async def test_a_reading_that_hangs_keeps_no_other_account_waiting(
     network.release.clear()
     network.hanging = 0
     observer = evil.observer
-    loop = Polling(
-        "observations", observer.begin_due, idle=timedelta(milliseconds=50), clock=evil.clock, slots=observer.slots
+    loop = PeriodicLoop(
+        "observations",
+        observer.begin_due,
+        idle=timedelta(milliseconds=50),
+        clock=evil.clock,
+        wake=observer.slots.wake,
+        begun=observer.slots,
     )
     running = asyncio.create_task(loop.run(stopping))
 

@@ -9,7 +9,7 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.ids import new_id
-from regie_chassis.testing.clock import START
+from regie_local.testing.clock import START
 from regie_publisher.connectors.connector import (
     QUIET,
     Absence,

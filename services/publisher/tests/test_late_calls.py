@@ -17,7 +17,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostPublished,
 )
 from regie_chassis.ids import DELIVERY, POST, new_id, parse_id, show_id
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from regie_publisher.channels import disconnect_channel
 from regie_publisher.connectors.connector import (
     QUIET,

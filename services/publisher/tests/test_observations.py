@@ -15,7 +15,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostMetricsObserved,
 )
 from regie_chassis.telemetry import trace_id_of
-from regie_chassis.testing.clock import START, FakeClock
+from regie_local.testing.clock import START, FakeClock
 from regie_publisher.connectors.connector import (
     ConnectorError,
     Engagement,

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 from regie_chassis.ids import new_id
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 from regie_publisher.pictures import frames
 from regie_publisher.pictures.container import MAX_BYTES
 from regie_publisher.pictures.picture import Bounds

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
 from regie_chassis.database import Database
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from regie_publisher.connectors.connector import QUIET, CannotTell, Draft, Repeat
 from regie_publisher.deliveries.delivery import MARGIN
 from regie_publisher.testing.desk import Desk, NewDesk

@@ -28,7 +28,7 @@ from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_o
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.rpc import RemoteError, call, open_channel
 from regie_chassis.service import Service
-from regie_chassis.testing.waiting import until
+from regie_local.testing.waiting import until
 from regie_publisher.app import build
 from regie_publisher.hosts import FIRST_WINDOW
 from regie_publisher.sealing import new_master_key

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.testing.clock import START
+from regie_local.testing.clock import START
 from regie_publisher.hosts import FIRST_PAUSE, FIRST_WINDOW, LONGEST_PAUSE, SILENT_IN_A_ROW, Hosts
 from regie_publisher.shares import Due, Held, Limits, Slots, share_out
 

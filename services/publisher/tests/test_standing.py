@@ -11,7 +11,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     ChannelRecovered,
     PostRemoved,
 )
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from regie_publisher.channels import get_channel
 from regie_publisher.connectors.connector import CannotTell, FailureKind, Observation, OutcomeUnknown, Refused
 from regie_publisher.connectors.values import MAX_WAIT

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from regie_chassis.ids import CHANNEL, show_id
 from regie_chassis.telemetry import trace_id_of
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from regie_publisher.testing.desk import TRACEPARENT, Desk
 from regie_publisher.testing.network import Play
 from structlog.testing import capture_logs

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 from regie_chassis.clock import SystemClock
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.waiting import until
+from regie_chassis.loops import PeriodicLoop
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.waiting import until
 from regie_publisher.connectors.connector import Draft
 from regie_publisher.deliveries.claims import release
 from regie_publisher.deliveries.delivery import Cause
-from regie_publisher.polling import Polling
 from regie_publisher.testing.desk import Desk, NewDesk
 from sqlalchemy import text
 
@@ -123,7 +123,9 @@ async def test_a_poll_that_loses_against_another_transaction_is_made_again(
         await desk.claim_only(session)
     await clock.advance(timedelta(minutes=1))
     await lose_updates(desk, "40P01")
-    running = asyncio.create_task(Polling("leases", desk.sweep, idle=timedelta(seconds=1), clock=clock).run(stopping))
+    running = asyncio.create_task(
+        PeriodicLoop("leases", desk.sweep, idle=timedelta(seconds=1), clock=clock).run(stopping)
+    )
 
     async def swept() -> bool:
         assert not running.done()

@@ -12,8 +12,8 @@ import pytest
 from google.protobuf.message import Message
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, new_id, show_id
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.fixtures import NewDatabase
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.fixtures import NewDatabase
 from regie_scheduler.alarm import Alarm
 from regie_scheduler.content import Content, Segment
 from regie_scheduler.posts import planning

@@ -26,7 +26,7 @@ from regie_chassis import inbox
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, InvalidId, new_id, show_id
 from regie_chassis.messaging import Event
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from regie_scheduler.due import dispatch_due
 from regie_scheduler.events import subscriptions
 from regie_scheduler.posts import planning, reading

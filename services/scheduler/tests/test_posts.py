@@ -20,7 +20,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.paging import InvalidPageSize, InvalidPageToken
-from regie_chassis.testing.clock import FakeClock
+from regie_local.testing.clock import FakeClock
 from regie_scheduler import requests
 from regie_scheduler.alarm import Alarm
 from regie_scheduler.content import Content, InvalidPost, Segment

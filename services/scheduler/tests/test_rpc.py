@@ -23,8 +23,8 @@ from regie_chassis.ids import API_KEY, CHANNEL, POST, new_id, show_id
 from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.rpc import RemoteError, call, open_channel
 from regie_chassis.service import Service
-from regie_chassis.testing.memory_broker import MemoryBroker
-from regie_chassis.testing.waiting import until
+from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import until
 from regie_scheduler.app import build
 from regie_scheduler.settings import SchedulerSettings
 from sqlalchemy import text

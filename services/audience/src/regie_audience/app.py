@@ -32,7 +32,7 @@ def build(settings: AudienceSettings, *, clock: Clock | None = None, broker: Bro
         partial(add_ProfilesServiceServicer_to_server, ProfilesServicer(database, clock)),
         partial(add_SegmentsServiceServicer_to_server, SegmentsServicer(database, clock, work=work)),
     ]
-    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.watched))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],

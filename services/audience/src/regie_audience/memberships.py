@@ -17,6 +17,7 @@ from functools import lru_cache
 from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import SegmentEntered, SegmentLeft
+from regie_chassis.bulk import Columns
 from regie_chassis.ids import PROFILE, SEGMENT, show_id
 from regie_chassis.outbox import stage
 from sqlalchemy import TextClause, text
@@ -219,9 +220,7 @@ async def _write(
 ) -> None:
     pairs = [(segment_id, profile_id) for segment_id, profile_ids in moved for profile_id in profile_ids]
     if pairs:
-        segment_ids, profile_ids = zip(*pairs, strict=True)
-        values = {"now": now, "segments": list(segment_ids), "profiles": list(profile_ids)}
-        await session.execute(statement, values)
+        await session.execute(statement, {"now": now, **_MOVED.parameters(pairs)})
 
 
 async def _count(session: AsyncSession, moves: Sequence[_Moves]) -> dict[UUID, str]:
@@ -235,9 +234,7 @@ async def _count(session: AsyncSession, moves: Sequence[_Moves]) -> dict[UUID, s
         return {}
     rows = await session.execute(_HOLD_SEGMENTS, {"ids": [one.segment.id for one in held]})
     states = {row.id: row.state for row in rows}
-    await session.execute(
-        _ADD_TO_COUNTS, {"ids": [one.segment.id for one in held], "changes": [one.growth for one in held]}
-    )
+    await session.execute(_ADD_TO_COUNTS, _GROWTH.parameters((one.segment.id, one.growth) for one in held))
     return states
 
 
@@ -270,18 +267,19 @@ _FIND_CURRENT = text(
     """
 )
 
-_GIVEN = "unnest(CAST(:segments AS uuid[]), CAST(:profiles AS uuid[])) AS given (segment_id, profile_id)"
+_MOVED = Columns(segment_id="uuid", profile_id="uuid")
+
 _ENTER = text(
     f"""
     INSERT INTO membership (segment_id, profile_id, enter_time)
-    SELECT segment_id, profile_id, :now FROM {_GIVEN}
+    SELECT segment_id, profile_id, :now FROM {_MOVED.unnest}
     ON CONFLICT (segment_id, profile_id) DO UPDATE SET enter_time = EXCLUDED.enter_time, leave_time = NULL
     """
 )
 
 _LEAVE = text(
     f"""
-    UPDATE membership SET leave_time = :now FROM {_GIVEN}
+    UPDATE membership SET leave_time = :now FROM {_MOVED.unnest}
     WHERE membership.segment_id = given.segment_id AND membership.profile_id = given.profile_id
       AND leave_time IS NULL
     """
@@ -291,10 +289,11 @@ _HOLD_SEGMENTS = text(
     "SELECT id, state FROM segment WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"
 )
 
+_GROWTH = Columns(id="uuid", change="bigint")
+
 _ADD_TO_COUNTS = text(
-    """
-    UPDATE segment SET member_count = member_count + change
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:changes AS bigint[])) AS given (id, change)
+    f"""
+    UPDATE segment SET member_count = member_count + change FROM {_GROWTH.unnest}
     WHERE segment.id = given.id AND change <> 0
     """
 )

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
+from regie_chassis.bulk import Columns
 from regie_chassis.errors import NotFound
 from regie_chassis.ids import PROFILE, show_id
 from regie_chassis.outbox import stage
@@ -243,9 +244,7 @@ async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[C
         {
             "workspace_id": workspace_id,
             "now": now,
-            "ids": [change.id for change in changes],
-            "external_ids": [change.external_id for change in changes],
-            "attributes": [json.dumps(change.apply({})) for change in changes],
+            **_NEW.parameters((change.id, change.external_id, json.dumps(change.apply({}))) for change in changes),
         },
     )
     return set(rows.scalars())
@@ -273,14 +272,8 @@ async def _hold(
 
 async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
     if profiles:
-        await session.execute(
-            _SAVE,
-            {
-                "ids": [one.id for one in profiles],
-                "attributes": [json.dumps(one.attributes) for one in profiles],
-                "times": [one.update_time for one in profiles],
-            },
-        )
+        rows = [(one.id, json.dumps(one.attributes), one.update_time) for one in profiles]
+        await session.execute(_SAVE, _CHANGED.parameters(rows))
 
 
 _SELECT_PROFILE = text(f"SELECT {COLUMNS} FROM profile WHERE id = :id AND workspace_id = :workspace_id")
@@ -292,12 +285,13 @@ _SELECT_PAGE = text(
     """
 )
 
+_NEW = Columns(id="uuid", external_id="text", attributes="text")
+
 _CREATE = text(
-    """
+    f"""
     INSERT INTO profile (id, workspace_id, external_id, attributes, create_time, update_time)
     SELECT id, :workspace_id, external_id, CAST(attributes AS jsonb), :now, :now
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:external_ids AS text[]), CAST(:attributes AS text[]))
-        AS given (id, external_id, attributes)
+    FROM {_NEW.unnest}
     ORDER BY external_id COLLATE "C"
     ON CONFLICT (workspace_id, external_id) DO NOTHING
     RETURNING id
@@ -310,11 +304,12 @@ _HOLD = text(
     " ORDER BY external_id FOR NO KEY UPDATE"
 )
 
+_CHANGED = Columns(id="uuid", attributes="text", update_time="timestamptz")
+
 _SAVE = text(
-    """
+    f"""
     UPDATE profile SET attributes = CAST(given.attributes AS jsonb), update_time = given.update_time
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:attributes AS text[]), CAST(:times AS timestamptz[]))
-        AS given (id, attributes, update_time)
+    FROM {_CHANGED.unnest}
     WHERE profile.id = given.id
     """
 )

@@ -19,6 +19,7 @@ from regie.audience.events.v1.audience_events_pb2 import SegmentFilled
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import SEGMENT, show_id
+from regie_chassis.loops import PeriodicLoop, Wakeup
 from regie_chassis.outbox import stage
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -58,32 +59,17 @@ class SegmentWork:
     name = "segment work"
 
     def __init__(self, database: Database, clock: Clock, *, chunk: int = CHUNK) -> None:
-        self.wake = asyncio.Event()
+        self.wake = Wakeup()
         """Set when there is something new to do."""
         self._database = database
         self._clock = clock
         self._chunk = chunk
         self._served: dict[UUID, None] = {}
+        self._loop = PeriodicLoop(self.name, self.step, idle=self._pause, clock=clock, wake=self.wake)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Works until told to stop; what is left by then waits in its table. Waits outages out."""
-        waker = asyncio.create_task(self._wake_at(stopping))
-        try:
-            while not stopping.is_set():
-                self.wake.clear()
-                pause = LOOK_EVERY
-                try:
-                    if await self.step():
-                        continue
-                    pause = await self._pause()
-                except Exception as error:
-                    if not is_transient(error):
-                        raise
-                    log.warning("segment_work.waits_for_database", error=type(error).__name__)
-                if not stopping.is_set():
-                    await self._clock.wait(self.wake, pause)
-        finally:
-            waker.cancel()
+        await self._loop.run(stopping)
 
     async def step(self) -> bool:
         """Does one chunk of the work of the workspace that has waited longest. Returns False when there is none."""
@@ -132,10 +118,6 @@ class SegmentWork:
         self._served[workspace_id] = None
         if len(self._served) > REMEMBERED_WORKSPACES:
             self._served.pop(next(iter(self._served)))
-
-    async def _wake_at(self, stopping: asyncio.Event) -> None:
-        await stopping.wait()
-        self.wake.set()
 
 
 async def add_work(session: AsyncSession, *, segment_id: UUID, workspace_id: UUID, now: datetime) -> None:

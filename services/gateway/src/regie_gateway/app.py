@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.identity import Signer
+from regie_chassis.loops import PeriodicLoop
 from regie_chassis.messaging import Broker
+from regie_chassis.retention import purge_loop
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events
 from regie_chassis.settings import read_key
 
-from regie_gateway.authentication import Authenticator
+from regie_gateway import idempotency, outward
+from regie_gateway.authentication import USE_EVERY, Authenticator
 from regie_gateway.backends import open_backends
 from regie_gateway.events import subscriptions
-from regie_gateway.housekeeping import Housekeeping
 from regie_gateway.rate_limit import RateLimit
 from regie_gateway.reads import PostReads
 from regie_gateway.rest.application import Application, build_application
@@ -53,12 +55,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         streams_per_workspace=settings.streams_per_workspace,
     )
     events = open_events(settings, NAME, subscriptions(feed.wake), database=database, broker=broker, clock=clock)
-    backends = open_backends(
-        scheduler=settings.scheduler_target,
-        publisher=settings.publisher_target,
-        audience=settings.audience_target,
-        metrics=settings.metrics_target,
-    )
+    backends = open_backends(settings.targets)
     key = read_key(settings.identity_private_key)
     edge = Edge(
         database=database,
@@ -73,7 +70,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         signer=Signer(key),
         feed=feed,
         secret=secret_of(key),
-        why_not_ready=Readiness(database, events.loops).why_not,
+        why_not_ready=Readiness(database, events.watched).why_not,
     )
     application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
     limits = ConnectionLimits(
@@ -88,7 +85,13 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
     app = App(
         NAME,
         parts=[*closings, Closing("broker", broker.close), http],
-        loops=[*events.loops, feed, Housekeeping(database, authenticator, clock)],
+        loops=[
+            *events.loops,
+            feed,
+            PeriodicLoop("key use", authenticator.write_use, idle=USE_EVERY, clock=clock),
+            purge_loop("idempotency purge", idempotency.purge, database=database, clock=clock),
+            purge_loop("event log purge", outward.purge, database=database, clock=clock),
+        ],
         drain=settings.drain,
     )
     return Gateway(

@@ -18,6 +18,7 @@ from regie_gateway.wrong_keys import WrongKeys
 FRESH = timedelta(seconds=3)
 LAST = timedelta(seconds=5)  # a revoked key may be honoured this long by a replica that did not revoke it
 REMEMBERED = 10_000
+USE_EVERY = timedelta(minutes=1)
 
 
 class MissingApiKey(Unauthenticated):
@@ -103,7 +104,11 @@ class Authenticator:
         self._known.pop(key_id, None)
         self._wrong.forget(key_id)
 
-    def take_used(self) -> set[UUID]:
-        """Returns the keys that were used since the last call."""
-        used, self._used = self._used, set()
-        return used
+    async def write_use(self) -> None:
+        """Records which keys were used since the last call; an outage of the database loses none."""
+        if not self._used:
+            return
+        used = frozenset(self._used)
+        async with self._database.transaction() as session:
+            await api_keys.note_use(session, key_ids=used, now=self._clock.now())
+        self._used -= used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -13,6 +14,7 @@ from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceStub
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceStub
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
 from regie_chassis.rpc import open_channel
+from regie_chassis.settings import WrongSetting
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +36,19 @@ class Backends:
             await connection.close()
 
 
-def open_backends(*, scheduler: str, publisher: str, audience: str, metrics: str) -> Backends:
-    """Returns the stubs for four targets, host:port each. Needs a running event loop."""
-    connections = tuple(open_channel(target) for target in (scheduler, publisher, audience, metrics))
-    to_scheduler, to_publisher, to_audience, to_metrics = connections
-    return Backends(
-        posts=PostsServiceStub(to_scheduler),
-        channels=ChannelsServiceStub(to_publisher),
-        media=MediaServiceStub(to_publisher),
-        deliveries=DeliveriesServiceStub(to_publisher),
-        profiles=ProfilesServiceStub(to_audience),
-        segments=SegmentsServiceStub(to_audience),
-        post_metrics=PostMetricsServiceStub(to_metrics),
-        connections=connections,
-    )
+def open_backends(targets: Mapping[str, str]) -> Backends:
+    """Returns the stubs for services at host:port each. Needs a running event loop. Raises WrongSetting."""
+    to = {service: open_channel(target) for service, target in targets.items()}
+    try:
+        return Backends(
+            posts=PostsServiceStub(to["scheduler"]),
+            channels=ChannelsServiceStub(to["publisher"]),
+            media=MediaServiceStub(to["publisher"]),
+            deliveries=DeliveriesServiceStub(to["publisher"]),
+            profiles=ProfilesServiceStub(to["audience"]),
+            segments=SegmentsServiceStub(to["audience"]),
+            post_metrics=PostMetricsServiceStub(to["metrics"]),
+            connections=tuple(to.values()),
+        )
+    except KeyError as error:
+        raise WrongSetting(f"GATEWAY_TARGETS: give the host:port of {error}, too") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_network
 from typing import Annotated
 
@@ -21,10 +22,8 @@ class GatewaySettings(ServiceSettings):
     identity_private_key: SecretStr
     """An Ed25519 private key as a JWK; signs who calls. Its public half goes to every other service."""
 
-    scheduler_target: str
-    publisher_target: str
-    audience_target: str
-    metrics_target: str
+    targets: Annotated[dict[str, str], NoDecode]
+    """JSON: the gRPC target of each service, by the service's name."""
 
     body_limit: int = Field(default=1024 * 1024, ge=1024)
     """Bytes of a request's body."""
@@ -71,7 +70,15 @@ class GatewaySettings(ServiceSettings):
             raise ValueError("give the private half, the JWK with `d`")
         return value
 
-    @field_validator("scheduler_target", "publisher_target", "audience_target", "metrics_target")
+    @field_validator("targets", mode="before")
     @classmethod
-    def _target(cls, value: str) -> str:
-        return check_target(value)
+    def _parse(cls, value: object) -> object:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError('give JSON, as in {"scheduler": "scheduler:7001"}') from None
+
+    @field_validator("targets")
+    @classmethod
+    def _target(cls, value: dict[str, str]) -> dict[str, str]:
+        return {service: check_target(target) for service, target in value.items()}

@@ -16,8 +16,9 @@ from uuid import UUID
 import orjson
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
+from regie_chassis.database import Database
 from regie_chassis.errors import TooManyRequests
+from regie_chassis.loops import Outages, PeriodicLoop, Wakeup, tolerate_outage
 from regie_chassis.messaging import service_of
 
 from regie_gateway import outward
@@ -31,7 +32,6 @@ SOON = timedelta(milliseconds=20)  # a transaction elsewhere may hold the horizo
 SOON_TRIES = 10
 LOOK_EVERY = timedelta(seconds=5)  # whether the key is still valid
 HEARTBEAT = timedelta(seconds=15)
-OUTAGE_PAUSE = timedelta(seconds=1)
 
 log = structlog.get_logger()
 
@@ -80,11 +80,16 @@ class Feed:
         self._per_workspace = streams_per_workspace
         self._readers: set[Reader] = set()
         self._counts: Counter[UUID] = Counter()
-        self._grown = asyncio.Event()
+        self._grown = Wakeup()
+        self._position: Position | None = None
+        self._looks_soon = 0
+        self._loop = PeriodicLoop(self.name, self._look, idle=self._pause, clock=clock, wake=self._grown)
+        self._outages = Outages("event streams", clock)
         self._closed = False
 
     def wake(self) -> None:
         """Tells that this process has written to the log."""
+        self._looks_soon = SOON_TRIES
         self._grown.set()
 
     async def open_reader(self, key: ApiKey, *, types: Collection[str], last_event_id: UUID | None) -> Reader:
@@ -135,13 +140,10 @@ class Feed:
         said_time = self._clock.now()
         while await self._may_go_on(reader):
             reader.news.clear()
-            try:
+            events: list[OutwardEvent] | None = None
+            async with self._outages.waited_out(reader.news):
                 events = await self._next(reader)
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("stream.waits_for_database", error=type(error).__name__)
-                await self._clock.wait(reader.news, OUTAGE_PAUSE)
+            if events is None:
                 continue
             if events:
                 said_time = self._clock.now()
@@ -165,51 +167,40 @@ class Feed:
     async def _may_go_on(self, reader: Reader) -> bool:
         if self._closed or reader.gone:
             return False
-        try:
+        with tolerate_outage("stream.key_not_checked"):
             return await self._authenticator.find(reader.key.id) is not None
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            return False  # nobody can tell whether the key is still good; the reader comes back
+        return False  # nobody can tell whether the key is still good; the reader comes back
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Wakes readers whose log has grown, until told to stop; then ends all streams."""
-        stop = asyncio.create_task(stopping.wait())
-        stop.add_done_callback(lambda _: self._grown.set())
-        position: Position | None = None
-        tries = 0
         self._closed = False  # a run that failed has closed it
         try:
-            while not stopping.is_set():
-                position, found = await self._look(position)
-                tries = 0 if found else tries - 1
-                if await self._clock.wait(self._grown, SOON if tries > 0 else POLL):
-                    self._grown.clear()
-                    tries = SOON_TRIES
+            await self._loop.run(stopping)
         finally:
-            stop.cancel()
             self._closed = True
             for reader in self._readers:
                 reader.news.set()
 
-    async def _look(self, position: Position | None) -> tuple[Position | None, bool]:
+    async def _look(self) -> None:
+        """Wakes the readers of workspaces whose log has grown since the last look."""
         if not self._readers:
-            return None, False
-        try:
-            async with self._database.reading() as session:
-                if position is None:
-                    position = await outward.position_now(session)
-                    grown = {reader.key.workspace_id for reader in self._readers}
-                else:
-                    grown, position = await outward.read_workspaces(session, after=position)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            return position, False
+            self._position = None
+            return
+        async with self._database.reading() as session:
+            if self._position is None:
+                self._position = await outward.position_now(session)
+                grown = {reader.key.workspace_id for reader in self._readers}
+            else:
+                grown, self._position = await outward.read_workspaces(session, after=self._position)
         for reader in self._readers:
             if reader.key.workspace_id in grown:
                 reader.news.set()
-        return position, bool(grown)
+        if grown:
+            self._looks_soon = 0
+
+    async def _pause(self) -> timedelta:
+        self._looks_soon -= 1
+        return SOON if self._looks_soon > 0 else POLL
 
 
 def frame(event: OutwardEvent) -> bytes:

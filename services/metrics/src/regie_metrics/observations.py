@@ -78,7 +78,7 @@ async def ingest(session: AsyncSession, taken: Sequence[Observation]) -> None:
     if not taken:
         return
     await partitions.ensure(session, {one.observe_time.astimezone(UTC).date() for one in taken})
-    columns = _columns(taken)
+    columns = rollups.OBSERVATIONS.parameters_of(taken)
     await session.execute(_INSERT, columns)
     await rollups.roll_up(session, columns)
     telemetry.observations_ingested(len(taken))
@@ -125,25 +125,13 @@ def _observe_time(message: PostMetricsObserved, *, latest: datetime) -> datetime
     return observe_time
 
 
-def _columns(taken: Sequence[Observation]) -> dict[str, list[object]]:
-    return {
-        "workspace_ids": [one.workspace_id for one in taken],
-        "post_ids": [one.post_id for one in taken],
-        "metrics": [one.metric for one in taken],
-        "channel_ids": [one.channel_id for one in taken],
-        "networks": [one.network for one in taken],
-        "observe_times": [one.observe_time for one in taken],
-        "values": [one.value for one in taken],
-    }
-
-
 # Sorted by key, so that two ingests of the same rows lock them in the same order.
 _INSERT = text(
     f"""
     INSERT INTO observation AS kept (workspace_id, post_id, metric, channel_id, network, observe_time, value)
     SELECT DISTINCT ON (workspace_id, post_id, metric, channel_id, observe_time)
            workspace_id, post_id, metric, channel_id, network, observe_time, value
-    FROM {rollups.GIVEN}
+    FROM {rollups.OBSERVATIONS.unnest}
     ORDER BY workspace_id, post_id, metric, channel_id, observe_time, value DESC
     ON CONFLICT (workspace_id, post_id, metric, channel_id, observe_time)
     DO UPDATE SET value = EXCLUDED.value WHERE EXCLUDED.value > kept.value

@@ -7,13 +7,13 @@ escapes the retention.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 import structlog
+from regie_chassis.bulk import Columns
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
+from regie_chassis.database import Database
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,7 +22,6 @@ from regie_metrics import telemetry
 
 AHEAD = timedelta(days=3)
 LOOK_EVERY = timedelta(hours=1)
-OUTAGE_PAUSE = timedelta(seconds=1)
 LOCK_TIMEOUT = "2s"  # for the drop, which stops the ingest while it waits
 PARTITION_LOCK = 0x706172746974696F  # "partitio"; whoever makes partitions holds it until commit
 LOCK_NOT_AVAILABLE = "55P03"
@@ -31,27 +30,12 @@ log = structlog.get_logger()
 
 
 class Partitions:
-    """The loop that makes partitions ahead of time and drops old ones. Any number of replicas may run."""
-
-    name = "partitions"
+    """Makes partitions ahead of time and drops old ones. Any number of replicas may run."""
 
     def __init__(self, database: Database, clock: Clock, *, retention: timedelta) -> None:
         self._database = database
         self._clock = clock
         self._retention = retention
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Looks every hour until told to stop; waits outages out."""
-        while not stopping.is_set():
-            pause = LOOK_EVERY
-            try:
-                await self.look()
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("partitions.waits_for_database", error=type(error).__name__)
-                pause = OUTAGE_PAUSE
-            await self._clock.wait(stopping, pause)
 
     async def look(self) -> None:
         """Makes the partitions of today and the days ahead, and drops those past the retention, one at a time."""
@@ -108,7 +92,7 @@ def _name(day: date) -> str:
 
 async def _missing(session: AsyncSession, days: list[date]) -> list[date]:
     # Not to_regclass(): it answers from a cache that a partition made meanwhile need not have reached.
-    rows = await session.execute(_FIND_MISSING, {"days": days, "names": [_name(day) for day in days]})
+    rows = await session.execute(_FIND_MISSING, _WANTED.parameters((day, _name(day)) for day in days))
     return list(rows.scalars())
 
 
@@ -126,9 +110,11 @@ _PARTITIONS = (
     " WHERE inhparent = CAST('observation' AS regclass)"
 )
 
+_WANTED = Columns("wanted", day="date", name="text")
+
 _FIND_MISSING = text(
     f"""
-    SELECT day FROM unnest(CAST(:days AS date[]), CAST(:names AS text[])) AS wanted (day, name)
+    SELECT day FROM {_WANTED.unnest}
     WHERE name NOT IN ({_PARTITIONS}) ORDER BY day
     """
 )

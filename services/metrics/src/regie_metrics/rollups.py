@@ -8,30 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from regie_chassis.bulk import Columns
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-GIVEN = """
-    unnest(
-        CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:metrics AS text[]),
-        CAST(:channel_ids AS uuid[]), CAST(:networks AS text[]), CAST(:observe_times AS timestamptz[]),
-        CAST(:values AS bigint[])
-    ) AS given (workspace_id, post_id, metric, channel_id, network, observe_time, value)
-"""
+OBSERVATIONS = Columns(
+    workspace_id="uuid",
+    post_id="uuid",
+    metric="text",
+    channel_id="uuid",
+    network="text",
+    observe_time="timestamptz",
+    value="bigint",
+)
 KEY = "workspace_id, post_id, metric, channel_id"
 
 
-async def roll_up(session: AsyncSession, columns: Mapping[str, Sequence[object]]) -> None:
-    """Brings all roll-ups up to date with the given observations. Commits with the session; repeatable."""
+async def roll_up(session: AsyncSession, observations: Mapping[str, Sequence[object]]) -> None:
+    """Brings all roll-ups up to date with the parameters of `OBSERVATIONS`. Commits with the session; repeatable."""
     for statement in (_HOURLY, _DAILY, _LATEST):
-        await session.execute(statement, dict(columns))
+        await session.execute(statement, dict(observations))
 
 
 def _buckets(table: str, unit: str) -> str:
     return f"""
         INSERT INTO {table} AS kept ({KEY}, start_time, observe_time, value)
         SELECT DISTINCT ON ({KEY}, start_time) {KEY}, start_time, observe_time, value
-        FROM (SELECT *, date_trunc('{unit}', observe_time, 'UTC') AS start_time FROM {GIVEN}) AS placed
+        FROM (SELECT *, date_trunc('{unit}', observe_time, 'UTC') AS start_time FROM {OBSERVATIONS.unnest}) AS placed
         ORDER BY {KEY}, start_time, observe_time DESC, value DESC
         ON CONFLICT ({KEY}, start_time)
         DO UPDATE SET observe_time = EXCLUDED.observe_time, value = EXCLUDED.value
@@ -45,7 +48,7 @@ _LATEST = text(
     f"""
     INSERT INTO latest AS kept ({KEY}, network, observe_time, value)
     SELECT DISTINCT ON ({KEY}) {KEY}, network, observe_time, value
-    FROM {GIVEN}
+    FROM {OBSERVATIONS.unnest}
     ORDER BY {KEY}, observe_time DESC, value DESC
     ON CONFLICT ({KEY})
     DO UPDATE SET network = EXCLUDED.network, observe_time = EXCLUDED.observe_time, value = EXCLUDED.value

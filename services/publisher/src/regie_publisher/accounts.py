@@ -17,8 +17,9 @@ from weakref import WeakValueDictionary
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
+from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, show_id
+from regie_chassis.loops import tolerate_outage, try_through_outage
 from sqlalchemy import text
 
 from regie_publisher.channels import sealed_of
@@ -235,29 +236,25 @@ class Accounts:
         channel_id, version = opened.channel_id, opened.version
         sealed = self._keyring.seal(renewed, Place(opened.workspace_id, channel_id, version + 1))
         row = {"key_id": sealed.key_id, "data_key": sealed.data_key, "secrets": sealed.secrets}
-        deadline = asyncio.get_running_loop().time() + SAVE_WITHIN.total_seconds()
-        while True:
-            try:
-                async with self._database.transaction() as session:
-                    await session.execute(_SAVE, {"id": channel_id, "version": version, **row})
-                break
-            except Exception as error:
-                if not is_transient(error) or asyncio.get_running_loop().time() > deadline:
-                    raise
-                log.warning("credentials.save_waits_for_database", channel=show_id(CHANNEL, channel_id))
-                await asyncio.sleep(LOOK_EVERY.total_seconds())
+
+        async def save() -> None:
+            async with self._database.transaction() as session:
+                await session.execute(_SAVE, {"id": channel_id, "version": version, **row})
+
+        await try_through_outage(
+            save,
+            within=SAVE_WITHIN,
+            event="credentials.save_waits_for_database",
+            channel=show_id(CHANNEL, channel_id),
+        )
         # Whoever won (ours, or a person who connected the account anew in between), the row is what counts.
         return (await self._current(channel_id)).require_secrets()
 
     async def _end_lease(self, channel_id: UUID, *, wait_until: datetime | None = None) -> None:
         """Gives the lease back; with `wait_until` the renewal is counted as lost and not repeated before."""
-        try:
+        with tolerate_outage("credentials.lease_left_to_expire", channel=show_id(CHANNEL, channel_id)):
             async with self._database.transaction() as session:
                 await session.execute(_END_LEASE, {"id": channel_id, "worker": self._worker, "until": wait_until})
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("credentials.lease_left_to_expire", channel=show_id(CHANNEL, channel_id))
 
     async def _current(self, channel_id: UUID) -> _Opened:
         opened = (await self._load({channel_id})).get(channel_id)

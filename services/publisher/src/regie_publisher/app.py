@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.database import Database
 from regie_chassis.egress import guarded_client
 from regie_chassis.ids import new_id
+from regie_chassis.loops import PeriodicLoop
 from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App, Loop, Part
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
@@ -42,12 +43,12 @@ from regie_publisher.hosts import Hosts
 from regie_publisher.media import Library
 from regie_publisher.observations import Observer
 from regie_publisher.pictures.pool import PicturePool
-from regie_publisher.polling import Polling
 from regie_publisher.rpc.channels import ChannelsServicer
 from regie_publisher.rpc.deliveries import DeliveriesServicer
 from regie_publisher.rpc.media import MediaServicer
 from regie_publisher.sealing import Keyring
 from regie_publisher.settings import PublisherSettings
+from regie_publisher.shares import Slots
 
 NAME = "publisher"
 CHECK_IDLE = timedelta(milliseconds=500)
@@ -120,23 +121,18 @@ def build(
             partial(add_MediaServiceServicer_to_server, MediaServicer(library, clock)),
             partial(add_DeliveriesServiceServicer_to_server, DeliveriesServicer(database, resolver)),
         ],
-        readiness=Readiness(database, events.loops),
+        readiness=Readiness(database, events.watched),
     )
     loops: list[Loop] = [
         *events.loops,
         worker,
-        Polling("processing deliveries", pursuit.begin_checks, idle=CHECK_IDLE, clock=clock, slots=pursuit.checks),
-        Polling("unknown deliveries", pursuit.begin_finds, idle=CHECK_IDLE, clock=clock, slots=pursuit.finds),
-        Polling("expired leases", partial(_sweep, database, networks, clock), idle=SWEEP_IDLE, clock=clock),
-        Polling(
-            "observations",
-            observer.begin_due,
-            idle=OBSERVE_IDLE,
-            clock=clock,
-            slots=observer.slots,
-            pace=OBSERVE_PACE,
+        _slots_loop("processing deliveries", pursuit.begin_checks, pursuit.checks, idle=CHECK_IDLE, clock=clock),
+        _slots_loop("unknown deliveries", pursuit.begin_finds, pursuit.finds, idle=CHECK_IDLE, clock=clock),
+        PeriodicLoop("expired leases", partial(_sweep, database, networks, clock), idle=SWEEP_IDLE, clock=clock),
+        _slots_loop(
+            "observations", observer.begin_due, observer.slots, idle=OBSERVE_IDLE, clock=clock, pace=OBSERVE_PACE
         ),
-        Polling("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
+        PeriodicLoop("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
     ]
     parts: list[Part] = [
         Closing("database", database.close),
@@ -147,6 +143,19 @@ def build(
     ]
     app = App(NAME, parts=parts, loops=loops, drain=settings.drain)
     return Service(app, database, broker, events, rpc)
+
+
+def _slots_loop(
+    name: str,
+    begin: Callable[[], Awaitable[int]],
+    slots: Slots,
+    *,
+    idle: timedelta,
+    clock: Clock,
+    pace: timedelta = timedelta(0),
+) -> PeriodicLoop:
+    """Returns the loop that begins work in `slots`, and is called again as soon as one of them becomes free."""
+    return PeriodicLoop(name, begin, idle=idle, clock=clock, wake=slots.wake, pace=pace, begun=slots)
 
 
 async def _sweep(database: Database, networks: Mapping[str, Connector], clock: Clock) -> int:

@@ -158,7 +158,7 @@ class Observer:
         try:
             async with self._database.transaction() as session:
                 await _record(session, polls, seen, now=self._clock.now(), traceparent=traceparent)
-        except Exception as error:
+        except Exception as error:  # broad: an outage fails the chunk, whatever else its one bad post
             if is_transient(error):
                 raise  # the lease brings all of them back
             if len(polls) == 1:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
+from regie_chassis.loops import Wakeup
 
 from regie_publisher.hosts import Hosts, Peer
 
@@ -223,7 +224,7 @@ class Slots:
 
     def __init__(self, limits: Limits, hosts: Hosts, *, says_pauses: bool = False) -> None:
         self._says_pauses = says_pauses
-        self.wake = asyncio.Event()
+        self.wake = Wakeup()
         """Set when a place becomes free."""
         self._limits = limits
         self._hosts = hosts

@@ -14,6 +14,7 @@ import asyncpg
 import structlog
 from regie_chassis.clock import Clock
 from regie_chassis.database import BROKEN_CONNECTION, Database, after_commit
+from regie_chassis.loops import Wakeup
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,17 +33,17 @@ RECONNECT_PAUSE = timedelta(seconds=1)
 log = structlog.get_logger()
 
 
-class Alarm:
-    """What the due loop sleeps on."""
+class Alarm(Wakeup):
+    """Wakes the due loop for posts that leave before the end of its pause."""
 
     def __init__(self) -> None:
-        self.event = asyncio.Event()
+        super().__init__()
         self.listening = False
         self._wake_time: datetime | None = None
 
-    def disarm(self) -> None:
+    def clear(self) -> None:
         """Forgets what has rung; called before a look, so that whatever rings from then on is not lost."""
-        self.event.clear()
+        super().clear()
         self._wake_time = None
 
     def arm(self, wake_time: datetime) -> None:
@@ -52,7 +53,7 @@ class Alarm:
     def ring(self, publish_time: datetime | None = None) -> None:
         """Wakes the sleeper, unless it wakes before `publish_time` anyway."""
         if publish_time is None or self._wake_time is None or publish_time < self._wake_time:
-            self.event.set()
+            self.set()
 
     @property
     def longest_sleep(self) -> timedelta:
@@ -95,17 +96,16 @@ class Listener:
         connection = await asyncpg.connect(
             dsn, timeout=CONNECT_TIMEOUT, server_settings={"application_name": "scheduler-listener"}
         )
-        ended = asyncio.Event()
-        watch = asyncio.create_task(hand_on(stopping, ended), name="listener: stopping")
+        ended = Wakeup()
         try:
-            connection.add_termination_listener(lambda _: ended.set())
-            await connection.add_listener(CHANNEL, self._on_notification)
-            self._alarm.listening = True
-            self._alarm.ring()  # what was scheduled while nobody listened
-            while not await self._clock.wait(ended, KEEPALIVE):
-                await connection.fetchval("SELECT 1", timeout=KEEPALIVE_TIMEOUT)
+            async with ended.tied_to(stopping):
+                connection.add_termination_listener(lambda _: ended.set())
+                await connection.add_listener(CHANNEL, self._on_notification)
+                self._alarm.listening = True
+                self._alarm.ring()  # what was scheduled while nobody listened
+                while not await self._clock.wait(ended, KEEPALIVE):
+                    await connection.fetchval("SELECT 1", timeout=KEEPALIVE_TIMEOUT)
         finally:
-            watch.cancel()
             with suppress(OSError, TimeoutError, asyncpg.PostgresError, *BROKEN_CONNECTION):
                 await connection.remove_listener(CHANNEL, self._on_notification)
                 await connection.close(timeout=2)
@@ -115,12 +115,6 @@ class Listener:
             self._alarm.ring(datetime.fromisoformat(payload))
         except (ValueError, TypeError):  # not one of ours; a look too many does no harm
             self._alarm.ring()
-
-
-async def hand_on(source: asyncio.Event, target: asyncio.Event) -> None:
-    """Sets `target` once `source` is set."""
-    await source.wait()
-    target.set()
 
 
 _NOTIFY = text("SELECT pg_notify(:channel, :time)")

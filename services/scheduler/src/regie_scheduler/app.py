@@ -7,13 +7,14 @@ from functools import partial
 from regie.scheduler.v1.posts_service_pb2_grpc import add_PostsServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.messaging import Broker
+from regie_chassis.retention import purge_loop
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
+from regie_scheduler import requests
 from regie_scheduler.alarm import Alarm, Listener
 from regie_scheduler.due import DueLoop
 from regie_scheduler.events import subscriptions
-from regie_scheduler.requests import Purge
 from regie_scheduler.rpc.posts import PostsServicer
 from regie_scheduler.settings import SchedulerSettings
 
@@ -28,7 +29,7 @@ def build(settings: SchedulerSettings, *, clock: Clock | None = None, broker: Br
     alarm = Alarm()
     events = open_events(settings, NAME, subscriptions(), database=database, broker=broker, clock=clock)
     register = [partial(add_PostsServiceServicer_to_server, PostsServicer(database, alarm, clock))]
-    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
+    rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.watched))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
@@ -36,7 +37,7 @@ def build(settings: SchedulerSettings, *, clock: Clock | None = None, broker: Br
             *events.loops,
             DueLoop(database, alarm, clock, batch=settings.due_batch),
             Listener(database, alarm, clock),
-            Purge(database, clock),
+            purge_loop("request purge", requests.purge, database=database, clock=clock),
         ],
         drain=settings.drain,
     )

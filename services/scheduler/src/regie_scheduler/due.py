@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -19,22 +18,22 @@ import structlog
 from opentelemetry.trace import Span, StatusCode
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
+from regie_chassis.database import Database
 from regie_chassis.ids import POST, show_id
+from regie_chassis.loops import PeriodicLoop
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import trace_id_of, traceparent_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler import telemetry
-from regie_scheduler.alarm import Alarm, hand_on
+from regie_scheduler.alarm import Alarm
 from regie_scheduler.policies import MISSED_AFTER
 from regie_scheduler.states import Action, PostState, after
 from regie_scheduler.timeline import DUE, Change, write_changes
 
 BATCH = 500
 EACH = 20  # posts of each workspace that go before all others of a backlog
-OUTAGE_PAUSE = timedelta(seconds=1)
 LOCKED_PAUSE = timedelta(milliseconds=20)  # before another look at a due row that somebody holds
 
 log = structlog.get_logger()
@@ -51,38 +50,25 @@ class DueLoop:
         self._clock = clock
         self._batch = batch
         self._crowded = False
+        self._loop = PeriodicLoop(self.name, self._dispatch, idle=self._pause, clock=clock, wake=alarm)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Runs until told to stop; a batch in hand is finished first."""
-        watch = asyncio.create_task(hand_on(stopping, self._alarm.event), name="due loop: stopping")
-        try:
-            while not stopping.is_set():
-                try:
-                    await self._work(stopping)
-                except Exception as error:
-                    if not is_transient(error):
-                        raise
-                    log.warning("due.waits_for_database", error=type(error).__name__)
-                    await self._clock.wait(stopping, OUTAGE_PAUSE)
-        finally:
-            watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+        await self._loop.run(stopping)
 
-    async def _work(self, stopping: asyncio.Event) -> None:
-        self._alarm.disarm()
+    async def _dispatch(self) -> bool:
         claimed = await dispatch_due(self._database, now=self._clock.now(), limit=self._batch, in_turns=self._crowded)
         self._crowded = claimed == self._batch
-        if self._crowded:
-            return
+        return self._crowded
+
+    async def _pause(self) -> timedelta:
         next_time = await next_due_time(self._database)
         now = self._clock.now()
         wake_time = now + self._alarm.longest_sleep
         if next_time is not None and next_time < wake_time:
             wake_time = next_time if next_time > now else now + LOCKED_PAUSE
         self._alarm.arm(wake_time)
-        if not stopping.is_set():
-            await self._clock.wait(self._alarm.event, wake_time - now)
+        return wake_time - now
 
 
 async def dispatch_due(database: Database, *, now: datetime, limit: int = BATCH, in_turns: bool = False) -> int:

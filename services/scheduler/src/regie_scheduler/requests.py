@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
-import structlog
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
 from regie_chassis.errors import Conflict, Invalid
+from regie_chassis.retention import KEYS_LIFE
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-KEEP = timedelta(days=7)
-PURGE_EVERY = timedelta(hours=1)
-OUTAGE_PAUSE = timedelta(seconds=5)
+KEEP = KEYS_LIFE
 MOST_REQUEST_ID = 200  # characters
-
-log = structlog.get_logger()
 
 
 class InvalidRequestId(Invalid):
@@ -54,30 +47,6 @@ async def claim(
 async def purge(session: AsyncSession, *, now: datetime) -> None:
     """Forgets requests that nobody repeats any more."""
     await session.execute(_PURGE, {"limit": now - KEEP})
-
-
-class Purge:
-    """Forgets old requests, once an hour."""
-
-    name = "request purge"
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Runs until told to stop."""
-        while not stopping.is_set():
-            pause = PURGE_EVERY
-            try:
-                async with self._database.transaction() as session:
-                    await purge(session, now=self._clock.now())
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("purge.waits_for_database", error=type(error).__name__)
-                pause = OUTAGE_PAUSE
-            await self._clock.wait(stopping, pause)
 
 
 _INSERT = text(

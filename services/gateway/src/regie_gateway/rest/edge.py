@@ -21,6 +21,7 @@ from regie_chassis.database import Database, is_transient
 from regie_chassis.errors import RegieError
 from regie_chassis.identity import Caller, Signer
 from regie_chassis.ids import API_KEY, new_id, show_id
+from regie_chassis.loops import tolerate_outage
 
 from regie_gateway import idempotency
 from regie_gateway.api_keys import ApiKey
@@ -141,7 +142,7 @@ async def answer(
         return _readable(call, operation, response)
     except RegieError as error:
         return _problem(operation, loaded, error)
-    except Exception as error:
+    except Exception as error:  # broad: the edge answers for an outage, too
         if is_transient(error):
             raise rpc.ServiceUnavailable(
                 "the database does not answer or is too busy; try again in a moment"
@@ -248,7 +249,8 @@ async def _answer_once(call: Call, operation: Operation, key: str, request: Requ
 
 
 async def _settle(edge: Edge, claimed: Claim, answered: Answer | None) -> None:
-    try:
+    # Without it the answer stands all the same: the lease runs out, and the request id makes another try harmless.
+    with tolerate_outage("idempotency.not_settled"):
         async with edge.database.transaction() as session:
             if answered is None:
                 await idempotency.forget(session, claimed)
@@ -256,11 +258,6 @@ async def _settle(edge: Edge, claimed: Claim, answered: Answer | None) -> None:
                 await idempotency.release(session, claimed)
             else:
                 await idempotency.keep_answer(session, claimed, answered)
-    except Exception as error:
-        if not is_transient(error):
-            raise
-        # The answer stands all the same: the lease runs out, and the request id makes another try harmless.
-        log.warning("idempotency.not_settled", error=type(error).__name__)
 
 
 def _kept_body(response: Response) -> bytes:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+
 import grpc
 from joserfc.jwk import OKPKey
-from regie.audience.v1.profiles_service_pb2_grpc import add_ProfilesServiceServicer_to_server
-from regie.audience.v1.segments_service_pb2_grpc import add_SegmentsServiceServicer_to_server
-from regie.metrics.v1.post_metrics_service_pb2_grpc import add_PostMetricsServiceServicer_to_server
-from regie.publisher.v1.channels_service_pb2_grpc import add_ChannelsServiceServicer_to_server
-from regie.publisher.v1.deliveries_service_pb2_grpc import add_DeliveriesServiceServicer_to_server
-from regie.publisher.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
-from regie.scheduler.v1.posts_service_pb2_grpc import add_PostsServiceServicer_to_server
 from regie_chassis.clock import Clock
 from regie_chassis.identity import Verifier
 from regie_chassis.rpc import RpcServer
@@ -34,10 +30,20 @@ class Behind:
         )
 
     def _register(self, server: grpc.aio.Server) -> None:
-        add_PostsServiceServicer_to_server(self.scheduler, server)
-        add_ChannelsServiceServicer_to_server(self.publisher, server)
-        add_MediaServiceServicer_to_server(self.publisher, server)
-        add_DeliveriesServiceServicer_to_server(self.publisher, server)
-        add_ProfilesServiceServicer_to_server(self.audience, server)
-        add_SegmentsServiceServicer_to_server(self.audience, server)
-        add_PostMetricsServiceServicer_to_server(self.metrics, server)
+        for service, fake in (
+            ("scheduler", self.scheduler),
+            ("publisher", self.publisher),
+            ("audience", self.audience),
+            ("metrics", self.metrics),
+        ):
+            _add_servicers(service, fake, server)
+
+
+def _add_servicers(service: str, fake: object, server: grpc.aio.Server) -> None:
+    """Answers every proto service of `regie.<service>.v1` with the fake."""
+    package = import_module(f"regie.{service}.v1")
+    for path in sorted(Path(package.__path__[0]).glob("*_service_pb2_grpc.py")):
+        module = import_module(f"{package.__name__}.{path.stem}")
+        for name, add in vars(module).items():
+            if name.startswith("add_"):
+                add(fake, server)

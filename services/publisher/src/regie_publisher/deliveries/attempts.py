@@ -118,7 +118,7 @@ class Attempts:
     async def _draft(self, held: Held) -> Draft:
         try:
             return await draft_of(held, accounts=self._accounts, library=self._library)
-        except Exception as error:
+        except Exception as error:  # broad: an outage says nothing of the channel, and nothing has left
             if not is_transient(error):
                 raise
             raise _NotLoaded from error
@@ -142,7 +142,7 @@ class Attempts:
         asked = time.monotonic()
         try:
             await self._ledger.mark(held)
-        except Exception as error:
+        except Exception as error:  # broad: an outage ends the attempt, which is no loop
             if not is_transient(error):
                 raise
             return held, self._back(held, Cause.DATABASE_OUTAGE)  # marked or not, no call has left

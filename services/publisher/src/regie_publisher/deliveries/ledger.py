@@ -5,24 +5,21 @@ A hundred attempts that wait for their mark cost one commit, and a lone one wait
 
 from __future__ import annotations
 
-import asyncio
+import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from functools import partial
 
-import structlog
 from opentelemetry import trace
 from regie_chassis.batching import Batcher
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import DELIVERY, show_id
+from regie_chassis.loops import tolerate_outage, try_through_outage
 
 from regie_publisher.deliveries import outcomes
 from regie_publisher.deliveries.delivery import LEASE, Held, Note
 
 BATCH = 200
-OUTAGE_PAUSE = timedelta(milliseconds=300)
-
-log = structlog.get_logger()
 
 
 class LeaseLost(Exception):
@@ -60,22 +57,21 @@ class Ledger:
         Returns False when it could not: the delivery was taken by others, or what is known here is lost and the
         sweeper will call the delivery unknown. Neither causes a second publish.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + LEASE.total_seconds()
-        while True:
-            try:
-                written = await self._notes.submit(note)
-                if isinstance(written, Exception):
-                    raise written
-                return written
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                if loop.time() >= deadline:
-                    log.error("delivery.outcome_lost", delivery=show_id(DELIVERY, note.held.id))
-                    return False
-                log.warning("delivery.outcome_waits_for_database", delivery=show_id(DELIVERY, note.held.id))
-                await asyncio.sleep(OUTAGE_PAUSE.total_seconds())
+        delivery = show_id(DELIVERY, note.held.id)
+        with tolerate_outage("delivery.outcome_lost", level=logging.ERROR, delivery=delivery):
+            return await try_through_outage(
+                partial(self._submit, note),
+                within=LEASE,
+                event="delivery.outcome_waits_for_database",
+                delivery=delivery,
+            )
+        return False
+
+    async def _submit(self, note: Note) -> bool:
+        written = await self._notes.submit(note)
+        if isinstance(written, Exception):
+            raise written
+        return written
 
     async def _write_marks(self, held: Sequence[Held]) -> Sequence[bool]:
         # A batch belongs to no single trace, least of all to that of whoever came first.
@@ -88,7 +84,7 @@ class Ledger:
         with trace.use_span(trace.INVALID_SPAN):
             try:
                 return await self._write_together(notes)
-            except Exception as error:
+            except Exception as error:  # broad: an outage fails the batch, whatever else its one bad note
                 if is_transient(error) or len(notes) == 1:
                     raise
             return [await self._write_alone(note) for note in notes]

@@ -153,7 +153,7 @@ class Resolver:
                 words = f"{words}; connect the channel again"
             message = f"the network cannot be asked which post this is ({words}); try again later, or {_WITHOUT}"
             raise RemoteUrlNotChecked(message, field="remote_url") from error
-        except Exception as error:
+        except Exception as error:  # broad: a person waits, and gets an answer in any case
             if is_transient(error):
                 raise
             log.error("delivery.address_not_checked", delivery=show_id(DELIVERY, held.id), exc_info=error)

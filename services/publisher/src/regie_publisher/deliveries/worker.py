@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
+from regie_chassis.database import Database
+from regie_chassis.loops import PeriodicLoop, tolerate_outage
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.deliveries.attempts import Attempts
@@ -19,7 +20,6 @@ from regie_publisher.shares import Due, Limits, Slots
 
 POLL = timedelta(milliseconds=200)
 RETRY = timedelta(milliseconds=10)
-OUTAGE_PAUSE = timedelta(seconds=1)
 
 log = structlog.get_logger()
 
@@ -54,23 +54,11 @@ class Worker:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Claims until told to stop, then finishes what is in flight."""
-        waker = asyncio.create_task(self._wake_at(stopping))
-        try:
-            while not stopping.is_set():
-                try:
-                    claimed = await self.claim()
-                except Exception as error:
-                    if not is_transient(error):
-                        raise
-                    log.warning("deliveries.waits_for_database", error=type(error).__name__)
-                    await self._clock.wait(stopping, OUTAGE_PAUSE)
-                    continue
-                if not claimed or not self._more_waits:
-                    await self._clock.wait(self.wake, POLL)
-            await self.finish()
-        finally:
-            waker.cancel()
-            self._slots.cancel()
+        loop = PeriodicLoop(self.name, self._claim_more, idle=POLL, clock=self._clock, wake=self.wake, begun=self)
+        await loop.run(stopping)
+
+    async def _claim_more(self) -> bool:
+        return bool(await self.claim()) and self._more_waits
 
     async def claim(self) -> int:
         """Takes what is due, fairly, and begins its attempts. Returns how many."""
@@ -106,6 +94,10 @@ class Worker:
         await self._slots.finish()
         await self._accounts.drain()
 
+    def cancel(self) -> None:
+        """Ends what is left, past the drain's deadline: leases settle it."""
+        self._slots.cancel()
+
     async def _make(self, held: Held, due: Due) -> None:
         outcome = await self._attempts.make(held)
         answered = was_answered(outcome) if outcome is not None else None
@@ -115,14 +107,6 @@ class Worker:
             self._hosts.silent(due.peer, self._clock.now(), cause=held.id)
 
     async def _give_back(self, held: list[Held]) -> None:
-        try:
+        with tolerate_outage("deliveries.claims_left_to_sweeper", count=len(held)):
             async with self._database.transaction() as session:
                 await release(session, held, cause=Cause.WORKER, now=self._clock.now())
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("deliveries.claims_left_to_sweeper", count=len(held))
-
-    async def _wake_at(self, stopping: asyncio.Event) -> None:
-        await stopping.wait()
-        self.wake.set()

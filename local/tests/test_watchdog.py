@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from regie_chassis.embedded.children import Child, ChildFailed
-from regie_chassis.testing.waiting import until
+from regie_local.processes import ChildProcess, ProcessFailed
+from regie_local.testing.waiting import until
 
 PARENT = """
 import sys, time
 from pathlib import Path
-from regie_chassis.embedded.children import Child
-child = Child("sleeper", ["sleep", "600"], log=Path(sys.argv[1]) / "sleeper.log")
+from regie_local.processes import ChildProcess
+child = ChildProcess("sleeper", ["sleep", "600"], log=Path(sys.argv[1]) / "sleeper.log")
 child.start()
 print(child.pid, flush=True)
 time.sleep(600)
@@ -43,7 +43,7 @@ async def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_child_that_ignores_its_stop_signal_is_killed(tmp_path: Path) -> None:
-    child = Child("stubborn", ["sh", "-c", "trap '' TERM; echo ready; sleep 600"], log=tmp_path / "stubborn.log")
+    child = ChildProcess("stubborn", ["sh", "-c", "trap '' TERM; echo ready; sleep 600"], log=tmp_path / "stubborn.log")
     child.start()
     child.wait_until(lambda: "ready" in child.log_tail(), timeout=10)
     child.stop(timeout=0.2)
@@ -51,8 +51,8 @@ def test_a_child_that_ignores_its_stop_signal_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_child_that_ends_early_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
-    child = Child("broken", ["sh", "-c", "echo no such luck; exit 3"], log=tmp_path / "broken.log")
+    child = ChildProcess("broken", ["sh", "-c", "echo no such luck; exit 3"], log=tmp_path / "broken.log")
     child.start()
-    with pytest.raises(ChildFailed, match="no such luck"):
+    with pytest.raises(ProcessFailed, match="no such luck"):
         child.wait_until(lambda: False, timeout=10)
     assert child.reap() == 3

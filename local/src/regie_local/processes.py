@@ -1,4 +1,4 @@
-"""Child processes that end with their parent and are waited for by condition."""
+"""ChildProcess processes that end with their parent and are waited for by condition."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from regie_chassis.embedded.private_files import FOLDER_MODE, PRIVATE_UMASK, open_private
-from regie_chassis.embedded.watchdog import Watchdog, process_watchdog
+from regie_local.private_files import FOLDER_MODE, PRIVATE_UMASK, open_private
+from regie_local.watchdog import Watchdog, process_watchdog
 
 NOBODY = 65534
 POLL = 0.02  # seconds between two looks at a condition
 STOP_TIMEOUT = 30.0  # seconds
 
 
-class ChildFailed(Exception):
+class ProcessFailed(Exception):
     """A child process ended or did not become ready; the message has the end of its log."""
 
 
@@ -64,7 +64,7 @@ def program(package: str, path: str) -> Path:
     found = shutil.which(path)
     if found:
         return Path(found)
-    raise ChildFailed(f"{path} is missing; install the wheel {package} into this environment")
+    raise ProcessFailed(f"{path} is missing; install the wheel {package} into this environment")
 
 
 def without_root(command: Sequence[str]) -> list[str]:
@@ -78,10 +78,10 @@ def without_root(command: Sequence[str]) -> list[str]:
     mapped = ["unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
     if shutil.which("unshare") and subprocess.run([*mapped, "true"], capture_output=True, check=False).returncode == 0:
         return [*mapped, *command]
-    raise ChildFailed("PostgreSQL refuses to run as root, and user namespaces are off here; run as an ordinary user")
+    raise ProcessFailed("PostgreSQL refuses to run as root, and user namespaces are off here; run as an ordinary user")
 
 
-class Child:
+class ChildProcess:
     """One child process with its log in a file. It ends with this process, even when that is killed, and what it
     writes is its owner's alone.
 
@@ -137,13 +137,13 @@ class Child:
         return self._stop_signal.name.removeprefix("SIG")
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float) -> None:
-        """Blocks until `ready()`; raises ChildFailed when the process ends or the time is up."""
+        """Blocks until `ready()`; raises ProcessFailed when the process ends or the time is up."""
         deadline = time.monotonic() + timeout
         while not ready():
             if not self.running:
-                raise ChildFailed(f"{self.name} ended before it was ready; the end of its log:\n{self.log_tail()}")
+                raise ProcessFailed(f"{self.name} ended before it was ready; the end of its log:\n{self.log_tail()}")
             if time.monotonic() > deadline:
-                raise ChildFailed(
+                raise ProcessFailed(
                     f"{self.name} was not ready in {timeout:.0f} s; the end of its log:\n{self.log_tail()}"
                 )
             time.sleep(POLL)

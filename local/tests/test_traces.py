@@ -12,8 +12,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import Link, SpanKind, Tracer
-from regie_chassis.embedded.trace_tree import tree
-from regie_chassis.embedded.traces import TraceServer, TraceStore
+from regie_local.trace_tree import tree
+from regie_local.traces import TraceServer, TraceStore
 
 
 @pytest.fixture

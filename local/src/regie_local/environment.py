@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from regie_chassis.embedded.children import answers, free_port
-from regie_chassis.embedded.folder import Folder, Secrets
-from regie_chassis.embedded.private_files import make_private_folder
+from regie_local.data_directory import DataDirectory, Secrets
+from regie_local.private_files import make_private_folder
+from regie_local.processes import answers, free_port
+from regie_local.services import all_specs, fill, service_specs
 
-GATEWAY_PORT = 8000
-SANDBOX_PORT = 8090
 GATEWAY = "gateway"
-BEHIND = ("scheduler", "publisher", "audience", "metrics")
-SERVICES = (*BEHIND, GATEWAY)
+SANDBOX = "sandbox"
 
 
 class PortTaken(Exception):
@@ -31,9 +28,10 @@ class Ports:
 
     @classmethod
     def from_environment(cls) -> Ports:
-        """Returns REGIE_PORT and REGIE_SANDBOX_PORT, or 8000 and 8090."""
+        """Returns REGIE_PORT and REGIE_SANDBOX_PORT, or the ports in services.toml."""
+        listed = {one.name: one.http_port for one in all_specs()}
         gateway, sandbox = os.environ.get("REGIE_PORT"), os.environ.get("REGIE_SANDBOX_PORT")
-        return cls(int(gateway or GATEWAY_PORT), int(sandbox or SANDBOX_PORT))
+        return cls(int(gateway or listed[GATEWAY]), int(sandbox or listed[SANDBOX]))
 
     def settle(self) -> Ports:
         """Returns ports that are free now. Raises PortTaken for a fixed one that is not."""
@@ -47,7 +45,7 @@ class Ports:
 class Wiring:
     """Everything that is known once PostgreSQL, NATS and the trace store have their ports."""
 
-    folder: Folder
+    folder: DataDirectory
     secrets: Secrets
     ports: Ports
     rpc_ports: dict[str, list[int]]
@@ -57,7 +55,7 @@ class Wiring:
 
     def of_service(self, service: str, replica: int) -> dict[str, str]:
         """Returns the environment of one replica of a service."""
-        prefix = service.upper()
+        spec, prefix = service_specs()[service], service.upper()
         told = {
             f"{prefix}_DATABASE_URL": self.database_urls[service],
             "NATS_URL": self.nats_url,
@@ -66,28 +64,21 @@ class Wiring:
             "REGIE_OTLP_ENDPOINT": self.otlp,
             "GRPC_VERBOSITY": "NONE",  # its own lines are no JSON
         }
-        if service == GATEWAY:
-            told |= self._of_gateway()
-        else:
+        if spec.rpc_port:
             told[f"{prefix}_RPC_PORT"] = str(self.rpc_ports[service][replica])
-        if service == "publisher":
-            told |= self._of_publisher(self.folder.path / "media")
-        return told
+        if spec.http_port:
+            told[f"{prefix}_HTTP_PORT"] = str(self.ports.gateway)
+        for volume in spec.volumes:
+            make_private_folder(self.folder.path / volume)
+        return told | fill(spec.environment, self._placeholders(), secret_of=self.secrets.settings.__getitem__)
 
-    def _of_gateway(self) -> dict[str, str]:
-        targets = {f"GATEWAY_{name.upper()}_TARGET": _target(self.rpc_ports.get(name, [])) for name in BEHIND}
-        return targets | {
-            "GATEWAY_HTTP_PORT": str(self.ports.gateway),
-            "GATEWAY_IDENTITY_PRIVATE_KEY": json.dumps(self.secrets.identity_private_key),
-        }
-
-    def _of_publisher(self, media: Path) -> dict[str, str]:
-        make_private_folder(media)
+    def _placeholders(self) -> dict[str, str]:
+        targets = {name: _target(self.rpc_ports.get(name, [])) for name, one in service_specs().items() if one.rpc_port}
         return {
-            "PUBLISHER_MASTER_KEY": self.secrets.publisher_master_key,
-            "PUBLISHER_ALLOWED_HOSTS": f"127.0.0.1:{self.ports.sandbox}",
-            "PUBLISHER_SANDBOX_URL": f"http://127.0.0.1:{self.ports.sandbox}",
-            "PUBLISHER_MEDIA_URL": media.as_uri(),
+            "<identity-key>": json.dumps(self.secrets.identity_private_key),
+            "<targets>": json.dumps(targets),
+            "<sandbox>": f"127.0.0.1:{self.ports.sandbox}",
+            "<data-url>": self.folder.path.as_uri(),
         }
 
     def of_sandbox(self) -> dict[str, str]:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from regie_chassis.embedded.children import Child, ChildFailed
-from regie_chassis.embedded.constellation import Constellation
+from regie_local.local_cluster import LocalCluster
+from regie_local.processes import ChildProcess, ProcessFailed
 
 LOOK_EVERY = 0.5  # seconds
 FIRST_PAUSE = 0.5  # seconds
@@ -26,23 +26,23 @@ class _Record:
 
 
 class Supervisor:
-    """Watches a constellation's services, sandbox, servers and trace store until it is told to stop."""
+    """Watches a cluster's services, sandbox, servers and trace store until it is told to stop."""
 
-    def __init__(self, constellation: Constellation, *, told: Callable[[str], None]) -> None:
-        self._constellation = constellation
+    def __init__(self, cluster: LocalCluster, *, told: Callable[[str], None]) -> None:
+        self._cluster = cluster
         self._told = told
         self._records: dict[str, _Record] = {}
 
     def run(self, stopping: threading.Event) -> None:
         """Blocks until `stopping` is set."""
         while not stopping.wait(LOOK_EVERY):
-            for name, child in self._constellation.processes.items():
+            for name, child in self._cluster.processes.items():
                 self._look(name, child, child.start)
-            for server in (self._constellation.postgres, self._constellation.nats):
+            for server in (self._cluster.postgres, self._cluster.nats):
                 if server.child:
                     self._look(server.child.name, server.child, server.start)
 
-    def _look(self, name: str, child: Child, start: Callable[[], None]) -> None:
+    def _look(self, name: str, child: ChildProcess, start: Callable[[], None]) -> None:
         now = time.monotonic()
         record = self._records.setdefault(name, _Record(start_time=now))
         if child.running:
@@ -58,5 +58,5 @@ class Supervisor:
             record.restart_time, record.start_time = None, now
             try:
                 start()
-            except ChildFailed as error:
+            except ProcessFailed as error:
                 self._told(str(error))

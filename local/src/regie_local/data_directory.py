@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from regie_chassis.embedded.private_files import make_private_folder, write_private
 from regie_chassis.identity import new_key
 from regie_chassis.nats_access import STREAMS_USER
+
+from regie_local.private_files import make_private_folder, write_private
+from regie_local.services import secret_settings
 
 LOCK_WAIT = 15.0  # seconds; what a killed start leaves behind needs a moment to end
 LOOK_EVERY = 0.2  # seconds
@@ -50,10 +52,11 @@ class Secrets:
     """Of each user of NATS: the services, and the maker of their streams."""
     identity_private_key: dict[str, Any]
     identity_public_key: dict[str, Any]
-    publisher_master_key: str
+    settings: dict[str, str]
+    """Of each setting that services.toml calls a secret."""
 
 
-class Folder:
+class DataDirectory:
     """One installation's files below `path`."""
 
     def __init__(self, path: Path) -> None:
@@ -92,8 +95,7 @@ class Folder:
             nats_passwords=_passwords([*services, STREAMS_USER]) | known.get("nats_passwords", {}),
             identity_private_key=key,
             identity_public_key={name: value for name, value in key.items() if name != "d"},
-            publisher_master_key=known.get("publisher_master_key")
-            or base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            settings={name: new_secret() for name in secret_settings()} | known.get("settings", {}),
         )
         write_private(path, json.dumps(asdict(made), indent=2))
         return made
@@ -125,6 +127,11 @@ class Folder:
     def write_api_key(self, key: str) -> None:
         """Keeps the first API key, readable by its owner only."""
         write_private(self._api_key, key + "\n")
+
+
+def new_secret() -> str:
+    """Returns 32 random bytes in base64url."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
 def _passwords(names: Sequence[str]) -> dict[str, str]:

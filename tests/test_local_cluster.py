@@ -1,0 +1,107 @@
+"""The installation of `make run`, as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from regie_local.data_directory import AlreadyRunning
+from regie_local.local_cluster import LocalCluster
+from regie_local.supervisor import Supervisor
+from regie_local.testing.waiting import until
+
+pytestmark = pytest.mark.processes
+REPLICAS = {"scheduler": 2}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture(scope="module")
+def cluster(place: Path) -> Iterator[LocalCluster]:
+    with LocalCluster(place, replicas=REPLICAS, fsync=False) as running:
+        yield running
+
+
+def status_of(cluster: LocalCluster, key: str) -> int:
+    connection = http.client.HTTPConnection(urlsplit(cluster.addresses.gateway).netloc, timeout=10)
+    try:
+        connection.request("GET", "/v1/posts", headers={"Authorization": f"Bearer {key}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_first_key_opens_the_gateway(cluster: LocalCluster) -> None:
+    assert status_of(cluster, cluster.api_key) == 200
+    assert status_of(cluster, cluster.api_key[:-1] + "!") == 401
+
+
+def test_the_folder_is_in_use_for_everybody_else(cluster: LocalCluster, place: Path) -> None:
+    with pytest.raises(AlreadyRunning):
+        LocalCluster(place).start()
+    assert cluster.is_ready("gateway")
+
+
+def test_calls_go_to_the_second_scheduler_when_the_first_is_killed(cluster: LocalCluster) -> None:
+    cluster.kill("scheduler")
+    assert not cluster.is_ready("scheduler")
+    assert status_of(cluster, cluster.api_key) == 200
+    cluster.restart("scheduler")
+    assert cluster.is_ready("scheduler")
+
+
+def test_the_servers_come_back_on_their_ports_after_a_crash(cluster: LocalCluster) -> None:
+    cluster.restart_nats(kill=True)
+    cluster.restart_postgres(kill=True)
+    cluster.wait_ready("scheduler")
+    assert status_of(cluster, cluster.api_key) == 200
+
+
+async def test_a_crashed_process_is_started_again_and_told_about(cluster: LocalCluster) -> None:
+    told: list[str] = []
+    stopping = threading.Event()
+    metrics = cluster.process("metrics")
+    killed = metrics.pid
+    psutil.Process(killed).kill()
+    watching = threading.Thread(target=Supervisor(cluster, told=told.append).run, args=[stopping])
+    watching.start()
+    try:
+
+        async def another() -> bool:
+            return metrics.running and metrics.pid != killed
+
+        await until(another, what="another process")
+        await asyncio.to_thread(cluster.wait_ready, "metrics")
+    finally:
+        stopping.set()
+        watching.join()
+    assert "metrics ended (-9)" in told[0]
+
+
+def test_nothing_is_left_and_the_data_are_found_again(place: Path, cluster: LocalCluster) -> None:
+    key = cluster.api_key
+    children = psutil.Process().children(recursive=True)
+    cluster.stop()
+    assert not [child for child in children if child.is_running() and str(place) in " ".join(child.cmdline())]
+    with LocalCluster(place, fsync=False) as again:
+        assert again.api_key == key
+        assert status_of(again, key) == 200
+
+
+def test_a_lost_key_file_is_replaced_by_a_new_key_for_the_same_data(tmp_path: Path) -> None:
+    with LocalCluster(tmp_path, services=("gateway",), fsync=False) as running:
+        lost = running.api_key
+    running.folder.api_key_file.unlink()
+    with LocalCluster(tmp_path, services=("gateway",), fsync=False) as again:
+        assert again.api_key != lost
+        # Nobody answers behind: a key that is not accepted would not come that far.
+        assert [status_of(again, key) for key in (again.api_key, lost)] == [503, 503]
