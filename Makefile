@@ -11,8 +11,8 @@ BIN := .venv/bin
 STAMP := .venv/.regie-installed
 UV = $$(command -v uv || echo .tools/bin/uv)
 SERVICES := $(notdir $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)))
-PROJECTS := contracts chassis $(addprefix services/,$(SERVICES))
-CODE := chassis services tests tools bench conftest.py
+PROJECTS := contracts chassis networks $(addprefix services/,$(SERVICES))
+CODE := chassis networks services tests tools bench conftest.py
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 # So that the first start is as fast as the second.
@@ -53,7 +53,7 @@ check: lint proto-check deploy-check ## Check everything that needs no running s
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy tools bench chassis/src $(wildcard services/*/src)
+	@$(BIN)/mypy tools bench chassis/src networks/src $(wildcard services/*/src)
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form

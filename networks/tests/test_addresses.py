@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from regie_publisher.addresses import AddressRefused, check_server_url
+from regie_networks.addresses import AddressRefused, check_server_url
 
 ALLOWED = ("127.0.0.1:8090", "private.invalid:443")
 

@@ -14,22 +14,11 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_publisher.connectors.bluesky.connector import BlueskyConnector
-from regie_publisher.connectors.connector import (
-    Account,
-    Connector,
-    ConnectorError,
-    Draft,
-    FailureKind,
-    NotNamed,
-    NotSent,
-    OutcomeUnknown,
-    Picture,
-    Refused,
-    Remote,
-    Segment,
-)
-from regie_publisher.connectors.testing import FakeCredentials, MemoryHandles, alone
+from regie_networks.bluesky.connector import BlueskyConnector
+from regie_networks.contract import Connector
+from regie_networks.draft import Account, Draft, Picture, Remote, Segment
+from regie_networks.errors import ConnectorError, FailureKind, NotNamed, NotSent, OutcomeUnknown, Refused
+from regie_networks.testing.fakes import FakeCredentials, MemoryHandles, alone
 
 COMPOSED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = "3k2a4b6c8d2e4"

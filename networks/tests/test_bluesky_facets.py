@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_publisher.connectors.bluesky.facets import build_facets, mentioned_handles, spans
+from regie_networks.bluesky.facets import build_facets, mentioned_handles, spans
 
 DIDS = {"alice.test": "did:plc:alice"}
 

@@ -14,7 +14,7 @@ import pytest
 import regex
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from regie_publisher.connectors.bluesky.records import (
+from regie_networks.bluesky.records import (
     UploadedPicture,
     mention_handle,
     picture_handle,
@@ -22,8 +22,9 @@ from regie_publisher.connectors.bluesky.records import (
     remote_post,
     review_draft,
 )
-from regie_publisher.connectors.connector import Account, Draft, FailureKind, Picture, Refused, Segment
-from regie_publisher.connectors.testing import FakeCredentials
+from regie_networks.draft import Account, Draft, Picture, Segment
+from regie_networks.errors import FailureKind, Refused
+from regie_networks.testing.fakes import FakeCredentials
 
 COMPOSED = datetime(2026, 3, 1, 13, 0, 0, 999999, tzinfo=timezone(timedelta(hours=1)))
 FAMILY = "👨‍👩‍👧‍👦"
@@ -130,7 +131,7 @@ LEAVES = {"string": _check_string, "integer": _check_integer, "blob": _check_blo
 
 @pytest.fixture(scope="session")
 def lexicons() -> Lexicons:
-    specs = Path(os.environ.get("REGIE_SPECS", Path(__file__).parents[4] / "shared" / "specs"))
+    specs = Path(os.environ.get("REGIE_SPECS", Path(__file__).parents[3] / "shared" / "specs"))
     folder = specs / "bluesky" / "lexicons"
     if not folder.is_dir():
         missing = f"the lexicons of the AT Protocol are not at {folder}; set REGIE_SPECS"

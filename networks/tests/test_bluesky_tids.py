@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_publisher.connectors.bluesky.tids import LATEST_MICROSECOND, TidClock, encode
+from regie_networks.bluesky.tids import LATEST_MICROSECOND, TidClock, encode
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WELL_FORMED = re.compile(r"[234567ab][234567abcdefghijklmnopqrstuvwxyz]{12}")

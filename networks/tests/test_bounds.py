@@ -7,17 +7,11 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_publisher.connectors.connector import (
-    Connection,
-    Engagement,
-    FailureKind,
-    Observation,
-    OutcomeUnknown,
-    Processing,
-    Refused,
-    Remote,
-)
-from regie_publisher.connectors.values import MAX_SENTENCE, MAX_TOTAL, is_actor_id, is_id, sentence, visible, web_url
+from regie_networks.bounds import MAX_SENTENCE, MAX_TOTAL, is_actor_id, is_id, sentence, visible, web_url
+from regie_networks.contract import Connection
+from regie_networks.draft import Processing, Remote
+from regie_networks.errors import FailureKind, OutcomeUnknown, Refused
+from regie_networks.observation import Engagement, Observation
 
 SERVER = "https://social.example"
 HARMFUL = "\x00\x07\r\n\u202e\u2066\ud800"

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
-from regie_chassis.egress import guarded_client, is_public, read_place
+from regie_networks.egress import guarded_client, is_public, read_place
 
 PRIVATE_NETWORKS = [
     "0.0.0.0/8",

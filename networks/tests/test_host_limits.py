@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from regie_chassis.host_limits import HostLimits
-from regie_chassis.resolving import Resolver, owner_of
 from regie_chassis.testing.waiting import until
+from regie_networks.host_limits import HostLimits
+from regie_networks.resolving import Resolver, owner_of
 
 
 class Network(httpx2.AsyncBaseTransport):

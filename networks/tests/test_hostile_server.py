@@ -7,22 +7,14 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-from regie_publisher.connectors.answers import call
-from regie_publisher.connectors.connector import (
-    Account,
-    ConnectorError,
-    Draft,
-    Observation,
-    OutcomeUnknown,
-    Refused,
-    Remote,
-    Segment,
-    Unread,
-)
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.mastodon.testing.drafts import START
-from regie_publisher.connectors.testing import FakeCredentials
-from regie_publisher.testing.hostile_server import Knobs, many_likers, serve
+from regie_networks.draft import Account, Draft, Remote, Segment
+from regie_networks.errors import ConnectorError, OutcomeUnknown, Refused
+from regie_networks.http import call
+from regie_networks.mastodon.connector import MastodonConnector
+from regie_networks.mastodon.testing.drafts import START
+from regie_networks.mastodon.testing.hostile_server import Knobs, many_likers, serve
+from regie_networks.observation import Observation, Unread
+from regie_networks.testing.fakes import FakeCredentials
 
 TOKEN = {"access_token": "x"}
 

@@ -14,8 +14,8 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_publisher.connectors.answers import BODY_LIMIT, LONGEST_WAIT, Answer, call, retry_after
-from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
+from regie_networks.errors import NotSent, OutcomeUnknown
+from regie_networks.http import MAX_BODY, MAX_WAIT, Response, call, retry_after
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -60,7 +60,7 @@ def whole(status: str, body: bytes, extra: str = "") -> bytes:
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{extra}\r\n".encode() + body
 
 
-async def get(url: str, *, timeout: float = 5.0) -> Answer:
+async def get(url: str, *, timeout: float = 5.0) -> Response:
     async with httpx2.AsyncClient() as client:
         return await call(client, "GET", url, timeout=timeout)
 
@@ -149,25 +149,25 @@ async def _ended(reader: asyncio.StreamReader, *, within: float) -> bool:
 
 
 async def test_a_body_over_the_limit_is_cut_and_has_no_json() -> None:
-    body = json.dumps({"message": "x" * BODY_LIMIT}).encode()
+    body = json.dumps({"message": "x" * MAX_BODY}).encode()
     async with listening(answering(whole("503 No", body))) as url:
         answer = await get(url)
     assert answer.status == 503
-    assert len(answer.body) == BODY_LIMIT + 1
+    assert len(answer.body) == MAX_BODY + 1
     assert answer.json() is None
 
 
 async def test_a_small_answer_never_unpacks_into_a_large_one() -> None:
-    packed = gzip.compress(b"0" * (BODY_LIMIT * 20))
+    packed = gzip.compress(b"0" * (MAX_BODY * 20))
     async with listening(answering(whole("200 OK", packed, "Content-Encoding: gzip\r\n"))) as url:
-        assert len((await get(url)).body) == BODY_LIMIT + 1
+        assert len((await get(url)).body) == MAX_BODY + 1
 
 
 async def test_a_transport_in_memory_is_read_like_any_other() -> None:
     transport = httpx2.MockTransport(lambda _: httpx2.Response(418, json={"error": "teapot"}))
     async with httpx2.AsyncClient(transport=transport) as client:
         answer = await call(client, "GET", "http://network.test/")
-    assert (answer.status, answer.words()) == (418, "teapot")
+    assert (answer.status, answer.error_text()) == (418, "teapot")
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
@@ -191,26 +191,26 @@ async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
     ],
 )
 def test_the_words_of_an_error_are_one_readable_line(body: bytes, words: str) -> None:
-    assert Answer(502, {}, body).words() == words
+    assert Response(502, {}, body).error_text() == words
 
 
 def test_words_are_never_empty_and_fit_a_column() -> None:
-    assert Answer(799, {}, b"").words() == "HTTP 799"
-    assert len(Answer(500, {}, b"x" * 10_000).words()) == 500
+    assert Response(799, {}, b"").error_text() == "HTTP 799"
+    assert len(Response(500, {}, b"x" * 10_000).error_text()) == 500
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_body_makes_an_answer_raise(body: bytes) -> None:
-    answer = Answer(500, {}, body)
+    answer = Response(500, {}, body)
     answer.json()
-    words = answer.words()
+    words = answer.error_text()
     assert 0 < len(words) <= 500
     assert "\x00" not in words
 
 
 def test_deep_or_lone_surrogate_json_does_not_raise() -> None:
-    assert Answer(200, {}, b"[" * 100_000).json() is None
-    Answer(400, {}, b'{"message": "\\ud800"}').words().encode()
+    assert Response(200, {}, b"[" * 100_000).json() is None
+    Response(400, {}, b'{"message": "\\ud800"}').error_text().encode()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_deep_or_lone_surrogate_json_does_not_raise() -> None:
         ({"Retry-After": "Sun, 01 Mar 2026 12:01:00 GMT"}, timedelta(minutes=1)),
         ({"Retry-After": "Sun, 01 Mar 2026 11:01:00 GMT"}, timedelta(0)),
         ({"Retry-After": "-4"}, timedelta(0)),
-        ({"Retry-After": "999999"}, LONGEST_WAIT),
+        ({"Retry-After": "999999"}, MAX_WAIT),
         ({"RateLimit-Reset": str(int(NOW.timestamp()) + 90)}, timedelta(seconds=90)),
         ({"X-RateLimit-Reset": str((int(NOW.timestamp()) + 90) * 1000)}, timedelta(seconds=90)),
         ({"X-RateLimit-Reset": "2026-03-01T12:05:00.000Z"}, timedelta(minutes=5)),
@@ -241,7 +241,7 @@ def test_the_wait_is_read_in_every_form_that_networks_use(headers: dict[str, str
 @given(st.text(max_size=40))
 def test_no_header_value_makes_the_wait_raise_or_exceed_a_day(value: str) -> None:
     wait = retry_after({"Retry-After": value}, NOW)
-    assert wait is None or timedelta(0) <= wait <= LONGEST_WAIT
+    assert wait is None or timedelta(0) <= wait <= MAX_WAIT
 
 
 async def test_an_answer_in_countless_pieces_is_cut_and_others_have_their_turn() -> None:
@@ -267,19 +267,19 @@ async def test_an_answer_in_countless_pieces_is_cut_and_others_have_their_turn()
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
 def test_json_is_utf_8_and_nothing_else(encoding: str) -> None:
-    assert Answer(200, {}, '{"id": "1"}'.encode(encoding)).json() is None
-    assert Answer(200, {}, b'\xef\xbb\xbf{"id": "1"}').json() == {"id": "1"}
+    assert Response(200, {}, '{"id": "1"}'.encode(encoding)).json() is None
+    assert Response(200, {}, b'\xef\xbb\xbf{"id": "1"}').json() == {"id": "1"}
 
 
 @pytest.mark.parametrize(("depth", "read"), [(10, True), (63, True), (66, False), (900, False), (100_000, False)])
 def test_json_of_absurd_depth_is_none(depth: int, read: bool) -> None:
     body = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
-    assert (Answer(200, {}, body).json() is not None) is read
+    assert (Response(200, {}, body).json() is not None) is read
 
 
 def test_many_values_side_by_side_are_not_deep() -> None:
-    assert Answer(200, {}, json.dumps([{"a": []}] * 5000).encode()).json() is not None
+    assert Response(200, {}, json.dumps([{"a": []}] * 5000).encode()).json() is not None
 
 
 def test_the_words_of_a_network_turn_nothing_around() -> None:
-    assert Answer(422, {}, json.dumps({"error": "txt.\u202egpj \u2066\x07no"}).encode()).words() == "txt.gpj no"
+    assert Response(422, {}, json.dumps({"error": "txt.\u202egpj \u2066\x07no"}).encode()).error_text() == "txt.gpj no"

@@ -6,36 +6,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
-from pathlib import Path
 
 import httpx2
 import pytest
-from regie_publisher.connectors.connector import (
-    QUIET,
-    CannotTell,
-    Connector,
-    ConnectorError,
-    FailureKind,
-    OutcomeUnknown,
-    Refused,
-    Remote,
-    Repeat,
-)
-from regie_publisher.connectors.look import Rival
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.mastodon.readback import MAX_COMPARED
-from regie_publisher.connectors.mastodon.testing.description import Description, load_description
-from regie_publisher.connectors.mastodon.testing.drafts import (
-    StepClock,
+from regie_networks.absence import QUIET, Repeat
+from regie_networks.contract import Connector
+from regie_networks.draft import Remote
+from regie_networks.errors import ConnectorError, FailureKind, Inconclusive, OutcomeUnknown, Refused
+from regie_networks.lookup import Rival
+from regie_networks.mastodon.connector import MastodonConnector
+from regie_networks.mastodon.lookup import MAX_COMPARED
+from regie_networks.mastodon.testing.drafts import (
     answering,
     discard,
     draft,
     dropping,
     unreachable,
 )
-from regie_publisher.connectors.mastodon.testing.server import START, URL, FakeMastodon
-from regie_publisher.connectors.mastodon.timeline import MAX_PAGES, PAGE
-from regie_publisher.connectors.testing import alone
+from regie_networks.mastodon.testing.server import START, URL, FakeMastodon
+from regie_networks.mastodon.timeline import MAX_PAGES, PAGE
+from regie_networks.testing.fakes import alone
 
 NEWS = [
     "der Zug nach Ulm fährt heute später ab",
@@ -47,27 +37,6 @@ MASTODON = {"domain": "social.example", "version": "4.3.0", "source_url": "https
 STATUSES = "/api/v1/statuses"
 SOURCE = r"/api/v1/statuses/\d+/source"
 OWN = "/api/v1/accounts/7/statuses"
-
-
-@pytest.fixture(scope="module")
-def description() -> Description:
-    return load_description(Path(__file__).parents[3])
-
-
-@pytest.fixture
-def server(description: Description) -> FakeMastodon:
-    """A server whose every exchange is held against Mastodon's OpenAPI description."""
-    return FakeMastodon(watch=description.check)
-
-
-@pytest.fixture
-def clock() -> StepClock:
-    return StepClock()
-
-
-@pytest.fixture
-def mastodon(server: FakeMastodon, clock: StepClock) -> Connector:
-    return MastodonConnector(server.client(), clock=clock)
 
 
 async def test_a_status_whose_answer_was_lost_is_found(server: FakeMastodon, mastodon: Connector) -> None:
@@ -113,7 +82,7 @@ async def test_without_a_source_the_html_is_recognised(server: FakeMastodon, mas
 async def test_without_a_source_other_html_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:
     server.has_source = False
     server.write("**Hallo**", content="<p><strong>Hallo</strong></p>")
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("**Hallo**"), 0, alone())
 
 
@@ -121,7 +90,7 @@ async def test_a_text_that_differs_by_a_host_only_is_not_taken_for_it(
     server: FakeMastodon, mastodon: Connector
 ) -> None:
     server.write("Danke @ben@one.example")
-    with pytest.raises(CannotTell, match=f"{URL}/@ana/1000"):
+    with pytest.raises(Inconclusive, match=f"{URL}/@ana/1000"):
         await mastodon.find(draft("Danke @ben@two.example"), 0, alone())
 
 
@@ -159,10 +128,10 @@ async def test_a_source_that_is_html_is_recognised(server: FakeMastodon, mastodo
 
 async def test_other_white_space_is_another_text_or_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:
     server.write("the bakery is nowhere")
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("the bakery is now here"), 0, alone())
     server.write("the bakery is  now here")
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("the bakery is now here"), 0, alone())
     server.write("the bakery is now here\n")
     found = await mastodon.find(draft("the bakery is now here"), 0, alone())
@@ -172,7 +141,7 @@ async def test_other_white_space_is_another_text_or_proves_nothing(server: FakeM
 async def test_without_a_source_white_space_still_parts_words(server: FakeMastodon, mastodon: Connector) -> None:
     server.has_source = False
     server.write("the bakery is nowhere")
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("the bakery is now here"), 0, alone())
 
 
@@ -186,7 +155,7 @@ async def test_an_open_delivery_whose_text_differs_in_white_space_is_no_rival(
 
 async def test_a_text_in_other_typography_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:
     server.write("„Hallo“, alle")
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft('"Hallo", alle'), 0, alone())
 
 
@@ -205,7 +174,7 @@ async def test_a_look_compares_so_many_alike_statuses_and_the_next_one_goes_on(
 ) -> None:
     for number in range(MAX_COMPARED + 1):
         server.write(f"Angebot {number} von heute")
-    with pytest.raises(CannotTell, match="goes on"):
+    with pytest.raises(Inconclusive, match="goes on"):
         await mastodon.find(draft("Angebot 99 von heute"), 0, alone())
     assert await mastodon.find(draft("Angebot 99 von heute"), 0, alone()) is None
     assert len(server.asked("GET", SOURCE)) == MAX_COMPARED + 1
@@ -242,7 +211,7 @@ async def test_one_status_and_two_deliveries_that_it_may_be_of_prove_nothing(
     rival = Rival("another", "Hallo", "", (), {})
     assert await mastodon.find(draft("Hallo"), 0, alone(rivals=[rival])) is None, "there is none: neither is out"
     server.write("Hallo")
-    with pytest.raises(CannotTell, match=f"{URL}/@ana/1000 .*same content"):
+    with pytest.raises(Inconclusive, match=f"{URL}/@ana/1000 .*same content"):
         await mastodon.find(draft("Hallo"), 0, alone(rivals=[rival]))
     others = [replace(rival, text="Hallo!"), replace(rival, reply_to="7"), replace(rival, alt_texts=("Bild",))]
     assert await mastodon.find(draft("Hallo"), 0, alone(rivals=others)) is not None
@@ -250,7 +219,7 @@ async def test_one_status_and_two_deliveries_that_it_may_be_of_prove_nothing(
     server.statuses.clear()
     server.write("Hallo")
     fresh = MastodonConnector(server.client())
-    with pytest.raises(CannotTell, match="same content"):
+    with pytest.raises(Inconclusive, match="same content"):
         await fresh.find(draft("Hallo"), 0, alone(rivals=[replace(rival, text="„Hallo“")]))
 
 
@@ -264,7 +233,7 @@ async def test_two_posts_of_other_pictures_are_told_apart_by_the_pictures_ids(
     remote = await mastodon.publish(first, 0)
     rival = Rival("another", "", "", ("Bild 0: ein Café",), {})
     assert await mastodon.find(first, 0, alone(rivals=[rival])) == remote, "its picture is its own"
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(lost, 0, alone(rivals=[rival]))
     server.instances["/api/v2/instance"] = MASTODON
     known = MastodonConnector(server.client())
@@ -278,7 +247,7 @@ async def test_a_picture_without_a_description_proves_nothing_where_ids_may_chan
     lost = draft("", pictures=1, handles={"ready/key-0/0": "500"})
     silent = replace(lost.segments[0], pictures=(replace(lost.segments[0].pictures[0], alt_text=""),))
     lost.segments = [silent]
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(lost, 0, alone())
 
 
@@ -356,7 +325,7 @@ async def test_an_answer_that_may_follow_an_effect_is_no_refusal(
 async def test_an_equal_status_from_before_its_time_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:
     server.now = START - timedelta(minutes=5)
     server.write("Hallo")
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("Hallo"), 0, alone())
 
 
@@ -399,7 +368,7 @@ async def test_a_date_that_is_none_or_absurd_hides_no_status(
 
 async def test_a_status_edited_since_proves_nothing(server: FakeMastodon, mastodon: Connector) -> None:
     server.write("Ganz anders", edited_at="2026-03-01T12:00:30.000Z")
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("Hallo"), 0, alone())
 
 
@@ -419,7 +388,7 @@ async def test_the_list_is_read_over_several_pages(server: FakeMastodon, mastodo
 async def test_a_list_that_is_too_long_proves_no_absence(server: FakeMastodon, mastodon: Connector) -> None:
     for number in range(PAGE * MAX_PAGES + 1):
         server.write(f"Antwort {number}", in_reply_to_id="1000")
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("Hallo"), 0, alone())
     assert len(server.asked("GET", OWN)) == MAX_PAGES
 
@@ -428,7 +397,7 @@ async def test_a_list_that_repeats_itself_proves_no_absence(server: FakeMastodon
     status = server.write("Antwort", in_reply_to_id="1")
     for _ in range(2):
         server.fail("GET", OWN, answering(200, json=[status]))
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("Hallo"), 0, alone())
 
 
@@ -467,7 +436,7 @@ async def test_absence_from_a_list_that_hides_its_kind_proves_nothing(
 ) -> None:
     server.shows_private = False
     server.write("Hallo", visibility=visibility)
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await mastodon.find(draft("Hallo", visibility=visibility), 0, alone())
 
 

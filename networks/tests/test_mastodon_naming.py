@@ -6,12 +6,13 @@ from datetime import timedelta
 from email.utils import format_datetime
 
 import pytest
-from regie_publisher.connectors.connector import CannotTell, Connector, NotNamed, OutcomeUnknown, Remote
-from regie_publisher.connectors.look import Look, Rival
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.mastodon.testing.drafts import StepClock, answering, draft
-from regie_publisher.connectors.mastodon.testing.server import START, URL, FakeMastodon, Respond
-from regie_publisher.connectors.testing import alone
+from regie_networks.contract import Connector
+from regie_networks.draft import Remote
+from regie_networks.errors import Inconclusive, NotNamed, OutcomeUnknown
+from regie_networks.lookup import Lookup, Rival
+from regie_networks.mastodon.testing.drafts import answering, draft
+from regie_networks.mastodon.testing.server import START, URL, FakeMastodon, Respond
+from regie_networks.testing.fakes import alone
 
 HOST = URL.removeprefix("https://")
 POST = Remote("1001", f"{URL}/@ana/1001")
@@ -23,11 +24,6 @@ def server() -> FakeMastodon:
     server.write("Etwas anderes")
     server.write("Hallo")
     return server
-
-
-@pytest.fixture
-def mastodon(server: FakeMastodon) -> Connector:
-    return MastodonConnector(server.client(), clock=StepClock())
 
 
 SPELLINGS = [
@@ -134,7 +130,7 @@ async def test_an_address_of_another_form_is_looked_for_word_for_word(
         await mastodon.named(draft("Hallo"), 0, f"{URL}/display/59b1-0013", alone())
 
 
-def open_elsewhere(text: str, reply_to: str = "") -> Look:
+def open_elsewhere(text: str, reply_to: str = "") -> Lookup:
     """A look beside another delivery of the account whose outcome is open."""
     return alone(rivals=[Rival("another-key", text, reply_to, (), {})])
 
@@ -194,11 +190,11 @@ async def test_a_boost_and_what_another_delivery_holds_are_no_posts_to_take(
     ("path", "respond", "error"),
     [
         ("/@ana/1001", answering(502), OutcomeUnknown),
-        ("/@ana/1001", answering(200, json={"id": "1001", "account": {"id": "7"}}), CannotTell),
-        ("/@ana/1001", answering(200, json=["1001"]), CannotTell),
-        ("/@ana/1001", answering(200, html="<p>Hallo</p>"), CannotTell),
-        ("/@ana/1001", answering(200, json={"id": "1001", "account": None}), CannotTell),
-        ("/@ana/1001", answering(200, json={"id": "999", "account": {"id": "7"}}), CannotTell),
+        ("/@ana/1001", answering(200, json={"id": "1001", "account": {"id": "7"}}), Inconclusive),
+        ("/@ana/1001", answering(200, json=["1001"]), Inconclusive),
+        ("/@ana/1001", answering(200, html="<p>Hallo</p>"), Inconclusive),
+        ("/@ana/1001", answering(200, json={"id": "1001", "account": None}), Inconclusive),
+        ("/@ana/1001", answering(200, json={"id": "999", "account": {"id": "7"}}), Inconclusive),
         ("/@ana/1001", answering(410), NotNamed),
     ],
 )

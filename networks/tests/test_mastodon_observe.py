@@ -3,51 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from regie_publisher.connectors.connector import (
-    Connector,
-    Engagement,
-    Observation,
-    OutcomeUnknown,
-    Refused,
-    Remote,
-    Unread,
-)
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.mastodon.testing.description import Description, load_description
-from regie_publisher.connectors.mastodon.testing.drafts import (
+from regie_networks.contract import Connector
+from regie_networks.draft import Remote
+from regie_networks.errors import OutcomeUnknown, Refused
+from regie_networks.mastodon.connector import MastodonConnector
+from regie_networks.mastodon.testing.drafts import (
     StepClock,
     answering,
     draft,
 )
-from regie_publisher.connectors.mastodon.testing.server import FakeMastodon
+from regie_networks.mastodon.testing.server import FakeMastodon
+from regie_networks.observation import Engagement, Observation, Unread
 
 STATUSES = "/api/v1/statuses"
 SOURCE = r"/api/v1/statuses/\d+/source"
 OWN = "/api/v1/accounts/7/statuses"
-
-
-@pytest.fixture(scope="module")
-def description() -> Description:
-    return load_description(Path(__file__).parents[3])
-
-
-@pytest.fixture
-def server(description: Description) -> FakeMastodon:
-    """A server whose every exchange is held against Mastodon's OpenAPI description."""
-    return FakeMastodon(watch=description.check)
-
-
-@pytest.fixture
-def clock() -> StepClock:
-    return StepClock()
-
-
-@pytest.fixture
-def mastodon(server: FakeMastodon, clock: StepClock) -> Connector:
-    return MastodonConnector(server.client(), clock=clock)
 
 
 async def test_the_numbers_are_called_by_the_fields_names(server: FakeMastodon, mastodon: Connector) -> None:

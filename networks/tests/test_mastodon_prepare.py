@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from regie_publisher.connectors.connector import (
-    Connector,
-    FailureKind,
-    NotSent,
-    OutcomeUnknown,
-    Refused,
-    Remote,
-)
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.mastodon.media import POLLS
-from regie_publisher.connectors.mastodon.testing.description import Description, load_description
-from regie_publisher.connectors.mastodon.testing.drafts import (
+from regie_networks.contract import Connector
+from regie_networks.draft import Remote
+from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused
+from regie_networks.mastodon.media import POLLS
+from regie_networks.mastodon.testing.drafts import (
     StepClock,
     answering,
     discard,
     draft,
     instance,
 )
-from regie_publisher.connectors.mastodon.testing.server import FakeMastodon
+from regie_networks.mastodon.testing.server import FakeMastodon
 
 STATUSES = "/api/v1/statuses"
 SOURCE = r"/api/v1/statuses/\d+/source"
 OWN = "/api/v1/accounts/7/statuses"
-
-
-@pytest.fixture(scope="module")
-def description() -> Description:
-    return load_description(Path(__file__).parents[3])
-
-
-@pytest.fixture
-def server(description: Description) -> FakeMastodon:
-    """A server whose every exchange is held against Mastodon's OpenAPI description."""
-    return FakeMastodon(watch=description.check)
-
-
-@pytest.fixture
-def clock() -> StepClock:
-    return StepClock()
-
-
-@pytest.fixture
-def mastodon(server: FakeMastodon, clock: StepClock) -> Connector:
-    return MastodonConnector(server.client(), clock=clock)
 
 
 def test_a_short_text_needs_none(mastodon: Connector) -> None:

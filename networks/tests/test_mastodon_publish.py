@@ -5,23 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from pathlib import Path
 
 import httpx2
 import pytest
-from regie_publisher.connectors.connector import (
-    Connector,
-    FailureKind,
-    NotSent,
-    OutcomeUnknown,
-    Refused,
-    Remote,
-    Unacceptable,
-)
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.mastodon.testing.description import Description, load_description
-from regie_publisher.connectors.mastodon.testing.drafts import (
-    StepClock,
+from regie_networks.contract import Connector
+from regie_networks.draft import Remote
+from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused, Unacceptable
+from regie_networks.mastodon.testing.drafts import (
     answering,
     discard,
     draft,
@@ -29,32 +19,11 @@ from regie_publisher.connectors.mastodon.testing.drafts import (
     instance,
     unreachable,
 )
-from regie_publisher.connectors.mastodon.testing.server import START, TOKEN, URL, FakeMastodon, Respond
+from regie_networks.mastodon.testing.server import START, TOKEN, URL, FakeMastodon, Respond
 
 STATUSES = "/api/v1/statuses"
 SOURCE = r"/api/v1/statuses/\d+/source"
 OWN = "/api/v1/accounts/7/statuses"
-
-
-@pytest.fixture(scope="module")
-def description() -> Description:
-    return load_description(Path(__file__).parents[3])
-
-
-@pytest.fixture
-def server(description: Description) -> FakeMastodon:
-    """A server whose every exchange is held against Mastodon's OpenAPI description."""
-    return FakeMastodon(watch=description.check)
-
-
-@pytest.fixture
-def clock() -> StepClock:
-    return StepClock()
-
-
-@pytest.fixture
-def mastodon(server: FakeMastodon, clock: StepClock) -> Connector:
-    return MastodonConnector(server.client(), clock=clock)
 
 
 async def test_a_token_names_its_account_with_the_domain_of_the_server(

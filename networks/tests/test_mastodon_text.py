@@ -8,8 +8,8 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_publisher.connectors.mastodon.testing.server import rendered
-from regie_publisher.connectors.mastodon.text import (
+from regie_networks.mastodon.testing.server import rendered
+from regie_networks.mastodon.text import (
     counted_length,
     exact,
     is_another_text,

@@ -9,24 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
-from regie_publisher.connectors.connector import (
-    Account,
-    CannotTell,
-    Connector,
-    ConnectorError,
-    Draft,
-    FailureKind,
-    NotNamed,
-    NotSent,
-    OutcomeUnknown,
-    Picture,
-    Processing,
-    Refused,
-    Remote,
-    Segment,
-)
-from regie_publisher.connectors.sandbox import SandboxConnector
-from regie_publisher.connectors.testing import alone
+from regie_networks.contract import Connector
+from regie_networks.draft import Account, Draft, Picture, Processing, Remote, Segment
+from regie_networks.errors import ConnectorError, FailureKind, Inconclusive, NotNamed, NotSent, OutcomeUnknown, Refused
+from regie_networks.sandbox.connector import SandboxConnector
+from regie_networks.testing.fakes import alone
 from regie_sandbox.testing import RunningSandbox, free_port, running_sandbox
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -201,7 +188,7 @@ async def test_processing_is_followed_to_the_post(connector: SandboxConnector, s
     draft = draft_to(sandbox.url)
     processing = await connector.publish(draft, 0)
     assert isinstance(processing, Processing)
-    with pytest.raises(CannotTell):
+    with pytest.raises(Inconclusive):
         await connector.find(draft, 0, alone())
     again = await connector.check(draft, 0, processing.handle)
     assert again == processing

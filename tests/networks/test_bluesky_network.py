@@ -15,21 +15,12 @@ import httpx2
 import pytest
 from PIL import Image
 from regie_chassis.testing.waiting import until
-from regie_publisher.connectors.bluesky.connector import BlueskyConnector
-from regie_publisher.connectors.connector import (
-    Account,
-    Draft,
-    FailureKind,
-    NotNamed,
-    Observation,
-    OutcomeUnknown,
-    Picture,
-    Refused,
-    Remote,
-    Segment,
-)
-from regie_publisher.connectors.testing import FakeCredentials, MemoryHandles, alone
-from regie_publisher.pictures.picture import Bounds, Rendition
+from regie_networks.bluesky.connector import BlueskyConnector
+from regie_networks.draft import Account, Draft, Picture, Remote, Segment
+from regie_networks.errors import FailureKind, NotNamed, OutcomeUnknown, Refused
+from regie_networks.observation import Observation
+from regie_networks.rendition import Bounds, Rendition
+from regie_networks.testing.fakes import FakeCredentials, MemoryHandles, alone
 from regie_publisher.pictures.pool import PicturePool
 from regie_publisher.pictures.process import Limits
 

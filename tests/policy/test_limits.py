@@ -29,9 +29,9 @@ from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
 from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule, Operator
 from regie_gateway.rest.segments import CreateSegment
 from regie_metrics.observations import METRICS
+from regie_networks import contract, observation
+from regie_networks.errors import FailureKind as ConnectorFailureKind
 from regie_publisher.channels import CONNECT_WITHIN
-from regie_publisher.connectors import connector
-from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
 from regie_publisher.deliveries.delivery import State
 from regie_scheduler import content, policies, states
 from regie_scheduler.rpc import READ_BATCH
@@ -55,7 +55,7 @@ def test_the_document_offers_the_states_that_are_reached() -> None:
 def test_the_document_offers_the_publishers_own_lists() -> None:
     assert set(get_args(DeliveryState)) == set(State)
     assert set(get_args(FailureKind)) == set(ConnectorFailureKind)
-    sources = [path.read_text() for path in Path(connector.__file__).parent.rglob("*.py")]
+    sources = [path.read_text() for path in Path(contract.__file__).parent.rglob("*.py")]
     connectors = {name for source in sources for name in re.findall(r"^class (\w+)Connector:", source, re.MULTILINE)}
     assert set(get_args(Network)) == {name.lower() for name in connectors}
 
@@ -82,10 +82,10 @@ def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name:
 
 
 def test_the_document_offers_each_owners_closed_list() -> None:
-    assert set(get_args(Visibility)) == content.VISIBILITIES - {""} == set(connector.VISIBILITIES)
+    assert set(get_args(Visibility)) == content.VISIBILITIES - {""} == set(contract.VISIBILITIES)
     assert set(get_args(Metric)) == METRICS
     assert set(get_args(Operator)) == set(rules.TAKES)
-    assert set(connector.ENGAGEMENT_KINDS) == engagements.KINDS
+    assert set(observation.ENGAGEMENT_KINDS) == engagements.KINDS
 
 
 def test_a_fact_that_two_services_need_is_the_same_in_both() -> None:

@@ -1,1 +1,1 @@
-"""One module for each network, all with the form of `connector.Connector`."""
+"""Connectors to social networks; they know no database, no events and no service."""

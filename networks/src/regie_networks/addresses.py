@@ -11,9 +11,10 @@ from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
 import httpx2
-from regie_chassis.egress import is_public, place_of
 from regie_chassis.errors import Unprocessable
-from regie_chassis.resolving import shared_resolver
+
+from regie_networks.egress import is_public, place_of
+from regie_networks.resolving import shared_resolver
 
 LONGEST = 500
 MAX_HOST = 253

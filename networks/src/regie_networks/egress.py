@@ -15,8 +15,8 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from regie_chassis.host_limits import HostLimits
-from regie_chassis.resolving import shared_resolver
+from regie_networks.host_limits import HostLimits
+from regie_networks.resolving import shared_resolver
 
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0, pool=5.0)
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
@@ -113,9 +113,9 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
 
     async def connect_unix_socket(
         self,
-        path: str,  # noqa: ARG002  # of the protocol
-        timeout: float | None = None,  # noqa: ARG002
-        socket_options: Iterable[Any] | None = None,  # noqa: ARG002
+        path: str,  # of the protocol
+        timeout: float | None = None,
+        socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         raise httpcore2.ConnectError("unix sockets are not connected to")
 

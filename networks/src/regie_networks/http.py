@@ -19,18 +19,17 @@ from http import HTTPStatus
 
 import httpx2
 
-from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
-from regie_publisher.connectors.values import MAX_WAIT, sentence
+from regie_networks.bounds import MAX_WAIT, sentence
+from regie_networks.errors import NotSent, OutcomeUnknown
 
-BODY_LIMIT = 1_000_000
+MAX_BODY = 1_000_000
 """Bytes of an answer that are kept; a longer one is cut and then has no JSON."""
 MAX_CHUNKS = 5_000
 """Of an answer; cut as one that is too long. A chunk costs the same however few bytes it has."""
 CHUNKS_AT_ONCE = 64
 """That are taken before others have a turn: a reading of 64 KiB can hold ten thousand."""
 MAX_DEPTH = 64
-WORDS_LIMIT = 500
-LONGEST_WAIT = MAX_WAIT
+MAX_ERROR_TEXT = 500
 _NUMBER = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
 
 _EVENTS: Mapping[type[Exception], str] = {
@@ -55,7 +54,7 @@ _NOT_SENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What the network answered. `headers` are looked up in any case."""
 
     status: int
@@ -64,7 +63,7 @@ class Answer:
 
     def json(self) -> object | None:
         """Returns the parsed body, or None where it is no JSON or was cut. Never raises."""
-        if len(self.body) > BODY_LIMIT:
+        if len(self.body) > MAX_BODY:
             return None
         try:
             # As UTF-8, which is what JSON is in (RFC 8259): read as UTF-16, a body would grow by half.
@@ -90,7 +89,7 @@ class Answer:
                 return False
         return True
 
-    def words(self) -> str:
+    def error_text(self) -> str:
         """Returns the network's own words about an error: one line of at most 500 characters, never empty."""
         phrases = list(dict.fromkeys(_phrases(self.json(), depth=3)))
         line = _one_line(": ".join(phrases)) or _one_line(_plain_text(self.body))
@@ -107,7 +106,7 @@ async def call(
     content: bytes | None = None,
     params: Mapping[str, str] | None = None,
     timeout: float = 20.0,
-) -> Answer:
+) -> Response:
     """Makes one call and returns whatever was answered, of any status; redirects are not followed.
 
     Bounded as a whole by `timeout` seconds, so that an answer that trickles ends too. Raises `NotSent` where
@@ -118,7 +117,7 @@ async def call(
         async with asyncio.timeout(timeout):
             response = await client.send(request, stream=True, follow_redirects=False)
             try:
-                return Answer(response.status_code, response.headers, await _body(response))
+                return Response(response.status_code, response.headers, await _body(response))
             finally:
                 await response.aclose()
     except _NOT_SENT as error:
@@ -137,7 +136,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     for name in ("retry-after", "ratelimit-reset", "x-ratelimit-reset"):
         seconds = _seconds_until(lowered.get(name, ""), now)
         if seconds is not None:
-            return timedelta(seconds=min(max(seconds, 0.0), LONGEST_WAIT.total_seconds()))
+            return timedelta(seconds=min(max(seconds, 0.0), MAX_WAIT.total_seconds()))
     return None
 
 
@@ -168,20 +167,20 @@ def _request(
 async def _body(response: httpx2.Response) -> bytes:
     """Reads at most one byte more than the limit, which marks the body as cut."""
     if response.is_stream_consumed:  # a transport in memory answers with a body that is already read
-        return response.content[: BODY_LIMIT + 1]
+        return response.content[: MAX_BODY + 1]
     body, chunks = bytearray(), 0
     async for chunk in response.aiter_raw():
         body += chunk
         chunks += 1
         if chunks > MAX_CHUNKS:
             raise OutcomeUnknown(f"The answer came in more than {MAX_CHUNKS} pieces")
-        if len(body) > BODY_LIMIT:
+        if len(body) > MAX_BODY:
             break
         if chunks % CHUNKS_AT_ONCE == 0:
             await asyncio.sleep(0)
     if response.headers.get("content-encoding", "").lower() in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(wbits=47).decompress(bytes(body), BODY_LIMIT + 1)
-    return bytes(body[: BODY_LIMIT + 1])
+        return zlib.decompressobj(wbits=47).decompress(bytes(body), MAX_BODY + 1)
+    return bytes(body[: MAX_BODY + 1])
 
 
 def _failure(request: httpx2.Request, error: Exception) -> str:
@@ -211,7 +210,7 @@ def _plain_text(body: bytes) -> str:
 
 def _one_line(text: str) -> str:
     """Keeps what a database, a log line and a page can hold: no control characters, bidi overrides, surrogates."""
-    return sentence(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text[: WORDS_LIMIT * 4]), WORDS_LIMIT)
+    return sentence(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text[: MAX_ERROR_TEXT * 4]), MAX_ERROR_TEXT)
 
 
 def _status_line(status: int) -> str:

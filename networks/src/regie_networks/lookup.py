@@ -38,7 +38,7 @@ ReadOthers = Callable[[Sequence[str]], Awaitable[Others]]
 """Returns which of these ids and addresses deliveries hold, and all rivals."""
 
 
-class Look:
+class Lookup:
     """One pass over the open deliveries of an account. `since` is when the oldest of them was composed."""
 
     def __init__(self, since: datetime, read_others: ReadOthers) -> None:

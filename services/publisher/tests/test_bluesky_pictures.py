@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from PIL import Image
 from regie_chassis.ids import MEDIA, show_id
-from regie_publisher.connectors.bluesky.pictures import load_rendition
-from regie_publisher.connectors.bluesky.records import MAX_PICTURE_BYTES, review_draft
-from regie_publisher.connectors.connector import Account, Draft, FailureKind, Picture, Refused, Segment
+from regie_networks.bluesky.media import load_rendition
+from regie_networks.bluesky.records import MAX_PICTURE_BYTES, review_draft
+from regie_networks.draft import Account, Draft, Picture, Segment
+from regie_networks.errors import FailureKind, Refused
 from regie_publisher.media import Media
 from regie_publisher.testing.desk import Desk
 from regie_publisher.testing.pictures import (

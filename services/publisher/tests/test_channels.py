@@ -14,6 +14,11 @@ from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, Cha
 from regie_chassis.errors import Unprocessable
 from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.paging import InvalidPageToken
+from regie_networks.bluesky.connector import BlueskyConnector
+from regie_networks.contract import Connection, Connector
+from regie_networks.errors import FailureKind, Refused
+from regie_networks.mastodon.connector import MastodonConnector
+from regie_networks.sandbox.connector import SandboxConnector
 from regie_publisher.channels import (
     Channel,
     ChannelNotFound,
@@ -27,10 +32,6 @@ from regie_publisher.channels import (
     get_channel,
     list_channels,
 )
-from regie_publisher.connectors.bluesky.connector import BlueskyConnector
-from regie_publisher.connectors.connector import Connection, Connector, FailureKind, Refused
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.testing.desk import Desk
 from regie_publisher.testing.network import FakeConnector
 

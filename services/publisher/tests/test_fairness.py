@@ -14,15 +14,9 @@ from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_chassis.testing.waiting import until
-from regie_publisher.connectors.connector import (
-    Account,
-    Draft,
-    Observation,
-    OutcomeUnknown,
-    Processing,
-    Remote,
-    Unread,
-)
+from regie_networks.draft import Account, Draft, Processing, Remote
+from regie_networks.errors import OutcomeUnknown
+from regie_networks.observation import Observation, Unread
 from regie_publisher.deliveries.claims import claim_pending, find_due, put_off
 from regie_publisher.hosts import FIRST_WINDOW, Hosts
 from regie_publisher.polling import Polling

@@ -16,15 +16,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.telemetry import trace_id_of
 from regie_chassis.testing.clock import START, FakeClock
-from regie_publisher.connectors.connector import (
-    ConnectorError,
-    Engagement,
-    FailureKind,
-    Observation,
-    OutcomeUnknown,
-    Refused,
-    Unread,
-)
+from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown, Refused
+from regie_networks.observation import Engagement, Observation, Unread
 from regie_publisher.observations import next_reading
 from regie_publisher.polls import PLAN
 from regie_publisher.testing.desk import TRACEPARENT, Desk, NewDesk

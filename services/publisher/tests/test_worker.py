@@ -9,7 +9,7 @@ import pytest
 from regie_chassis.clock import SystemClock
 from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.waiting import until
-from regie_publisher.connectors.connector import Draft
+from regie_networks.draft import Draft
 from regie_publisher.deliveries.claims import release
 from regie_publisher.deliveries.delivery import Cause
 from regie_publisher.polling import Polling

@@ -15,17 +15,11 @@ from urllib.parse import urlencode, urlsplit
 import httpx2
 from regie_chassis.clock import Clock
 
-from regie_publisher.addresses import origin_of
-from regie_publisher.connectors.answers import Answer, call, retry_after
-from regie_publisher.connectors.connector import (
-    Account,
-    ConnectorError,
-    FailureKind,
-    NotSent,
-    OutcomeUnknown,
-    Refused,
-)
-from regie_publisher.connectors.values import MAX_URL
+from regie_networks.addresses import origin_of
+from regie_networks.bounds import MAX_URL
+from regie_networks.draft import Account
+from regie_networks.errors import ConnectorError, FailureKind, NotSent, OutcomeUnknown, Refused
+from regie_networks.http import Response, call, retry_after
 
 DEFAULT_SERVER = "https://bsky.social"
 WEB_APP_HOSTS = ("bsky.app", "www.bsky.app", "staging.bsky.app")
@@ -40,7 +34,7 @@ _NO_SUCH_METHOD = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStat
 _MEDIA_ERRORS = frozenset({"BlobNotFound", "BlobTooLarge", "InvalidMimeType", "PayloadTooLarge"})
 
 
-class Server:
+class BlueskyClient:
     """The calls to AT Protocol servers, with their sessions and the meaning of their answers."""
 
     def __init__(self, client: httpx2.AsyncClient, clock: Clock) -> None:
@@ -51,15 +45,17 @@ class Server:
         """Logs in. Raises `Refused(AUTH_EXPIRED)` for a wrong password."""
         body = {"identifier": identifier, "password": password}
         url = method_url(server_url, "com.atproto.server.createSession")
-        answer = await call(self._client, "POST", url, json=body)
-        if answer.status in _NOT_WELCOME and error_name(answer):
-            words = f"{answer.words()} (log in with the handle and an app password)"
+        response = await call(self._client, "POST", url, json=body)
+        if response.status in _NOT_WELCOME and error_name(response):
+            words = f"{response.error_text()} (log in with the handle and an app password)"
             raise Refused(FailureKind.AUTH_EXPIRED, words)
         # Every refusal of a server of the protocol names its error; pages and redirects come from something else.
-        speaks_otherwise = answer.status // 100 == 2 and not isinstance(answer.json(), dict)
-        if answer.status // 100 == 3 or answer.status in (*_NOT_WELCOME, *_NO_SUCH_METHOD) or speaks_otherwise:
-            raise Refused(FailureKind.UNSUPPORTED, f"{urlsplit(url).hostname} is no Bluesky server: {answer.words()}")
-        return self.accepted(answer)
+        speaks_otherwise = response.status // 100 == 2 and not isinstance(response.json(), dict)
+        if response.status // 100 == 3 or response.status in (*_NOT_WELCOME, *_NO_SUCH_METHOD) or speaks_otherwise:
+            raise Refused(
+                FailureKind.UNSUPPORTED, f"{urlsplit(url).hostname} is no Bluesky server: {response.error_text()}"
+            )
+        return self.accepted(response)
 
     async def call_as(
         self,
@@ -72,13 +68,13 @@ class Server:
         content: bytes | None = None,
         content_type: str = "",
         timeout: float = 20.0,
-    ) -> Answer:
+    ) -> Response:
         """Makes one call in the account's name; an expired session is renewed and the call made once more.
 
         That is safe for every call: the server refuses an expired token before it looks at anything else.
         """
 
-        async def attempt(secrets: Mapping[str, str]) -> Answer:
+        async def attempt(secrets: Mapping[str, str]) -> Response:
             headers = {"Authorization": f"Bearer {secrets['access_jwt']}"}
             if content_type:
                 headers["Content-Type"] = content_type
@@ -88,44 +84,44 @@ class Server:
             )
 
         used = account.credentials.secrets
-        answer = await attempt(used)
-        if error_name(answer) != "ExpiredToken":
-            return answer
+        response = await attempt(used)
+        if error_name(response) != "ExpiredToken":
+            return response
 
         async def renew(secrets: Mapping[str, str]) -> Mapping[str, str]:
             return await self._renew(account.server_url, secrets)
 
         return await attempt(await account.credentials.refresh(used, renew))
 
-    async def read(self, server_url: str, name: str, query: Mapping[str, str | list[str]]) -> Answer:
+    async def read(self, server_url: str, name: str, query: Mapping[str, str | list[str]]) -> Response:
         """Makes one public call."""
         return await call(self._client, "GET", method_url(server_url, name, query))
 
-    def accepted(self, answer: Answer) -> dict[str, object]:
+    def accepted(self, response: Response) -> dict[str, object]:
         """Returns the body of a success, and raises what any other answer means."""
-        if answer.status // 100 != 2:
-            raise self.refusal(answer)
-        body = answer.json()
+        if response.status // 100 != 2:
+            raise self.refusal(response)
+        body = response.json()
         if not isinstance(body, dict):
-            raise OutcomeUnknown(f"HTTP {answer.status} without a readable body")
+            raise OutcomeUnknown(f"HTTP {response.status} without a readable body")
         return body
 
-    def refusal(self, answer: Answer) -> ConnectorError:
+    def refusal(self, response: Response) -> ConnectorError:
         """Says what an answer that is no success means."""
-        words, name = answer.words(), error_name(answer)
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            wait = retry_after(answer.headers, self._clock.now())
+        words, name = response.error_text(), error_name(response)
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            wait = retry_after(response.headers, self._clock.now())
             return Refused(FailureKind.RATE_LIMITED, words, retry_after=DEFAULT_WAIT if wait is None else wait)
-        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status == HTTPStatus.REQUEST_TIMEOUT:
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status == HTTPStatus.REQUEST_TIMEOUT:
             return OutcomeUnknown(words)
-        if name in _MEDIA_ERRORS or answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if name in _MEDIA_ERRORS or response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return Refused(FailureKind.MEDIA_REJECTED, words)
-        locked_out = answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        locked_out = response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
         if locked_out and not name:  # a proxy's page: the protocol's own refusals name their error
-            return OutcomeUnknown(f"HTTP {answer.status}: {words}")
+            return OutcomeUnknown(f"HTTP {response.status}: {words}")
         if locked_out or name in _SESSION_ERRORS or name.startswith("Account"):
             return Refused(FailureKind.AUTH_EXPIRED, words)
-        if answer.status == HTTPStatus.BAD_REQUEST:
+        if response.status == HTTPStatus.BAD_REQUEST:
             return Refused(FailureKind.CONTENT_REJECTED, words)
         return Refused(FailureKind.PLATFORM_ERROR, words)
 
@@ -136,15 +132,15 @@ class Server:
         """
         headers = {"Authorization": f"Bearer {used['refresh_jwt']}"}
         url = method_url(server_url, "com.atproto.server.refreshSession")
-        answer = await call(self._client, "POST", url, headers=headers)
-        name = error_name(answer)
-        if answer.status in _NOT_WELCOME and (name in _SESSION_ERRORS or name.startswith("Account")):
-            raise Refused(FailureKind.AUTH_EXPIRED, f"{answer.words()} (connect the channel again)")
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise self.refusal(answer)
-        if HTTPStatus.BAD_REQUEST <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise NotSent(f"The session could not be renewed: HTTP {answer.status}: {answer.words()}")
-        return session_secrets(self.accepted(answer))
+        response = await call(self._client, "POST", url, headers=headers)
+        name = error_name(response)
+        if response.status in _NOT_WELCOME and (name in _SESSION_ERRORS or name.startswith("Account")):
+            raise Refused(FailureKind.AUTH_EXPIRED, f"{response.error_text()} (connect the channel again)")
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise self.refusal(response)
+        if HTTPStatus.BAD_REQUEST <= response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise NotSent(f"The session could not be renewed: HTTP {response.status}: {response.error_text()}")
+        return session_secrets(self.accepted(response))
 
 
 def session_secrets(session: Mapping[str, object]) -> dict[str, str]:
@@ -187,9 +183,9 @@ def method_url(server_url: str, name: str, query: Mapping[str, str | list[str]] 
     return f"{url}?{urlencode(query, doseq=True)}" if query else url
 
 
-def error_name(answer: Answer) -> str:
+def error_name(response: Response) -> str:
     """Returns the machine-readable error of an answer, or an empty string."""
-    body = answer.json() if answer.status >= HTTPStatus.BAD_REQUEST else None
+    body = response.json() if response.status >= HTTPStatus.BAD_REQUEST else None
     return str(body.get("error", "")) if isinstance(body, dict) else ""
 
 

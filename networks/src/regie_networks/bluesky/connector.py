@@ -11,10 +11,19 @@ from urllib.parse import unquote
 import httpx2
 from regie_chassis.clock import Clock, SystemClock
 
-from regie_publisher.connectors.bluesky.facets import mentioned_handles
-from regie_publisher.connectors.bluesky.numbers import likers, observation
-from regie_publisher.connectors.bluesky.pictures import load_rendition
-from regie_publisher.connectors.bluesky.records import (
+from regie_networks.absence import QUIET, Absence, Repeat
+from regie_networks.bluesky.client import (
+    BlueskyClient,
+    error_name,
+    home_server,
+    server_address,
+    session_secrets,
+)
+from regie_networks.bluesky.credentials import atproto_identifier, atproto_password
+from regie_networks.bluesky.facets import mentioned_handles
+from regie_networks.bluesky.media import load_rendition
+from regie_networks.bluesky.metrics import likers, observation
+from regie_networks.bluesky.records import (
     COLLECTION,
     UploadedPicture,
     mention_handle,
@@ -24,36 +33,13 @@ from regie_publisher.connectors.bluesky.records import (
     review_draft,
     strong_ref,
 )
-from regie_publisher.connectors.bluesky.sessions import (
-    Server,
-    error_name,
-    home_server,
-    server_address,
-    session_secrets,
-)
-from regie_publisher.connectors.bluesky.tids import TidClock
-from regie_publisher.connectors.connector import (
-    QUIET,
-    Absence,
-    Account,
-    Connection,
-    ConnectorError,
-    Draft,
-    FailureKind,
-    NotNamed,
-    Observation,
-    OutcomeUnknown,
-    Picture,
-    Processing,
-    Refused,
-    Remote,
-    Repeat,
-    SaveHandle,
-    Unacceptable,
-)
-from regie_publisher.connectors.look import Look
-from regie_publisher.connectors.pasted import atproto_identifier, atproto_password
-from regie_publisher.connectors.values import MAX_HANDLE, is_id
+from regie_networks.bluesky.tids import TidClock
+from regie_networks.bounds import MAX_HANDLE, is_id
+from regie_networks.contract import Connection, SaveHandle
+from regie_networks.draft import Account, Draft, Picture, Processing, Remote
+from regie_networks.errors import ConnectorError, FailureKind, NotNamed, OutcomeUnknown, Refused, Unacceptable
+from regie_networks.lookup import Lookup
+from regie_networks.observation import Observation
 
 UPLOAD_TIMEOUT = 60.0
 """Seconds for a picture of two megabytes on a slow line."""
@@ -72,7 +58,7 @@ class BlueskyConnector:
 
     def __init__(self, client: httpx2.AsyncClient, clock: Clock | None = None, *, quiet: timedelta = QUIET) -> None:
         self.quiet = quiet
-        self._server = Server(client, clock or SystemClock())
+        self._server = BlueskyClient(client, clock or SystemClock())
         self._tids = TidClock()
 
     def new_key(self, now: datetime) -> str:
@@ -117,11 +103,11 @@ class BlueskyConnector:
             "record": post_record(draft, index),
             "swapRecord": None,
         }
-        answer = await self._server.call_as(draft.account, "POST", "com.atproto.repo.putRecord", json=body)
-        if error_name(answer) == "InvalidSwap":
+        response = await self._server.call_as(draft.account, "POST", "com.atproto.repo.putRecord", json=body)
+        if error_name(response) == "InvalidSwap":
             message = f"Another post has the key {draft.segments[index].key}; it was left as it is"
-            raise Refused(FailureKind.INTERNAL, f"{message} ({answer.words()})")
-        return _remote(self._server.accepted(answer), draft.account, draft.segments[index].key)
+            raise Refused(FailureKind.INTERNAL, f"{message} ({response.error_text()})")
+        return _remote(self._server.accepted(response), draft.account, draft.segments[index].key)
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # the form
         """Bluesky answers at once, so that nothing is ever processing; says where the post is all the same."""
@@ -134,7 +120,7 @@ class BlueskyConnector:
         """The record key is ours: the same bytes under it are the same post, however late a first call lands."""
         return Absence(Repeat.AT_ONCE, quiet=self.quiet)
 
-    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
+    async def find(self, draft: Draft, index: int, look: Lookup) -> Remote | None:
         return await self._read_record(draft, index)
 
     async def _read_record(self, draft: Draft, index: int) -> Remote | None:
@@ -143,12 +129,12 @@ class BlueskyConnector:
             "collection": COLLECTION,
             "rkey": draft.segments[index].key,
         }
-        answer = await self._server.read(draft.account.server_url, "com.atproto.repo.getRecord", query)
-        if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) == "RecordNotFound":
+        response = await self._server.read(draft.account.server_url, "com.atproto.repo.getRecord", query)
+        if response.status == HTTPStatus.BAD_REQUEST and error_name(response) == "RecordNotFound":
             return None
-        return _remote(self._server.accepted(answer), draft.account, draft.segments[index].key)
+        return _remote(self._server.accepted(response), draft.account, draft.segments[index].key)
 
-    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Lookup) -> Remote:
         """Takes the address as bsky.app and other clients show it."""
         account = draft.account
         names = (account.remote_id.casefold(), account.handle.casefold())
@@ -156,10 +142,10 @@ class BlueskyConnector:
         if found is None or found["name"].casefold() not in names:
             raise NotNamed(f"give the post's address as https://bsky.app/profile/{account.handle}/post/… shows it")
         query = {"repo": account.remote_id, "collection": COLLECTION, "rkey": found["key"]}
-        answer = await self._server.read(account.server_url, "com.atproto.repo.getRecord", query)
-        if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) in ("RecordNotFound", "InvalidRequest"):
+        response = await self._server.read(account.server_url, "com.atproto.repo.getRecord", query)
+        if response.status == HTTPStatus.BAD_REQUEST and error_name(response) in ("RecordNotFound", "InvalidRequest"):
             raise NotNamed("the account has no post at this address")
-        body = self._server.accepted(answer)
+        body = self._server.accepted(response)
         remote = _remote(body, account, found["key"])
         record, segment = body.get("value"), draft.segments[index]
         reply = record.get("reply") if isinstance(record, dict) else None
@@ -196,7 +182,7 @@ class BlueskyConnector:
 
     async def _upload(self, account: Account, picture: Picture) -> UploadedPicture:
         rendition = await load_rendition(picture)
-        answer = await self._server.call_as(
+        response = await self._server.call_as(
             account,
             "POST",
             "com.atproto.repo.uploadBlob",
@@ -204,7 +190,7 @@ class BlueskyConnector:
             content_type=rendition.content_type,
             timeout=UPLOAD_TIMEOUT,
         )
-        blob = self._server.accepted(answer).get("blob")
+        blob = self._server.accepted(response).get("blob")
         uploaded = UploadedPicture(blob if isinstance(blob, dict) else {}, rendition.width, rendition.height)
         if not uploaded.blob or len(uploaded.to_handle()) > MAX_HANDLE:
             raise OutcomeUnknown("The server took a picture and did not say where it is")
@@ -213,17 +199,17 @@ class BlueskyConnector:
     async def _resolve(self, account: Account, name: str) -> str:
         """Returns the DID of a handle, or an empty string where nobody has it."""
         query = {"handle": name}
-        answer = await self._server.call_as(account, "GET", "com.atproto.identity.resolveHandle", query=query)
-        if answer.status == HTTPStatus.BAD_REQUEST and error_name(answer) in ("InvalidRequest", "HandleNotFound"):
+        response = await self._server.call_as(account, "GET", "com.atproto.identity.resolveHandle", query=query)
+        if response.status == HTTPStatus.BAD_REQUEST and error_name(response) in ("InvalidRequest", "HandleNotFound"):
             return ""
-        did = self._server.accepted(answer).get("did")
+        did = self._server.accepted(response).get("did")
         return did if isinstance(did, str) and is_id(did) else ""
 
     async def _display_name(self, server_url: str, did: str) -> str:
         query = {"repo": did, "collection": "app.bsky.actor.profile", "rkey": "self"}
         try:
-            answer = await self._server.read(server_url, "com.atproto.repo.getRecord", query)
-            profile = self._server.accepted(answer).get("value")
+            response = await self._server.read(server_url, "com.atproto.repo.getRecord", query)
+            profile = self._server.accepted(response).get("value")
         except ConnectorError:
             return ""  # an account without a profile is the normal case, and a name is no reason to log in again
         name = profile.get("displayName") if isinstance(profile, dict) else ""

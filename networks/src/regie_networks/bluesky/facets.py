@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from regie_publisher.connectors.graphemes import count_graphemes
+from regie_networks.graphemes import count_graphemes
 
 MAX_TAG_GRAPHEMES = 64
 MAX_TAG_BYTES = 640

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regie_publisher.connectors.connector import Engagement, Observation, Remote
-from regie_publisher.connectors.values import MAX_PEOPLE
+from regie_networks.bounds import MAX_PEOPLE
+from regie_networks.draft import Remote
+from regie_networks.observation import Engagement, Observation
 
 COUNTS = {"likes": "likeCount", "replies": "replyCount", "reposts": "repostCount", "quotes": "quoteCount"}
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from regie_publisher.connectors.bluesky.facets import build_facets, mentioned_handles
-from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Remote, Segment, Unacceptable
-from regie_publisher.connectors.graphemes import count_graphemes
+from regie_networks.bluesky.facets import build_facets, mentioned_handles
+from regie_networks.draft import Draft, Picture, Remote, Segment
+from regie_networks.errors import FailureKind, Unacceptable
+from regie_networks.graphemes import count_graphemes
 
 COLLECTION = "app.bsky.feed.post"
 MAX_GRAPHEMES = 300

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import quote, unquote, urlsplit
 
-from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotNamed, Remote
-from regie_publisher.connectors.look import Look, Others
-from regie_publisher.connectors.mastodon.media import media_ids
-from regie_publisher.connectors.mastodon.readback import READ_BACK, SourceCache
-from regie_publisher.connectors.mastodon.server import Server, text_of
-from regie_publisher.connectors.mastodon.text import as_sent, exact, is_like, shows
-from regie_publisher.connectors.mastodon.timeline import Status, read_timeline, skew_of, status_of
-from regie_publisher.connectors.values import same_place
+from regie_networks.bounds import same_place
+from regie_networks.draft import Draft, Remote
+from regie_networks.errors import FailureKind, Inconclusive, NotNamed
+from regie_networks.lookup import Lookup, Others
+from regie_networks.mastodon.client import MastodonClient, text_of
+from regie_networks.mastodon.lookup import READ_BACK, SourceCache
+from regie_networks.mastodon.media import media_ids
+from regie_networks.mastodon.text import as_sent, exact, is_like, shows
+from regie_networks.mastodon.timeline import Status, read_timeline, skew_of, status_of
 
 # As Mastodon, its web clients, GoToSocial, Takahe, Pleroma, Pixelfed and Hollo write the address of a post.
 _ADDRESS = re.compile(
@@ -26,7 +27,7 @@ _CERTAIN, _SAME, _ALIKE, _OTHER = 3, 2, 1, 0  # how much a status looks like a s
 
 
 async def named_status(
-    server: Server, draft: Draft, index: int, url: str, look: Look, *, sources: SourceCache
+    server: MastodonClient, draft: Draft, index: int, url: str, look: Lookup, *, sources: SourceCache
 ) -> Remote:
     """Returns the status at the address. Raises `NotNamed` unless it may be the segment's own, and no other's."""
     if not same_place(url, server.url):
@@ -90,31 +91,31 @@ class _Content:
         return _ALIKE if same or is_like(self._text, status.content, source) else _OTHER
 
 
-async def _at(server: Server, draft: Draft, url: str) -> Status:
+async def _at(server: MastodonClient, draft: Draft, url: str) -> Status:
     found = _ADDRESS.fullmatch(unquote(urlsplit(url).path))
     if found is None:
         return await _listed(server, draft, url)
-    answer = await server.ask(
+    response = await server.ask(
         "GET",
         f"/api/v1/statuses/{quote(found['id'], safe='')}",
         rejected=FailureKind.PLATFORM_ERROR,
         absent=None,
     )
-    if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+    if response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         raise NotNamed("the server has no post at this address")
-    entry = answer.json()
+    entry = response.json()
     account_id = text_of(entry.get("account") if isinstance(entry, dict) else None, "id")
     if text_of(entry, "id") != found["id"] or not account_id:
-        raise CannotTell("the server's answer about the post cannot be read")
+        raise Inconclusive("the server's answer about the post cannot be read")
     if account_id != draft.account.remote_id:
         raise NotNamed("the post at this address is another account's")
     status = status_of(entry)
-    if status.created < draft.compose_time - READ_BACK + skew_of(answer, server.clock.now()):
+    if status.created < draft.compose_time - READ_BACK + skew_of(response, server.clock.now()):
         raise NotNamed("the post at this address is older than this delivery", remote_id=status.id)
     return status
 
 
-async def _listed(server: Server, draft: Draft, url: str) -> Status:
+async def _listed(server: MastodonClient, draft: Draft, url: str) -> Status:
     """Looks for an address of another form among the account's own statuses, as the server's API gives it."""
     timeline = await read_timeline(server, draft.account.remote_id, draft.compose_time - READ_BACK)
     whole = url.partition("#")[0]
@@ -123,5 +124,5 @@ async def _listed(server: Server, draft: Draft, url: str) -> Status:
         if {status.url.rstrip("/"), status.uri.rstrip("/")} & given:
             return status
     if not timeline.complete:
-        raise CannotTell("the account has too many posts to look through")
+        raise Inconclusive("the account has too many posts to look through")
     raise NotNamed("this is not the address of a post of this account; copy it from the post's own page")

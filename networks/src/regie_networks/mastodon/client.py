@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import httpx2
 from regie_chassis.clock import Clock
 
-from regie_publisher.addresses import origin_of
-from regie_publisher.connectors.answers import Answer, call, retry_after
-from regie_publisher.connectors.connector import FailureKind, OutcomeUnknown, Refused, Unacceptable
-from regie_publisher.connectors.values import is_total
+from regie_networks.addresses import origin_of
+from regie_networks.bounds import is_total
+from regie_networks.errors import FailureKind, OutcomeUnknown, Refused, Unacceptable
+from regie_networks.http import Response, call, retry_after
 
 RATE_WINDOW = timedelta(minutes=5)
 """Waited after a 429 that does not say how long: the window of Mastodon and GoToSocial."""
@@ -29,7 +29,7 @@ READ_TIMEOUT = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class MastodonClient:
     """Where calls go and with what token. `url` is scheme and host, without a path."""
 
     client: httpx2.AsyncClient
@@ -49,13 +49,13 @@ class Server:
         content: bytes | None = None,
         params: Mapping[str, str] | None = None,
         timeout: float = READ_TIMEOUT,
-    ) -> Answer:
+    ) -> Response:
         """Makes one call and returns its 2xx answer.
 
         `rejected` is the kind of failure that a 4xx about the content stands for, `absent` that of 404 and 410;
         with `absent=None` those two are returned to the caller.
         """
-        answer = await call(
+        response = await call(
             self.client,
             method,
             self.url + path,
@@ -65,45 +65,47 @@ class Server:
             params=params,
             timeout=timeout,
         )
-        if answer.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN) and answer.json() is None:
+        if response.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN) and response.json() is None:
             # Takahe's answer to a bad token. A proxy's to a request that it dislikes looks the same, so the token is
             # asked about: where it is good, no person has to connect anything.
             await self.verify()
-            raise Refused(_of_page(answer.status, rejected), answer.words())
-        self._judge(answer, rejected, absent)
-        return answer
+            raise Refused(_of_page(response.status, rejected), response.error_text())
+        self._judge(response, rejected, absent)
+        return response
 
-    async def verify(self) -> Answer:
+    async def verify(self) -> Response:
         """Returns the answer about the token's own account; raises `Refused(AUTH_EXPIRED)` for a bad token."""
-        answer = await call(
+        response = await call(
             self.client,
             "GET",
             self.url + "/api/v1/accounts/verify_credentials",
             headers={"Authorization": f"Bearer {self.token}"},
             timeout=READ_TIMEOUT,
         )
-        self._judge(answer, FailureKind.AUTH_EXPIRED, FailureKind.UNSUPPORTED)
-        return answer
+        self._judge(response, FailureKind.AUTH_EXPIRED, FailureKind.UNSUPPORTED)
+        return response
 
-    def _judge(self, answer: Answer, rejected: FailureKind, absent: FailureKind | None) -> None:
-        status = answer.status
+    def _judge(self, response: Response, rejected: FailureKind, absent: FailureKind | None) -> None:
+        status = response.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _NO_PROOF:
-            raise OutcomeUnknown(f"HTTP {status}: {answer.words()}")
+            raise OutcomeUnknown(f"HTTP {status}: {response.error_text()}")
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            wait = retry_after(answer.headers, self.clock.now())
-            raise Refused(FailureKind.RATE_LIMITED, answer.words(), retry_after=RATE_WINDOW if wait is None else wait)
+            wait = retry_after(response.headers, self.clock.now())
+            raise Refused(
+                FailureKind.RATE_LIMITED, response.error_text(), retry_after=RATE_WINDOW if wait is None else wait
+            )
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             # Tokens have no refresh. 403 is a missing scope or a suspended account: both need a person to reconnect.
-            raise Refused(FailureKind.AUTH_EXPIRED, answer.words())
+            raise Refused(FailureKind.AUTH_EXPIRED, response.error_text())
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
             if absent is None:
                 return
-            raise Refused(absent, answer.words())
+            raise Refused(absent, response.error_text())
         if status < HTTPStatus.BAD_REQUEST:
             raise Refused(FailureKind.UNSUPPORTED, "The server has moved: connect the channel at its present address")
-        raise Refused(rejected, answer.words())
+        raise Refused(rejected, response.error_text())
 
 
 def _of_page(status: int, rejected: FailureKind) -> FailureKind:

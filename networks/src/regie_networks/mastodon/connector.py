@@ -10,28 +10,17 @@ from uuid import uuid4
 import httpx2
 from regie_chassis.clock import Clock, SystemClock
 
-from regie_publisher.addresses import AddressRefused, origin_of, plain_server_url
-from regie_publisher.connectors.connector import (
-    QUIET,
-    VISIBILITIES,
-    Absence,
-    Account,
-    Connection,
-    ConnectorError,
-    Draft,
-    FailureKind,
-    Observation,
-    OutcomeUnknown,
-    Processing,
-    Refused,
-    Remote,
-    Repeat,
-    SaveHandle,
-    Unacceptable,
-    Unread,
-)
-from regie_publisher.connectors.look import Look
-from regie_publisher.connectors.mastodon.limits import (
+from regie_networks.absence import QUIET, Absence, Repeat
+from regie_networks.addresses import AddressRefused, origin_of, plain_server_url
+from regie_networks.bounds import is_id
+from regie_networks.contract import VISIBILITIES, Connection, SaveHandle
+from regie_networks.credentials import token_of
+from regie_networks.draft import Account, Draft, Processing, Remote
+from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown, Refused, Unacceptable
+from regie_networks.lookup import Lookup
+from regie_networks.mastodon.addresses import named_status
+from regie_networks.mastodon.client import MastodonClient, host_of, server_origin, text_of
+from regie_networks.mastodon.limits import (
     HONOURS_KEYS,
     KEEPS_MEDIA_IDS,
     KEY_LIFE,
@@ -39,13 +28,10 @@ from regie_publisher.connectors.mastodon.limits import (
     check_segment,
     fits_everywhere,
 )
-from regie_publisher.connectors.mastodon.media import media_ids, missing_pictures, prepare_pictures
-from regie_publisher.connectors.mastodon.naming import named_status
-from regie_publisher.connectors.mastodon.observations import observe_statuses
-from regie_publisher.connectors.mastodon.readback import SourceCache, find_segment
-from regie_publisher.connectors.mastodon.server import Server, host_of, server_origin, text_of
-from regie_publisher.connectors.pasted import token_of
-from regie_publisher.connectors.values import is_id
+from regie_networks.mastodon.lookup import SourceCache, find_segment
+from regie_networks.mastodon.media import media_ids, missing_pictures, prepare_pictures
+from regie_networks.mastodon.metrics import observe_statuses
+from regie_networks.observation import Observation, Unread
 
 PUBLISH_TIMEOUT = 30.0
 """Seconds."""
@@ -78,7 +64,7 @@ class MastodonConnector:
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
         """Takes `access_token`, with the scopes read, write:statuses and write:media."""
         token = token_of(credentials, "access_token")
-        server = Server(self._client, self._clock, server_origin(server_url), token)
+        server = MastodonClient(self._client, self._clock, server_origin(server_url), token)
         body = (await server.verify()).json()
         remote_id, username = text_of(body, "id"), text_of(body, "username")
         if not remote_id or not username:
@@ -94,7 +80,7 @@ class MastodonConnector:
             identity=f"{server.url}#{remote_id}",
         )
 
-    async def _known_as(self, server: Server, remote_id: str, account_url: str) -> Server:
+    async def _known_as(self, server: MastodonClient, remote_id: str, account_url: str) -> MastodonClient:
         """Returns the server at the address in its accounts' own URLs, where that is proven to be the same one.
 
         A server reached as `www.` or by another of its names is still one server. Its word alone is no proof, or it
@@ -113,7 +99,7 @@ class MastodonConnector:
             return server
         return candidate if text_of(body, "id") == remote_id and text_of(body, "url") == account_url else server
 
-    async def _domain(self, server: Server) -> str:
+    async def _domain(self, server: MastodonClient) -> str:
         """Returns the domain in the names of the server's accounts. The account is proven already, so that a server
         that cannot describe itself costs no more than this.
         """
@@ -154,7 +140,7 @@ class MastodonConnector:
             status["in_reply_to_id"] = draft.remotes[index - 1].id
         if draft.language:
             status["language"] = draft.language
-        answer = await self._server(draft.account).ask(
+        response = await self._server(draft.account).ask(
             "POST",
             "/api/v1/statuses",
             headers={"Idempotency-Key": segment.key},
@@ -163,7 +149,7 @@ class MastodonConnector:
             absent=_kind_of_absence(status),
             timeout=PUBLISH_TIMEOUT,
         )
-        body = answer.json()
+        body = response.json()
         remote_id, url = text_of(body, "id"), text_of(body, "url") or text_of(body, "uri")
         if not is_id(remote_id) or not url:  # what was scheduled has an id and no address
             raise OutcomeUnknown("The server took the status and its answer cannot be read")
@@ -178,7 +164,7 @@ class MastodonConnector:
             return Absence(Repeat.UNDER_KEY, quiet=self.quiet, settle=self.quiet / 4, key_life=KEY_LIFE)
         return Absence(Repeat.AFTER_QUIET, quiet=self.quiet)
 
-    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
+    async def find(self, draft: Draft, index: int, look: Lookup) -> Remote | None:
         return await find_segment(
             self._server(draft.account),
             draft,
@@ -188,7 +174,7 @@ class MastodonConnector:
             keeps_media_ids=await self._software(draft.account) in KEEPS_MEDIA_IDS,
         )
 
-    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Lookup) -> Remote:
         return await named_status(self._server(draft.account), draft, index, url, look, sources=self._sources)
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:
@@ -201,10 +187,10 @@ class MastodonConnector:
             # A server that does not describe itself is as one that honours nothing: that is only slower.
             return ""
 
-    def _server(self, account: Account) -> Server:
+    def _server(self, account: Account) -> MastodonClient:
         # Tokens last until they are revoked, so `Credentials.refresh` has no use here.
         token = account.credentials.secrets.get("access_token", "")
-        return Server(self._client, self._clock, account.server_url.rstrip("/"), token)
+        return MastodonClient(self._client, self._clock, account.server_url.rstrip("/"), token)
 
 
 def _kind_of_absence(status: Mapping[str, object]) -> FailureKind:

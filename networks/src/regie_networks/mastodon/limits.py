@@ -8,17 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
-from regie_publisher.connectors.connector import (
-    FailureKind,
-    OutcomeUnknown,
-    Picture,
-    Refused,
-    Segment,
-    Unacceptable,
-)
-from regie_publisher.connectors.mastodon.server import Server, count_of, text_of
-from regie_publisher.connectors.mastodon.text import counted_length
-from regie_publisher.connectors.values import MAX_DOMAIN, is_id
+from regie_networks.bounds import MAX_DOMAIN, is_id
+from regie_networks.draft import Picture, Segment
+from regie_networks.errors import FailureKind, OutcomeUnknown, Refused, Unacceptable
+from regie_networks.mastodon.client import MastodonClient, count_of, text_of
+from regie_networks.mastodon.text import counted_length
 
 KEPT_FOR = timedelta(minutes=10)
 KEPT_SERVERS = 256
@@ -68,7 +62,7 @@ class InstanceCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[datetime, Instance]] = OrderedDict()
 
-    async def read(self, server: Server) -> Instance:
+    async def read(self, server: MastodonClient) -> Instance:
         now = server.clock.now()
         kept = self._kept.get(server.url)
         if kept is not None and now < kept[0] + KEPT_FOR:
@@ -81,7 +75,7 @@ class InstanceCache:
         return instance
 
 
-async def read_instance(server: Server) -> Instance:
+async def read_instance(server: MastodonClient) -> Instance:
     """Asks the server, in the older form where the newer one brings nothing: some answer it with an error.
 
     Raises what the older form brings, where that is no answer either.
@@ -92,11 +86,11 @@ async def read_instance(server: Server) -> Instance:
     return await _read(server, "/api/v1/instance", "uri") or Instance("", Limits())
 
 
-async def _read(server: Server, path: str, domain: str) -> Instance | None:
-    answer = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
-    if answer.status != HTTPStatus.OK:
+async def _read(server: MastodonClient, path: str, domain: str) -> Instance | None:
+    response = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
+    if response.status != HTTPStatus.OK:
         return None
-    body = answer.json()
+    body = response.json()
     if not isinstance(body, dict):  # a page in its place says nothing of the limits, not even that there are none
         raise OutcomeUnknown("The server's description of itself cannot be read")
     return Instance(_domain_of(text_of(body, domain)), limits_of(body), software_of(body))

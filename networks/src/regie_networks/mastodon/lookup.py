@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from urllib.parse import quote
 
-from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, Remote, Segment
-from regie_publisher.connectors.look import Look, Others
-from regie_publisher.connectors.mastodon.media import media_ids
-from regie_publisher.connectors.mastodon.server import Server
-from regie_publisher.connectors.mastodon.text import (
+from regie_networks.draft import Draft, Remote, Segment
+from regie_networks.errors import FailureKind, Inconclusive
+from regie_networks.lookup import Lookup, Others
+from regie_networks.mastodon.client import MastodonClient
+from regie_networks.mastodon.media import media_ids
+from regie_networks.mastodon.text import (
     as_sent,
     exact,
     is_another_text,
@@ -24,7 +25,7 @@ from regie_publisher.connectors.mastodon.text import (
     skeleton,
     skeleton_of_html,
 )
-from regie_publisher.connectors.mastodon.timeline import Status, Timeline, read_timeline
+from regie_networks.mastodon.timeline import Status, Timeline, read_timeline
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 """How far the server's clock may be behind ours for an equal status still to be taken for the segment."""
@@ -41,18 +42,18 @@ class SourceCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str, str], str] = OrderedDict()
 
-    def get(self, server: Server, status: Status) -> str | None:
+    def get(self, server: MastodonClient, status: Status) -> str | None:
         return self._kept.get((server.url, status.id, status.edited))
 
-    async def read(self, server: Server, status: Status) -> str | None:
+    async def read(self, server: MastodonClient, status: Status) -> str | None:
         """Asks for the text; None where the server does not tell."""
-        answer = await server.ask(
+        response = await server.ask(
             "GET",
             f"/api/v1/statuses/{quote(status.id, safe='')}/source",
             rejected=FailureKind.PLATFORM_ERROR,
             absent=None,
         )
-        body = answer.json()
+        body = response.json()
         text = body.get("text") if isinstance(body, dict) else None
         if not isinstance(text, str):
             return None
@@ -63,7 +64,7 @@ class SourceCache:
 
 
 async def find_segment(
-    server: Server, draft: Draft, index: int, look: Look, *, sources: SourceCache, keeps_media_ids: bool
+    server: MastodonClient, draft: Draft, index: int, look: Lookup, *, sources: SourceCache, keeps_media_ids: bool
 ) -> Remote | None:
     """Returns the segment's status, or None when it is not among the account's statuses.
 
@@ -80,15 +81,15 @@ async def find_segment(
     if found is not None:
         return Remote(found.id, found.url)
     if not timeline.complete:
-        raise CannotTell(f"More than {len(timeline.statuses)} statuses have followed: the list has no end in reach")
+        raise Inconclusive(f"More than {len(timeline.statuses)} statuses have followed: the list has no end in reach")
     visibility = draft.visibility or "public"
     if visibility in ("private", "direct") and visibility not in timeline.visibilities:
         # Takahe, for one, leaves these out of the list, even for their author.
-        raise CannotTell(f"This server's list shows no {visibility} status, so a missing one proves nothing")
+        raise Inconclusive(f"This server's list shows no {visibility} status, so a missing one proves nothing")
     return None
 
 
-async def _search(server: Server, match: _Match, timeline: Timeline, sources: SourceCache) -> Status | None:
+async def _search(server: MastodonClient, match: _Match, timeline: Timeline, sources: SourceCache) -> Status | None:
     candidates = match.candidates(timeline)
     certain = next((status for status in candidates if match.has_its_pictures(status)), None)
     if certain is not None:
@@ -99,7 +100,7 @@ async def _search(server: Server, match: _Match, timeline: Timeline, sources: So
         source = sources.get(server, status)
         if source is None:
             if asked == MAX_COMPARED:
-                raise CannotTell("There are more alike statuses than one look compares; the next one goes on")
+                raise Inconclusive("There are more alike statuses than one look compares; the next one goes on")
             asked += 1
             source = await sources.read(server, status)
         same = match.is_same(status, source)
@@ -109,7 +110,7 @@ async def _search(server: Server, match: _Match, timeline: Timeline, sources: So
         if same is not False:
             doubtful = doubtful or status
     if doubtful is not None:
-        raise CannotTell(f"{_place_of(doubtful)} may be this one, and its text or its time does not prove it")
+        raise Inconclusive(f"{_place_of(doubtful)} may be this one, and its text or its time does not prove it")
     return None
 
 
@@ -153,7 +154,7 @@ class _Match:
         return True if alike and described else None
 
     def check_rivals(self, status: Status, source: str | None) -> None:
-        """Raises `CannotTell` where another open delivery would recognise its post in the same status."""
+        """Raises `Inconclusive` where another open delivery would recognise its post in the same status."""
         by_source = source is not None and as_sent(source) == as_sent(self._text)
         for rival in self._others.rivals:
             same_place = rival.key != self._segment.key and rival.reply_to == self._reply_to
@@ -167,7 +168,7 @@ class _Match:
                 same = skeleton(rival.text) == skeleton(self._text)
             if same:
                 message = f"{_place_of(status)} is like it, and another delivery of the same content waits for its own"
-                raise CannotTell(message)
+                raise Inconclusive(message)
 
     def _fits(self, status: Status) -> bool:
         if status.created < self.compose_time - READ_BACK or not self._others.taken.isdisjoint((status.id, status.url)):

@@ -10,17 +10,11 @@ from urllib.parse import quote
 
 import httpx2
 
-from regie_publisher.connectors.connector import (
-    Draft,
-    FailureKind,
-    NotSent,
-    OutcomeUnknown,
-    Picture,
-    SaveHandle,
-    Segment,
-)
-from regie_publisher.connectors.mastodon.server import Server, text_of
-from regie_publisher.connectors.values import is_id
+from regie_networks.bounds import is_id
+from regie_networks.contract import SaveHandle
+from regie_networks.draft import Draft, Picture, Segment
+from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown
+from regie_networks.mastodon.client import MastodonClient, text_of
 
 UPLOAD_TIMEOUT = 120.0
 """Seconds."""
@@ -45,7 +39,7 @@ def media_ids(draft: Draft, segment: Segment) -> list[str]:
     return [draft.handles[name] for name in names]
 
 
-async def prepare_pictures(server: Server, draft: Draft, save_handle: SaveHandle) -> None:
+async def prepare_pictures(server: MastodonClient, draft: Draft, save_handle: SaveHandle) -> None:
     """Uploads what is not uploaded and waits for what is not ready, saving each step as its own handle."""
     pictures = [
         (segment, position, picture)
@@ -79,7 +73,7 @@ def _ready(segment: Segment, position: int) -> str:
     return f"ready/{segment.key}/{position}"
 
 
-async def _upload(server: Server, picture: Picture) -> tuple[str, bool]:
+async def _upload(server: MastodonClient, picture: Picture) -> tuple[str, bool]:
     """Returns the picture's id on the server and whether it is ready (200) or still processed (202)."""
     name = f"picture{mimetypes.guess_extension(picture.content_type) or ''}"
     form = httpx2.Request(
@@ -88,7 +82,7 @@ async def _upload(server: Server, picture: Picture) -> tuple[str, bool]:
         data={"description": picture.alt_text} if picture.alt_text else None,
         files={"file": (name, await picture.read(), picture.content_type)},
     )
-    answer = await server.ask(
+    response = await server.ask(
         "POST",
         "/api/v2/media",
         headers={"Content-Type": form.headers["Content-Type"]},
@@ -97,21 +91,21 @@ async def _upload(server: Server, picture: Picture) -> tuple[str, bool]:
         absent=FailureKind.UNSUPPORTED,
         timeout=UPLOAD_TIMEOUT,
     )
-    media_id = text_of(answer.json(), "id")
+    media_id = text_of(response.json(), "id")
     if not is_id(media_id):
         raise OutcomeUnknown("The server took the picture and did not say its id")
-    return media_id, answer.status == HTTPStatus.OK
+    return media_id, response.status == HTTPStatus.OK
 
 
-async def _wait_until_ready(server: Server, media_id: str) -> None:
+async def _wait_until_ready(server: MastodonClient, media_id: str) -> None:
     for _poll in range(POLLS):
-        answer = await server.ask(
+        response = await server.ask(
             "GET",
             f"/api/v1/media/{quote(media_id, safe='')}",
             rejected=FailureKind.MEDIA_REJECTED,
             absent=FailureKind.MEDIA_REJECTED,
         )
-        if answer.status == HTTPStatus.OK:
+        if response.status == HTTPStatus.OK:
             return
         await server.clock.wait(asyncio.Event(), POLL_EVERY)
     raise NotSent("The server is still processing a picture")

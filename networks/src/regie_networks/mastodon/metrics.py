@@ -7,17 +7,10 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import quote
 
-from regie_publisher.connectors.connector import (
-    Account,
-    ConnectorError,
-    Engagement,
-    FailureKind,
-    Observation,
-    OutcomeUnknown,
-    Remote,
-    Unread,
-)
-from regie_publisher.connectors.mastodon.server import Server, host_of, text_of
+from regie_networks.draft import Account, Remote
+from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown
+from regie_networks.mastodon.client import MastodonClient, host_of, text_of
+from regie_networks.observation import Engagement, Observation, Unread
 
 FIRST_PAGE = 80
 """Mastodon's most accounts on one page."""
@@ -33,7 +26,7 @@ _COUNTS = {
 
 
 async def observe_statuses(
-    server: Server, account: Account, remotes: Sequence[Remote], *, within: float = READ_WITHIN
+    server: MastodonClient, account: Account, remotes: Sequence[Remote], *, within: float = READ_WITHIN
 ) -> list[Observation | Unread]:
     """Reads each status on its own; one that cannot be read leaves the others as they are, and the gone are left out.
 
@@ -55,13 +48,13 @@ async def observe_statuses(
     return read
 
 
-async def observe_status(server: Server, account: Account, remote: Remote) -> Observation | None:
+async def observe_status(server: MastodonClient, account: Account, remote: Remote) -> Observation | None:
     """Returns the status' totals and the first page of those who liked it, or None where the status is gone."""
     path = f"/api/v1/statuses/{quote(remote.id, safe='')}"
-    answer = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
-    if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+    response = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
+    if response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         return None
-    body = answer.json()
+    body = response.json()
     if not isinstance(body, dict):
         raise OutcomeUnknown("The server's answer about a status cannot be read")
     values = {value: body[name] for value, name in _COUNTS.items() if body.get(name) is not None}
@@ -71,15 +64,15 @@ async def observe_status(server: Server, account: Account, remote: Remote) -> Ob
     return Observation(remote.id, values, await _read_likes(server, account, remote))
 
 
-async def _read_likes(server: Server, account: Account, remote: Remote) -> tuple[Engagement, ...]:
-    answer = await server.ask(
+async def _read_likes(server: MastodonClient, account: Account, remote: Remote) -> tuple[Engagement, ...]:
+    response = await server.ask(
         "GET",
         f"/api/v1/statuses/{quote(remote.id, safe='')}/favourited_by",
         params={"limit": str(FIRST_PAGE)},
         rejected=FailureKind.PLATFORM_ERROR,
         absent=None,
     )
-    body = answer.json()
+    body = response.json()
     people = body if isinstance(body, list) else []
     home = account.handle.rpartition("@")[2] or host_of(account.server_url)
     names = [

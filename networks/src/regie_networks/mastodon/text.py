@@ -6,7 +6,7 @@ import html
 import re
 import unicodedata
 
-from regie_publisher.connectors.graphemes import count_graphemes
+from regie_networks.graphemes import count_graphemes
 
 _URL = r"""
     (?<![A-Za-z0-9@\uFF20$\#\uFF03])

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
-from regie_publisher.connectors.answers import Answer
-from regie_publisher.connectors.connector import CannotTell, FailureKind
-from regie_publisher.connectors.mastodon.server import Server, text_of
-from regie_publisher.connectors.values import is_id
+from regie_networks.bounds import is_id
+from regie_networks.errors import FailureKind, Inconclusive
+from regie_networks.http import Response
+from regie_networks.mastodon.client import MastodonClient, text_of
 
 PAGE = 40
 """The most that Mastodon gives; a server that gives less is read in more pages."""
@@ -54,8 +54,8 @@ class Timeline:
     """How far the server's clock is behind ours (negative) or before it, by the `Date` of its answer."""
 
 
-async def read_timeline(server: Server, account_id: str, horizon: datetime) -> Timeline:
-    """Reads until a status is older than the horizon or there are no more. Raises `CannotTell` for a useless list."""
+async def read_timeline(server: MastodonClient, account_id: str, horizon: datetime) -> Timeline:
+    """Reads until a status is older than the horizon or there are no more. Raises `Inconclusive` for a useless list."""
     timeline = Timeline()
     seen: set[str] = set()
     params = {"limit": str(PAGE), "exclude_reblogs": "true"}
@@ -65,7 +65,7 @@ async def read_timeline(server: Server, account_id: str, horizon: datetime) -> T
         # Pages may overlap by statuses that were made at the same moment; only one without any news is endless.
         fresh = [status for status in statuses if status.id not in seen]
         if statuses and not fresh:
-            raise CannotTell("The server gives the same statuses on every page")
+            raise Inconclusive("The server gives the same statuses on every page")
         seen.update(status.id for status in fresh)
         timeline.visibilities.update(status.visibility for status in fresh)
         oldest = horizon + timeline.skew  # times are the server's; a clock behind ours dates new posts back
@@ -78,35 +78,35 @@ async def read_timeline(server: Server, account_id: str, horizon: datetime) -> T
     return timeline
 
 
-async def _read_page(server: Server, account_id: str, params: dict[str, str]) -> tuple[list[Status], timedelta]:
-    answer = await server.ask(
+async def _read_page(server: MastodonClient, account_id: str, params: dict[str, str]) -> tuple[list[Status], timedelta]:
+    response = await server.ask(
         "GET",
         f"/api/v1/accounts/{quote(account_id, safe='')}/statuses",
         params=params,
         rejected=FailureKind.PLATFORM_ERROR,
         absent=FailureKind.PLATFORM_ERROR,
     )
-    body = answer.json()
+    body = response.json()
     if not isinstance(body, list):
-        raise CannotTell("The server's list of statuses cannot be read")
-    return [status_of(entry) for entry in body], skew_of(answer, server.clock.now())
+        raise Inconclusive("The server's list of statuses cannot be read")
+    return [status_of(entry) for entry in body], skew_of(response, server.clock.now())
 
 
-def skew_of(answer: Answer, now: datetime) -> timedelta:
+def skew_of(response: Response, now: datetime) -> timedelta:
     """Returns how far the clock of whoever answered is before ours, or behind it (negative)."""
     try:
-        skew = parsedate_to_datetime(answer.headers.get("date", "")) - now
+        skew = parsedate_to_datetime(response.headers.get("date", "")) - now
     except (ValueError, TypeError, OverflowError):
         return timedelta(0)
     return skew if abs(skew) > CLOCK_NOISE else timedelta(0)
 
 
 def status_of(entry: object) -> Status:
-    """Returns a status as the server shows it. Raises `CannotTell` for one that cannot be read."""
+    """Returns a status as the server shows it. Raises `Inconclusive` for one that cannot be read."""
     created = _moment(text_of(entry, "created_at"))
     status_id = text_of(entry, "id")
     if not isinstance(entry, dict) or created is None or not is_id(status_id):
-        raise CannotTell("The server's list of statuses holds one that cannot be read")
+        raise Inconclusive("The server's list of statuses holds one that cannot be read")
     media = entry.get("media_attachments")
     return Status(
         id=status_id,

@@ -11,33 +11,15 @@ from uuid import uuid4
 
 import httpx2
 
-from regie_publisher.connectors.answers import Answer, call, retry_after
-from regie_publisher.connectors.connector import (
-    QUIET,
-    VISIBILITIES,
-    Absence,
-    Account,
-    CannotTell,
-    Connection,
-    Draft,
-    Engagement,
-    FailureKind,
-    NotNamed,
-    NotSent,
-    Observation,
-    OutcomeUnknown,
-    Picture,
-    Processing,
-    Refused,
-    Remote,
-    Repeat,
-    SaveHandle,
-    Segment,
-    Unacceptable,
-)
-from regie_publisher.connectors.look import Look
-from regie_publisher.connectors.pasted import token_of
-from regie_publisher.connectors.values import MAX_PEOPLE, is_id, same_place
+from regie_networks.absence import QUIET, Absence, Repeat
+from regie_networks.bounds import MAX_PEOPLE, is_id, same_place
+from regie_networks.contract import VISIBILITIES, Connection, SaveHandle
+from regie_networks.credentials import token_of
+from regie_networks.draft import Account, Draft, Picture, Processing, Remote, Segment
+from regie_networks.errors import FailureKind, Inconclusive, NotNamed, NotSent, OutcomeUnknown, Refused, Unacceptable
+from regie_networks.http import Response, call, retry_after
+from regie_networks.lookup import Lookup
+from regie_networks.observation import Engagement, Observation
 
 MAIN_SERVER = "http://127.0.0.1:8090"
 TEXT_LIMIT = 500
@@ -89,13 +71,13 @@ class SandboxConnector:
         secrets = {"access_token": token_of(credentials, "access_token")}
         if credentials.get("refresh_token"):
             secrets["refresh_token"] = token_of(credentials, "refresh_token")
-        answer = await self._send(server, secrets, "GET", "/api/v1/account")
-        if answer.status == httpx2.codes.UNAUTHORIZED and secrets.get("refresh_token"):
+        response = await self._send(server, secrets, "GET", "/api/v1/account")
+        if response.status == httpx2.codes.UNAUTHORIZED and secrets.get("refresh_token"):
             secrets.update(await self._renew(server, secrets))
-            answer = await self._send(server, secrets, "GET", "/api/v1/account")
-        if answer.status in (httpx2.codes.NOT_FOUND, httpx2.codes.METHOD_NOT_ALLOWED) or answer.status // 100 == 3:
-            raise Refused(FailureKind.UNSUPPORTED, answer.words())
-        account = _document(answer)
+            response = await self._send(server, secrets, "GET", "/api/v1/account")
+        if response.status in (httpx2.codes.NOT_FOUND, httpx2.codes.METHOD_NOT_ALLOWED) or response.status // 100 == 3:
+            raise Refused(FailureKind.UNSUPPORTED, response.error_text())
+        account = _document(response)
         remote_id, handle = _text(account, "id"), _text(account, "handle")
         if not remote_id or not handle:
             raise OutcomeUnknown("The account came back without id or handle")
@@ -114,17 +96,17 @@ class SandboxConnector:
                 continue
             headers = {"Content-Type": picture.content_type}
             content = await picture.read()
-            answer = await self._ask(draft.account, "POST", "/api/v1/media", headers=headers, content=content)
-            media_id = _text(_document(answer, rejected=FailureKind.MEDIA_REJECTED), "id")
+            response = await self._ask(draft.account, "POST", "/api/v1/media", headers=headers, content=content)
+            media_id = _text(_document(response, rejected=FailureKind.MEDIA_REJECTED), "id")
             if not is_id(media_id):
                 raise OutcomeUnknown("The picture came back without an id")
             await save_handle(name, media_id)
             draft.handles[name] = media_id
 
     async def publish(self, draft: Draft, index: int) -> Remote | Processing:
-        answer = await self._ask(draft.account, "POST", "/api/v1/posts", json=_post(draft, index))
-        document = _document(answer)
-        if answer.status == httpx2.codes.ACCEPTED and (handle := _text(document, "handle")):
+        response = await self._ask(draft.account, "POST", "/api/v1/posts", json=_post(draft, index))
+        document = _document(response)
+        if response.status == httpx2.codes.ACCEPTED and (handle := _text(document, "handle")):
             return Processing(handle, CHECK_AFTER)
         return _remote(document)
 
@@ -140,7 +122,7 @@ class SandboxConnector:
         """The network's search proves presence only: a call that waits there, or before it, is in no list yet."""
         return Absence(Repeat.AFTER_QUIET, quiet=self.quiet)
 
-    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
+    async def find(self, draft: Draft, index: int, look: Lookup) -> Remote | None:
         """Trusts the network's own search by key, which no other delivery's post has."""
         key = draft.segments[index].key
         params = {"key": key, "limit": str(FOUND_LIMIT)}
@@ -152,17 +134,17 @@ class SandboxConnector:
         own = [post for post in _objects(posts) if post.get("key") == key]
         if own:
             return _remote(own[-1])
-        raise CannotTell("The network is still working on the post, or did not search by its key")
+        raise Inconclusive("The network is still working on the post, or did not search by its key")
 
-    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Lookup) -> Remote:
         """Takes the address as the feed shows it, `/@<account>/<id>`."""
         found = _ADDRESS.fullmatch(urlsplit(url).path)
         if found is None or not same_place(url, draft.account.server_url):
             raise NotNamed("this is no address of a post here; give it as the feed shows it, /@<account>/<id>")
-        answer = await self._ask(draft.account, "GET", f"/api/v1/posts/{quote(found['id'], safe='')}")
-        if answer.status == httpx2.codes.NOT_FOUND:
+        response = await self._ask(draft.account, "GET", f"/api/v1/posts/{quote(found['id'], safe='')}")
+        if response.status == httpx2.codes.NOT_FOUND:
             raise NotNamed("the network has no post at this address")
-        post, segment = _document(answer), draft.segments[index]
+        post, segment = _document(response), draft.segments[index]
         if post.get("account") != draft.account.remote_id:
             raise NotNamed("the post at this address is another account's")
         if (post.get("text"), post.get("reply_to")) != (segment.text, draft.remotes[index - 1].id if index else None):
@@ -180,7 +162,7 @@ class SandboxConnector:
         wanted = {remote.id for remote in remotes}
         return [_observation(row) for row in _objects(document["metrics"]) if row.get("id") in wanted]
 
-    async def _ask(self, account: Account, method: str, path: str, **sent: Unpack[_Sent]) -> Answer:
+    async def _ask(self, account: Account, method: str, path: str, **sent: Unpack[_Sent]) -> Response:
         """Makes a call as the account; where its token has expired, renews it and makes the call once more.
 
         A 401 is an answer without an effect, so that even a publish may follow it.
@@ -190,15 +172,15 @@ class SandboxConnector:
             return await self._renew(account.server_url, used)
 
         secrets = account.credentials.secrets
-        answer = await self._send(account.server_url, secrets, method, path, **sent)
-        if answer.status == httpx2.codes.UNAUTHORIZED and secrets.get("refresh_token"):
+        response = await self._send(account.server_url, secrets, method, path, **sent)
+        if response.status == httpx2.codes.UNAUTHORIZED and secrets.get("refresh_token"):
             secrets = await account.credentials.refresh(secrets, renew)
-            answer = await self._send(account.server_url, secrets, method, path, **sent)
-        return answer
+            response = await self._send(account.server_url, secrets, method, path, **sent)
+        return response
 
     async def _send(
         self, server_url: str, secrets: Mapping[str, str], method: str, path: str, **sent: Unpack[_Sent]
-    ) -> Answer:
+    ) -> Response:
         if not secrets.get("access_token"):
             raise Unacceptable(FailureKind.AUTH_EXPIRED, "There is no access_token; connect the channel again.")
         sent["headers"] = {"Authorization": f"Bearer {secrets['access_token']}", **sent.get("headers", {})}
@@ -207,9 +189,9 @@ class SandboxConnector:
     async def _renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
         """Gets a new access token. The refresh token stays good, so that a lost renewal can be repeated."""
         sent = {"refresh_token": used["refresh_token"]}
-        answer = await call(self._client, "POST", server_url.rstrip("/") + "/api/v1/token/refresh", json=sent)
+        response = await call(self._client, "POST", server_url.rstrip("/") + "/api/v1/token/refresh", json=sent)
         try:
-            document = _document(answer)
+            document = _document(response)
         except Refused as error:
             if error.kind in (FailureKind.AUTH_EXPIRED, FailureKind.RATE_LIMITED):
                 raise
@@ -266,29 +248,29 @@ def _post(draft: Draft, index: int) -> dict[str, object]:
     }
 
 
-def _document(answer: Answer, *, rejected: FailureKind = FailureKind.CONTENT_REJECTED) -> Mapping[str, object]:
+def _document(response: Response, *, rejected: FailureKind = FailureKind.CONTENT_REJECTED) -> Mapping[str, object]:
     """Returns the JSON object of a 2xx answer and raises what any other answer means."""
-    if not 200 <= answer.status <= 299:
-        _refuse(answer, rejected)
-    document = answer.json()
+    if not 200 <= response.status <= 299:
+        _refuse(response, rejected)
+    document = response.json()
     if not isinstance(document, dict):
-        raise OutcomeUnknown(f"The answer {answer.status} is not the JSON object that belongs there")
+        raise OutcomeUnknown(f"The answer {response.status} is not the JSON object that belongs there")
     return document
 
 
-def _refuse(answer: Answer, rejected: FailureKind) -> Never:
+def _refuse(response: Response, rejected: FailureKind) -> Never:
     """A 5xx may come after the effect (and so may a proxy's 408, or a 409 about the first call): unknown."""
-    words = answer.words()
-    match answer.status:
+    words = response.error_text()
+    match response.status:
         case 401:
             raise Refused(FailureKind.AUTH_EXPIRED, words)
         case 429:
-            wait = retry_after(answer.headers, datetime.now(UTC))
+            wait = retry_after(response.headers, datetime.now(UTC))
             raise Refused(FailureKind.RATE_LIMITED, words, retry_after=WAIT_WHEN_UNSAID if wait is None else wait)
         case 413 | 415:
             raise Refused(FailureKind.MEDIA_REJECTED, words)
         case 422:
-            document = answer.json()
+            document = response.json()
             about_media = isinstance(document, dict) and _text(document, "error").startswith("media_")
             raise Refused(FailureKind.MEDIA_REJECTED if about_media else rejected, words)
         case status if 400 <= status <= 499 and status not in (408, 409):

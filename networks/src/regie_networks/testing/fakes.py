@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from regie_publisher.connectors.connector import NotSent, OutcomeUnknown
-from regie_publisher.connectors.look import Look, Others, Rival
+from regie_networks.errors import NotSent, OutcomeUnknown
+from regie_networks.lookup import Lookup, Others, Rival
 
 BEGINNING = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -49,10 +49,10 @@ class MemoryHandles:
         self.saved[name] = value
 
 
-def alone(*, since: datetime = BEGINNING, taken: Sequence[str] = (), rivals: Sequence[Rival] = ()) -> Look:
+def alone(*, since: datetime = BEGINNING, taken: Sequence[str] = (), rivals: Sequence[Rival] = ()) -> Lookup:
     """Returns a look of one delivery, whose account has no others but what is given."""
 
     async def read_others(remote_ids: Sequence[str]) -> Others:
         return Others(frozenset(taken) & frozenset(remote_ids), rivals)
 
-    return Look(since, read_others)
+    return Lookup(since, read_others)

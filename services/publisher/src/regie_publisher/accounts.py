@@ -19,18 +19,12 @@ import structlog
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database, is_transient
 from regie_chassis.ids import CHANNEL, show_id
+from regie_networks.contract import check_secrets
+from regie_networks.draft import Account
+from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused, Unacceptable
 from sqlalchemy import text
 
 from regie_publisher.channels import sealed_of
-from regie_publisher.connectors.connector import (
-    Account,
-    FailureKind,
-    NotSent,
-    OutcomeUnknown,
-    Refused,
-    Unacceptable,
-    check_secrets,
-)
 from regie_publisher.sealing import Keyring, NotOpened, Place
 
 REFRESH_LEASE = timedelta(seconds=60)

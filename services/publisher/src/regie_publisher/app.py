@@ -16,19 +16,19 @@ from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
 from regie.publisher.v1.publisher_service_pb2_grpc import add_PublisherServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.database import Database
-from regie_chassis.egress import guarded_client
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App, Loop, Part
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 from regie_chassis.settings import WrongSetting
+from regie_networks.bluesky.connector import BlueskyConnector
+from regie_networks.contract import Connector
+from regie_networks.egress import guarded_client
+from regie_networks.mastodon.connector import MastodonConnector
+from regie_networks.sandbox.connector import SandboxConnector
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.channels import Rotation
-from regie_publisher.connectors.bluesky.connector import BlueskyConnector
-from regie_publisher.connectors.connector import Connector
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.deliveries.attempts import Attempts
 from regie_publisher.deliveries.ledger import Ledger
 from regie_publisher.deliveries.pursuit import Pursuit

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx2
 
-from regie_publisher.connectors.connector import Account, Draft, Picture, Segment
-from regie_publisher.connectors.mastodon.testing.server import START, TOKEN, URL
+from regie_networks.draft import Account, Draft, Picture, Segment
+from regie_networks.mastodon.testing.server import START, TOKEN, URL
 
 
 def draft(*texts: str, token: str = TOKEN, pictures: int = 0, **members: Any) -> Draft:
