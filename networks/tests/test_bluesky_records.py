@@ -20,8 +20,8 @@ from regie_networks.bluesky.records import (
     picture_handle,
     post_record,
     remote_post,
-    review_draft,
 )
+from regie_networks.bluesky.rules import review
 from regie_networks.draft import Account, Draft, Picture, Segment
 from regie_networks.errors import FailureKind, Refused
 from regie_networks.testing.fakes import FakeCredentials
@@ -66,7 +66,7 @@ def prepared(content: Draft) -> Draft:
 
 def refusal(content: Draft) -> FailureKind | None:
     try:
-        review_draft(content)
+        review(content)
     except Refused as refused:
         return refused.kind
     return None

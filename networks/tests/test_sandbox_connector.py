@@ -400,7 +400,7 @@ async def test_nothing_a_network_says_raises_anything_else(status: int, body: by
         (Segment("a", "x", (picture(),) * 5), FailureKind.MEDIA_REJECTED),
         (Segment("a", "x", (replace(picture(), content_type="image/tiff"),)), FailureKind.MEDIA_REJECTED),
         (Segment("a", "x", (replace(picture(), size=10_000_001),)), FailureKind.MEDIA_REJECTED),
-        (Segment("a", "x", (replace(picture(), alt_text="x" * 1501),)), FailureKind.MEDIA_REJECTED),
+        (Segment("a", "x", (replace(picture(), alt_text="x" * 1501),)), FailureKind.CONTENT_REJECTED),
     ],
 )
 def test_limits_are_told_before_any_call(segment: Segment, kind: FailureKind) -> None:

@@ -37,7 +37,6 @@ MIN_WAIT = timedelta(seconds=1)
 MAX_WAIT = timedelta(hours=24)
 """No network's word makes a delivery wait longer than its longest known window."""
 
-REACTIONS = frozenset({"like", "reply", "repost", "quote"})
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,4})?(/[A-Za-z0-9@/._~-]*)?")
 _JOINERS = "\u200c\u200d"
 """Invisible, and still part of how words and emoji are written."""

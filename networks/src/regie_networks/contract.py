@@ -18,9 +18,6 @@ from regie_networks.errors import FailureKind, Unacceptable
 from regie_networks.lookup import Lookup
 from regie_networks.observation import Observation, Unread
 
-VISIBILITIES = ("public", "unlisted", "private", "direct")
-"""Who may see a post; a draft has one of these, or none for the network's usual one. Few networks have all."""
-
 
 @dataclass(frozen=True, slots=True)
 class Connection:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from regie_networks import bounds
 from regie_networks.errors import FailureKind, OutcomeUnknown, Refused
 from regie_networks.rendition import Bounds, Rendition
+
+
+class Format(StrEnum):
+    """The formats of a post, one list for all services."""
+
+    TEXT = "text"
+    LINK = "link"
+    IMAGE = "image"
+    CAROUSEL = "carousel"
+    VIDEO = "video"
+    REEL = "reel"
+    STORY = "story"
+    SHORT = "short"
+    ARTICLE = "article"
+    THREAD = "thread"
+    POLL = "poll"
+    DOCUMENT = "document"
+    EVENT = "event"
+    OFFER = "offer"
 
 
 class Credentials(Protocol):
@@ -70,19 +90,42 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Video:
+    """An attached video. `stream` yields its bytes, `size` of them, each time that it is called."""
+
+    media_id: str
+    alt_text: str
+    content_type: str
+    size: int
+    width: int
+    height: int
+    duration: timedelta
+    stream: Callable[[], AsyncIterator[bytes]]
+
+
+Attachment = Picture | Video
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One part of a thread. `key` is unique, chosen before the first attempt, and the same in every attempt."""
 
     key: str
     text: str
     pictures: tuple[Picture, ...] = ()
+    video: Video | None = None
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The pictures and the video, in the order in which they are shown."""
+        return self.pictures if self.video is None else (*self.pictures, self.video)
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
     """A segment on the network. `id` is what the network needs to reply to it, `url` what people open.
 
-    Whoever makes one of a network's answer gives an id that is one (`values.is_id`). `url` is empty where the network,
+    Whoever makes one of a network's answer gives an id that is one (`bounds.is_id`). `url` is empty where the network,
     or a person, gave none that is safe to open.
     """
 
@@ -112,6 +155,7 @@ class Draft:
 
     `compose_time` is fixed with the delivery (UTC), so that every attempt sends the same bytes. `handles` are what
     `prepare` saved; `remotes` are the segments that are out, in order: segment n replies to `remotes[n - 1]`.
+    `format` is None where the content tells it (`format_of`).
     """
 
     account: Account
@@ -121,3 +165,16 @@ class Draft:
     compose_time: datetime
     handles: dict[str, str] = field(default_factory=dict)
     remotes: list[Remote] = field(default_factory=list)
+    format: Format | None = None
+
+
+def format_of(draft: Draft) -> Format:
+    """Returns the draft's format, by its content where it has none of its own."""
+    if draft.format is not None:
+        return draft.format
+    if len(draft.segments) > 1:
+        return Format.THREAD
+    attachments = draft.segments[0].attachments
+    if any(isinstance(one, Video) for one in attachments):
+        return Format.VIDEO
+    return (Format.TEXT, Format.IMAGE, Format.CAROUSEL)[min(len(attachments), 2)]

@@ -39,7 +39,7 @@ class Observation:
         people = tuple(
             Engagement(one.actor_id, bounds.visible(one.actor_handle)[: bounds.MAX_NAME], one.kind)
             for one in page
-            if bounds.is_actor_id(one.actor_id) and one.kind in bounds.REACTIONS
+            if bounds.is_actor_id(one.actor_id) and one.kind in ENGAGEMENT_KINDS
         )
         left_out = len(self.values) - len(values) + len(self.engagements) - len(people)
         object.__setattr__(self, "values", values)

@@ -19,19 +19,31 @@ from regie_networks.addresses import origin_of
 from regie_networks.bounds import MAX_URL
 from regie_networks.draft import Account
 from regie_networks.errors import ConnectorError, FailureKind, NotSent, OutcomeUnknown, Refused
-from regie_networks.http import Response, call, retry_after
+from regie_networks.http import Response, call
+from regie_networks.statuses import StatusTable
 
 DEFAULT_SERVER = "https://bsky.social"
 WEB_APP_HOSTS = ("bsky.app", "www.bsky.app", "staging.bsky.app")
 """The web application is no server; its accounts live behind the main one."""
-DEFAULT_WAIT = timedelta(minutes=5)
-"""How long a rate limit lasts where the server does not say: its shortest window."""
 
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _SESSION_ERRORS = frozenset({"ExpiredToken", "InvalidToken", "AuthMissing", "AuthenticationRequired"})
 _NOT_WELCOME = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NO_SUCH_METHOD = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 _MEDIA_ERRORS = frozenset({"BlobNotFound", "BlobTooLarge", "InvalidMimeType", "PayloadTooLarge"})
+_BEFORE_NAMES = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT)
+STATUSES = StatusTable(
+    kinds={
+        400: FailureKind.CONTENT_REJECTED,
+        401: FailureKind.AUTH_EXPIRED,
+        403: FailureKind.AUTH_EXPIRED,
+        413: FailureKind.MEDIA_REJECTED,
+    },
+    redirect=FailureKind.PLATFORM_ERROR,
+    unproven=frozenset({408}),
+    # The shortest window of a PDS.
+    rate_window=timedelta(minutes=5),
+)
 
 
 class BlueskyClient:
@@ -107,23 +119,15 @@ class BlueskyClient:
         return body
 
     def refusal(self, response: Response) -> ConnectorError:
-        """Says what an answer that is no success means."""
-        words, name = response.error_text(), error_name(response)
-        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-            wait = retry_after(response.headers, self._clock.now())
-            return Refused(FailureKind.RATE_LIMITED, words, retry_after=DEFAULT_WAIT if wait is None else wait)
-        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status == HTTPStatus.REQUEST_TIMEOUT:
-            return OutcomeUnknown(words)
-        if name in _MEDIA_ERRORS or response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return Refused(FailureKind.MEDIA_REJECTED, words)
-        locked_out = response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-        if locked_out and not name:  # a proxy's page: the protocol's own refusals name their error
-            return OutcomeUnknown(f"HTTP {response.status}: {words}")
-        if locked_out or name in _SESSION_ERRORS or name.startswith("Account"):
-            return Refused(FailureKind.AUTH_EXPIRED, words)
-        if response.status == HTTPStatus.BAD_REQUEST:
-            return Refused(FailureKind.CONTENT_REJECTED, words)
-        return Refused(FailureKind.PLATFORM_ERROR, words)
+        """Returns the error that a response other than 2xx stands for: by the protocol's name, else by its status."""
+        status, name = response.status, error_name(response)
+        rejected = _kind_of(name)
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and not name:
+            # A proxy's page: the protocol's own refusals name their error.
+            return OutcomeUnknown(f"HTTP {status}: {response.error_text()}")
+        if rejected is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _BEFORE_NAMES:
+            return Refused(rejected, response.error_text())
+        return STATUSES.failure(response, now=self._clock.now(), rejected=FailureKind.PLATFORM_ERROR)
 
     async def _renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
         """Renews a session. A PDS takes a used refresh token for two more hours and answers with the same successor.
@@ -154,10 +158,17 @@ def session_secrets(session: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
-def server_address(given: str) -> str:
+def _kind_of(name: str) -> FailureKind | None:
+    """Returns the failure that an error's name stands for, None for a name that says no more than its status."""
+    if name in _MEDIA_ERRORS:
+        return FailureKind.MEDIA_REJECTED
+    return FailureKind.AUTH_EXPIRED if name in _SESSION_ERRORS or name.startswith("Account") else None
+
+
+def server_address(given: str, main_server: str) -> str:
     """Returns the server behind an address in its plain form; the main one for none, and for the web application's."""
     if not given or urlsplit(given).hostname in WEB_APP_HOSTS:
-        return DEFAULT_SERVER
+        return main_server
     return origin_of(given)
 
 

@@ -13,13 +13,14 @@ from regie_chassis.clock import Clock, SystemClock
 
 from regie_networks.absence import QUIET, Absence, Repeat
 from regie_networks.bluesky.client import (
+    DEFAULT_SERVER,
     BlueskyClient,
     error_name,
     home_server,
     server_address,
     session_secrets,
 )
-from regie_networks.bluesky.credentials import atproto_identifier, atproto_password
+from regie_networks.bluesky.credentials import FIELDS, atproto_identifier, atproto_password
 from regie_networks.bluesky.facets import mentioned_handles
 from regie_networks.bluesky.media import load_rendition
 from regie_networks.bluesky.metrics import likers, observation
@@ -30,12 +31,13 @@ from regie_networks.bluesky.records import (
     picture_handle,
     post_record,
     remote_post,
-    review_draft,
     strong_ref,
 )
+from regie_networks.bluesky.rules import review
 from regie_networks.bluesky.tids import TidClock
 from regie_networks.bounds import MAX_HANDLE, is_id
 from regie_networks.contract import Connection, SaveHandle
+from regie_networks.credentials import check_credentials
 from regie_networks.draft import Account, Draft, Picture, Processing, Remote
 from regie_networks.errors import ConnectorError, FailureKind, NotNamed, OutcomeUnknown, Refused, Unacceptable
 from regie_networks.lookup import Lookup
@@ -56,8 +58,16 @@ class BlueskyConnector:
 
     network = "bluesky"
 
-    def __init__(self, client: httpx2.AsyncClient, clock: Clock | None = None, *, quiet: timedelta = QUIET) -> None:
+    def __init__(
+        self,
+        client: httpx2.AsyncClient,
+        *,
+        clock: Clock | None = None,
+        quiet: timedelta = QUIET,
+        main_server: str = "",
+    ) -> None:
         self.quiet = quiet
+        self._main_server = main_server or DEFAULT_SERVER
         self._server = BlueskyClient(client, clock or SystemClock())
         self._tids = TidClock()
 
@@ -65,10 +75,11 @@ class BlueskyConnector:
         return self._tids.next_tid(now)
 
     def review(self, draft: Draft) -> None:
-        review_draft(draft)
+        review(draft)
 
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
-        asked_url = server_address(server_url)
+        asked_url = server_address(server_url, self._main_server)
+        check_credentials(FIELDS, credentials)
         identifier = atproto_identifier(credentials.get("identifier", ""))
         password = atproto_password(credentials.get("app_password", ""))
         if not identifier or not password:

@@ -1,8 +1,15 @@
-"""Brings a pasted handle and app password into the form that a server of the AT Protocol takes."""
+"""The credentials of a Bluesky account, and pasted ones in the form that a server of the AT Protocol takes."""
 
 from __future__ import annotations
 
 import re
+
+from regie_networks.credentials import CredentialField
+
+FIELDS = (
+    CredentialField("identifier", "Handle", "The handle, DID or e-mail address of the account.", is_secret=False),
+    CredentialField("app_password", "App password", "Settings → Privacy and security → App passwords."),
+)
 
 _PROFILE_URL = re.compile(r"(?:https?://)?(?:[\w.-]+/)?profile/(?P<name>[^/?#\s]+).*", re.IGNORECASE)
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regie_networks.bluesky.records import MAX_PICTURE_BYTES
+from regie_networks.bluesky.rules import MAX_PICTURE_BYTES
 from regie_networks.draft import Picture
 from regie_networks.rendition import JPEG, Bounds, Rendition
 

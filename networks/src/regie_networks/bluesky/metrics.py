@@ -9,12 +9,13 @@ from regie_networks.bounds import MAX_PEOPLE
 from regie_networks.draft import Remote
 from regie_networks.observation import Engagement, Observation
 
-COUNTS = {"likes": "likeCount", "replies": "replyCount", "reposts": "repostCount", "quotes": "quoteCount"}
+_COUNTS = {"likes": "likeCount", "replies": "replyCount", "reposts": "repostCount", "quotes": "quoteCount"}
+METRICS = tuple(_COUNTS)
 
 
 def observation(remote: Remote, post: Mapping[str, object]) -> Observation:
     """Reads the totals of a `postView`; one that is left out is zero."""
-    counts: dict[str, Any] = {ours: post.get(theirs) for ours, theirs in COUNTS.items()}
+    counts: dict[str, Any] = {ours: post.get(theirs) for ours, theirs in _COUNTS.items()}
     return Observation(remote.id, {name: 0 if count is None else count for name, count in counts.items()})
 
 

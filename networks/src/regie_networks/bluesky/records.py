@@ -1,26 +1,17 @@
-"""The record of a post (`app.bsky.feed.post`): its limits, and its bytes, which are the same in every attempt."""
+"""The record of a post (`app.bsky.feed.post`): its bytes, which are the same in every attempt."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from regie_networks.bluesky.facets import build_facets, mentioned_handles
-from regie_networks.draft import Draft, Picture, Remote, Segment
-from regie_networks.errors import FailureKind, Unacceptable
-from regie_networks.graphemes import count_graphemes
+from regie_networks.draft import Draft, Picture, Remote
 
 COLLECTION = "app.bsky.feed.post"
-MAX_GRAPHEMES = 300
-MAX_BYTES = 3000
-MAX_PICTURES = 4
-MAX_PICTURE_BYTES = 2_000_000
-
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +39,6 @@ def picture_handle(picture: Picture) -> str:
 def mention_handle(handle: str) -> str:
     """Names the handle under which `prepare` saves whom a mention means; an empty value means nobody."""
     return f"mention:{handle}"
-
-
-def review_draft(draft: Draft) -> None:
-    """Raises `Unacceptable` for what no Bluesky server takes."""
-    if draft.visibility not in ("", "public"):
-        message = f"Bluesky has no visibility {draft.visibility!r}: every post is public"
-        raise Unacceptable(FailureKind.UNSUPPORTED, message)
-    if draft.language and not _LANGUAGE.fullmatch(draft.language):
-        raise Unacceptable(FailureKind.CONTENT_REJECTED, "The language is no BCP 47 tag such as en or pt-BR")
-    for number, segment in enumerate(draft.segments, start=1):
-        _review_text(segment, f"Part {number}" if len(draft.segments) > 1 else "The text")
-        _review_pictures(segment.pictures)
 
 
 def post_record(draft: Draft, index: int) -> dict[str, object]:
@@ -105,32 +84,3 @@ def _image(picture: Picture, handles: Mapping[str, str]) -> dict[str, object]:
     if uploaded.width > 0 and uploaded.height > 0:
         image["aspectRatio"] = {"width": uploaded.width, "height": uploaded.height}
     return image
-
-
-def _review_text(segment: Segment, where: str) -> None:
-    try:
-        size = len(segment.text.encode())
-    except UnicodeEncodeError as error:
-        raise Unacceptable(FailureKind.CONTENT_REJECTED, f"{where} is no valid Unicode") from error
-    if not segment.text.strip() and not segment.pictures:
-        raise Unacceptable(FailureKind.CONTENT_REJECTED, f"{where} is empty and has no picture")
-    if size > MAX_BYTES:
-        message = f"{where} has {size} bytes; Bluesky takes {MAX_BYTES}"
-        raise Unacceptable(FailureKind.CONTENT_REJECTED, message)
-    length = count_graphemes(segment.text)
-    if length > MAX_GRAPHEMES:
-        message = f"{where} has {length} characters; Bluesky takes {MAX_GRAPHEMES}"
-        raise Unacceptable(FailureKind.CONTENT_REJECTED, message)
-
-
-def _review_pictures(pictures: Sequence[Picture]) -> None:
-    if len(pictures) > MAX_PICTURES:
-        message = f"A post has {len(pictures)} pictures; Bluesky takes {MAX_PICTURES}"
-        raise Unacceptable(FailureKind.MEDIA_REJECTED, message)
-    for picture in pictures:
-        if not picture.content_type.startswith("image/"):
-            message = f"Bluesky takes pictures here, not {picture.content_type}"
-            raise Unacceptable(FailureKind.MEDIA_REJECTED, message)
-        if picture.frames > 1:
-            message = "Bluesky shows only the first frame of an animation: attach a still picture"
-            raise Unacceptable(FailureKind.MEDIA_REJECTED, message)

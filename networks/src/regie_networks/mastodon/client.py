@@ -17,13 +17,20 @@ from regie_chassis.clock import Clock
 
 from regie_networks.addresses import origin_of
 from regie_networks.bounds import is_total
-from regie_networks.errors import FailureKind, OutcomeUnknown, Refused, Unacceptable
-from regie_networks.http import Response, call, retry_after
+from regie_networks.errors import FailureKind, Refused, Unacceptable
+from regie_networks.http import Response, call
+from regie_networks.statuses import StatusTable
 
-RATE_WINDOW = timedelta(minutes=5)
-"""Waited after a 429 that does not say how long: the window of Mastodon and GoToSocial."""
-_NO_PROOF = (HTTPStatus.SEE_OTHER, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT)
-"""Answers below 500 that may follow an effect: a look elsewhere, a proxy's time limit, a first call under the key."""
+_ABSENT = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+STATUSES = StatusTable(
+    # Tokens have no refresh. 403 is a missing scope or a suspended account: both need a person to reconnect.
+    kinds={401: FailureKind.AUTH_EXPIRED, 403: FailureKind.AUTH_EXPIRED},
+    redirect=FailureKind.UNSUPPORTED,
+    # These may follow an effect: a redirect elsewhere, a proxy's time limit, a first call under the key.
+    unproven=frozenset({303, 408, 409}),
+    # The window of Mastodon and GoToSocial.
+    rate_window=timedelta(minutes=5),
+)
 READ_TIMEOUT = 15.0
 """Seconds."""
 
@@ -87,25 +94,10 @@ class MastodonClient:
 
     def _judge(self, response: Response, rejected: FailureKind, absent: FailureKind | None) -> None:
         status = response.status
-        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or (status in _ABSENT and absent is None):
             return
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _NO_PROOF:
-            raise OutcomeUnknown(f"HTTP {status}: {response.error_text()}")
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            wait = retry_after(response.headers, self.clock.now())
-            raise Refused(
-                FailureKind.RATE_LIMITED, response.error_text(), retry_after=RATE_WINDOW if wait is None else wait
-            )
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            # Tokens have no refresh. 403 is a missing scope or a suspended account: both need a person to reconnect.
-            raise Refused(FailureKind.AUTH_EXPIRED, response.error_text())
-        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-            if absent is None:
-                return
-            raise Refused(absent, response.error_text())
-        if status < HTTPStatus.BAD_REQUEST:
-            raise Refused(FailureKind.UNSUPPORTED, "The server has moved: connect the channel at its present address")
-        raise Refused(rejected, response.error_text())
+        kind = absent if status in _ABSENT and absent is not None else rejected
+        raise STATUSES.failure(response, now=self.clock.now(), rejected=kind)
 
 
 def _of_page(status: int, rejected: FailureKind) -> FailureKind:

@@ -13,25 +13,26 @@ from regie_chassis.clock import Clock, SystemClock
 from regie_networks.absence import QUIET, Absence, Repeat
 from regie_networks.addresses import AddressRefused, origin_of, plain_server_url
 from regie_networks.bounds import is_id
-from regie_networks.contract import VISIBILITIES, Connection, SaveHandle
-from regie_networks.credentials import token_of
+from regie_networks.contract import Connection, SaveHandle
+from regie_networks.credentials import check_credentials, token_of
 from regie_networks.draft import Account, Draft, Processing, Remote
 from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown, Refused, Unacceptable
 from regie_networks.lookup import Lookup
 from regie_networks.mastodon.addresses import named_status
 from regie_networks.mastodon.client import MastodonClient, host_of, server_origin, text_of
-from regie_networks.mastodon.limits import (
+from regie_networks.mastodon.credentials import FIELDS
+from regie_networks.mastodon.instance import (
     HONOURS_KEYS,
     KEEPS_MEDIA_IDS,
     KEY_LIFE,
     InstanceCache,
-    check_segment,
-    fits_everywhere,
 )
 from regie_networks.mastodon.lookup import SourceCache, find_segment
 from regie_networks.mastodon.media import media_ids, missing_pictures, prepare_pictures
 from regie_networks.mastodon.metrics import observe_statuses
+from regie_networks.mastodon.rules import RULES, fits_everywhere
 from regie_networks.observation import Observation, Unread
+from regie_networks.review import check_segment, review_draft
 
 PUBLISH_TIMEOUT = 30.0
 """Seconds."""
@@ -43,8 +44,11 @@ class MastodonConnector:
 
     network = "mastodon"
 
-    def __init__(self, client: httpx2.AsyncClient, *, clock: Clock | None = None, quiet: timedelta = QUIET) -> None:
+    def __init__(
+        self, client: httpx2.AsyncClient, *, clock: Clock | None = None, quiet: timedelta = QUIET, main_server: str = ""
+    ) -> None:
         self.quiet = quiet
+        self._main_server = main_server
         self._client = client
         self._clock = clock or SystemClock()
         self._instances = InstanceCache()
@@ -55,16 +59,13 @@ class MastodonConnector:
         return str(uuid4())
 
     def review(self, draft: Draft) -> None:
-        if draft.visibility and draft.visibility not in VISIBILITIES:
-            raise Unacceptable(FailureKind.UNSUPPORTED, f"Mastodon knows no visibility {draft.visibility!r}")
-        for segment in draft.segments:
-            if not segment.text.strip() and not segment.pictures:
-                raise Unacceptable(FailureKind.CONTENT_REJECTED, "A status needs a text or a picture")
+        review_draft(RULES, draft)
 
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
         """Takes `access_token`, with the scopes read, write:statuses and write:media."""
+        check_credentials(FIELDS, credentials)
         token = token_of(credentials, "access_token")
-        server = MastodonClient(self._client, self._clock, server_origin(server_url), token)
+        server = MastodonClient(self._client, self._clock, server_origin(server_url or self._main_server), token)
         body = (await server.verify()).json()
         remote_id, username = text_of(body, "id"), text_of(body, "username")
         if not remote_id or not username:
@@ -119,10 +120,10 @@ class MastodonConnector:
     async def prepare(self, draft: Draft, save_handle: SaveHandle) -> None:
         server = self._server(draft.account)
         if _CHECKED not in draft.handles:
-            limits = (await self._instances.read(server)).limits
+            rules = (await self._instances.read(server)).rules
             for segment in draft.segments:
-                check_segment(segment, limits)
-            checked = f"{limits.max_characters}/{limits.characters_reserved_per_url}/{limits.max_media_attachments}"
+                check_segment(rules, segment)
+            checked = f"{rules.text[0].maximum}/{rules.max_attachments}"
             await save_handle(_CHECKED, checked)
             draft.handles[_CHECKED] = checked
         await prepare_pictures(server, draft, save_handle)

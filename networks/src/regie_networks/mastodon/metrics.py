@@ -23,6 +23,7 @@ _COUNTS = {
     "reposts": "reblogs_count",
     "quotes": "quotes_count",
 }
+METRICS = tuple(_COUNTS)
 
 
 async def observe_statuses(

@@ -21,11 +21,9 @@ from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App, Loop, Part
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 from regie_chassis.settings import WrongSetting
-from regie_networks.bluesky.connector import BlueskyConnector
 from regie_networks.contract import Connector
 from regie_networks.egress import guarded_client
-from regie_networks.mastodon.connector import MastodonConnector
-from regie_networks.sandbox.connector import SandboxConnector
+from regie_networks.registry import build_connectors, offered_networks
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.channels import Rotation
@@ -66,7 +64,7 @@ def build(
     database = open_database(settings, NAME)
     broker = broker or open_broker(settings, NAME)
     client = _client(settings)
-    networks = _networks(settings, client) if connectors is None else connectors
+    networks = _connectors(settings, client) if connectors is None else connectors
     keyring = _keyring(settings)
     pictures = PicturePool()
     library = Library(database, _store(settings.media_url), pictures)
@@ -157,15 +155,13 @@ def _client(settings: PublisherSettings) -> httpx2.AsyncClient:
     return client
 
 
-def _networks(settings: PublisherSettings, client: httpx2.AsyncClient) -> dict[str, Connector]:
-    quiet = timedelta(seconds=settings.quiet_seconds)
-    networks: dict[str, Connector] = {
-        "bluesky": BlueskyConnector(client, quiet=quiet),
-        "mastodon": MastodonConnector(client, quiet=quiet),
-    }
-    if settings.sandbox_enabled:
-        networks["sandbox"] = SandboxConnector(client, main_server=settings.sandbox_url, quiet=quiet)
-    return networks
+def _connectors(settings: PublisherSettings, client: httpx2.AsyncClient) -> dict[str, Connector]:
+    return build_connectors(
+        offered_networks(stand_ins=settings.sandbox_enabled),
+        client,
+        quiet=timedelta(seconds=settings.quiet_seconds),
+        main_servers={"sandbox": settings.sandbox_url},
+    )
 
 
 def _keyring(settings: PublisherSettings) -> Keyring:

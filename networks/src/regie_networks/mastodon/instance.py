@@ -1,17 +1,19 @@
-"""What a server allows, read from the server: no two of the family have the same limits."""
+"""The description that a server gives of itself: no two of the family have the same limits."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 
 from regie_networks.bounds import MAX_DOMAIN, is_id
-from regie_networks.draft import Picture, Segment
-from regie_networks.errors import FailureKind, OutcomeUnknown, Refused, Unacceptable
+from regie_networks.content import ContentRules, MediaRule
+from regie_networks.errors import FailureKind, OutcomeUnknown, Refused
 from regie_networks.mastodon.client import MastodonClient, count_of, text_of
+from regie_networks.mastodon.rules import ALT_TEXT, RESERVED_PER_URL, RULES, TEXT
 from regie_networks.mastodon.text import counted_length
 
 KEPT_FOR = timedelta(minutes=10)
@@ -33,31 +35,17 @@ KEEPS_MEDIA_IDS = frozenset({"mastodon", "hollo", "gotosocial", "takahe"})
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """The defaults are Mastodon's own, for servers that leave a number out. Sizes are bytes; None is no limit."""
-
-    max_characters: int = 500
-    max_media_attachments: int = 4
-    characters_reserved_per_url: int = 23
-    description_limit: int = 1500
-    image_size_limit: int | None = None
-    image_matrix_limit: int | None = None
-    """Pixels."""
-    supported_mime_types: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class Instance:
     """What a server says of itself. `domain` is the one in its accounts' names; empty where it does not say."""
 
     domain: str
-    limits: Limits
+    rules: ContentRules
     software: str = ""
     """Its name where it is known for sure; empty otherwise."""
 
 
 class InstanceCache:
-    """Instances by server, for ten minutes each. Limits are no secret, so all accounts of a server share them."""
+    """Instances by server, for ten minutes each. Rules are no secret, so all accounts of a server share them."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[datetime, Instance]] = OrderedDict()
@@ -83,7 +71,7 @@ async def read_instance(server: MastodonClient) -> Instance:
     with suppress(OutcomeUnknown, Refused):
         if instance := await _read(server, "/api/v2/instance", "domain"):
             return instance
-    return await _read(server, "/api/v1/instance", "uri") or Instance("", Limits())
+    return await _read(server, "/api/v1/instance", "uri") or Instance("", RULES)
 
 
 async def _read(server: MastodonClient, path: str, domain: str) -> Instance | None:
@@ -93,7 +81,7 @@ async def _read(server: MastodonClient, path: str, domain: str) -> Instance | No
     body = response.json()
     if not isinstance(body, dict):  # a page in its place says nothing of the limits, not even that there are none
         raise OutcomeUnknown("The server's description of itself cannot be read")
-    return Instance(_domain_of(text_of(body, domain)), limits_of(body), software_of(body))
+    return Instance(_domain_of(text_of(body, domain)), rules_of(body), software_of(body))
 
 
 def _domain_of(said: str) -> str:
@@ -102,23 +90,34 @@ def _domain_of(said: str) -> str:
     return name if is_id(name, most=MAX_DOMAIN) and not set(name) & set("/@ ") else ""
 
 
-def limits_of(body: dict[str, object]) -> Limits:
+def rules_of(body: dict[str, object]) -> ContentRules:
     """Reads either form of the instance; `max_toot_chars` is how servers said it before there was a configuration."""
     configuration = body.get("configuration")
     configuration = configuration if isinstance(configuration, dict) else {}
     statuses, media = configuration.get("statuses"), configuration.get("media_attachments")
+    max_text = count_of(statuses, "max_characters") or count_of(body, "max_toot_chars") or TEXT.maximum
+    max_alt_text = count_of(media, "description_limit") or ALT_TEXT.maximum
+    per_url = count_of(statuses, "characters_reserved_per_url") or RESERVED_PER_URL
+    return replace(
+        RULES,
+        title="This server",
+        text=(replace(TEXT, maximum=max_text),),
+        max_attachments=count_of(statuses, "max_media_attachments") or RULES.max_attachments,
+        media=tuple(_media_rule(rule, media) for rule in RULES.media),
+        alt_text=replace(ALT_TEXT, maximum=max_alt_text),
+        is_per_server=False,
+        weigh=partial(counted_length, characters_reserved_per_url=per_url),
+    )
+
+
+def _media_rule(rule: MediaRule, media: object) -> MediaRule:
     types = media.get("supported_mime_types") if isinstance(media, dict) else None
-    names = [name for name in types[:MAX_TYPES] if is_id(name)] if isinstance(types, list) else []
-    known = Limits()
-    return Limits(
-        max_characters=count_of(statuses, "max_characters") or count_of(body, "max_toot_chars") or known.max_characters,
-        max_media_attachments=count_of(statuses, "max_media_attachments") or known.max_media_attachments,
-        characters_reserved_per_url=count_of(statuses, "characters_reserved_per_url")
-        or known.characters_reserved_per_url,
-        description_limit=count_of(media, "description_limit") or known.description_limit,
-        image_size_limit=count_of(media, "image_size_limit") or None,
-        image_matrix_limit=count_of(media, "image_matrix_limit") or None,
-        supported_mime_types=frozenset(names),
+    names = tuple(name for name in types[:MAX_TYPES] if is_id(name)) if isinstance(types, list) else ()
+    return replace(
+        rule,
+        content_types=names or rule.content_types,
+        max_bytes=count_of(media, "image_size_limit") or rule.max_bytes,
+        max_pixels=count_of(media, "image_matrix_limit") or rule.max_pixels,
     )
 
 
@@ -134,45 +133,3 @@ def software_of(body: dict[str, object]) -> str:
     if source.endswith("/gotosocial"):
         return "gotosocial"
     return SOFTWARE.get(source, "takahe" if version.startswith("takahe/") else "")
-
-
-def check_segment(segment: Segment, limits: Limits) -> None:
-    """Raises `Unacceptable` where the segment breaks one of the server's limits."""
-    length = counted_length(segment.text, limits.characters_reserved_per_url)
-    if length > limits.max_characters:
-        raise Unacceptable(
-            FailureKind.CONTENT_REJECTED,
-            f"The text has {length} characters, and this server takes {limits.max_characters}",
-        )
-    if len(segment.pictures) > limits.max_media_attachments:
-        raise Unacceptable(
-            FailureKind.MEDIA_REJECTED,
-            f"There are {len(segment.pictures)} pictures, and this server takes {limits.max_media_attachments}",
-        )
-    for picture in segment.pictures:
-        _check_picture(picture, limits)
-
-
-def fits_everywhere(text: str) -> bool:
-    """True for a text within Mastodon's defaults even if a server counts its links and mentions in full.
-
-    No server of the family is known to take less, so such a text is sent without asking for the limits first.
-    """
-    known = Limits()
-    return max(len(text), counted_length(text, known.characters_reserved_per_url)) <= known.max_characters
-
-
-def _check_picture(picture: Picture, limits: Limits) -> None:
-    if limits.supported_mime_types and picture.content_type not in limits.supported_mime_types:
-        raise Unacceptable(FailureKind.MEDIA_REJECTED, f"This server takes no {picture.content_type}")
-    if limits.image_size_limit is not None and picture.size > limits.image_size_limit:
-        reason = f"A picture has {picture.size} bytes, and this server takes {limits.image_size_limit}"
-        raise Unacceptable(FailureKind.MEDIA_REJECTED, reason)
-    pixels = picture.width * picture.height
-    if limits.image_matrix_limit is not None and pixels > limits.image_matrix_limit:
-        reason = f"A picture has {pixels} pixels, and this server takes {limits.image_matrix_limit}"
-        raise Unacceptable(FailureKind.MEDIA_REJECTED, reason)
-    if len(picture.alt_text) > limits.description_limit:
-        length = len(picture.alt_text)
-        reason = f"An alternative text has {length} characters, and this server takes {limits.description_limit}"
-        raise Unacceptable(FailureKind.CONTENT_REJECTED, reason)
