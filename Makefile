@@ -60,10 +60,11 @@ format: $(STAMP) ## Put the code into form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-protos: $(STAMP) ## Generate contracts/ from proto/, docs/asyncapi.yaml and the users of NATS
+protos: $(STAMP) ## Generate contracts/ from proto/, docs/asyncapi.yaml, the users of NATS and the tables of networks
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
 	@$(BIN)/python tools/asyncapi.py
 	@$(BIN)/python tools/nats_conf.py
+	@$(BIN)/python tools/networks.py
 
 proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow
 	@$(BIN)/python tools/buf.py

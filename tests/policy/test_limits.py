@@ -10,7 +10,7 @@ from regie_audience import attributes, engagements, profiles, rules, segments
 from regie_chassis import rpc
 from regie_gateway import idempotency, reads, workspaces
 from regie_gateway.rest import timeline
-from regie_gateway.rest.channels import CONNECT_DEADLINE, Network
+from regie_gateway.rest.channels import CONNECT_DEADLINE
 from regie_gateway.rest.delivery_json import DeliveryState, FailureKind
 from regie_gateway.rest.post_json import (
     AttachmentBody,
@@ -55,7 +55,6 @@ def test_the_document_offers_the_states_that_are_reached() -> None:
 def test_the_document_offers_the_publishers_own_lists() -> None:
     assert set(get_args(DeliveryState)) == set(State)
     assert set(get_args(FailureKind)) == set(ConnectorFailureKind)
-    assert set(get_args(Network)) == set(NETWORKS)
 
 
 def test_networks_report_metrics_that_the_metrics_service_knows() -> None:

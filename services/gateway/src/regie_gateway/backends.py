@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import grpc
 from regie.audience.v1.audience_service_pb2_grpc import AudienceServiceStub
 from regie.metrics.v1.metrics_service_pb2_grpc import MetricsServiceStub
+from regie.publisher.v1.networks_service_pb2_grpc import NetworksServiceStub
 from regie.publisher.v1.publisher_service_pb2_grpc import PublisherServiceStub
 from regie.scheduler.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
 from regie_chassis.rpc import open_channel
@@ -18,6 +19,7 @@ class Backends:
 
     scheduler: SchedulerServiceStub
     publisher: PublisherServiceStub
+    networks: NetworksServiceStub
     audience: AudienceServiceStub
     metrics: MetricsServiceStub
     channels: tuple[grpc.aio.Channel, ...]
@@ -34,6 +36,7 @@ def open_backends(*, scheduler: str, publisher: str, audience: str, metrics: str
     return Backends(
         SchedulerServiceStub(channels[0]),
         PublisherServiceStub(channels[1]),
+        NetworksServiceStub(channels[1]),
         AudienceServiceStub(channels[2]),
         MetricsServiceStub(channels[3]),
         channels,

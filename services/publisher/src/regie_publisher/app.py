@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx2
 from obstore.store import LocalStore, ObjectStore, from_url
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
+from regie.publisher.v1.networks_service_pb2_grpc import add_NetworksServiceServicer_to_server
 from regie.publisher.v1.publisher_service_pb2_grpc import add_PublisherServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.database import Database
@@ -23,6 +25,7 @@ from regie_chassis.service import Closing, Readiness, Service, open_broker, open
 from regie_chassis.settings import WrongSetting
 from regie_networks.contract import Connector
 from regie_networks.egress import guarded_client
+from regie_networks.network import Network
 from regie_networks.registry import build_connectors, offered_networks
 
 from regie_publisher.accounts import Accounts
@@ -40,6 +43,7 @@ from regie_publisher.observations import Observer
 from regie_publisher.pictures.pool import PicturePool
 from regie_publisher.polling import Polling
 from regie_publisher.rpc import PublisherServicer
+from regie_publisher.rpc_networks import NetworksServicer
 from regie_publisher.sealing import Keyring
 from regie_publisher.settings import PublisherSettings
 
@@ -64,7 +68,8 @@ def build(
     database = open_database(settings, NAME)
     broker = broker or open_broker(settings, NAME)
     client = _client(settings)
-    networks = _connectors(settings, client) if connectors is None else connectors
+    offered = offered_networks(stand_ins=settings.sandbox_enabled)
+    networks = _connectors(settings, offered, client) if connectors is None else connectors
     keyring = _keyring(settings)
     pictures = PicturePool()
     library = Library(database, _store(settings.media_url), pictures)
@@ -110,7 +115,7 @@ def build(
     rpc = open_rpc(
         settings,
         clock=clock,
-        register=partial(add_PublisherServiceServicer_to_server, servicer),
+        register=partial(_register, servicer, NetworksServicer(offered, main_servers=_main_servers(settings))),
         readiness=Readiness(database, events.loops),
     )
     loops: list[Loop] = [
@@ -155,13 +160,20 @@ def _client(settings: PublisherSettings) -> httpx2.AsyncClient:
     return client
 
 
-def _connectors(settings: PublisherSettings, client: httpx2.AsyncClient) -> dict[str, Connector]:
-    return build_connectors(
-        offered_networks(stand_ins=settings.sandbox_enabled),
-        client,
-        quiet=timedelta(seconds=settings.quiet_seconds),
-        main_servers={"sandbox": settings.sandbox_url},
-    )
+def _register(publisher: PublisherServicer, networks: NetworksServicer, server: Any) -> None:
+    add_PublisherServiceServicer_to_server(publisher, server)
+    add_NetworksServiceServicer_to_server(networks, server)
+
+
+def _connectors(
+    settings: PublisherSettings, networks: Mapping[str, Network], client: httpx2.AsyncClient
+) -> dict[str, Connector]:
+    quiet = timedelta(seconds=settings.quiet_seconds)
+    return build_connectors(networks, client, quiet=quiet, main_servers=_main_servers(settings))
+
+
+def _main_servers(settings: PublisherSettings) -> Mapping[str, str]:
+    return {"sandbox": settings.sandbox_url}
 
 
 def _keyring(settings: PublisherSettings) -> Keyring:

@@ -6,6 +6,7 @@ import grpc
 from joserfc.jwk import OKPKey
 from regie.audience.v1.audience_service_pb2_grpc import add_AudienceServiceServicer_to_server
 from regie.metrics.v1.metrics_service_pb2_grpc import add_MetricsServiceServicer_to_server
+from regie.publisher.v1.networks_service_pb2_grpc import add_NetworksServiceServicer_to_server
 from regie.publisher.v1.publisher_service_pb2_grpc import add_PublisherServiceServicer_to_server
 from regie.scheduler.v1.scheduler_service_pb2_grpc import add_SchedulerServiceServicer_to_server
 from regie_chassis.clock import Clock
@@ -14,6 +15,7 @@ from regie_chassis.rpc import RpcServer
 
 from regie_gateway.testing.audience import FakeAudience
 from regie_gateway.testing.metrics import FakeMetrics
+from regie_gateway.testing.networks import FakeNetworks
 from regie_gateway.testing.publisher import FakePublisher
 from regie_gateway.testing.scheduler import FakeScheduler
 
@@ -24,6 +26,7 @@ class Behind:
     def __init__(self, key: OKPKey, clock: Clock) -> None:
         self.scheduler = FakeScheduler()
         self.publisher = FakePublisher()
+        self.networks = FakeNetworks()
         self.audience = FakeAudience()
         self.metrics = FakeMetrics()
         self.server = RpcServer(
@@ -33,5 +36,6 @@ class Behind:
     def _register(self, server: grpc.aio.Server) -> None:
         add_SchedulerServiceServicer_to_server(self.scheduler, server)
         add_PublisherServiceServicer_to_server(self.publisher, server)
+        add_NetworksServiceServicer_to_server(self.networks, server)
         add_AudienceServiceServicer_to_server(self.audience, server)
         add_MetricsServiceServicer_to_server(self.metrics, server)
