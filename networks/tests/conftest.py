@@ -11,6 +11,8 @@ from regie_networks.mastodon.testing.description import Description, load_descri
 from regie_networks.mastodon.testing.drafts import StepClock
 from regie_networks.mastodon.testing.server import FakeMastodon
 
+pytest.register_assert_rewrite("regie_networks.conformance")
+
 
 @pytest.fixture(scope="session")
 def description() -> Description:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from regie_networks.bluesky.connector import BlueskyConnector
 from regie_networks.contract import Connector
 from regie_networks.draft import Account, Draft, Picture, Remote, Segment
@@ -85,36 +81,19 @@ def picture(media_id: str) -> Picture:
 
 @pytest.mark.parametrize("answer", [WRITTEN, {"uri": URI, "cid": "bafyreia"}])
 async def test_a_post_that_was_there_already_is_as_good_as_a_new_one(answer: Mapping[str, object]) -> None:
-    connector, _ = put(httpx2.Response(200, json=answer))
+    connector, server = put(httpx2.Response(200, json=answer))
     remote = await connector.publish(draft(), 0)
+    assert json.loads(server.requests[0].content)["swapRecord"] is None
     assert remote == Remote(f"{URI}|bafyreia", f"https://bsky.app/profile/did:plc:me/post/{KEY}")
-
-
-async def test_every_attempt_sends_the_same_bytes() -> None:
-    connector, server = put(httpx2.ReadTimeout("slow"), httpx2.Response(200, json=WRITTEN))
-    with pytest.raises(OutcomeUnknown):
-        await connector.publish(draft(), 0)
-    await connector.publish(draft(), 0)
-    first, second = server.requests
-    assert first.content == second.content
-    assert json.loads(first.content)["swapRecord"] is None
 
 
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (httpx2.ConnectError("refused"), NotSent),
-        (httpx2.ReadTimeout("slow"), OutcomeUnknown),
-        (httpx2.RemoteProtocolError("dropped"), OutcomeUnknown),
-        (error(500, "InternalServerError"), OutcomeUnknown),
-        (httpx2.Response(502, content=HTML), OutcomeUnknown),
         (httpx2.Response(403, content=HTML), OutcomeUnknown),
-        (httpx2.Response(200, content=HTML), OutcomeUnknown),
-        (httpx2.Response(200, json=["odd"]), OutcomeUnknown),
         (httpx2.Response(200, json={"uri": URI}), OutcomeUnknown),
         (httpx2.Response(200, json={**WRITTEN, "uri": URI.replace("did:plc:me", "did:plc:you")}), OutcomeUnknown),
         (httpx2.Response(200, json={**WRITTEN, "uri": URI.replace(KEY, "3another")}), OutcomeUnknown),
-        (httpx2.Response(408), OutcomeUnknown),
         (error(400, "InvalidRequest"), FailureKind.CONTENT_REJECTED),
         (error(400, "BlobNotFound"), FailureKind.MEDIA_REJECTED),
         (error(400, "InvalidSwap"), FailureKind.INTERNAL),
@@ -123,7 +102,6 @@ async def test_every_attempt_sends_the_same_bytes() -> None:
         (error(403, "AccountNotFound"), FailureKind.AUTH_EXPIRED),
         (error(400, "AccountTakedown"), FailureKind.AUTH_EXPIRED),
         (httpx2.Response(404, content=HTML), FailureKind.PLATFORM_ERROR),
-        (httpx2.Response(302, headers={"location": "https://elsewhere.test"}), FailureKind.PLATFORM_ERROR),
     ],
 )
 async def test_what_an_answer_to_a_post_means(reply: Reply, expected: type[ConnectorError] | FailureKind) -> None:
@@ -136,14 +114,11 @@ async def test_what_an_answer_to_a_post_means(reply: Reply, expected: type[Conne
         assert (raised.value.kind, raised.value.retry_after) == (expected, None)
 
 
-@pytest.mark.parametrize(
-    ("headers", "wait"), [({"retry-after": "90"}, timedelta(seconds=90)), ({}, timedelta(minutes=5))]
-)
-async def test_a_rate_limit_always_says_when_to_try_again(headers: dict[str, str], wait: timedelta) -> None:
-    connector, _ = put(error(429, "RateLimitExceeded", **headers))
+async def test_a_rate_limit_without_a_time_lasts_a_window() -> None:
+    connector, _ = put(error(429, "RateLimitExceeded"))
     with pytest.raises(Refused) as refused:
         await connector.publish(draft(), 0)
-    assert (refused.value.kind, refused.value.retry_after) == (FailureKind.RATE_LIMITED, wait)
+    assert (refused.value.kind, refused.value.retry_after) == (FailureKind.RATE_LIMITED, timedelta(minutes=5))
 
 
 async def test_an_expired_session_is_renewed_and_the_call_made_once_more() -> None:
@@ -206,23 +181,13 @@ async def test_a_renewal_that_is_refused_needs_a_person(reply: Reply) -> None:
     assert refused.value.kind is FailureKind.AUTH_EXPIRED
 
 
-async def test_find_says_that_it_is_not_there_only_by_the_servers_own_word() -> None:
-    connector = connector_for(FakeServer({"com.atproto.repo.getRecord": [error(400, "RecordNotFound")]}))
-    assert await connector.find(draft(), 0, alone()) is None
-
-
 @pytest.mark.parametrize(
     "reply",
     [
         error(400, "InvalidRequest"),
         error(400, "RepoDeactivated"),
         error(404, "RecordNotFound"),
-        error(429, "RateLimitExceeded"),
-        error(500, "InternalServerError"),
-        httpx2.Response(200, content=HTML),
         httpx2.Response(200, json={"value": {}}),
-        httpx2.ConnectError("refused"),
-        httpx2.ReadTimeout("slow"),
     ],
 )
 async def test_find_says_so_where_it_cannot_tell(reply: Reply) -> None:
@@ -408,41 +373,3 @@ async def test_an_appview_that_is_away_is_asked_again_later() -> None:
     server = FakeServer({"app.bsky.feed.getPosts": [error(502, "UpstreamFailure")]})
     with pytest.raises(OutcomeUnknown):
         await connector_for(server).observe(account(), [Remote(f"{URI}|bafyreia", "")])
-
-
-async def test_nothing_to_observe_is_no_call() -> None:
-    server = FakeServer({})
-    assert await connector_for(server).observe(account(), []) == []
-    assert not server.requests
-
-
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["uri", "cid", "error", "message", "posts", "likes", "blob", "did", "actor", "likeCount"]),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-
-
-@given(st.integers(200, 599), anything)
-def test_no_answer_whatever_breaks_the_connector(status: int, body: object) -> None:
-    async def call_every_method() -> None:
-        connector = connector_for(lambda _: httpx2.Response(status, json=body))
-        for call in (
-            connector.publish(draft(), 0),
-            connector.find(draft(), 0, alone()),
-            connector.named(draft(), 0, f"https://bsky.app/profile/me.test/post/{KEY}", alone()),
-            connector.prepare(draft("@alice.test", picture("media_1")), MemoryHandles()),
-            connector.connect("", CREDENTIALS),
-            connector.observe(account(), [Remote(f"{URI}|bafyreia", "")]),
-        ):
-            with suppress(ConnectorError):
-                await call
-
-    asyncio.run(call_every_method())

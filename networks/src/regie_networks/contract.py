@@ -7,7 +7,7 @@ state of its own between calls: what must last is handed to `save_handle` or `Cr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -32,7 +32,7 @@ class Connection:
     remote_id: str
     handle: str
     display_name: str
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     identity: str = ""
 
     def __post_init__(self) -> None:

@@ -11,8 +11,8 @@ import html
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -55,11 +55,15 @@ _NOT_SENT = (
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the network answered. `headers` are looked up in any case."""
+    """What the network answered. `headers` are looked up in any case.
+
+    `secrets` went out with the request; where the network repeats one in an error, it is left out.
+    """
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def json(self) -> object | None:
         """Returns the parsed body, or None where it is no JSON or was cut. Never raises."""
@@ -92,8 +96,13 @@ class Response:
     def error_text(self) -> str:
         """Returns the network's own words about an error: one line of at most 500 characters, never empty."""
         phrases = list(dict.fromkeys(_phrases(self.json(), depth=3)))
-        line = _one_line(": ".join(phrases)) or _one_line(_plain_text(self.body))
-        return line or _status_line(self.status)
+        line = _one_line(self._without_secrets(": ".join(phrases)))
+        return line or _one_line(self._without_secrets(_plain_text(self.body))) or _status_line(self.status)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "…")
+        return text
 
 
 async def call(
@@ -106,18 +115,22 @@ async def call(
     content: bytes | None = None,
     params: Mapping[str, str] | None = None,
     timeout: float = 20.0,
+    secrets: Sequence[str] = (),
 ) -> Response:
     """Makes one call and returns whatever was answered, of any status; redirects are not followed.
+
+    `secrets` are those of the body; the credentials of the header Authorization are known to be secret.
 
     Bounded as a whole by `timeout` seconds, so that an answer that trickles ends too. Raises `NotSent` where
     nothing reached the network and `OutcomeUnknown` where the call left and no whole answer came back.
     """
     request = _request(client, method, url, headers, json, content, params, timeout)
+    hidden = tuple(filter(None, (*secrets, request.headers.get("authorization", "").rpartition(" ")[2])))
     try:
         async with asyncio.timeout(timeout):
             response = await client.send(request, stream=True, follow_redirects=False)
             try:
-                return Response(response.status_code, response.headers, await _body(response))
+                return Response(response.status_code, response.headers, await _body(response), hidden)
             finally:
                 await response.aclose()
     except _NOT_SENT as error:

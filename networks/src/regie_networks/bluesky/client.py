@@ -57,7 +57,7 @@ class BlueskyClient:
         """Logs in. Raises `Refused(AUTH_EXPIRED)` for a wrong password."""
         body = {"identifier": identifier, "password": password}
         url = method_url(server_url, "com.atproto.server.createSession")
-        response = await call(self._client, "POST", url, json=body)
+        response = await call(self._client, "POST", url, json=body, secrets=(password,))
         if response.status in _NOT_WELCOME and error_name(response):
             words = f"{response.error_text()} (log in with the handle and an app password)"
             raise Refused(FailureKind.AUTH_EXPIRED, words)

@@ -68,7 +68,8 @@ class SandboxClient:
     async def renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
         """Gets a new access token. The refresh token stays good, so that a lost renewal can be repeated."""
         sent = {"refresh_token": used["refresh_token"]}
-        response = await call(self._client, "POST", server_url.rstrip("/") + "/api/v1/token/refresh", json=sent)
+        url = server_url.rstrip("/") + "/api/v1/token/refresh"
+        response = await call(self._client, "POST", url, json=sent, secrets=tuple(sent.values()))
         try:
             document = document_of(response)
         except Refused as error:
