@@ -22,6 +22,7 @@ HEADS = (
     "visibility",
     "formats",
     "numbers",
+    "account",
 )
 
 
@@ -55,6 +56,7 @@ def _facts(network: Network) -> list[str]:
         ", ".join(rules.visibilities),
         ", ".join(rules.formats),
         ", ".join(network.metrics),
+        ", ".join(network.account_metrics),
     ]
 
 

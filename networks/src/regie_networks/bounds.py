@@ -27,6 +27,8 @@ MAX_PEOPLE = 80
 """Of one reading of one post: the most that a network shows on a first page."""
 MAX_SENTENCE = 1000
 """Characters of what is told of an error."""
+MAX_REPLY = 10_000
+"""Characters of a reply that is read."""
 MAX_HANDLE = 10_000
 """Characters of what is kept of a prepared upload or of a post that is being processed."""
 MAX_SECRET = 20_000
@@ -99,3 +101,8 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(one for one in text if one in _JOINERS or unicodedata.category(one) not in ("Cc", "Cf", "Cs"))
+
+
+def paragraphs(text: str) -> str:
+    """Returns a longer text of somebody else's: its lines, each without characters that change their neighbours."""
+    return "\n".join(visible(line) for line in text[:MAX_REPLY].splitlines())

@@ -16,7 +16,8 @@ from regie_networks.absence import Absence
 from regie_networks.draft import Account, Draft, Processing, Remote
 from regie_networks.errors import FailureKind, Unacceptable
 from regie_networks.lookup import Lookup
-from regie_networks.observation import Observation, Unread
+from regie_networks.observation import AccountObservation, Observation, Unread
+from regie_networks.replies import ReplyPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +122,23 @@ class Connector(Protocol):
         """Reads the numbers of up to 25 posts; those that are gone are left out.
 
         Where each post is a call of its own, one that fails is `Unread` and does not fail the others.
+        """
+
+
+class NetworkConnector(Connector, Protocol):
+    """A connector with every verb; those of the registry are such. A verb's errors are those of `Connector`."""
+
+    async def delete(self, account: Account, remote: Remote) -> None:
+        """Removes a post of the account. One that is gone already counts as removed.
+
+        Repeatable: `OutcomeUnknown` says that the call may be made again.
+        """
+
+    async def observe_account(self, account: Account) -> AccountObservation:
+        """Reads the numbers of the account itself."""
+
+    async def replies(self, account: Account, remote: Remote, *, page_token: str = "") -> ReplyPage:
+        """Lists replies to a post in pages; the empty token gives the first.
+
+        Raises `Refused(CONTENT_REJECTED)` where the post is gone.
         """

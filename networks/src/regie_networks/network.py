@@ -10,7 +10,7 @@ from typing import Protocol
 import httpx2
 
 from regie_networks.content import ContentRules
-from regie_networks.contract import Connector
+from regie_networks.contract import NetworkConnector
 from regie_networks.credentials import CredentialField
 
 
@@ -34,6 +34,9 @@ class Verb(StrEnum):
 
     PUBLISH = "publish"
     POST_METRICS = "post_metrics"
+    DELETE = "delete"
+    ACCOUNT_METRICS = "account_metrics"
+    REPLIES = "replies"
 
 
 class ServerAddress(StrEnum):
@@ -47,7 +50,7 @@ class ServerAddress(StrEnum):
 class ConnectorFactory(Protocol):
     """Makes a network's connector. `main_server` replaces the network's own main server where it is not empty."""
 
-    def __call__(self, client: httpx2.AsyncClient, *, quiet: timedelta, main_server: str = "") -> Connector:
+    def __call__(self, client: httpx2.AsyncClient, *, quiet: timedelta, main_server: str = "") -> NetworkConnector:
         """Returns the connector; makes no call."""
 
 
@@ -55,8 +58,8 @@ class ConnectorFactory(Protocol):
 class Network:
     """A network.
 
-    `metrics` are names of the one list that the metrics service has. `is_stand_in` is true for a network that exists
-    for trials alone and is offered only where the settings say so.
+    `metrics` are names of the one list that the metrics service has, `account_metrics` those of `ACCOUNT_METRICS`.
+    `is_stand_in` is true for a network that exists for trials alone and is offered only where the settings say so.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Network:
     documentation_url: str
     rules: ContentRules
     metrics: tuple[str, ...]
+    account_metrics: tuple[str, ...]
     credentials: tuple[CredentialField, ...]
     server_address: ServerAddress
     main_server: str

@@ -1,4 +1,4 @@
-"""The numbers of published posts and the people who reacted, as networks report them."""
+"""The numbers of published posts and of accounts, and the people who reacted, as networks report them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from regie_networks import bounds
 from regie_networks.errors import ConnectorError
 
+ACCOUNT_METRICS = ("followers", "following", "posts")
 ENGAGEMENT_KINDS = ("like", "reply", "repost", "quote")
 
 
@@ -53,3 +54,16 @@ class Unread:
 
     remote_id: str
     error: ConnectorError
+
+
+@dataclass(frozen=True, slots=True)
+class AccountObservation:
+    """The present numbers of an account, by the names of ACCOUNT_METRICS; values that can be no total are left out."""
+
+    values: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        values = {
+            name: value for name, value in self.values.items() if name in ACCOUNT_METRICS and bounds.is_total(value)
+        }
+        object.__setattr__(self, "values", values)

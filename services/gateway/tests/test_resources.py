@@ -83,6 +83,7 @@ async def test_a_network_is_shown_with_its_credentials_and_limits(world: Any) ->
             max_attachments=4,
             media_rules=[networks_pb.MediaRule(kind="image", content_types=["image/*"], max_bytes=9, **source)],
             metrics=["likes"],
+            account_metrics=["followers"],
             verbs=["publish"],
             once="own_key",
         )
@@ -114,6 +115,7 @@ async def test_a_network_is_shown_with_its_credentials_and_limits(world: Any) ->
         "alt_text_limit": None,
         "limits_per_server": False,
         "metrics": ["likes"],
+        "account_metrics": ["followers"],
         "verbs": ["publish"],
         "once": "own_key",
     }

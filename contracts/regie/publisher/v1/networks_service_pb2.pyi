@@ -41,6 +41,7 @@ class Network(message.Message):
     METRICS_FIELD_NUMBER: builtins.int
     VERBS_FIELD_NUMBER: builtins.int
     ONCE_FIELD_NUMBER: builtins.int
+    ACCOUNT_METRICS_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The name by which a channel is connected, as in `bluesky`."""
     title: builtins.str
@@ -91,6 +92,10 @@ class Network(message.Message):
     def verbs(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """What can be done on the network, as in `publish`."""
 
+    @builtins.property
+    def account_metrics(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The numbers of an account that the network tells."""
+
     def __init__(
         self,
         *,
@@ -111,10 +116,11 @@ class Network(message.Message):
         metrics: abc.Iterable[builtins.str] | None = ...,
         verbs: abc.Iterable[builtins.str] | None = ...,
         once: builtins.str = ...,
+        account_metrics: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["alt_text_limit", b"alt_text_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["alt_text_limit", b"alt_text_limit", "credentials", b"credentials", "documentation_url", b"documentation_url", "formats", b"formats", "guide", b"guide", "limits_per_server", b"limits_per_server", "main_server", b"main_server", "max_attachments", b"max_attachments", "media_rules", b"media_rules", "metrics", b"metrics", "name", b"name", "once", b"once", "server_address", b"server_address", "text_limits", b"text_limits", "title", b"title", "verbs", b"verbs", "visibilities", b"visibilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["account_metrics", b"account_metrics", "alt_text_limit", b"alt_text_limit", "credentials", b"credentials", "documentation_url", b"documentation_url", "formats", b"formats", "guide", b"guide", "limits_per_server", b"limits_per_server", "main_server", b"main_server", "max_attachments", b"max_attachments", "media_rules", b"media_rules", "metrics", b"metrics", "name", b"name", "once", b"once", "server_address", b"server_address", "text_limits", b"text_limits", "title", b"title", "verbs", b"verbs", "visibilities", b"visibilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,16 +23,18 @@ from regie_networks.bluesky.client import (
 from regie_networks.bluesky.credentials import FIELDS, atproto_identifier, atproto_password
 from regie_networks.bluesky.facets import mentioned_handles
 from regie_networks.bluesky.media import load_rendition
-from regie_networks.bluesky.metrics import likers, observation
+from regie_networks.bluesky.metrics import account_observation, likers, observation
 from regie_networks.bluesky.records import (
     COLLECTION,
     UploadedPicture,
     mention_handle,
+    own_key,
     picture_handle,
     post_record,
     remote_post,
     strong_ref,
 )
+from regie_networks.bluesky.replies import thread_replies
 from regie_networks.bluesky.rules import review
 from regie_networks.bluesky.tids import TidClock
 from regie_networks.bounds import MAX_HANDLE, is_id
@@ -41,11 +43,14 @@ from regie_networks.credentials import check_credentials
 from regie_networks.draft import Account, Draft, Picture, Processing, Remote
 from regie_networks.errors import ConnectorError, FailureKind, NotNamed, OutcomeUnknown, Refused, Unacceptable
 from regie_networks.lookup import Lookup
-from regie_networks.observation import Observation
+from regie_networks.observation import AccountObservation, Observation
+from regie_networks.replies import ReplyPage, page_after
 
 UPLOAD_TIMEOUT = 60.0
 """Seconds for a picture of two megabytes on a slow line."""
 LIKERS_READ = 25
+REPLY_DEPTH = 6
+"""Generations of replies: what the AppView gives unasked."""
 _ADDRESS = re.compile(r"https://[^/]+/profile/(?P<name>[^/]+)/post/(?P<key>[A-Za-z0-9._~:-]{1,512})/?(?:[?#].*)?")
 
 
@@ -180,6 +185,24 @@ class BlueskyConnector:
                 seen = observation(remote, post)
                 observations.append(await self._with_likers(account, remote, seen))
         return observations
+
+    async def delete(self, account: Account, remote: Remote) -> None:
+        """Removes the record; the protocol takes the removal of one that is gone for done."""
+        key = own_key(remote, account.remote_id)
+        body = {"repo": account.remote_id, "collection": COLLECTION, "rkey": key}
+        self._server.accepted(await self._server.call_as(account, "POST", "com.atproto.repo.deleteRecord", json=body))
+
+    async def observe_account(self, account: Account) -> AccountObservation:
+        return account_observation(
+            await self._read_as(account, "app.bsky.actor.getProfile", {"actor": account.remote_id})
+        )
+
+    async def replies(self, account: Account, remote: Remote, *, page_token: str = "") -> ReplyPage:
+        query = {"uri": strong_ref(remote)["uri"], "depth": str(REPLY_DEPTH), "parentHeight": "0"}
+        response = await self._server.call_as(account, "GET", "app.bsky.feed.getPostThread", query=query)
+        if response.status == HTTPStatus.BAD_REQUEST and error_name(response) == "NotFound":
+            raise Refused(FailureKind.CONTENT_REJECTED, response.error_text())
+        return page_after(thread_replies(self._server.accepted(response), remote), page_token)
 
     async def _with_likers(self, account: Account, remote: Remote, seen: Observation) -> Observation:
         if not seen.values.get("likes"):

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from regie_networks.bluesky.facets import build_facets, mentioned_handles
 from regie_networks.draft import Draft, Picture, Remote
+from regie_networks.errors import FailureKind, Unacceptable
 
 COLLECTION = "app.bsky.feed.post"
 
@@ -76,6 +77,14 @@ def remote_post(uri: str, cid: str, did: str) -> Remote:
 def strong_ref(remote: Remote) -> dict[str, str]:
     uri, _, cid = remote.id.partition("|")
     return {"uri": uri, "cid": cid}
+
+
+def own_key(remote: Remote, did: str) -> str:
+    """Returns the key of a post of the account. Raises `Unacceptable` for what is no post of it."""
+    prefix, _, key = strong_ref(remote)["uri"].rpartition("/")
+    if prefix != f"at://{did}/{COLLECTION}" or not key:
+        raise Unacceptable(FailureKind.CONTENT_REJECTED, "This is no post of the account")
+    return key
 
 
 def _image(picture: Picture, handles: Mapping[str, str]) -> dict[str, object]:

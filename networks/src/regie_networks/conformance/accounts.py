@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import httpx2
 import pytest
 
-from regie_networks.conformance.answers import calls, published
+from regie_networks.conformance.answers import calls
 from regie_networks.conformance.harness import Harness
 from regie_networks.conformance.transport import ANY_CALL
 from regie_networks.errors import ConnectorError, FailureKind, Refused
@@ -51,19 +50,6 @@ class Accounts:
                 except ConnectorError as error:
                     shown += [str(error), repr(error), repr(error.__cause__)]
         assert not [text for text in shown if any(secret in text for secret in secrets)]
-
-    async def test_numbers_are_those_of_the_descriptor_and_gone_posts_are_left_out(self, harness: Harness) -> None:
-        connector, draft = harness.connector(), harness.draft()
-        remote = await published(connector, draft, 0)
-        gone = replace(remote, id=harness.absent_id)
-        observations = await connector.observe(draft.account, [remote, gone])
-        assert [one.remote_id for one in observations] == [remote.id]
-        values = getattr(observations[0], "values", {})
-        assert set(values) <= set(harness.network.metrics)
-        assert "likes" in values
-        before = len(harness.server.requests)
-        assert list(await connector.observe(draft.account, [])) == []
-        assert len(harness.server.requests) == before
 
 
 def _echo(status: int, request: httpx2.Request) -> httpx2.Response:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import httpx2
 
 from regie_networks.conformance.harness import Harness
-from regie_networks.contract import Connector
+from regie_networks.contract import NetworkConnector
 from regie_networks.draft import Draft, Remote
 from regie_networks.http import MAX_BODY
 from regie_networks.testing.fakes import MemoryHandles, alone
@@ -40,7 +40,7 @@ EMPTY_ANSWERS = (b"[]", b'{"posts": []}', b'{"posts": [], "processing": []}')
 """What a network may say of no post at all; not odd where it is the answer to a look."""
 
 
-def calls(harness: Harness, connector: Connector, draft: Draft) -> Sequence[Callable[[], Awaitable[object]]]:
+def calls(harness: Harness, connector: NetworkConnector, draft: Draft) -> Sequence[Callable[[], Awaitable[object]]]:
     """Returns every verb of the contract that makes a call."""
     remote = Remote(harness.absent_id, "https://network.example/1")
     plain = replace(draft, segments=[replace(draft.segments[0], pictures=(), text="x")])
@@ -53,10 +53,13 @@ def calls(harness: Harness, connector: Connector, draft: Draft) -> Sequence[Call
         lambda: connector.find(plain, 0, alone()),
         lambda: connector.named(plain, 0, harness.address, alone()),
         lambda: connector.observe(draft.account, [remote]),
+        lambda: connector.delete(draft.account, remote),
+        lambda: connector.observe_account(draft.account),
+        lambda: connector.replies(draft.account, remote),
     ]
 
 
-async def published(connector: Connector, draft: Draft, index: int) -> Remote:
+async def published(connector: NetworkConnector, draft: Draft, index: int) -> Remote:
     """Publishes a segment and returns its place on the network."""
     remote = await connector.publish(draft, index)
     assert isinstance(remote, Remote), remote

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import httpx2
 
 from regie_networks.conformance.transport import CallPattern, FaultyTransport
-from regie_networks.contract import Connector
+from regie_networks.contract import NetworkConnector
 from regie_networks.draft import Account, Draft, Picture, Segment
 from regie_networks.errors import FailureKind
 from regie_networks.network import Network
@@ -45,8 +45,12 @@ class Harness:
     members: tuple[str, ...]
     absent_id: str
     address: str
+    _new_key: Callable[[datetime], str] = field(init=False)
 
-    def connector(self, transport: httpx2.AsyncBaseTransport | None = None) -> Connector:
+    def __post_init__(self) -> None:
+        self._new_key = self.connector().new_key
+
+    def connector(self, transport: httpx2.AsyncBaseTransport | None = None) -> NetworkConnector:
         """Returns a connector as a new process has it."""
         client = httpx2.AsyncClient(transport=transport or self.server)
         return self.network.connector(client, quiet=timedelta(seconds=120))
@@ -56,8 +60,7 @@ class Harness:
 
     def draft(self, *texts: str, pictures: int = 0) -> Draft:
         """Returns a draft whose first part has the pictures."""
-        new_key = self.connector().new_key
-        segments = [Segment(new_key(BEGINNING), text) for text in texts or ("Doors open at eight.",)]
+        segments = [Segment(self._new_key(BEGINNING), text) for text in texts or ("Doors open at eight.",)]
         attached = tuple(picture(f"media_{number}") for number in range(pictures))
         segments[0] = replace(segments[0], pictures=attached)
         return Draft(self.account(), segments, visibility="", language="en", compose_time=BEGINNING)

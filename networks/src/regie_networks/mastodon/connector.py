@@ -29,9 +29,11 @@ from regie_networks.mastodon.instance import (
 )
 from regie_networks.mastodon.lookup import SourceCache, find_segment
 from regie_networks.mastodon.media import media_ids, missing_pictures, prepare_pictures
-from regie_networks.mastodon.metrics import observe_statuses
+from regie_networks.mastodon.metrics import observe_account, observe_statuses
+from regie_networks.mastodon.replies import delete_status, read_replies
 from regie_networks.mastodon.rules import RULES, fits_everywhere
-from regie_networks.observation import Observation, Unread
+from regie_networks.observation import AccountObservation, Observation, Unread
+from regie_networks.replies import ReplyPage
 from regie_networks.review import check_segment, review_draft
 
 PUBLISH_TIMEOUT = 30.0
@@ -180,6 +182,15 @@ class MastodonConnector:
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:
         return await observe_statuses(self._server(account), account, remotes)
+
+    async def delete(self, account: Account, remote: Remote) -> None:
+        await delete_status(self._server(account), remote)
+
+    async def observe_account(self, account: Account) -> AccountObservation:
+        return await observe_account(self._server(account), account)
+
+    async def replies(self, account: Account, remote: Remote, *, page_token: str = "") -> ReplyPage:
+        return await read_replies(self._server(account), account, remote, page_token)
 
     async def _software(self, account: Account) -> str:
         try:

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from regie_networks.draft import Account, Remote
 from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown
-from regie_networks.mastodon.client import MastodonClient, host_of, text_of
-from regie_networks.observation import Engagement, Observation, Unread
+from regie_networks.mastodon.client import MastodonClient, count_of, host_of, text_of
+from regie_networks.observation import AccountObservation, Engagement, Observation, Unread
 
 FIRST_PAGE = 80
 """Mastodon's most accounts on one page."""
@@ -24,6 +24,7 @@ _COUNTS = {
     "quotes": "quotes_count",
 }
 METRICS = tuple(_COUNTS)
+_ACCOUNT_COUNTS = {"followers": "followers_count", "following": "following_count", "posts": "statuses_count"}
 
 
 async def observe_statuses(
@@ -65,6 +66,21 @@ async def observe_status(server: MastodonClient, account: Account, remote: Remot
     return Observation(remote.id, values, await _read_likes(server, account, remote))
 
 
+async def observe_account(server: MastodonClient, account: Account) -> AccountObservation:
+    """Returns the numbers that the server shows of the account."""
+    response = await server.ask(
+        "GET",
+        f"/api/v1/accounts/{quote(account.remote_id, safe='')}",
+        rejected=FailureKind.PLATFORM_ERROR,
+        absent=FailureKind.AUTH_EXPIRED,
+    )
+    body = response.json()
+    if text_of(body, "id") != account.remote_id:
+        raise OutcomeUnknown("The server's answer about the account cannot be read")
+    values = {name: value for name, theirs in _ACCOUNT_COUNTS.items() if (value := count_of(body, theirs)) is not None}
+    return AccountObservation(values)
+
+
 async def _read_likes(server: MastodonClient, account: Account, remote: Remote) -> tuple[Engagement, ...]:
     response = await server.ask(
         "GET",
@@ -75,9 +91,9 @@ async def _read_likes(server: MastodonClient, account: Account, remote: Remote) 
     )
     body = response.json()
     people = body if isinstance(body, list) else []
-    home = account.handle.rpartition("@")[2] or host_of(account.server_url)
+    home = home_of(account)
     names = [
-        _full_name(acct, home)
+        full_name(acct, home)
         for person in people[:FIRST_PAGE]
         if text_of(person, "id") and (acct := text_of(person, "acct"))
     ]
@@ -85,6 +101,11 @@ async def _read_likes(server: MastodonClient, account: Account, remote: Remote) 
     return tuple(Engagement(name.lower(), name, "like") for name in names)
 
 
-def _full_name(acct: str, home: str) -> str:
-    """The server's own people come without a host."""
+def home_of(account: Account) -> str:
+    """Returns the host in the names of the account's server."""
+    return account.handle.rpartition("@")[2] or host_of(account.server_url)
+
+
+def full_name(acct: str, home: str) -> str:
+    """Returns a person's name with its host; the server's own people come without one."""
     return acct if "@" in acct else f"{acct}@{home}"

@@ -7,6 +7,7 @@ from regie_networks.mastodon.credentials import FIELDS
 from regie_networks.mastodon.metrics import METRICS
 from regie_networks.mastodon.rules import RULES
 from regie_networks.network import Network, Once, ServerAddress, Verb
+from regie_networks.observation import ACCOUNT_METRICS
 
 NETWORK = Network(
     name="mastodon",
@@ -14,10 +15,11 @@ NETWORK = Network(
     documentation_url="https://docs.joinmastodon.org/client/intro/",
     rules=RULES,
     metrics=METRICS,
+    account_metrics=ACCOUNT_METRICS,
     credentials=FIELDS,
     server_address=ServerAddress.REQUIRED,
     main_server="",
     once=Once.SERVER_KEY,
-    verbs=(Verb.PUBLISH, Verb.POST_METRICS),
+    verbs=(Verb.PUBLISH, Verb.POST_METRICS, Verb.DELETE, Verb.ACCOUNT_METRICS, Verb.REPLIES),
     connector=MastodonConnector,
 )

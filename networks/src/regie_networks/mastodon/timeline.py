@@ -103,7 +103,7 @@ def skew_of(response: Response, now: datetime) -> timedelta:
 
 def status_of(entry: object) -> Status:
     """Returns a status as the server shows it. Raises `Inconclusive` for one that cannot be read."""
-    created = _moment(text_of(entry, "created_at"))
+    created = moment_of(text_of(entry, "created_at"))
     status_id = text_of(entry, "id")
     if not isinstance(entry, dict) or created is None or not is_id(status_id):
         raise Inconclusive("The server's list of statuses holds one that cannot be read")
@@ -125,7 +125,8 @@ def status_of(entry: object) -> Status:
     )
 
 
-def _moment(value: str) -> datetime | None:
+def moment_of(value: str) -> datetime | None:
+    """Returns the time that a server writes, in UTC where it names no zone; None where it is none."""
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:

@@ -18,7 +18,8 @@ from regie_networks.credentials import check_credentials, token_of
 from regie_networks.draft import Account, Draft, Picture, Processing, Remote, Segment
 from regie_networks.errors import FailureKind, Inconclusive, NotNamed, OutcomeUnknown, Refused, Unacceptable
 from regie_networks.lookup import Lookup
-from regie_networks.observation import Engagement, Observation
+from regie_networks.observation import ACCOUNT_METRICS, AccountObservation, Engagement, Observation
+from regie_networks.replies import PAGE_SIZE, Reply, ReplyPage
 from regie_networks.review import review_draft
 from regie_networks.sandbox.client import SandboxClient, document_of, objects_of, text_of
 from regie_networks.sandbox.credentials import FIELDS
@@ -147,6 +148,31 @@ class SandboxConnector:
         wanted = {remote.id for remote in remotes}
         return [_observation(row) for row in objects_of(document["metrics"]) if row.get("id") in wanted]
 
+    async def delete(self, account: Account, remote: Remote) -> None:
+        response = await self._sandbox.ask(account, "DELETE", f"/api/v1/posts/{quote(remote.id, safe='')}")
+        is_gone = response.status == httpx2.codes.NOT_FOUND and text_of(response.json(), "error") == "not_found"
+        if response.status != httpx2.codes.NO_CONTENT and not is_gone:
+            document_of(response)
+
+    async def observe_account(self, account: Account) -> AccountObservation:
+        document = document_of(await self._sandbox.ask(account, "GET", "/api/v1/account/metrics"))
+        values: dict[str, Any] = {name: document[name] for name in ACCOUNT_METRICS if name in document}
+        return AccountObservation(values)
+
+    async def replies(self, account: Account, remote: Remote, *, page_token: str = "") -> ReplyPage:
+        path = f"/api/v1/posts/{quote(remote.id, safe='')}/replies"
+        params = {"limit": str(PAGE_SIZE), **({"after": page_token} if page_token else {})}
+        response = await self._sandbox.ask(account, "GET", path, params=params)
+        if response.status == httpx2.codes.NOT_FOUND:
+            raise Refused(FailureKind.CONTENT_REJECTED, response.error_text())
+        document = document_of(response)
+        if not isinstance(document.get("replies"), list):
+            raise OutcomeUnknown("The replies came back in an unknown form")
+        rows = objects_of(document["replies"])[:PAGE_SIZE]
+        replies = tuple(reply for reply in map(_reply, rows) if reply.is_usable)
+        token = text_of(document, "next")
+        return ReplyPage(replies, token if is_id(token) else "", len(rows) - len(replies))
+
 
 def _pictures(draft: Draft) -> list[tuple[Segment, Picture]]:
     return [(segment, picture) for segment in draft.segments for picture in segment.pictures]
@@ -197,3 +223,14 @@ def _observation(row: Mapping[str, object]) -> Observation:
         if text_of(one, "actor_id") and text_of(one, "kind")
     )
     return Observation(text_of(row, "id"), values, engagements)
+
+
+def _reply(row: Mapping[str, object]) -> Reply:
+    created: datetime | None
+    try:
+        created = datetime.fromisoformat(text_of(row, "published_at"))
+    except ValueError:
+        created = None
+    account = text_of(row, "account")
+    parent_id = text_of(row, "reply_to")
+    return Reply(text_of(row, "id"), parent_id, account, account, text_of(row, "text"), created, text_of(row, "url"))

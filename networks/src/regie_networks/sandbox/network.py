@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regie_networks.network import Network, Once, ServerAddress, Verb
+from regie_networks.observation import ACCOUNT_METRICS
 from regie_networks.sandbox.connector import MAIN_SERVER, METRICS, SandboxConnector
 from regie_networks.sandbox.credentials import FIELDS
 from regie_networks.sandbox.rules import RULES
@@ -13,11 +14,12 @@ NETWORK = Network(
     documentation_url="services/sandbox/README.md",
     rules=RULES,
     metrics=METRICS,
+    account_metrics=ACCOUNT_METRICS,
     credentials=FIELDS,
     server_address=ServerAddress.OPTIONAL,
     main_server=MAIN_SERVER,
     once=Once.NONE,
-    verbs=(Verb.PUBLISH, Verb.POST_METRICS),
+    verbs=(Verb.PUBLISH, Verb.POST_METRICS, Verb.DELETE, Verb.ACCOUNT_METRICS, Verb.REPLIES),
     connector=SandboxConnector,
     is_stand_in=True,
 )

@@ -48,6 +48,7 @@ def show_network(network: Network, main_server: str) -> pb.Network:
         metrics=network.metrics,
         verbs=network.verbs,
         once=network.once,
+        account_metrics=network.account_metrics,
     )
 
 

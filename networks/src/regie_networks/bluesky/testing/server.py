@@ -88,6 +88,25 @@ class FakePds:
         commit = {} if existing is not None else {"commit": {"cid": "bafycommit", "rev": key}}
         return httpx2.Response(200, json={**_ref(key, record), **commit})
 
+    def _delete_record(self, request: httpx2.Request) -> httpx2.Response:
+        self.records.pop(json.loads(request.content)["rkey"], None)
+        return httpx2.Response(200, json={})
+
+    def _get_profile(self, request: httpx2.Request) -> httpx2.Response:
+        counts = {"followersCount": 12, "followsCount": 3, "postsCount": len(self.records)}
+        return httpx2.Response(200, json={"did": request.url.params["actor"], "handle": HANDLE, **counts})
+
+    def _get_post_thread(self, request: httpx2.Request) -> httpx2.Response:
+        key = request.url.params["uri"].rpartition("/")[2]
+        if key not in self.records:
+            return error(400, "NotFound")
+        return httpx2.Response(200, json={"thread": self._thread(key)})
+
+    def _thread(self, key: str) -> dict[str, Any]:
+        uri = _ref(key, self.records[key])["uri"]
+        below = [each for each, record in self.records.items() if _parent(record) == uri]
+        return {"post": _post_view(key, self.records[key]), "replies": [self._thread(each) for each in below]}
+
     def _upload_blob(self, request: httpx2.Request) -> httpx2.Response:
         self.blobs.append(request.content)
         link = {"$link": hashlib.sha256(request.content).hexdigest()}
@@ -108,6 +127,10 @@ def _ref(key: str, record: Mapping[str, Any]) -> dict[str, str]:
     return {"uri": f"at://{DID}/{POSTS}/{key}", "cid": f"bafy{cid[:40]}"}
 
 
+def _parent(record: Mapping[str, Any]) -> str:
+    return str(record["reply"]["parent"]["uri"]) if "reply" in record else ""
+
+
 def _post_view(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
     author = {"did": DID, "handle": HANDLE}
     counts = {"likeCount": 0, "replyCount": 0, "repostCount": 0, "quoteCount": 0}
@@ -122,6 +145,9 @@ _OPEN: Mapping[str, _Answer] = {
 }
 _SIGNED: Mapping[str, _Answer] = {
     "com.atproto.repo.putRecord": FakePds._put_record,  # noqa: SLF001
+    "com.atproto.repo.deleteRecord": FakePds._delete_record,  # noqa: SLF001
+    "app.bsky.actor.getProfile": FakePds._get_profile,  # noqa: SLF001
+    "app.bsky.feed.getPostThread": FakePds._get_post_thread,  # noqa: SLF001
     "com.atproto.repo.uploadBlob": FakePds._upload_blob,  # noqa: SLF001
     "com.atproto.identity.resolveHandle": FakePds._resolve_handle,  # noqa: SLF001
     "app.bsky.feed.getPosts": FakePds._get_posts,  # noqa: SLF001

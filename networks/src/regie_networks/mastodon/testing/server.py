@@ -110,24 +110,54 @@ class FakeMastodon:
         return status
 
     def account(self) -> dict[str, object]:
-        return {"id": "7", "username": "ana", "acct": "ana", "display_name": "Ana", "url": f"{URL}/@ana"}
+        return {
+            "id": "7",
+            "username": "ana",
+            "acct": "ana",
+            "display_name": "Ana",
+            "url": f"{URL}/@ana",
+            **self._counts(),
+        }
+
+    def _counts(self) -> dict[str, int]:
+        return {"followers_count": 12, "following_count": 3, "statuses_count": len(self.statuses)}
+
+    def _delete_status(self, path: str) -> httpx2.Response:
+        found = next((each for each in self.statuses if path == f"/api/v1/statuses/{each['id']}"), None)
+        if found is None:
+            return _error(404, "Nicht gefunden")
+        self.statuses.remove(found)
+        return httpx2.Response(200, json={**found, "text": self.sources.pop(str(found["id"]))})
+
+    def _context(self, status_id: object) -> httpx2.Response:
+        known, descendants = {status_id}, []
+        for status in self.statuses:
+            if status["in_reply_to_id"] in known:
+                known.add(status["id"])
+                descendants.append(status)
+        return httpx2.Response(200, json={"ancestors": [], "descendants": descendants})
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             return _error(401, "アクセストークンは無効です")
         path = request.url.path
-        if request.method == "POST":
-            return self._post_status(request) if path == "/api/v1/statuses" else self._post_media(request)
+        if request.method != "GET":
+            return self._change(request)
         if path in ("/api/v1/instance", "/api/v2/instance"):
             found = self.instances.get(path)
             return _error(404, "Nicht gefunden") if found is None else httpx2.Response(200, json=found)
-        if path == "/api/v1/accounts/verify_credentials":
+        if path in ("/api/v1/accounts/verify_credentials", "/api/v1/accounts/7"):
             return httpx2.Response(200, json=self.account())
         if path == "/api/v1/accounts/7/statuses":
             return self._list(request)
         if path.startswith("/api/v1/media/"):
             return self._poll(path.rpartition("/")[2])
         return self._read_status(path)
+
+    def _change(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "DELETE":
+            return self._delete_status(request.url.path)
+        return self._post_status(request) if request.url.path == "/api/v1/statuses" else self._post_media(request)
 
     def _post_status(self, request: httpx2.Request) -> httpx2.Response:
         key = request.headers.get("Idempotency-Key", "")
@@ -179,10 +209,12 @@ class FakeMastodon:
         return httpx2.Response(200, json=page)
 
     def _read_status(self, path: str) -> httpx2.Response:
-        found = re.fullmatch(r"/api/v1/statuses/(\d+)(/source|/favourited_by)?", path)
+        found = re.fullmatch(r"/api/v1/statuses/(\d+)(/source|/favourited_by|/context)?", path)
         status = next((each for each in self.statuses if found and each["id"] == found[1]), None)
         if status is None or found is None or (found[2] == "/source" and not self.has_source):
             return httpx2.Response(404, html="<h1>Seite nicht gefunden</h1>")
+        if found[2] == "/context":
+            return self._context(found[1])
         if found[2] == "/favourited_by":
             return httpx2.Response(200, json=self.likers)
         if found[2] == "/source":

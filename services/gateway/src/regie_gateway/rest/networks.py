@@ -66,6 +66,7 @@ class NetworkView(View):
     alt_text_limit: ContentLimitView | None
     limits_per_server: bool = Field(description="Each server has its own limits; these are of one that states none.")
     metrics: list[str]
+    account_metrics: list[str]
     verbs: list[str]
     once: Literal["own_key", "server_key", "commit_state", "duplicate_refused", "none"] = Field(
         description="How a post is published once."
@@ -120,6 +121,7 @@ def show_network(network: pb.Network) -> dict[str, Any]:
         "alt_text_limit": alt_text_limit,
         "limits_per_server": network.limits_per_server,
         "metrics": list(network.metrics),
+        "account_metrics": list(network.account_metrics),
         "verbs": list(network.verbs),
         "once": network.once,
     }
