@@ -283,3 +283,17 @@ def test_many_values_side_by_side_are_not_deep() -> None:
 
 def test_the_words_of_a_network_turn_nothing_around() -> None:
     assert Response(422, {}, json.dumps({"error": "txt.\u202egpj \u2066\x07no"}).encode()).error_text() == "txt.gpj no"
+
+
+@pytest.mark.parametrize("length", [5, 7])
+async def test_a_stream_of_another_length_is_not_sent(length: int) -> None:
+    async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield b"abc"
+        yield b"def"
+
+    async with listening(read) as url, httpx2.AsyncClient() as client:
+        with pytest.raises(NotSent, match="another length"):
+            await call(client, "POST", url, headers={"Content-Length": str(length)}, content=stream())

@@ -12,6 +12,7 @@ from regie_networks.draft import Format
 VISIBILITIES = ("public", "unlisted", "private", "direct")
 """Who may see a post; a draft has one of these, or none for the network's usual one. Few networks have all."""
 ANY_IMAGE = "image/*"
+ANY_VIDEO = "video/*"
 
 
 class Unit(StrEnum):

@@ -11,7 +11,7 @@ import html
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -112,13 +112,14 @@ async def call(
     *,
     headers: Mapping[str, str] | None = None,
     json: object = None,
-    content: bytes | None = None,
+    content: bytes | AsyncIterable[bytes] | None = None,
     params: Mapping[str, str] | None = None,
     timeout: float = 20.0,
     secrets: Sequence[str] = (),
 ) -> Response:
     """Makes one call and returns whatever was answered, of any status; redirects are not followed.
 
+    A stream as `content` needs its length in the header Content-Length, and ends in `NotSent` where it has another.
     `secrets` are those of the body; the credentials of the header Authorization are known to be secret.
 
     Bounded as a whole by `timeout` seconds, so that an answer that trickles ends too. Raises `NotSent` where
@@ -159,7 +160,7 @@ def _request(
     url: str,
     headers: Mapping[str, str] | None,
     json: object,
-    content: bytes | None,
+    content: bytes | AsyncIterable[bytes] | None,
     params: Mapping[str, str] | None,
     timeout: float,
 ) -> httpx2.Request:
@@ -169,12 +170,25 @@ def _request(
     sent_headers = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
     if any(re.search(r"[\x00-\x1f\x7f]", value) for value in sent_headers.values()):
         raise NotSent("A header holds a control character: nothing was sent")
+    if content is not None and not isinstance(content, bytes):
+        content = _exactly(content, int(sent_headers["Content-Length"]))
     try:
         return client.build_request(
             method, url, headers=sent_headers, json=json, content=content, params=params, timeout=bounds
         )
     except (httpx2.InvalidURL, ValueError, TypeError) as error:
         raise NotSent(f"The request could not be built ({type(error).__name__}): nothing was sent") from error
+
+
+async def _exactly(content: AsyncIterable[bytes], length: int) -> AsyncIterator[bytes]:
+    sent = 0
+    async for chunk in content:
+        sent += len(chunk)
+        if sent > length:
+            break
+        yield chunk
+    if sent != length:
+        raise NotSent("The stored file has another length than it should: it was not sent whole")
 
 
 async def _body(response: httpx2.Response) -> bytes:

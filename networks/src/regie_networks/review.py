@@ -43,6 +43,9 @@ def check_segment(rules: ContentRules, segment: Segment, where: str = "The post"
     if count > rules.max_attachments:
         message = f"{where} has {count} attachments; {rules.title} takes {rules.max_attachments}"
         raise Unacceptable(FailureKind.MEDIA_REJECTED, message)
+    if segment.video is not None and segment.pictures:
+        message = f"{where} has a video and pictures: a video stands alone"
+        raise Unacceptable(FailureKind.MEDIA_REJECTED, message)
     for attachment in segment.attachments:
         _check_attachment(rules, attachment)
         if rules.alt_text is not None:

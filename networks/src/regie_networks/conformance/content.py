@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from regie_networks.conformance.harness import Harness, picture
+from regie_networks.conformance.answers import published
+from regie_networks.conformance.harness import FRAMES, Harness, picture, video
+from regie_networks.content import MediaKind
 from regie_networks.errors import FailureKind, Unacceptable
-from regie_networks.testing.fakes import MemoryHandles
+from regie_networks.review import check_segment
+from regie_networks.testing.fakes import MemoryHandles, alone
 
 
 class Content:
@@ -37,6 +40,28 @@ class Content:
                     await self._check(harness, "x", larger)
                 else:
                     await self._refuse(harness, FailureKind.MEDIA_REJECTED, "x", larger)
+
+    async def test_a_video_is_taken_as_the_descriptor_says(self, harness: Harness) -> None:
+        rule = harness.network.rules.media_rule(MediaKind.VIDEO)
+        draft = harness.draft("x")
+        draft.segments = [replace(draft.segments[0], video=video())]
+        connector = harness.connector()
+        if rule is None:
+            with pytest.raises(Unacceptable) as refused:
+                connector.review(draft)
+            assert refused.value.kind in (FailureKind.MEDIA_REJECTED, FailureKind.UNSUPPORTED)
+            return
+        connector.review(draft)
+        await connector.prepare(draft, MemoryHandles())
+        (upload,) = [request for request in harness.server.requests if request.method == "POST"]
+        assert FRAMES in upload.content
+        assert int(upload.headers["content-length"]) == len(upload.content)
+        assert not connector.needs_preparation(draft)
+        remote = await published(connector, draft, 0)
+        assert await connector.find(draft, 0, alone()) == remote
+        draft.segments = [replace(draft.segments[0], pictures=(picture(),))]
+        with pytest.raises(Unacceptable, match="stands alone"):
+            check_segment(harness.network.rules, draft.segments[0])
 
     async def test_only_visibilities_of_the_descriptor_pass(self, harness: Harness) -> None:
         connector, draft = harness.connector(), harness.draft()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -10,11 +10,12 @@ import httpx2
 
 from regie_networks.conformance.transport import CallPattern, FaultyTransport
 from regie_networks.contract import NetworkConnector
-from regie_networks.draft import Account, Draft, Picture, Segment
+from regie_networks.draft import Account, Draft, Picture, Segment, Video
 from regie_networks.errors import FailureKind
 from regie_networks.network import Network
 from regie_networks.testing.fakes import BEGINNING, FakeCredentials
 
+FRAMES = b"\x00\x00\x00\x18ftypmp42" + b"frames" * 10
 PIXELS = b"\x89PNG\r\n\x1a\n--pixels--"
 UNKNOWN = None
 """The failure of a status that may follow an effect."""
@@ -73,4 +74,16 @@ def picture(media_id: str = "media_0", **members: object) -> Picture:
         return PIXELS
 
     made = Picture(media_id, f"{media_id}: a door", "image/png", len(PIXELS), 4, 3, read)
+    return replace(made, **members)  # type: ignore[arg-type]
+
+
+def video(media_id: str = "media_0", **members: object) -> Video:
+    """Returns a small video with other members where they are given."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        for start in range(0, len(FRAMES), 16):
+            yield FRAMES[start : start + 16]
+
+    second = timedelta(seconds=1)
+    made = Video(media_id, f"{media_id}: a door opens", "video/mp4", len(FRAMES), 4, 3, second, stream)
     return replace(made, **members)  # type: ignore[arg-type]

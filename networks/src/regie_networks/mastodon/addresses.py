@@ -55,11 +55,11 @@ def _why_not(draft: Draft, index: int, status: Status, source: str | None, other
         return "the post at this address is another delivery's"
     if status.reblog:
         return "at this address is a boost, and no post of its own"
-    if (status.reply_to, len(status.media)) != (reply_to, len(segment.pictures)):
+    if (status.reply_to, len(status.media)) != (reply_to, len(segment.attachments)):
         return "the post at this address has another place in a thread, or other pictures"
-    media = media_ids(draft, segment) if segment.pictures else []
+    media = media_ids(draft, segment) if segment.attachments else []
     certain = bool(media) and {one.id for one in status.media} == set(media)
-    own = _Content(segment.text, [picture.alt_text for picture in segment.pictures])
+    own = _Content(segment.text, [attachment.alt_text for attachment in segment.attachments])
     closeness = _CERTAIN if certain else own.closeness(status, source)
     if closeness == _OTHER:
         return "the post at this address has another text"

@@ -6,7 +6,7 @@ with HTML or plain text, so no body is ever needed to tell what happened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -53,7 +53,7 @@ class MastodonClient:
         absent: FailureKind | None,
         headers: Mapping[str, str] | None = None,
         json: object = None,
-        content: bytes | None = None,
+        content: bytes | AsyncIterable[bytes] | None = None,
         params: Mapping[str, str] | None = None,
         timeout: float = READ_TIMEOUT,
     ) -> Response:

@@ -28,7 +28,7 @@ from regie_networks.mastodon.instance import (
     InstanceCache,
 )
 from regie_networks.mastodon.lookup import SourceCache, find_segment
-from regie_networks.mastodon.media import media_ids, missing_pictures, prepare_pictures
+from regie_networks.mastodon.media import media_ids, missing_attachments, prepare_attachments
 from regie_networks.mastodon.metrics import observe_account, observe_statuses
 from regie_networks.mastodon.replies import delete_status, read_replies
 from regie_networks.mastodon.rules import RULES, fits_everywhere
@@ -117,7 +117,7 @@ class MastodonConnector:
         unchecked = _CHECKED not in draft.handles and not all(
             fits_everywhere(segment.text) for segment in draft.segments
         )
-        return unchecked or missing_pictures(draft)
+        return unchecked or missing_attachments(draft)
 
     async def prepare(self, draft: Draft, save_handle: SaveHandle) -> None:
         server = self._server(draft.account)
@@ -128,7 +128,7 @@ class MastodonConnector:
             checked = f"{rules.text[0].maximum}/{rules.max_attachments}"
             await save_handle(_CHECKED, checked)
             draft.handles[_CHECKED] = checked
-        await prepare_pictures(server, draft, save_handle)
+        await prepare_attachments(server, draft, save_handle)
 
     async def publish(self, draft: Draft, index: int) -> Remote | Processing:
         segment = draft.segments[index]
@@ -137,7 +137,7 @@ class MastodonConnector:
         status: dict[str, object] = {"visibility": draft.visibility or "public"}
         if segment.text.strip():  # Hollo refuses an empty one, and all take a picture without
             status["status"] = segment.text
-        if segment.pictures:
+        if segment.attachments:
             status["media_ids"] = media_ids(draft, segment)
         if index > 0:
             status["in_reply_to_id"] = draft.remotes[index - 1].id

@@ -10,7 +10,7 @@ from functools import partial
 from http import HTTPStatus
 
 from regie_networks.bounds import MAX_DOMAIN, is_id
-from regie_networks.content import ContentRules, MediaRule
+from regie_networks.content import ContentRules, MediaKind, MediaRule
 from regie_networks.errors import FailureKind, OutcomeUnknown, Refused
 from regie_networks.mastodon.client import MastodonClient, count_of, text_of
 from regie_networks.mastodon.rules import ALT_TEXT, RESERVED_PER_URL, RULES, TEXT
@@ -112,12 +112,14 @@ def rules_of(body: dict[str, object]) -> ContentRules:
 
 def _media_rule(rule: MediaRule, media: object) -> MediaRule:
     types = media.get("supported_mime_types") if isinstance(media, dict) else None
-    names = tuple(name for name in types[:MAX_TYPES] if is_id(name)) if isinstance(types, list) else ()
+    names = [name for name in types[:MAX_TYPES] if is_id(name)] if isinstance(types, list) else []
+    family = rule.content_types[0].partition("*")[0]
+    prefix = "video" if rule.kind is MediaKind.VIDEO else "image"
     return replace(
         rule,
-        content_types=names or rule.content_types,
-        max_bytes=count_of(media, "image_size_limit") or rule.max_bytes,
-        max_pixels=count_of(media, "image_matrix_limit") or rule.max_pixels,
+        content_types=tuple(name for name in names if name.startswith(family)) if names else rule.content_types,
+        max_bytes=count_of(media, f"{prefix}_size_limit") or rule.max_bytes,
+        max_pixels=count_of(media, f"{prefix}_matrix_limit") or rule.max_pixels,
     )
 
 

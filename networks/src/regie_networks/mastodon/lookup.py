@@ -91,7 +91,7 @@ async def find_segment(
 
 async def _search(server: MastodonClient, match: _Match, timeline: Timeline, sources: SourceCache) -> Status | None:
     candidates = match.candidates(timeline)
-    certain = next((status for status in candidates if match.has_its_pictures(status)), None)
+    certain = next((status for status in candidates if match.has_its_attachments(status)), None)
     if certain is not None:
         return certain
     doubtful: Status | None = None
@@ -125,8 +125,8 @@ class _Match:
         self._segment: Segment = draft.segments[index]
         self._text = self._segment.text
         self._reply_to = draft.remotes[index - 1].id if index > 0 else ""
-        self._media = frozenset(media_ids(draft, self._segment)) if self._segment.pictures else frozenset()
-        self._alt_texts = Counter(exact(picture.alt_text) for picture in self._segment.pictures)
+        self._media = frozenset(media_ids(draft, self._segment)) if self._segment.attachments else frozenset()
+        self._alt_texts = Counter(exact(picture.alt_text) for picture in self._segment.attachments)
         self._others = others
         self._keeps_media_ids = keeps_media_ids
         self.compose_time = draft.compose_time + skew
@@ -140,14 +140,14 @@ class _Match:
         fitting = [status for status in timeline.statuses if self._fits(status)]
         return sorted(fitting, key=lambda status: (skeleton_of_html(status.content) != bones, status.created))
 
-    def has_its_pictures(self, status: Status) -> bool:
+    def has_its_attachments(self, status: Status) -> bool:
         """True is certain: the server gives an uploaded picture to one status only."""
         return bool(self._media) and {each.id for each in status.media} == self._media
 
     def is_same(self, status: Status, source: str | None) -> bool | None:
         """True and False are certain; None where the server shows text or pictures too changed to tell."""
         same = self._has_its_text(status, source)
-        if not same or not self._segment.pictures:
+        if not same or not self._segment.attachments:
             return same
         alike = Counter(exact(each.alt_text) for each in status.media) == self._alt_texts
         described = any(self._alt_texts) or bool(self._text.strip())
@@ -158,7 +158,7 @@ class _Match:
         by_source = source is not None and as_sent(source) == as_sent(self._text)
         for rival in self._others.rivals:
             same_place = rival.key != self._segment.key and rival.reply_to == self._reply_to
-            if not same_place or len(rival.alt_texts) != len(self._segment.pictures):
+            if not same_place or len(rival.alt_texts) != len(self._segment.attachments):
                 continue
             if by_source:
                 same = as_sent(rival.text) == as_sent(self._text)
@@ -173,11 +173,11 @@ class _Match:
     def _fits(self, status: Status) -> bool:
         if status.created < self.compose_time - READ_BACK or not self._others.taken.isdisjoint((status.id, status.url)):
             return False
-        if (status.reply_to, len(status.media)) != (self._reply_to, len(self._segment.pictures)):
+        if (status.reply_to, len(status.media)) != (self._reply_to, len(self._segment.attachments)):
             return False
-        if self.has_its_pictures(status):
+        if self.has_its_attachments(status):
             return True
-        if self._segment.pictures and self._keeps_media_ids:
+        if self._segment.attachments and self._keeps_media_ids:
             return False
         return bool(status.edited) or not is_another_text(self._text, status.content)
 

@@ -1,4 +1,4 @@
-"""Pictures on their way to a server: each uploaded once, then waited for until the server has processed it."""
+"""Attachments on their way to a server: each uploaded once, then waited for until the server has processed it."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ from datetime import timedelta
 from http import HTTPStatus
 from urllib.parse import quote
 
-import httpx2
-
 from regie_networks.bounds import is_id
 from regie_networks.contract import SaveHandle
-from regie_networks.draft import Draft, Picture, Segment
+from regie_networks.draft import Attachment, Draft, Segment, Video
 from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown
 from regie_networks.mastodon.client import MastodonClient, text_of
+from regie_networks.multipart import MultipartForm, whole
 
 UPLOAD_TIMEOUT = 120.0
 """Seconds."""
+SLOWEST_UPLOAD = 250_000
+"""Bytes a second that a video is given time for."""
 POLL_EVERY = timedelta(seconds=2)
 POLLS = 15
 
 
-def missing_pictures(draft: Draft) -> bool:
-    """True while a picture of the draft is not ready on the server."""
+def missing_attachments(draft: Draft) -> bool:
+    """True while an attachment of the draft is not ready on the server."""
     return any(
         _ready(segment, position) not in draft.handles
         for segment in draft.segments
-        for position in range(len(segment.pictures))
+        for position in range(len(segment.attachments))
     )
 
 
 def media_ids(draft: Draft, segment: Segment) -> list[str]:
-    """Returns the server's ids of the segment's pictures, in order. Raises `NotSent` where one is not ready."""
-    names = [_ready(segment, position) for position in range(len(segment.pictures))]
+    """Returns the server's ids of the segment's attachments, in order. Raises `NotSent` where one is not ready."""
+    names = [_ready(segment, position) for position in range(len(segment.attachments))]
     if any(name not in draft.handles for name in names):
-        raise NotSent("A picture is not on the server yet: prepare the draft first")
+        raise NotSent("An attachment is not on the server yet: prepare the draft first")
     return [draft.handles[name] for name in names]
 
 
-async def prepare_pictures(server: MastodonClient, draft: Draft, save_handle: SaveHandle) -> None:
+async def prepare_attachments(server: MastodonClient, draft: Draft, save_handle: SaveHandle) -> None:
     """Uploads what is not uploaded and waits for what is not ready, saving each step as its own handle."""
-    pictures = [
-        (segment, position, picture)
+    attachments = [
+        (segment, position, attachment)
         for segment in draft.segments
-        for position, picture in enumerate(segment.pictures)
+        for position, attachment in enumerate(segment.attachments)
         if _ready(segment, position) not in draft.handles
     ]
 
@@ -52,13 +53,13 @@ async def prepare_pictures(server: MastodonClient, draft: Draft, save_handle: Sa
         await save_handle(name, value)
         draft.handles[name] = value
 
-    for segment, position, picture in pictures:
+    for segment, position, attachment in attachments:
         if _uploaded(segment, position) not in draft.handles:
-            media_id, ready = await _upload(server, picture)
+            media_id, ready = await _upload(server, attachment)
             await save(_uploaded(segment, position), media_id)
             if ready:
                 await save(_ready(segment, position), media_id)
-    for segment, position, _picture in pictures:
+    for segment, position, _attachment in attachments:
         if _ready(segment, position) not in draft.handles:
             media_id = draft.handles[_uploaded(segment, position)]
             await _wait_until_ready(server, media_id)
@@ -73,28 +74,31 @@ def _ready(segment: Segment, position: int) -> str:
     return f"ready/{segment.key}/{position}"
 
 
-async def _upload(server: MastodonClient, picture: Picture) -> tuple[str, bool]:
-    """Returns the picture's id on the server and whether it is ready (200) or still processed (202)."""
-    name = f"picture{mimetypes.guess_extension(picture.content_type) or ''}"
-    form = httpx2.Request(
-        "POST",
-        server.url,
-        data={"description": picture.alt_text} if picture.alt_text else None,
-        files={"file": (name, await picture.read(), picture.content_type)},
-    )
+async def _upload(server: MastodonClient, attachment: Attachment) -> tuple[str, bool]:
+    """Returns the attachment's id on the server and whether it is ready (200) or still processed (202)."""
+    form = await _form(attachment)
     response = await server.ask(
         "POST",
         "/api/v2/media",
-        headers={"Content-Type": form.headers["Content-Type"]},
-        content=form.read(),
+        headers={"Content-Type": form.content_type, "Content-Length": str(form.length)},
+        content=form.stream(),
         rejected=FailureKind.MEDIA_REJECTED,
         absent=FailureKind.UNSUPPORTED,
-        timeout=UPLOAD_TIMEOUT,
+        timeout=max(UPLOAD_TIMEOUT, attachment.size / SLOWEST_UPLOAD),
     )
     media_id = text_of(response.json(), "id")
     if not is_id(media_id):
-        raise OutcomeUnknown("The server took the picture and did not say its id")
+        raise OutcomeUnknown("The server took the attachment and did not say its id")
     return media_id, response.status == HTTPStatus.OK
+
+
+async def _form(attachment: Attachment) -> MultipartForm:
+    name = f"attachment{mimetypes.guess_extension(attachment.content_type) or ''}"
+    fields = {"description": attachment.alt_text} if attachment.alt_text else {}
+    if isinstance(attachment, Video):
+        return MultipartForm(fields, name, attachment.content_type, attachment.size, attachment.stream())
+    content = await attachment.read()
+    return MultipartForm(fields, name, attachment.content_type, len(content), whole(content))
 
 
 async def _wait_until_ready(server: MastodonClient, media_id: str) -> None:
@@ -108,4 +112,4 @@ async def _wait_until_ready(server: MastodonClient, media_id: str) -> None:
         if response.status == HTTPStatus.OK:
             return
         await server.clock.wait(asyncio.Event(), POLL_EVERY)
-    raise NotSent("The server is still processing a picture")
+    raise NotSent("The server is still processing an attachment")

@@ -7,6 +7,7 @@ from functools import partial
 
 from regie_networks.content import (
     ANY_IMAGE,
+    ANY_VIDEO,
     VISIBILITIES,
     ContentRules,
     Limit,
@@ -27,13 +28,14 @@ ALT_TEXT = Limit(1500, Unit.CHARACTERS, SOURCE)
 
 RULES = ContentRules(
     title="Mastodon",
-    formats=(Format.TEXT, Format.LINK, Format.IMAGE, Format.CAROUSEL, Format.THREAD),
+    formats=(Format.TEXT, Format.LINK, Format.IMAGE, Format.CAROUSEL, Format.VIDEO, Format.THREAD),
     visibilities=VISIBILITIES,
     text=(TEXT,),
     max_attachments=4,
     media=(
         MediaRule(MediaKind.IMAGE, (ANY_IMAGE,), SOURCE),
         MediaRule(MediaKind.ANIMATION, (ANY_IMAGE,), SOURCE),
+        MediaRule(MediaKind.VIDEO, (ANY_VIDEO,), SOURCE),
     ),
     alt_text=ALT_TEXT,
     is_per_server=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict, Unpack
 
@@ -31,7 +31,7 @@ class RequestParts(TypedDict, total=False):
 
     headers: Mapping[str, str]
     json: object
-    content: bytes
+    content: bytes | AsyncIterable[bytes]
     params: Mapping[str, str]
 
 

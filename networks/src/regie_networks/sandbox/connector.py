@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,7 +15,7 @@ from regie_networks.absence import QUIET, Absence, Repeat
 from regie_networks.bounds import MAX_PEOPLE, is_id, same_place
 from regie_networks.contract import Connection, SaveHandle
 from regie_networks.credentials import check_credentials, token_of
-from regie_networks.draft import Account, Draft, Picture, Processing, Remote, Segment
+from regie_networks.draft import Account, Attachment, Draft, Processing, Remote, Video
 from regie_networks.errors import FailureKind, Inconclusive, NotNamed, OutcomeUnknown, Refused, Unacceptable
 from regie_networks.lookup import Lookup
 from regie_networks.observation import ACCOUNT_METRICS, AccountObservation, Engagement, Observation
@@ -72,19 +72,24 @@ class SandboxConnector:
         return Connection(server, remote_id, handle, text_of(account, "display_name") or handle, kept)
 
     def needs_preparation(self, draft: Draft) -> bool:
-        return any(_handle_name(picture) not in draft.handles for _, picture in _pictures(draft))
+        return any(_handle_name(attachment) not in draft.handles for attachment in _attachments(draft))
 
     async def prepare(self, draft: Draft, save_handle: SaveHandle) -> None:
-        for _, picture in _pictures(draft):
-            name = _handle_name(picture)
+        for attachment in _attachments(draft):
+            name = _handle_name(attachment)
             if name in draft.handles:
                 continue
-            headers = {"Content-Type": picture.content_type}
-            content = await picture.read()
+            headers = {"Content-Type": attachment.content_type}
+            content: bytes | AsyncIterator[bytes]
+            if isinstance(attachment, Video):
+                headers["Content-Length"] = str(attachment.size)
+                content = attachment.stream()
+            else:
+                content = await attachment.read()
             response = await self._sandbox.ask(draft.account, "POST", "/api/v1/media", headers=headers, content=content)
             media_id = text_of(document_of(response, rejected=FailureKind.MEDIA_REJECTED), "id")
             if not is_id(media_id):
-                raise OutcomeUnknown("The picture came back without an id")
+                raise OutcomeUnknown("The attachment came back without an id")
             await save_handle(name, media_id)
             draft.handles[name] = media_id
 
@@ -174,25 +179,26 @@ class SandboxConnector:
         return ReplyPage(replies, token if is_id(token) else "", len(rows) - len(replies))
 
 
-def _pictures(draft: Draft) -> list[tuple[Segment, Picture]]:
-    return [(segment, picture) for segment in draft.segments for picture in segment.pictures]
+def _attachments(draft: Draft) -> list[Attachment]:
+    return [attachment for segment in draft.segments for attachment in segment.attachments]
 
 
-def _handle_name(picture: Picture) -> str:
-    return f"media:{picture.media_id}"
+def _handle_name(attachment: Attachment) -> str:
+    return f"media:{attachment.media_id}"
 
 
 def _post(draft: Draft, index: int) -> dict[str, object]:
     """The body of a segment: the same bytes in every attempt."""
     segment = draft.segments[index]
-    missing = [picture.media_id for picture in segment.pictures if _handle_name(picture) not in draft.handles]
-    if missing or len(draft.remotes) < index:
-        raise Unacceptable(FailureKind.INTERNAL, "The pictures or the earlier parts of the post are not there yet.")
+    handles = [draft.handles.get(_handle_name(attachment)) for attachment in segment.attachments]
+    if None in handles or len(draft.remotes) < index:
+        raise Unacceptable(FailureKind.INTERNAL, "The attachments or the earlier parts of the post are not there yet.")
     return {
         "text": segment.text,
         "key": segment.key,
         "media": [
-            {"id": draft.handles[_handle_name(picture)], "alt": picture.alt_text} for picture in segment.pictures
+            {"id": handle, "alt": attachment.alt_text}
+            for handle, attachment in zip(handles, segment.attachments, strict=True)
         ],
         "reply_to": draft.remotes[index - 1].id if index else None,
         "visibility": draft.visibility or "public",

@@ -123,10 +123,12 @@ def get_account_metrics(network: Network, call: Call) -> Reply:
 
 
 def upload_media(network: Network, call: Call) -> Reply:
-    """Takes the bytes of a picture; its type is judged by the bytes, not by what the client says."""
+    """Takes the bytes of a picture or a video; its type is judged by the bytes, not by what the client says."""
     media_type = next((name for signature, name in _SIGNATURES if call.body.startswith(signature)), None)
+    if call.body[4:8] == b"ftyp":
+        media_type = "video/mp4"
     if media_type is None:
-        return refusal(422, "media_rejected", "Send a PNG, JPEG, GIF or WebP picture.")
+        return refusal(422, "media_rejected", "Send a PNG, JPEG, GIF or WebP picture, or an MP4 video.")
     media_id = network.next_id
     network.keep_media(media_id, call.body)
     document = {"id": media_id, "url": f"{call.base_url}/media/{media_id}"}
@@ -220,11 +222,14 @@ def _media(network: Network, sent: object) -> tuple[Attachment, ...]:
         raise _Unusable("media_invalid", 'media is a list such as [{"id": "1000001", "alt": "…"}].')
     if len(sent) > MEDIA_LIMIT:
         raise _Unusable("media_too_many", f"At most {MEDIA_LIMIT} pictures.")
-    attachments = tuple(Attachment(_text(one, "id", 40), _text(one, "alt", ALT_LIMIT)) for one in sent)
-    for attachment in attachments:
-        if network.media_type(attachment.id) is None:
+    attachments = [Attachment(_text(one, "id", 40), _text(one, "alt", ALT_LIMIT)) for one in sent]
+    types = [network.media_type(one.id) for one in attachments]
+    for attachment, media_type in zip(attachments, types, strict=True):
+        if media_type is None:
             raise _Unusable("media_not_found", f"There is no picture {attachment.id}.")
-    return attachments
+    if len(types) > 1 and "video/mp4" in types:
+        raise _Unusable("media_mixed", "A video stands alone.")
+    return tuple(replace(one, type=name or "") for one, name in zip(attachments, types, strict=True))
 
 
 def _reply_to(network: Network, sent: object) -> str | None:

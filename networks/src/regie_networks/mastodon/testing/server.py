@@ -188,7 +188,11 @@ class FakeMastodon:
         description = form["description"].decode() if "description" in form else None
         media_id = str(500 + len(self.media))
         ready = self.media_polls == 0
-        entry = {"id": media_id, "type": "image", "url": f"{URL}/m/{media_id}" if ready else None}
+        entry = {
+            "id": media_id,
+            "type": "video" if b"ftyp" in form["file"][:12] else "image",
+            "url": f"{URL}/m/{media_id}" if ready else None,
+        }
         self.media[media_id] = {**entry, "description": description}
         self._processing[media_id] = self.media_polls
         return httpx2.Response(200 if ready else 202, json=self.media[media_id])
