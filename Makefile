@@ -11,8 +11,8 @@ BIN := .venv/bin
 STAMP := .venv/.regie-installed
 UV = $$(command -v uv || echo .tools/bin/uv)
 SERVICES := $(notdir $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)))
-PROJECTS := contracts chassis local $(addprefix services/,$(SERVICES))
-CODE := chassis local services tests tools bench conftest.py
+PROJECTS := contracts chassis networks local $(addprefix services/,$(SERVICES))
+CODE := chassis networks local services tests tools bench conftest.py
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 # So that the first start is as fast as the second.
@@ -53,20 +53,21 @@ check: lint proto-check deploy-check ## Check everything that needs no running s
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy tools bench chassis/src local/src $(wildcard services/*/src)
+	@$(BIN)/mypy tools bench chassis/src networks/src local/src $(wildcard services/*/src)
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-protos: $(STAMP) ## Generate contracts/ and docs/asyncapi.yaml from proto/
+protos: $(STAMP) ## Generate contracts/, docs/asyncapi.yaml and the tables of docs/networks.md
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
 	@$(BIN)/python tools/asyncapi.py
 
 services: $(STAMP) ## Render services.toml into compose, the import rules, the workspace and the users of NATS
 	@$(BIN)/python tools/services.py
 	@$(BIN)/python tools/nats_conf.py
+	@$(BIN)/python tools/networks.py
 
 proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow
 	@$(BIN)/python tools/buf.py

@@ -12,19 +12,12 @@ from pathlib import Path
 from regie_chassis.ids import new_id
 from regie_chassis.runtime import run
 from regie_chassis.telemetry import Telemetry
+from regie_networks.absence import QUIET, Absence
+from regie_networks.contract import Connection, SaveHandle
+from regie_networks.draft import Account, Draft, Processing, Remote
+from regie_networks.lookup import Lookup
+from regie_networks.observation import Observation
 from regie_publisher.app import build
-from regie_publisher.connectors.connector import (
-    QUIET,
-    Absence,
-    Account,
-    Connection,
-    Draft,
-    Observation,
-    Processing,
-    Remote,
-    SaveHandle,
-)
-from regie_publisher.connectors.look import Look
 from regie_publisher.settings import PublisherSettings
 
 
@@ -61,10 +54,10 @@ class NoopConnector:
     async def absence(self, account: Account) -> Absence:
         raise NotImplementedError
 
-    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
+    async def find(self, draft: Draft, index: int, look: Lookup) -> Remote | None:
         raise NotImplementedError
 
-    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:
+    async def named(self, draft: Draft, index: int, url: str, look: Lookup) -> Remote:
         raise NotImplementedError
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002

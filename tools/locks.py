@@ -49,11 +49,9 @@ def check() -> list[str]:
     projects = {path.parent: _requirements(path) for path in _manifests()}
     everything = [requirement for wanted in projects.values() for requirement in wanted]
     wrong = list(_unsatisfied(ROOT / "requirements.lock", everything))
-    shared = projects[ROOT / "chassis"] + projects[ROOT / "contracts"]
     for name in services():
         folder = ROOT / "services" / name
-        uses_chassis = any(one.name == "regie-chassis" for one in projects[folder])
-        wanted = projects[folder] + (shared if uses_chassis else [])
+        wanted = _with_libraries(projects[folder], projects)
         wrong += _unsatisfied(folder / "requirements.lock", [one for one in wanted if not one.marker])
     return wrong
 
@@ -75,6 +73,14 @@ def _requirements(manifest: Path) -> list[Requirement]:
     if manifest.parent == ROOT:
         listed += [one for group in read.get("dependency-groups", {}).values() for one in group]
     return [Requirement(one) for one in listed]
+
+
+def _with_libraries(wanted: list[Requirement], projects: dict[Path, list[Requirement]]) -> Iterator[Requirement]:
+    """Yields the requirements, and those of the workspace's own libraries among them."""
+    for one in wanted:
+        yield one
+        if one.name.startswith(f"{OWN}-"):
+            yield from _with_libraries(projects[ROOT / one.name.removeprefix(f"{OWN}-")], projects)
 
 
 def _unsatisfied(lock: Path, wanted: list[Requirement]) -> Iterator[str]:

@@ -20,7 +20,8 @@ from regie_chassis.messaging import service_of, stream_spec, subject_of
 ROOT = Path(__file__).parents[2]
 CONTRACTS = ROOT / "contracts"
 READING = ("BatchGet", "Get", "List", "Preview")
-OF_ONE_THING = {"ListDeliveries"}  # of one post: a channel each, so that there is no second page
+# Of one post a channel each, of an installation a connector each: there is no second page.
+OF_ONE_THING = {"ListDeliveries", "ListNetworks"}
 SHARED = (["google", "protobuf"], ["regie", "events"])  # the second says what an event is, and has no message of any
 TIMESTAMP = "google.protobuf.Timestamp"
 # What an event's name ends in: it is a fact, so a participle, or one of these words for what came to be.

@@ -28,7 +28,7 @@ NOT_REASONS = {"RemoteError"}  # carries another service's reason
 
 def sources() -> Iterator[ast.Module]:
     """Yields what the services and the chassis are made of, without their helpers for tests."""
-    for pattern in ("chassis/src/**/*.py", "services/*/src/**/*.py"):
+    for pattern in ("chassis/src/**/*.py", "networks/src/**/*.py", "services/*/src/**/*.py"):
         for path in sorted(ROOT.glob(pattern)):
             if "testing" not in path.parts and path.stem != "testing":
                 yield ast.parse(path.read_text())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -12,7 +10,7 @@ from regie_audience import attributes, engagements, profiles, rules, segments
 from regie_chassis import rpc
 from regie_gateway import idempotency, reads, workspaces
 from regie_gateway.rest import timeline
-from regie_gateway.rest.channels import CONNECT_DEADLINE, Network
+from regie_gateway.rest.channels import CONNECT_DEADLINE
 from regie_gateway.rest.delivery_json import DeliveryState, FailureKind
 from regie_gateway.rest.post_json import (
     AttachmentBody,
@@ -29,9 +27,11 @@ from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
 from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule, Operator
 from regie_gateway.rest.segments import CreateSegment
 from regie_metrics.observations import METRICS
+from regie_networks import observation
+from regie_networks.content import VISIBILITIES
+from regie_networks.errors import FailureKind as ConnectorFailureKind
+from regie_networks.registry import NETWORKS
 from regie_publisher.channels import CONNECT_WITHIN
-from regie_publisher.connectors import connector
-from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
 from regie_publisher.deliveries.delivery import State
 from regie_scheduler import content, policies, states
 from regie_scheduler.rpc.posts import READ_BATCH
@@ -55,9 +55,11 @@ def test_the_document_offers_the_states_that_are_reached() -> None:
 def test_the_document_offers_the_publishers_own_lists() -> None:
     assert set(get_args(DeliveryState)) == set(State)
     assert set(get_args(FailureKind)) == set(ConnectorFailureKind)
-    sources = [path.read_text() for path in Path(connector.__file__).parent.rglob("*.py")]
-    connectors = {name for source in sources for name in re.findall(r"^class (\w+)Connector:", source, re.MULTILINE)}
-    assert set(get_args(Network)) == {name.lower() for name in connectors}
+
+
+def test_networks_report_metrics_that_the_metrics_service_knows() -> None:
+    for network in NETWORKS.values():
+        assert set(network.metrics) <= METRICS, network.name
 
 
 @pytest.mark.parametrize(
@@ -82,10 +84,10 @@ def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name:
 
 
 def test_the_document_offers_each_owners_closed_list() -> None:
-    assert set(get_args(Visibility)) == content.VISIBILITIES - {""} == set(connector.VISIBILITIES)
+    assert set(get_args(Visibility)) == content.VISIBILITIES - {""} == set(VISIBILITIES)
     assert set(get_args(Metric)) == METRICS
     assert set(get_args(Operator)) == set(rules.TAKES)
-    assert set(connector.ENGAGEMENT_KINDS) == engagements.KINDS
+    assert set(observation.ENGAGEMENT_KINDS) == engagements.KINDS
 
 
 def test_a_fact_that_two_services_need_is_the_same_in_both() -> None:

@@ -6,31 +6,21 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import httpx2
-from regie_chassis.egress import guarded_client
 from regie_chassis.ids import new_id
 from regie_chassis.runtime import run
 from regie_chassis.telemetry import Telemetry
+from regie_networks.absence import Absence, Repeat
+from regie_networks.bluesky.connector import BlueskyConnector
+from regie_networks.contract import Connection, SaveHandle
+from regie_networks.draft import Account, Draft, Processing, Remote
+from regie_networks.egress import guarded_client
+from regie_networks.errors import FailureKind, Inconclusive, OutcomeUnknown, Refused
+from regie_networks.http import call
+from regie_networks.lookup import Lookup
+from regie_networks.mastodon.connector import MastodonConnector
+from regie_networks.observation import Observation
+from regie_networks.sandbox.connector import SandboxConnector
 from regie_publisher.app import build
-from regie_publisher.connectors.answers import call
-from regie_publisher.connectors.bluesky.connector import BlueskyConnector
-from regie_publisher.connectors.connector import (
-    Absence,
-    Account,
-    CannotTell,
-    Connection,
-    Draft,
-    FailureKind,
-    Observation,
-    OutcomeUnknown,
-    Processing,
-    Refused,
-    Remote,
-    Repeat,
-    SaveHandle,
-)
-from regie_publisher.connectors.look import Look
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.settings import PublisherSettings
 
 LIMITED = 429
@@ -68,7 +58,7 @@ class OpaqueConnector:
             json={"text": segment.text},
         )
         if answer.status == LIMITED:
-            raise Refused(FailureKind.RATE_LIMITED, answer.words(), retry_after=timedelta(seconds=3))
+            raise Refused(FailureKind.RATE_LIMITED, answer.error_text(), retry_after=timedelta(seconds=3))
         body = answer.json()
         if answer.status != httpx2.codes.OK or not isinstance(body, dict):
             raise OutcomeUnknown(f"HTTP {answer.status}")
@@ -80,11 +70,11 @@ class OpaqueConnector:
     async def absence(self, account: Account) -> Absence:  # noqa: ARG002
         return Absence(Repeat.BY_PERSON, quiet=self.quiet)
 
-    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:  # noqa: ARG002
-        raise CannotTell("nothing can be read")
+    async def find(self, draft: Draft, index: int, look: Lookup) -> Remote | None:  # noqa: ARG002
+        raise Inconclusive("nothing can be read")
 
-    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:  # noqa: ARG002
-        raise CannotTell("nothing can be read")
+    async def named(self, draft: Draft, index: int, url: str, look: Lookup) -> Remote:  # noqa: ARG002
+        raise Inconclusive("nothing can be read")
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> list[Observation]:  # noqa: ARG002
         return []

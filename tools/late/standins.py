@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import httpx2
-from regie_publisher.connectors.mastodon.testing.server import TOKEN, FakeMastodon
+from regie_networks.mastodon.testing.server import TOKEN, FakeMastodon
 
 FOREIGN = 300
 """Statuses that somebody else wrote to each account in the last ten minutes."""

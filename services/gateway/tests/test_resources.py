@@ -10,6 +10,7 @@ from regie.audience.v1 import segments_service_pb2 as audience_pb
 from regie.metrics.v1 import post_metrics_service_pb2 as metrics_pb
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
+from regie.publisher.v1 import networks_service_pb2 as networks_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
 from regie_gateway.bootstrap import bootstrap
@@ -64,6 +65,68 @@ async def test_an_error_behind_keeps_its_reason_field_and_status(world: Any) -> 
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, problem["reason"], problem["field"]) == (400, "INVALID_ZONE", "/publish_at/time_zone")
+
+
+async def test_a_network_is_shown_with_its_credentials_and_limits(world: Any) -> None:
+    source = {"source_url": "https://network.example/limits", "source_date": "2026-11-23"}
+    world.behind.networks.networks = [
+        networks_pb.Network(
+            name="example",
+            title="Example",
+            documentation_url="https://network.example",
+            guide="docs/networks.md#example",
+            server_address="optional",
+            main_server="https://network.example",
+            credentials=[networks_pb.CredentialField(name="token", label="Token", help="Ask.", secret=True)],
+            formats=["text", "image"],
+            visibilities=["public"],
+            text_limits=[networks_pb.ContentLimit(maximum=300, unit="graphemes", **source)],
+            max_attachments=4,
+            media_rules=[networks_pb.MediaRule(kind="image", content_types=["image/*"], max_bytes=9, **source)],
+            metrics=["likes"],
+            account_metrics=["followers"],
+            verbs=["publish"],
+            once="own_key",
+        )
+    ]
+    async with world.client() as client:
+        (shown,) = (await client.get("/v1/networks")).json()["networks"]
+    assert shown == {
+        "name": "example",
+        "title": "Example",
+        "documentation_url": "https://network.example",
+        "guide": "docs/networks.md#example",
+        "server_address": "optional",
+        "main_server": "https://network.example",
+        "credentials": [{"name": "token", "label": "Token", "help": "Ask.", "secret": True, "required": False}],
+        "formats": ["text", "image"],
+        "visibilities": ["public"],
+        "text_limits": [{"maximum": 300, "unit": "graphemes", **source}],
+        "max_attachments": 4,
+        "media_rules": [
+            {
+                "kind": "image",
+                "content_types": ["image/*"],
+                "max_bytes": 9,
+                "max_pixels": None,
+                "fitted": False,
+                **source,
+            }
+        ],
+        "alt_text_limit": None,
+        "limits_per_server": False,
+        "metrics": ["likes"],
+        "account_metrics": ["followers"],
+        "verbs": ["publish"],
+        "once": "own_key",
+    }
+
+
+async def test_a_network_that_is_not_offered_is_named_as_the_wrong_field(world: Any) -> None:
+    async with world.client() as client:
+        answer = await client.post("/v1/channels", json={"network": "nowhere", "credentials": {"token": "x"}})
+    problem = answer.json()
+    assert (answer.status_code, problem["reason"], problem["field"]) == (400, "UNKNOWN_NETWORK", "/network")
 
 
 async def test_a_channel_is_connected_listed_and_disconnected(world: Any) -> None:

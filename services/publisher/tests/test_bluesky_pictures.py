@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from PIL import Image
 from regie_chassis.ids import MEDIA, show_id
-from regie_publisher.connectors.bluesky.pictures import load_rendition
-from regie_publisher.connectors.bluesky.records import MAX_PICTURE_BYTES, review_draft
-from regie_publisher.connectors.connector import Account, Draft, FailureKind, Picture, Refused, Segment
+from regie_networks.bluesky.media import load_rendition
+from regie_networks.bluesky.rules import MAX_PICTURE_BYTES, review
+from regie_networks.draft import Account, Draft, Picture, Segment
+from regie_networks.errors import FailureKind, Refused
 from regie_publisher.media import Media
 from regie_publisher.testing.desk import Desk
 from regie_publisher.testing.pictures import (
@@ -126,7 +127,7 @@ async def test_an_animation_is_refused_at_every_size_and_before_its_time(
     account = Account("https://bsky.example", "did:plc:a", "a", object())  # type: ignore[arg-type]
     draft = Draft(account, [Segment("key", "text", (picture,))], "public", "en", desk.clock.now())
     with pytest.raises(Refused, match="first frame") as refused:
-        review_draft(draft)
+        review(draft)
     assert refused.value.kind is FailureKind.MEDIA_REJECTED
 
 

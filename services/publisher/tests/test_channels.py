@@ -14,6 +14,12 @@ from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, Cha
 from regie_chassis.errors import Unprocessable
 from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.paging import InvalidPageToken
+from regie_networks.bluesky.connector import BlueskyConnector
+from regie_networks.contract import Connection, Connector
+from regie_networks.errors import FailureKind, Refused
+from regie_networks.mastodon.connector import MastodonConnector
+from regie_networks.registry import NETWORKS
+from regie_networks.sandbox.connector import SandboxConnector
 from regie_publisher.channels import (
     Channel,
     ChannelNotFound,
@@ -27,10 +33,6 @@ from regie_publisher.channels import (
     get_channel,
     list_channels,
 )
-from regie_publisher.connectors.bluesky.connector import BlueskyConnector
-from regie_publisher.connectors.connector import Connection, Connector, FailureKind, Refused
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.testing.desk import Desk
 from regie_publisher.testing.network import FakeConnector
 
@@ -299,12 +301,12 @@ async def test_what_can_never_be_sent_is_refused_without_a_call(
     assert (refused.value.reason, refused.value.field) == (reason, field)
 
 
-@pytest.mark.parametrize("network", ["bluesky", "mastodon", "sandbox"])
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("status", [301, 404])
 async def test_an_address_that_is_no_server_of_the_network_is_not_a_matter_of_credentials(
     desk: Desk, network: str, status: int
 ) -> None:
-    credentials = {"access_token": "token", "identifier": "ada.test", "app_password": "word"}
+    credentials = {field.name: "token" for field in NETWORKS[network].credentials}
     page = httpx2.MockTransport(lambda _: httpx2.Response(status, html="<h1>Not Found</h1>"))
     async with httpx2.AsyncClient(transport=page) as client:
         with pytest.raises(ServerNotSupported) as refused:

@@ -20,8 +20,13 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 from regie_chassis.ids import new_id
 from regie_chassis.outbox import MAX_EVENT
 from regie_local.testing.clock import FakeClock
+from regie_networks.draft import Draft
+from regie_networks.draft import Remote
+from regie_networks.errors import FailureKind
+from regie_networks.errors import Inconclusive
+from regie_networks.errors import NotSent
+from regie_networks.errors import Refused
 from regie_publisher.channels import disconnect_channel
-from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotSent, Refused, Remote
 from regie_publisher.deliveries.delivery import LEASE, MARGIN, Cause, Note, Outcome, State
 from regie_publisher.deliveries.judging import FIND_AGAIN
 from regie_publisher.testing.desk import Desk, NewDesk
@@ -257,7 +262,7 @@ async def test_a_network_that_cannot_tell_is_asked_less_and_less_and_then_a_pers
     desk: Desk, clock: FakeClock
 ) -> None:
     desk.connector.script = deque([Play.LOST_BEFORE])
-    desk.connector.finds = deque([CannotTell("the index lags")] * 50)
+    desk.connector.finds = deque([Inconclusive("the index lags")] * 50)
     await desk.receive(desk.due(await desk.channel()))
     await desk.work()
     for _ in range(2000):

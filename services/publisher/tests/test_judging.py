@@ -10,25 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.ids import new_id
 from regie_local.testing.clock import START
-from regie_publisher.connectors.connector import (
-    QUIET,
-    Absence,
-    CannotTell,
-    FailureKind,
-    NotSent,
-    OutcomeUnknown,
-    Processing,
-    Refused,
-    Remote,
-    Repeat,
-)
+from regie_networks.absence import Absence
+from regie_networks.absence import QUIET
+from regie_networks.absence import Repeat
+from regie_networks.draft import Processing
+from regie_networks.draft import Remote
+from regie_networks.errors import FailureKind
+from regie_networks.errors import Inconclusive
+from regie_networks.errors import NotSent
+from regie_networks.errors import OutcomeUnknown
+from regie_networks.errors import Refused
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.delivery import THREAD_GRACE, Cause, Held, State
 
 KINDS = st.sampled_from(list(FailureKind))
 WAITS = st.one_of(st.none(), st.timedeltas(timedelta(0), timedelta(days=1)))
 PROOF_OF_NOTHING = st.sampled_from(
-    [OutcomeUnknown("lost"), CannotTell("?"), TimeoutError(), RuntimeError("ours"), OSError("pipe"), ValueError("body")]
+    [
+        OutcomeUnknown("lost"),
+        Inconclusive("?"),
+        TimeoutError(),
+        RuntimeError("ours"),
+        OSError("pipe"),
+        ValueError("body"),
+    ]
 )
 REFUSALS = st.builds(lambda kind, wait: Refused(kind, "no", retry_after=wait), KINDS, WAITS)
 ANY_ERROR = st.one_of(PROOF_OF_NOTHING, REFUSALS, st.just(NotSent("no connection")))

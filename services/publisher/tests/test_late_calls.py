@@ -18,17 +18,15 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.ids import DELIVERY, POST, new_id, parse_id, show_id
 from regie_local.testing.clock import FakeClock
+from regie_networks.absence import QUIET
+from regie_networks.absence import Repeat
+from regie_networks.draft import Remote
+from regie_networks.errors import ConnectorError
+from regie_networks.errors import FailureKind
+from regie_networks.errors import Inconclusive
+from regie_networks.errors import OutcomeUnknown
+from regie_networks.errors import Refused
 from regie_publisher.channels import disconnect_channel
-from regie_publisher.connectors.connector import (
-    QUIET,
-    CannotTell,
-    ConnectorError,
-    FailureKind,
-    OutcomeUnknown,
-    Refused,
-    Remote,
-    Repeat,
-)
 from regie_publisher.deliveries.delivery import LEASE, MARGIN
 from regie_publisher.deliveries.others import read_others
 from regie_publisher.deliveries.resolving import (
@@ -123,7 +121,7 @@ async def test_where_a_look_cannot_tell_whose_a_post_is_the_same_call_under_its_
 ) -> None:
     desk.connector.repeat = Repeat.UNDER_KEY
     desk.connector.script = deque([play])
-    desk.connector.finds = deque([CannotTell("another delivery has the same content")] * 50)
+    desk.connector.finds = deque([Inconclusive("another delivery has the same content")] * 50)
     await desk.receive(desk.due(await desk.channel()))
     await desk.work()
     lost = clock.now()

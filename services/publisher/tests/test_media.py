@@ -9,7 +9,7 @@ from obstore.store import MemoryStore
 from PIL import Image
 from regie.publisher.events.v1.publisher_events_pb2 import DeliveryFailed
 from regie_chassis.ids import MEDIA, new_id, show_id
-from regie_publisher.connectors.connector import Draft
+from regie_networks.draft import Draft
 from regie_publisher.media import InvalidMedia, Library, MediaQueueFull, MediaTooCostly, MediaTooLarge
 from regie_publisher.testing.desk import Desk
 from regie_publisher.testing.pictures import animation, many_scans, plain, telling_exif

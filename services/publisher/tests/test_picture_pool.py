@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from regie_chassis.ids import new_id
 from regie_local.testing.waiting import until
+from regie_networks.rendition import Bounds
 from regie_publisher.pictures import frames
 from regie_publisher.pictures.container import MAX_BYTES
-from regie_publisher.pictures.picture import Bounds
 from regie_publisher.pictures.pool import MAX_WAITING, PicturePool, PoolBusy
 from regie_publisher.pictures.process import Limits, WorkerProcess
 from regie_publisher.pictures.refusals import TooCostly, TooLarge, Unreadable

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from regie_publisher.pictures.picture import GIF, JPEG, PNG, WEBP, Bounds
+from regie_networks.rendition import Bounds
+from regie_publisher.pictures.picture import GIF, JPEG, PNG, WEBP
 from regie_publisher.pictures.refusals import TooLarge, Unreadable
 from regie_publisher.pictures.renditions import fit
 from regie_publisher.testing.pictures import encoded, noise, opened, plain

@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
 from regie_chassis.database import Database
 from regie_local.testing.clock import FakeClock
-from regie_publisher.connectors.connector import QUIET, CannotTell, Draft, Repeat
+from regie_networks.absence import QUIET
+from regie_networks.absence import Repeat
+from regie_networks.draft import Draft
+from regie_networks.errors import Inconclusive
 from regie_publisher.deliveries.delivery import MARGIN
 from regie_publisher.testing.desk import Desk, NewDesk
 from regie_publisher.testing.network import Play
@@ -64,7 +67,7 @@ class Story:
         await acts[name]()
 
     async def _blind(self) -> None:
-        self.desks[0].connector.finds.append(CannotTell("the index lags"))
+        self.desks[0].connector.finds.append(Inconclusive("the index lags"))
 
     async def _die(self, *, marked: bool) -> None:
         first, _ = self.desks

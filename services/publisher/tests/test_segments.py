@@ -8,7 +8,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import DeliveryFailed, Deliv
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
 from regie_chassis.ids import POST, parse_id
 from regie_chassis.messaging import Event
-from regie_publisher.connectors.connector import FailureKind, Unacceptable
+from regie_networks.errors import FailureKind, Unacceptable
 from regie_publisher.deliveries.delivery import State
 from regie_publisher.deliveries.timeline import Delivery, list_deliveries, segments_of
 from regie_publisher.testing.desk import Desk

@@ -12,9 +12,13 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostRemoved,
 )
 from regie_local.testing.clock import FakeClock
+from regie_networks.bounds import MAX_WAIT
+from regie_networks.errors import FailureKind
+from regie_networks.errors import Inconclusive
+from regie_networks.errors import OutcomeUnknown
+from regie_networks.errors import Refused
+from regie_networks.observation import Observation
 from regie_publisher.channels import get_channel
-from regie_publisher.connectors.connector import CannotTell, FailureKind, Observation, OutcomeUnknown, Refused
-from regie_publisher.connectors.values import MAX_WAIT
 from regie_publisher.observations import GONE_AFTER, GONE_AGE
 from regie_publisher.standing import MAX_FIRST_BLOCK
 from regie_publisher.testing.desk import Desk
@@ -102,7 +106,7 @@ async def test_connecting_again_lifts_a_block(desk: Desk) -> None:
 async def test_connecting_again_brings_the_next_look_forward(desk: Desk, clock: FakeClock) -> None:
     channel = await desk.channel()
     desk.connector.script.append(Play.LOST_BEFORE)
-    desk.connector.finds += [CannotTell("the list cannot be read")] * 2
+    desk.connector.finds += [Inconclusive("the list cannot be read")] * 2
     await desk.receive(desk.due(channel, miss_after=WHOLE_WEEK))
     await desk.work()
     for _ in range(2):

@@ -10,7 +10,7 @@ from regie_chassis.clock import SystemClock
 from regie_chassis.loops import PeriodicLoop
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import until
-from regie_publisher.connectors.connector import Draft
+from regie_networks.draft import Draft
 from regie_publisher.deliveries.claims import release
 from regie_publisher.deliveries.delivery import Cause
 from regie_publisher.testing.desk import Desk, NewDesk

@@ -12,6 +12,7 @@ from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStu
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceStub
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceStub
+from regie.publisher.v1.networks_service_pb2_grpc import NetworksServiceStub
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
 from regie_chassis.rpc import open_channel
 from regie_chassis.settings import WrongSetting
@@ -25,6 +26,7 @@ class Backends:
     channels: ChannelsServiceStub
     media: MediaServiceStub
     deliveries: DeliveriesServiceStub
+    networks: NetworksServiceStub
     profiles: ProfilesServiceStub
     segments: SegmentsServiceStub
     post_metrics: PostMetricsServiceStub
@@ -45,6 +47,7 @@ def open_backends(targets: Mapping[str, str]) -> Backends:
             channels=ChannelsServiceStub(to["publisher"]),
             media=MediaServiceStub(to["publisher"]),
             deliveries=DeliveriesServiceStub(to["publisher"]),
+            networks=NetworksServiceStub(to["publisher"]),
             profiles=ProfilesServiceStub(to["audience"]),
             segments=SegmentsServiceStub(to["audience"]),
             post_metrics=PostMetricsServiceStub(to["metrics"]),

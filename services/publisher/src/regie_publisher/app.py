@@ -16,22 +16,22 @@ from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
 from regie.publisher.v1.channels_service_pb2_grpc import add_ChannelsServiceServicer_to_server
 from regie.publisher.v1.deliveries_service_pb2_grpc import add_DeliveriesServiceServicer_to_server
 from regie.publisher.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
+from regie.publisher.v1.networks_service_pb2_grpc import add_NetworksServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
 from regie_chassis.database import Database
-from regie_chassis.egress import guarded_client
 from regie_chassis.ids import new_id
 from regie_chassis.loops import PeriodicLoop
 from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App, Loop, Part
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 from regie_chassis.settings import WrongSetting
+from regie_networks.contract import Connector
+from regie_networks.egress import guarded_client
+from regie_networks.network import Network
+from regie_networks.registry import build_connectors, offered_networks
 
 from regie_publisher.accounts import Accounts
 from regie_publisher.channels import Rotation
-from regie_publisher.connectors.bluesky.connector import BlueskyConnector
-from regie_publisher.connectors.connector import Connector
-from regie_publisher.connectors.mastodon.connector import MastodonConnector
-from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.deliveries.attempts import Attempts
 from regie_publisher.deliveries.ledger import Ledger
 from regie_publisher.deliveries.pursuit import Pursuit
@@ -46,6 +46,7 @@ from regie_publisher.pictures.pool import PicturePool
 from regie_publisher.rpc.channels import ChannelsServicer
 from regie_publisher.rpc.deliveries import DeliveriesServicer
 from regie_publisher.rpc.media import MediaServicer
+from regie_publisher.rpc.networks import NetworksServicer
 from regie_publisher.sealing import Keyring
 from regie_publisher.settings import PublisherSettings
 from regie_publisher.shares import Slots
@@ -71,7 +72,8 @@ def build(
     database = open_database(settings, NAME)
     broker = broker or open_broker(settings, NAME)
     client = _client(settings)
-    networks = _networks(settings, client) if connectors is None else connectors
+    offered = offered_networks(stand_ins=settings.sandbox_enabled)
+    networks = _connectors(settings, offered, client) if connectors is None else connectors
     keyring = _keyring(settings)
     pictures = PicturePool()
     library = Library(database, _store(settings.media_url), pictures)
@@ -120,6 +122,10 @@ def build(
             partial(add_ChannelsServiceServicer_to_server, channels),
             partial(add_MediaServiceServicer_to_server, MediaServicer(library, clock)),
             partial(add_DeliveriesServiceServicer_to_server, DeliveriesServicer(database, resolver)),
+            partial(
+                add_NetworksServiceServicer_to_server,
+                NetworksServicer(offered, main_servers=_main_servers(settings)),
+            ),
         ],
         readiness=Readiness(database, events.watched),
     )
@@ -173,15 +179,15 @@ def _client(settings: PublisherSettings) -> httpx2.AsyncClient:
     return client
 
 
-def _networks(settings: PublisherSettings, client: httpx2.AsyncClient) -> dict[str, Connector]:
+def _connectors(
+    settings: PublisherSettings, networks: Mapping[str, Network], client: httpx2.AsyncClient
+) -> dict[str, Connector]:
     quiet = timedelta(seconds=settings.quiet_seconds)
-    networks: dict[str, Connector] = {
-        "bluesky": BlueskyConnector(client, quiet=quiet),
-        "mastodon": MastodonConnector(client, quiet=quiet),
-    }
-    if settings.sandbox_enabled:
-        networks["sandbox"] = SandboxConnector(client, main_server=settings.sandbox_url, quiet=quiet)
-    return networks
+    return build_connectors(networks, client, quiet=quiet, main_servers=_main_servers(settings))
+
+
+def _main_servers(settings: PublisherSettings) -> Mapping[str, str]:
+    return {"sandbox": settings.sandbox_url}
 
 
 def _keyring(settings: PublisherSettings) -> Keyring:

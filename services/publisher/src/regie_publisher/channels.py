@@ -20,18 +20,12 @@ from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.outbox import stage
 from regie_chassis.paging import page_of, read_token, size_of
 from regie_chassis.text import storable
+from regie_networks.addresses import check_server_url, origin_of, without_margins
+from regie_networks.contract import Connection, Connector
+from regie_networks.errors import ConnectorError, FailureKind, Refused, Unacceptable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.addresses import check_server_url, origin_of, without_margins
-from regie_publisher.connectors.connector import (
-    Connection,
-    Connector,
-    ConnectorError,
-    FailureKind,
-    Refused,
-    Unacceptable,
-)
 from regie_publisher.sealing import Keyring, NotOpened, Place, Sealed
 from regie_publisher.standing import go_on
 

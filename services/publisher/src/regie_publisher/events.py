@@ -8,8 +8,8 @@ from functools import partial
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostDue
 from regie_chassis.clock import Clock
 from regie_chassis.consumer import Subscriptions
+from regie_networks.contract import Connector
 
-from regie_publisher.connectors.connector import Connector
 from regie_publisher.deliveries.intake import on_post_cancelled, on_post_due
 
 

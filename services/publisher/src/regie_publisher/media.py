@@ -20,11 +20,13 @@ from obstore.store import ObjectStore
 from regie_chassis.database import Database
 from regie_chassis.errors import TooLarge, TooManyRequests, Unavailable, Unprocessable
 from regie_chassis.ids import new_id
+from regie_networks.draft import Picture
+from regie_networks.errors import FailureKind, NotSent, Refused
+from regie_networks.rendition import Bounds, Rendition
 from sqlalchemy import text
 
-from regie_publisher.connectors.connector import FailureKind, NotSent, Picture, Refused
 from regie_publisher.pictures import refusals
-from regie_publisher.pictures.picture import Bounds, Normalised, Rendition
+from regie_publisher.pictures.picture import Normalised
 from regie_publisher.pictures.pool import PicturePool, PoolBusy
 
 STORE_TIMEOUT = 20.0  # seconds

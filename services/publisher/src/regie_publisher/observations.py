@@ -20,20 +20,14 @@ from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import fits, fitting, stage
 from regie_chassis.telemetry import link_to, traceparent_of, tracer
 from regie_chassis.text import storable
+from regie_networks.contract import Connector
+from regie_networks.errors import ConnectorError, FailureKind, NotSent, Refused
+from regie_networks.observation import Observation, Unread
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher import standing
 from regie_publisher.accounts import Accounts
-from regie_publisher.connectors.connector import (
-    Connector,
-    ConnectorError,
-    FailureKind,
-    NotSent,
-    Observation,
-    Refused,
-    Unread,
-)
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT
 from regie_publisher.hosts import Hosts, Peer
 from regie_publisher.polls import PLAN, NextReading, Poll, by_channel, claim_polls, find_polls, reschedule

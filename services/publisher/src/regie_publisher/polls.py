@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from regie_networks.draft import Remote
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import Note
 from regie_publisher.shares import Due, Slots, due_columns, due_of
 

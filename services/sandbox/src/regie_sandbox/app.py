@@ -32,6 +32,8 @@ def build(data: Path | None = None, *, allowed_hosts: Iterable[str] = ()) -> Sta
         route("GET", "/api/v1/posts/metrics", "metrics", operations.get_metrics),
         route("GET", "/api/v1/posts/{id}", "get_post", operations.get_post),
         route("DELETE", "/api/v1/posts/{id}", "delete_post", operations.delete_post),
+        route("GET", "/api/v1/posts/{id}/replies", "replies", operations.get_replies),
+        route("GET", "/api/v1/account/metrics", "account_metrics", operations.get_account_metrics),
         route("GET", "/api/v1/processing/{handle}", "processing", operations.poll_processing),
         route("POST", "/api/v1/media", "media", operations.upload_media),
         route("GET", "/api/v1/account", "account", operations.get_account),

@@ -11,6 +11,8 @@ OPERATIONS = (
     "metrics",
     "get_post",
     "delete_post",
+    "replies",
+    "account_metrics",
     "media",
     "account",
     "refresh",

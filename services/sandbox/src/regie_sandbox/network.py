@@ -16,10 +16,11 @@ FIRST_ID = 1_000_001
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A picture of a post."""
+    """A picture or a video of a post."""
 
     id: str
     alt: str
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,12 @@ def numbers(post_id: str, age_seconds: float) -> Numbers:
     return Numbers(likes, replies, reposts, impressions, _reactions(dice, likes, replies))
 
 
+def audience(account: str) -> tuple[int, int]:
+    """Returns how many people follow an account, and how many it follows: always the same for its name."""
+    dice = blake2b(account.encode(), digest_size=4).digest()
+    return 100 + dice[0] * 256 + dice[1], 10 + dice[2]
+
+
 def _reactions(dice: bytes, likes: int, replies: int) -> tuple[Reaction, ...]:
     """Names a few of those who reacted; who is first stays first as the totals grow."""
     kinds = ["like"] * min(likes, 3) + ["reply"] * min(replies, 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 from regie_sandbox.calls import Call, Reply, refusal
 from regie_sandbox.network import Attachment, Network, Post
-from regie_sandbox.numbers import numbers
+from regie_sandbox.numbers import audience, numbers
 from regie_sandbox.tokens import account_to_renew, refresh_token_of, renewed_token
 
 TEXT_LIMIT = 500
@@ -100,11 +100,35 @@ def get_metrics(network: Network, call: Call) -> Reply:
     return Reply(200, {"metrics": rows})
 
 
+def get_replies(network: Network, call: Call) -> Reply:
+    """Lists the direct replies to a post, the oldest first, behind the one that `after` names."""
+    post = network.post(call.path["id"])
+    if post is None:
+        return _no_post()
+    limit, after = call.query.get("limit", "20"), call.query.get("after", "")
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= PAGE_LIMIT:
+        return refusal(422, "limit_invalid", f"limit goes from 1 to {PAGE_LIMIT}.")
+    # Ids are numbers that rise, so that a reply that is gone still names its place.
+    rest = [reply for reply in network.replies(post.id) if not after or int(reply.id) > _number(after)]
+    page = rest[: int(limit)]
+    token = page[-1].id if len(rest) > len(page) else ""
+    return Reply(200, {"replies": [shown(reply, call) for reply in page], "next": token}, about=post)
+
+
+def get_account_metrics(network: Network, call: Call) -> Reply:
+    """Counts the account's posts, and makes up the people around it from its name."""
+    followers, following = audience(call.account)
+    posts = sum(1 for _ in network.posts_of(call.account))
+    return Reply(200, {"followers": followers, "following": following, "posts": posts})
+
+
 def upload_media(network: Network, call: Call) -> Reply:
-    """Takes the bytes of a picture; its type is judged by the bytes, not by what the client says."""
+    """Takes the bytes of a picture or a video; its type is judged by the bytes, not by what the client says."""
     media_type = next((name for signature, name in _SIGNATURES if call.body.startswith(signature)), None)
+    if call.body[4:8] == b"ftyp":
+        media_type = "video/mp4"
     if media_type is None:
-        return refusal(422, "media_rejected", "Send a PNG, JPEG, GIF or WebP picture.")
+        return refusal(422, "media_rejected", "Send a PNG, JPEG, GIF or WebP picture, or an MP4 video.")
     media_id = network.next_id
     network.keep_media(media_id, call.body)
     document = {"id": media_id, "url": f"{call.base_url}/media/{media_id}"}
@@ -145,6 +169,10 @@ def shown(post: Post, call: Call) -> dict[str, Any]:
         "created_at": post.created_at,
         "published_at": datetime.fromtimestamp(post.published, UTC).isoformat(),
     }
+
+
+def _number(sent: str) -> int:
+    return int(sent[:18]) if sent.isascii() and sent.isdigit() else 0
 
 
 def _no_post() -> Reply:
@@ -194,11 +222,14 @@ def _media(network: Network, sent: object) -> tuple[Attachment, ...]:
         raise _Unusable("media_invalid", 'media is a list such as [{"id": "1000001", "alt": "…"}].')
     if len(sent) > MEDIA_LIMIT:
         raise _Unusable("media_too_many", f"At most {MEDIA_LIMIT} pictures.")
-    attachments = tuple(Attachment(_text(one, "id", 40), _text(one, "alt", ALT_LIMIT)) for one in sent)
-    for attachment in attachments:
-        if network.media_type(attachment.id) is None:
+    attachments = [Attachment(_text(one, "id", 40), _text(one, "alt", ALT_LIMIT)) for one in sent]
+    types = [network.media_type(one.id) for one in attachments]
+    for attachment, media_type in zip(attachments, types, strict=True):
+        if media_type is None:
             raise _Unusable("media_not_found", f"There is no picture {attachment.id}.")
-    return attachments
+    if len(types) > 1 and "video/mp4" in types:
+        raise _Unusable("media_mixed", "A video stands alone.")
+    return tuple(replace(one, type=name or "") for one, name in zip(attachments, types, strict=True))
 
 
 def _reply_to(network: Network, sent: object) -> str | None:

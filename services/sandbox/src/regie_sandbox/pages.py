@@ -9,7 +9,7 @@ from html import escape
 from urllib.parse import urlencode
 
 from regie_sandbox.faults import ENDINGS, OPERATIONS
-from regie_sandbox.network import Post
+from regie_sandbox.network import Attachment, Post
 from regie_sandbox.numbers import Numbers, numbers
 
 _FLAGS = ("drop_before", "drop_after", "hang", "hang_after", "expire_tokens")
@@ -100,10 +100,16 @@ def _post(post: Post, now: float) -> str:
 def _pictures(post: Post) -> str:
     if not post.media:
         return ""
-    pictures = "".join(
-        f'<img src="/media/{escape(one.id)}" alt="{escape(one.alt)}" loading="lazy">' for one in post.media
-    )
+    pictures = "".join(_video(one) if one.type.startswith("video/") else _picture(one) for one in post.media)
     return f'<div class="pictures of-{len(post.media)}">{pictures}</div>'
+
+
+def _picture(one: Attachment) -> str:
+    return f'<img src="/media/{escape(one.id)}" alt="{escape(one.alt)}" loading="lazy">'
+
+
+def _video(one: Attachment) -> str:
+    return f'<video src="/media/{escape(one.id)}" aria-label="{escape(one.alt)}" controls></video>'
 
 
 def _numbers(totals: Numbers) -> str:

@@ -13,7 +13,18 @@ from fastapi.telemetry import TelemetryConfig
 from regie_chassis.http import BodyLimit, problem
 from starlette.routing import Route
 
-from regie_gateway.rest import api_keys, channels, events, media, post_metrics, posts, profiles, segments, workspace
+from regie_gateway.rest import (
+    api_keys,
+    channels,
+    events,
+    media,
+    networks,
+    post_metrics,
+    posts,
+    profiles,
+    segments,
+    workspace,
+)
 from regie_gateway.rest.document import render
 from regie_gateway.rest.edge import Edge, answer
 from regie_gateway.rest.inputs import query_names
@@ -28,6 +39,7 @@ PARTS: Sequence[Operations] = (
     post_metrics.operations,
     channels.operations,
     media.operations,
+    networks.operations,
     profiles.operations,
     segments.operations,
     events.operations,

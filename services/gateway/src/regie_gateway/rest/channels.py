@@ -18,10 +18,6 @@ operations = Operations("channels")
 CONNECT_DEADLINE = 45.0  # seconds; the publisher may ask the network several times, and gives up after 40
 
 
-# Those that the publisher has connectors for (tests/policy/test_limits.py).
-Network = Literal["bluesky", "mastodon", "sandbox"]
-
-
 class ConnectChannel(Body):
     """An account to connect. The credentials are checked with the network, sealed, and never shown again."""
 
@@ -36,7 +32,7 @@ class ConnectChannel(Body):
         }
     )
 
-    network: Network = Field(description="The sandbox is one in the embedded mode only.")
+    network: str = Field(min_length=1, max_length=40, description="The `name` of one of GET /v1/networks.")
     server_url: str = Field(
         default="",
         max_length=2048,
@@ -48,7 +44,7 @@ class ConnectChannel(Body):
     ] = Field(
         min_length=1,
         max_length=10,
-        description="bluesky: identifier, app_password; mastodon and sandbox: access_token.",
+        description="The `credentials` that GET /v1/networks lists for the network, by name.",
     )
 
 

@@ -23,6 +23,7 @@ TAGS = {
     "metrics": "What posts did.",
     "channels": "Connected accounts on networks.",
     "media": "Pictures to attach.",
+    "networks": "Where channels can be connected.",
     "profiles": "The people whom posts are for.",
     "segments": "Named rules and whom they match.",
     "events": "Everything that happens, as it happens.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from regie_chassis.rpc import RpcServer
 
 from regie_gateway.testing.audience import FakeAudience
 from regie_gateway.testing.metrics import FakeMetrics
+from regie_gateway.testing.networks import FakeNetworks
 from regie_gateway.testing.publisher import FakePublisher
 from regie_gateway.testing.scheduler import FakeScheduler
 
@@ -23,6 +25,7 @@ class Behind:
     def __init__(self, key: OKPKey, clock: Clock) -> None:
         self.scheduler = FakeScheduler()
         self.publisher = FakePublisher()
+        self.networks = FakeNetworks()
         self.audience = FakeAudience()
         self.metrics = FakeMetrics()
         self.server = RpcServer(
@@ -30,20 +33,16 @@ class Behind:
         )
 
     def _register(self, server: grpc.aio.Server) -> None:
-        for service, fake in (
-            ("scheduler", self.scheduler),
-            ("publisher", self.publisher),
-            ("audience", self.audience),
-            ("metrics", self.metrics),
-        ):
-            _add_servicers(service, fake, server)
+        _add_servicers(server, (self.scheduler, self.publisher, self.networks, self.audience, self.metrics))
 
 
-def _add_servicers(service: str, fake: object, server: grpc.aio.Server) -> None:
-    """Answers every proto service of `regie.<service>.v1` with the fake."""
-    package = import_module(f"regie.{service}.v1")
-    for path in sorted(Path(package.__path__[0]).glob("*_service_pb2_grpc.py")):
-        module = import_module(f"{package.__name__}.{path.stem}")
-        for name, add in vars(module).items():
-            if name.startswith("add_"):
-                add(fake, server)
+def _add_servicers(server: grpc.aio.Server, fakes: Sequence[object]) -> None:
+    """Answers every proto service of the services behind with the fake that has its methods."""
+    for service in ("scheduler", "publisher", "audience", "metrics"):
+        package = import_module(f"regie.{service}.v1")
+        for path in sorted(Path(package.__path__[0]).glob("*_service_pb2_grpc.py")):
+            module = vars(import_module(f"{package.__name__}.{path.stem}"))
+            for name, add in module.items():
+                if name.startswith("add_"):
+                    servicer = module[name.removeprefix("add_").removesuffix("_to_server")]
+                    add(next(fake for fake in fakes if isinstance(fake, servicer)), server)

@@ -36,6 +36,7 @@ class FakePublisher(ChannelsServiceServicer, MediaServiceServicer, DeliveriesSer
     def __init__(self) -> None:
         self.memory = Memory()
         self.deliveries: dict[str, list[deliveries_pb.Delivery]] = {}
+        self.unknown_networks = {"nowhere"}
         self.seconds_to_connect: float | None = None
         """How long the last ConnectChannel might have taken."""
 
@@ -45,8 +46,8 @@ class FakePublisher(ChannelsServiceServicer, MediaServiceServicer, DeliveriesSer
         self.seconds_to_connect = context.time_remaining()
 
         def act() -> channels_pb.ConnectChannelResponse:
-            if request.network not in {"bluesky", "mastodon", "sandbox"}:
-                raise UnknownNetwork("choose bluesky, mastodon or sandbox", field="network")
+            if request.network in self.unknown_networks:
+                raise UnknownNetwork("choose one of GET /v1/networks", field="network")
             channel = channels_pb.Channel(
                 channel_id=show_id(CHANNEL, new_id()),
                 network=request.network,

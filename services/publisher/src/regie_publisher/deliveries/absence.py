@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from regie_publisher.connectors.connector import Absence, Repeat
+from regie_networks.absence import Absence, Repeat
 
 MIN_PAUSE = timedelta(milliseconds=200)
 

@@ -17,18 +17,12 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import is_transient
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.telemetry import context_of, current_traceparent, tracer
+from regie_networks.bounds import MAX_HANDLE
+from regie_networks.contract import Connector
+from regie_networks.draft import Draft, Processing, Remote
+from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.connectors.connector import (
-    Connector,
-    ConnectorError,
-    Draft,
-    FailureKind,
-    OutcomeUnknown,
-    Processing,
-    Remote,
-)
-from regie_publisher.connectors.values import MAX_HANDLE
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.absence import Doubt, may_repeat
 from regie_publisher.deliveries.delivery import (

@@ -18,10 +18,10 @@ from uuid import UUID
 from regie.publisher.events.v1.publisher_events_pb2 import DeliveryCancelled, DeliveryMissed
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
+from regie_networks.draft import Remote
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import LEASE, Cause, Held, Outcome, State
 from regie_publisher.shares import Choice, Due, Slots, due_columns, due_of
 from regie_publisher.telemetry import tell_end

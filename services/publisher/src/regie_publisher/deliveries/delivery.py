@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from regie_publisher.connectors.connector import FailureKind, Remote
+from regie_networks.draft import Remote
+from regie_networks.errors import FailureKind
 
 LEASE = timedelta(seconds=30)
 NETWORK_TIMEOUT = timedelta(seconds=20)

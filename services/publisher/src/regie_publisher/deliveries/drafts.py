@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
 from regie_chassis.ids import MEDIA, InvalidId, parse_id
+from regie_networks.draft import Draft, Picture, Segment
+from regie_networks.errors import FailureKind, Unacceptable
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.connectors.connector import Draft, FailureKind, Picture, Segment, Unacceptable
 from regie_publisher.deliveries.delivery import Held
 from regie_publisher.media import Library, Media
 

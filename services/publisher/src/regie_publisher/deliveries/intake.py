@@ -16,10 +16,11 @@ from regie_chassis.ids import CHANNEL, DELIVERY, POST, new_id, parse_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import trace_id_of
+from regie_networks.contract import Connector
+from regie_networks.errors import FailureKind
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.connectors.connector import Connector, FailureKind
 from regie_publisher.deliveries.delivery import Cause, Outcome, State
 from regie_publisher.deliveries.judging import source_of
 from regie_publisher.standing import LONG_BLOCK, block_words

@@ -10,19 +10,18 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from regie_chassis.retry import RetryPolicy
-
-from regie_publisher.connectors.connector import (
-    Absence,
-    CannotTell,
+from regie_networks.absence import Absence
+from regie_networks.draft import Processing, Remote
+from regie_networks.errors import (
     ConnectorError,
     FailureKind,
+    Inconclusive,
     NotSent,
     OutcomeUnknown,
-    Processing,
     Refused,
-    Remote,
     Unacceptable,
 )
+
 from regie_publisher.deliveries.absence import Doubt, Verdict, may_repeat, rule
 from regie_publisher.deliveries.delivery import FIND_DELAY, THREAD_GRACE, Cause, Held, Outcome, State
 from regie_publisher.standing import MAX_FIRST_BLOCK
@@ -108,7 +107,7 @@ def before_publish(error: Exception, held: Held, now: datetime, *, version: int 
             return _refused(error, held, now, version=version)
         case NotSent():
             return _again(held, now, str(error), kind=FailureKind.NETWORK_UNREACHABLE, cause=Cause.NOT_SENT)
-        case OutcomeUnknown() | CannotTell() | TimeoutError():
+        case OutcomeUnknown() | Inconclusive() | TimeoutError():
             message = str(error) or "the preparation took too long"
             return _again(held, now, message, kind=FailureKind.PLATFORM_ERROR, cause=Cause.PREPARE, limit=PREPARE_TRIES)
         case _:
@@ -203,7 +202,7 @@ def absent(held: Held, absence: Absence, look_time: datetime) -> Outcome:
             return Outcome(State.UNKNOWN, Cause.FIND, message=message, finds=held.finds, needs_person=True, looks=looks)
 
 
-def in_spite_of(error: CannotTell, held: Held, absence: Absence, look_time: datetime) -> Outcome | None:
+def in_spite_of(error: Inconclusive, held: Held, absence: Absence, look_time: datetime) -> Outcome | None:
     """Judges a look that cannot tell whose a post is: under a key that is honoured, the answer to the same call can.
 
     Returns None where no call may be made.

@@ -13,20 +13,19 @@ from uuid import UUID
 
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
 from regie_chassis.database import Database
+from regie_networks.lookup import Lookup, Others, Rival
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.connectors.look import Look, Others, Rival
 
-
-def look_at(database: Database, channel_id: UUID, *, since: datetime) -> Look:
+def look_at(database: Database, channel_id: UUID, *, since: datetime) -> Lookup:
     """Returns a look at a channel's account, for deliveries of which the oldest was composed at `since`."""
 
     async def others(remote_ids: Sequence[str]) -> Others:
         async with database.reading() as session:
             return await read_others(session, channel_id=channel_id, remote_ids=remote_ids)
 
-    return Look(since, others)
+    return Lookup(since, others)
 
 
 async def read_others(session: AsyncSession, *, channel_id: UUID, remote_ids: Sequence[str]) -> Others:

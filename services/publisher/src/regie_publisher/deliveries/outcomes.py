@@ -25,11 +25,11 @@ from regie_chassis.outbox import fitting, stage
 from regie_chassis.telemetry import trace_id_of
 from regie_chassis.text import storable
 from regie_chassis.timestamps import timestamp
+from regie_networks.draft import Remote
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher import standing
-from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import FIND_DELAY, LEASE, Cause, Held, Note, Outcome, State
 from regie_publisher.deliveries.judging import source_of, while_in_doubt
 from regie_publisher.polls import plan

@@ -18,11 +18,13 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import DELIVERY, show_id
 from regie_chassis.telemetry import context_of, current_traceparent, tracer
+from regie_networks.absence import QUIET, Repeat
+from regie_networks.contract import Connector
+from regie_networks.errors import ConnectorError, Inconclusive
+from regie_networks.lookup import Lookup
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.connectors.connector import QUIET, CannotTell, Connector, ConnectorError, Repeat
-from regie_publisher.connectors.look import Look
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.claims import claim_companions, claim_open, find_open
 from regie_publisher.deliveries.delivery import NETWORK_TIMEOUT, Cause, Held, Note, Outcome, State
@@ -46,7 +48,7 @@ class _Pass:
     """A look, and when it began: what it does not show was not there at that time."""
 
     time: datetime
-    look: Look
+    look: Lookup
 
 
 Ask = Callable[[Connector, Held, _Pass], Awaitable[Outcome]]
@@ -149,7 +151,7 @@ class Pursuit:
             connector = self._connectors.get(held.network)
             try:
                 if connector is None:
-                    raise CannotTell(f"{held.network} is not a network here")
+                    raise Inconclusive(f"{held.network} is not a network here")
                 async with asyncio.timeout(NETWORK_TIMEOUT.total_seconds()):
                     outcome = await ask(connector, held, look)
             except Exception as error:  # broad: no proof either way, whatever it is
@@ -181,7 +183,7 @@ class Pursuit:
         done = len(held.remotes)
         try:
             remote = await connector.find(draft, done, look.look)
-        except CannotTell as error:
+        except Inconclusive as error:
             outcome = judging.in_spite_of(error, held, absence, look.time)
             if outcome is None:
                 raise

@@ -19,21 +19,16 @@ from regie_chassis.database import Database, is_transient
 from regie_chassis.errors import Conflict, NotFound, Unavailable, Unprocessable
 from regie_chassis.ids import DELIVERY, show_id
 from regie_chassis.telemetry import current_traceparent
+from regie_networks.absence import QUIET
+from regie_networks.addresses import without_margins
+from regie_networks.bounds import MAX_URL, web_url
+from regie_networks.contract import Connector
+from regie_networks.draft import Remote
+from regie_networks.errors import ConnectorError, FailureKind, NotNamed, Refused
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.accounts import Accounts
-from regie_publisher.addresses import without_margins
-from regie_publisher.connectors.connector import (
-    QUIET,
-    Connector,
-    ConnectorError,
-    FailureKind,
-    NotNamed,
-    Refused,
-    Remote,
-)
-from regie_publisher.connectors.values import MAX_URL, web_url
 from regie_publisher.deliveries import judging, outcomes
 from regie_publisher.deliveries.claims import held_of
 from regie_publisher.deliveries.delivery import Cause, Held, Note, Outcome, State

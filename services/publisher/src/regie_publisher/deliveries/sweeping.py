@@ -10,10 +10,10 @@ from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown, Remo
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import stage
 from regie_chassis.timestamps import timestamp
+from regie_networks.absence import QUIET
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.connectors.connector import QUIET
 from regie_publisher.deliveries.delivery import MARGIN, Cause, Outcome, State
 from regie_publisher.telemetry import set_unknown, tell_end
 

@@ -9,10 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from regie_chassis.paging import Page, page_of, read_token
+from regie_networks.draft import Remote
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.connectors.connector import Remote
 from regie_publisher.deliveries.delivery import State
 
 MOST = 100

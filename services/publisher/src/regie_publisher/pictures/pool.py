@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from uuid import UUID
 
 import structlog
+from regie_networks.rendition import Bounds, Rendition
 
 from regie_publisher.pictures.container import check_bytes
-from regie_publisher.pictures.picture import Bounds, Normalised, Rendition
+from regie_publisher.pictures.picture import Normalised
 from regie_publisher.pictures.process import Limits, MachineBusy, WorkerLost, WorkerProcess
 from regie_publisher.pictures.refusals import REFUSALS, TooCostly, Unreadable
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from io import BytesIO
 
 from PIL import Image
+from regie_networks.rendition import Bounds, Rendition
 
 from regie_publisher.pictures.encoding import save
 from regie_publisher.pictures.normalising import TYPES, damage_refused
-from regie_publisher.pictures.picture import JPEG, PNG, WEBP, Bounds, Rendition
+from regie_publisher.pictures.picture import JPEG, PNG, WEBP
 from regie_publisher.pictures.refusals import TooLarge, Unreadable
 
 QUALITIES = (90, 82, 74)

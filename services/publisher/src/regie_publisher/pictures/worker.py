@@ -12,9 +12,11 @@ import signal
 import sys
 from typing import BinaryIO
 
+from regie_networks.rendition import Bounds, Rendition
+
 from regie_publisher.pictures import frames
 from regie_publisher.pictures.normalising import normalise
-from regie_publisher.pictures.picture import Bounds, Normalised, Rendition
+from regie_publisher.pictures.picture import Normalised
 from regie_publisher.pictures.refusals import COSTLY, PictureRefused, TooCostly
 from regie_publisher.pictures.renditions import fit
 

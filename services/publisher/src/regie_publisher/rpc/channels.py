@@ -11,10 +11,10 @@ from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, parse_id, show_id
 from regie_chassis.rpc import Context, caller
 from regie_chassis.timestamps import timestamp
+from regie_networks.addresses import host_of
+from regie_networks.contract import Connector
 
 from regie_publisher import channels
-from regie_publisher.addresses import host_of
-from regie_publisher.connectors.connector import Connector
 from regie_publisher.hosts import Hosts
 from regie_publisher.sealing import Keyring
 from regie_publisher.turns import TooManyConnects, Turns

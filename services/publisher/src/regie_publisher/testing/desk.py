@@ -24,12 +24,12 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.messaging import Event
+from regie_networks.errors import ConnectorError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.accounts import MAX_CHANNELS, Accounts
 from regie_publisher.channels import connect_channel
-from regie_publisher.connectors.connector import ConnectorError
 from regie_publisher.deliveries.attempts import Attempts
 from regie_publisher.deliveries.claims import claim_pending, find_due
 from regie_publisher.deliveries.delivery import Held

@@ -9,26 +9,12 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import uuid4
 
-from regie_publisher.connectors.connector import (
-    QUIET,
-    Absence,
-    Account,
-    CannotTell,
-    Connection,
-    Draft,
-    FailureKind,
-    NotNamed,
-    NotSent,
-    Observation,
-    OutcomeUnknown,
-    Processing,
-    Refused,
-    Remote,
-    Repeat,
-    SaveHandle,
-    Unread,
-)
-from regie_publisher.connectors.look import Look
+from regie_networks.absence import QUIET, Absence, Repeat
+from regie_networks.contract import Connection, SaveHandle
+from regie_networks.draft import Account, Draft, Processing, Remote
+from regie_networks.errors import FailureKind, Inconclusive, NotNamed, NotSent, OutcomeUnknown, Refused
+from regie_networks.lookup import Lookup
+from regie_networks.observation import Observation, Unread
 
 
 class Play(StrEnum):
@@ -72,7 +58,7 @@ class FakeConnector:
     """Every call as (verb, key of the segment)."""
     finds: deque[Exception] = field(default_factory=deque)
     """Raised by the next finds, one each; then `find` tells the truth."""
-    looks: list[Look] = field(default_factory=list)
+    looks: list[Lookup] = field(default_factory=list)
     """The look of each find."""
     answer: Remote | None = None
     """What every publish answers, whatever it did."""
@@ -159,7 +145,7 @@ class FakeConnector:
     async def absence(self, account: Account) -> Absence:  # noqa: ARG002
         return Absence(self.repeat, quiet=self.quiet, settle=self.quiet / 4, key_life=timedelta(hours=1))
 
-    async def find(self, draft: Draft, index: int, look: Look) -> Remote | None:
+    async def find(self, draft: Draft, index: int, look: Lookup) -> Remote | None:
         key = draft.segments[index].key
         self.looks.append(look)
         self.land()
@@ -167,11 +153,11 @@ class FakeConnector:
         if self.finds:
             raise self.finds.popleft()
         if key in self._processing:
-            raise CannotTell("still working on it")
+            raise Inconclusive("still working on it")
         found = next((post for post in self.posts if post.key == key), None)
         return Remote(found.id, f"https://fake.example/{found.id}") if found else None
 
-    async def named(self, draft: Draft, index: int, url: str, look: Look) -> Remote:  # noqa: ARG002
+    async def named(self, draft: Draft, index: int, url: str, look: Lookup) -> Remote:  # noqa: ARG002
         self.land()
         if self.finds:
             raise self.finds.popleft()

@@ -1,0 +1,1 @@
+"""A Bluesky server in memory, for tests."""

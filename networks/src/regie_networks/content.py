@@ -1,0 +1,92 @@
+"""The rules for the content of a post: its formats, lengths and attachments, with the page that states each limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+
+from regie_networks.draft import Format
+
+VISIBILITIES = ("public", "unlisted", "private", "direct")
+"""Who may see a post; a draft has one of these, or none for the network's usual one. Few networks have all."""
+ANY_IMAGE = "image/*"
+ANY_VIDEO = "video/*"
+
+
+class Unit(StrEnum):
+    """The unit of a limit."""
+
+    BYTES = "bytes"
+    CHARACTERS = "characters"
+    GRAPHEMES = "graphemes"
+    WEIGHTED = "weighted"
+    """Characters, of which links or mentions count as the network's page says."""
+
+
+class MediaKind(StrEnum):
+    """The kinds of attachments."""
+
+    IMAGE = "image"
+    ANIMATION = "animation"
+    VIDEO = "video"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The page that states a limit, and the day on which it was read."""
+
+    url: str
+    read_date: date
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most that a network takes of something that is counted in `unit`."""
+
+    maximum: int
+    unit: Unit
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRule:
+    """The attachments of one kind that a network takes. None is no limit, or one that only the server knows.
+
+    `content_types` may end in a star; `is_fitted` says that a larger image is made smaller in `prepare`.
+    """
+
+    kind: MediaKind
+    content_types: tuple[str, ...]
+    source: Source
+    max_bytes: int | None = None
+    max_pixels: int | None = None
+    is_fitted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRules:
+    """What a network takes.
+
+    `title` names the network in messages. `text` limits a part, `max_attachments` the attachments of a part,
+    `alt_text` the description of one. `is_per_server` says that the numbers are those of a server that states none:
+    `review` leaves lengths and attachments to `prepare`, which asks the server.
+    """
+
+    title: str
+    formats: tuple[Format, ...]
+    visibilities: tuple[str, ...]
+    text: tuple[Limit, ...]
+    max_attachments: int
+    media: tuple[MediaRule, ...]
+    alt_text: Limit | None = None
+    is_per_server: bool = False
+    weigh: Callable[[str], int] = len
+    """Counts a text in `Unit.WEIGHTED`."""
+    refusals: Mapping[MediaKind, str] = field(default_factory=dict)
+    """The reason to give where a kind of attachment is refused that the network would take and not show."""
+
+    def media_rule(self, kind: MediaKind) -> MediaRule | None:
+        """Returns the rule for attachments of a kind, None where the network takes none."""
+        return next((rule for rule in self.media if rule.kind is kind), None)

@@ -1,0 +1,1 @@
+"""The sandbox network: a stand-in for social networks (services/sandbox/README.md)."""

@@ -1,0 +1,1 @@
+"""Fakes of the collaborators that a connector has, for tests."""

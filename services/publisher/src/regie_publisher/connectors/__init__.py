@@ -1,1 +1,0 @@
-"""One module for each network, all with the form of `connector.Connector`."""
