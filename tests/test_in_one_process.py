@@ -27,8 +27,7 @@ from regie_chassis.service import Service
 from regie_local.nats import EmbeddedNats
 from regie_local.services import service_specs
 from regie_local.testing.fixtures import NewDatabase
-from regie_local.testing.waiting import settle
-from regie_local.testing.waiting import until
+from regie_local.testing.waiting import settle, until
 from regie_networks.observation import Observation
 from regie_publisher.sealing import new_master_key
 from regie_publisher.testing.network import FakeConnector, Play

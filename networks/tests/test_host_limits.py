@@ -10,8 +10,7 @@ import httpx2
 import pytest
 from regie_local.testing.waiting import until
 from regie_networks.host_limits import HostLimits
-from regie_networks.resolving import Resolver
-from regie_networks.resolving import owner_of
+from regie_networks.resolving import Resolver, owner_of
 
 
 class Network(httpx2.AsyncBaseTransport):

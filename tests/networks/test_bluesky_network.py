@@ -16,21 +16,11 @@ import pytest
 from PIL import Image
 from regie_local.testing.waiting import until
 from regie_networks.bluesky.connector import BlueskyConnector
-from regie_networks.draft import Account
-from regie_networks.draft import Draft
-from regie_networks.draft import Picture
-from regie_networks.draft import Remote
-from regie_networks.draft import Segment
-from regie_networks.errors import FailureKind
-from regie_networks.errors import NotNamed
-from regie_networks.errors import OutcomeUnknown
-from regie_networks.errors import Refused
+from regie_networks.draft import Account, Draft, Picture, Remote, Segment
+from regie_networks.errors import FailureKind, NotNamed, OutcomeUnknown, Refused
 from regie_networks.observation import Observation
-from regie_networks.rendition import Bounds
-from regie_networks.rendition import Rendition
-from regie_networks.testing.fakes import FakeCredentials
-from regie_networks.testing.fakes import MemoryHandles
-from regie_networks.testing.fakes import alone
+from regie_networks.rendition import Bounds, Rendition
+from regie_networks.testing.fakes import FakeCredentials, MemoryHandles, alone
 from regie_publisher.pictures.pool import PicturePool
 from regie_publisher.pictures.process import Limits
 

@@ -8,9 +8,7 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 from regie_local.testing.clock import START
-from regie_networks.absence import Absence
-from regie_networks.absence import QUIET
-from regie_networks.absence import Repeat
+from regie_networks.absence import QUIET, Absence, Repeat
 from regie_publisher.deliveries.absence import Doubt, Verdict, may_repeat, rule
 from regie_publisher.settings import PublisherSettings
 

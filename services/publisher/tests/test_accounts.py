@@ -14,10 +14,7 @@ from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, show_id
 from regie_local.testing.clock import FakeClock
-from regie_networks.errors import FailureKind
-from regie_networks.errors import NotSent
-from regie_networks.errors import OutcomeUnknown
-from regie_networks.errors import Refused
+from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused
 from regie_networks.observation import Observation
 from regie_publisher.accounts import LOST_RENEWAL_PAUSES, REFRESH_LEASE, Accounts, RenewalRuns, RenewalWaits
 from regie_publisher.channels import Rotation, disconnect_channel

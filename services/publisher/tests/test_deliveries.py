@@ -20,12 +20,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 from regie_chassis.ids import new_id
 from regie_chassis.outbox import MAX_EVENT
 from regie_local.testing.clock import FakeClock
-from regie_networks.draft import Draft
-from regie_networks.draft import Remote
-from regie_networks.errors import FailureKind
-from regie_networks.errors import Inconclusive
-from regie_networks.errors import NotSent
-from regie_networks.errors import Refused
+from regie_networks.draft import Draft, Remote
+from regie_networks.errors import FailureKind, Inconclusive, NotSent, Refused
 from regie_publisher.channels import disconnect_channel
 from regie_publisher.deliveries.delivery import LEASE, MARGIN, Cause, Note, Outcome, State
 from regie_publisher.deliveries.judging import FIND_AGAIN

@@ -15,13 +15,9 @@ from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_chassis.loops import PeriodicLoop
 from regie_local.testing.waiting import until
-from regie_networks.draft import Account
-from regie_networks.draft import Draft
-from regie_networks.draft import Processing
-from regie_networks.draft import Remote
+from regie_networks.draft import Account, Draft, Processing, Remote
 from regie_networks.errors import OutcomeUnknown
-from regie_networks.observation import Observation
-from regie_networks.observation import Unread
+from regie_networks.observation import Observation, Unread
 from regie_publisher.deliveries.claims import claim_pending, find_due, put_off
 from regie_publisher.hosts import FIRST_WINDOW, Hosts
 from regie_publisher.sealing import Keyring, new_master_key

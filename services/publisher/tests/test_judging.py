@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.ids import new_id
 from regie_local.testing.clock import START
-from regie_networks.absence import Absence
-from regie_networks.absence import QUIET
-from regie_networks.absence import Repeat
-from regie_networks.draft import Processing
-from regie_networks.draft import Remote
-from regie_networks.errors import FailureKind
-from regie_networks.errors import Inconclusive
-from regie_networks.errors import NotSent
-from regie_networks.errors import OutcomeUnknown
-from regie_networks.errors import Refused
+from regie_networks.absence import QUIET, Absence, Repeat
+from regie_networks.draft import Processing, Remote
+from regie_networks.errors import FailureKind, Inconclusive, NotSent, OutcomeUnknown, Refused
 from regie_publisher.deliveries import judging
 from regie_publisher.deliveries.delivery import THREAD_GRACE, Cause, Held, State
 

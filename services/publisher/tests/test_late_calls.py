@@ -18,14 +18,9 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.ids import DELIVERY, POST, new_id, parse_id, show_id
 from regie_local.testing.clock import FakeClock
-from regie_networks.absence import QUIET
-from regie_networks.absence import Repeat
+from regie_networks.absence import QUIET, Repeat
 from regie_networks.draft import Remote
-from regie_networks.errors import ConnectorError
-from regie_networks.errors import FailureKind
-from regie_networks.errors import Inconclusive
-from regie_networks.errors import OutcomeUnknown
-from regie_networks.errors import Refused
+from regie_networks.errors import ConnectorError, FailureKind, Inconclusive, OutcomeUnknown, Refused
 from regie_publisher.channels import disconnect_channel
 from regie_publisher.deliveries.delivery import LEASE, MARGIN
 from regie_publisher.deliveries.others import read_others

@@ -15,15 +15,9 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostMetricsObserved,
 )
 from regie_chassis.telemetry import trace_id_of
-from regie_local.testing.clock import FakeClock
-from regie_local.testing.clock import START
-from regie_networks.errors import ConnectorError
-from regie_networks.errors import FailureKind
-from regie_networks.errors import OutcomeUnknown
-from regie_networks.errors import Refused
-from regie_networks.observation import Engagement
-from regie_networks.observation import Observation
-from regie_networks.observation import Unread
+from regie_local.testing.clock import START, FakeClock
+from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown, Refused
+from regie_networks.observation import Engagement, Observation, Unread
 from regie_publisher.observations import next_reading
 from regie_publisher.polls import PLAN
 from regie_publisher.testing.desk import TRACEPARENT, Desk, NewDesk

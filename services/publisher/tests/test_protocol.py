@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
 from regie_chassis.database import Database
 from regie_local.testing.clock import FakeClock
-from regie_networks.absence import QUIET
-from regie_networks.absence import Repeat
+from regie_networks.absence import QUIET, Repeat
 from regie_networks.draft import Draft
 from regie_networks.errors import Inconclusive
 from regie_publisher.deliveries.delivery import MARGIN

@@ -13,10 +13,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_local.testing.clock import FakeClock
 from regie_networks.bounds import MAX_WAIT
-from regie_networks.errors import FailureKind
-from regie_networks.errors import Inconclusive
-from regie_networks.errors import OutcomeUnknown
-from regie_networks.errors import Refused
+from regie_networks.errors import FailureKind, Inconclusive, OutcomeUnknown, Refused
 from regie_networks.observation import Observation
 from regie_publisher.channels import get_channel
 from regie_publisher.observations import GONE_AFTER, GONE_AGE

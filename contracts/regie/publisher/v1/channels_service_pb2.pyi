@@ -39,7 +39,7 @@ class Channel(message.Message):
     channel_id: builtins.str
     """The channel's id, `chan_…`."""
     network: builtins.str
-    """bluesky, mastodon or sandbox."""
+    """The name of one of ListNetworks."""
     server_url: builtins.str
     """Where the account lives, an https address."""
     remote_id: builtins.str
@@ -116,12 +116,12 @@ class ConnectChannelRequest(message.Message):
     request_id: builtins.str
     """Makes the call repeatable."""
     network: builtins.str
-    """bluesky, mastodon or sandbox."""
+    """The name of one of ListNetworks."""
     server_url: builtins.str
     """Where the account lives; empty means the network's main server."""
     @builtins.property
     def credentials(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """What the network asks for: bluesky `identifier` and `app_password`, mastodon and sandbox `access_token`."""
+        """The credentials that ListNetworks names for the network."""
 
     def __init__(
         self,

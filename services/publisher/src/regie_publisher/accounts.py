@@ -19,15 +19,10 @@ import structlog
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, show_id
-from regie_chassis.loops import tolerate_outage
-from regie_chassis.loops import try_through_outage
+from regie_chassis.loops import tolerate_outage, try_through_outage
 from regie_networks.contract import check_secrets
 from regie_networks.draft import Account
-from regie_networks.errors import FailureKind
-from regie_networks.errors import NotSent
-from regie_networks.errors import OutcomeUnknown
-from regie_networks.errors import Refused
-from regie_networks.errors import Unacceptable
+from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused, Unacceptable
 from sqlalchemy import text
 
 from regie_publisher.channels import sealed_of
