@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 def subscriptions_of(service: str) -> Mapping[Any, Any]:
     events = import_module(f"regie_{service}.events")
+    if hasattr(events, "__path__"):  # a package, as the gateway's
+        events = import_module(f"{events.__name__}.subscriptions")
     arguments: dict[str, dict[str, Any]] = {
         "gateway": {"wake": lambda: None},
         "publisher": {"connectors": {}, "clock": SystemClock(), "wake": lambda: None},

@@ -15,11 +15,11 @@ from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.testing.clock import FakeClock
-from regie_gateway import api_keys
+from regie_gateway.access import api_keys
+from regie_gateway.access.bootstrap import bootstrap
 from regie_gateway.app import Gateway, build
-from regie_gateway.bootstrap import bootstrap
 from regie_gateway.settings import GatewaySettings
-from regie_gateway.testing.behind import Behind
+from regie_gateway.testing.backends import FakeBackends
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 KEY = OKPKey.generate_key("Ed25519")
@@ -30,7 +30,7 @@ class World:
     """The gateway, not started, with what is around it."""
 
     gateway: Gateway
-    behind: Behind
+    backends: FakeBackends
     clock: Clock
     database: Database
     token: str
@@ -89,9 +89,9 @@ async def make_world(
 
     async def make(clock: Clock, **settings: object) -> World:
         database = await new_database(MIGRATIONS)
-        behind = Behind(KEY, clock)
-        await behind.server.start()
-        target = behind.server.target
+        backends = FakeBackends(KEY, clock)
+        await backends.server.start()
+        target = backends.server.target
         chosen: dict[str, object] = {
             "database_url": database.url,
             "http_port": 0,
@@ -107,14 +107,14 @@ async def make_world(
         gateway = build(GatewaySettings.model_validate(chosen | settings), clock=clock, broker=broker)
         first = await bootstrap(database, clock, name="first", new_key=False)
         assert first.api_key is not None
-        made.append(World(gateway, behind, clock, database, first.api_key))
+        made.append(World(gateway, backends, clock, database, first.api_key))
         return made[-1]
 
     yield make
     for world in made:
         for part in world.gateway.closings:
             await part.stop()
-        await world.behind.server.stop()
+        await world.backends.server.stop()
 
 
 @pytest.fixture

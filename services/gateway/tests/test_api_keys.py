@@ -9,11 +9,11 @@ from typing import Any, get_args
 import pytest
 from regie.gateway.events.v1.gateway_events_pb2 import ApiKeyCreated, ApiKeyRevoked
 from regie_chassis.ids import new_id
-from regie_gateway import api_keys, authentication
-from regie_gateway.bootstrap import bootstrap
+from regie_gateway.access import api_keys, authentication
+from regie_gateway.access.bootstrap import bootstrap
 from regie_gateway.housekeeping import Housekeeping
-from regie_gateway.rest import api_keys as rest_api_keys
-from regie_gateway.rest.application import PARTS
+from regie_gateway.resources.account import api_keys as api_key_resource
+from regie_gateway.resources.catalogue import RESOURCES
 from sqlalchemy import text
 
 
@@ -50,11 +50,11 @@ async def test_a_missing_scope_is_named(world: Any) -> None:
 
 
 async def test_every_operation_asks_for_a_scope_that_exists(world: Any) -> None:
-    everything = [operation for part in PARTS for operation in part.all]
+    everything = [operation for resource in RESOURCES for operation in resource.all]
     without = {operation.id for operation in everything if operation.scope is None}
     assert without == {"get_workspace"}
     assert {operation.scope for operation in everything} - {None} == set(api_keys.SCOPES)
-    assert get_args(rest_api_keys.Scope) == api_keys.SCOPES
+    assert get_args(api_key_resource.Scope) == api_keys.SCOPES
     assert all(inspect.iscoroutinefunction(operation.endpoint) for operation in everything)
 
 

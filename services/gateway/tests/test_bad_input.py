@@ -73,7 +73,7 @@ async def test_a_bad_body_is_refused_with_a_reason(world: Any) -> None:
     assert {name: told(answer) for name, answer in answers.items()} == {
         name: (status, reason, "application/problem+json") for name, (_, status, reason) in BODIES.items()
     }
-    assert world.behind.scheduler.memory.received == []
+    assert world.backends.scheduler.memory.received == []
 
 
 async def test_an_explicit_null_is_refused_where_it_says_nothing_and_is_named(world: Any) -> None:

@@ -1,4 +1,4 @@
-"""The outward stream: nothing skipped, nobody else's, and an end when there has to be one."""
+"""The event stream: nothing skipped, nobody else's, and an end when there has to be one."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from regie_chassis.ids import WORKSPACE, new_id, parse_id
 from regie_chassis.messaging import Envelope, Event, headers_of, stream_spec, subject_of
 from regie_chassis.paging import PAGE_BYTES
 from regie_chassis.testing.waiting import settle
-from regie_gateway import event_json, outward
-from regie_gateway.outward import EventGone, record_events
-from regie_gateway.stream import HEARTBEAT, Reader, TooManyStreams
+from regie_gateway.events import event_json, event_log
+from regie_gateway.events.event_log import EventGone, record_events
+from regie_gateway.events.event_stream import HEARTBEAT, Subscription, TooManyStreams
 from sqlalchemy.ext.asyncio import AsyncSession
 
 # The first key of a workspace is said as well, at a moment of its own.
@@ -145,8 +145,8 @@ async def test_what_commits_late_is_not_skipped(live: Any) -> None:
 
 async def _horizon_stands(world: Any, workspace_id: UUID, after: Event[Any]) -> list[str]:
     async with world.database.reading() as session:
-        place = await outward.position_of(session, workspace_id=workspace_id, event_id=after.id)
-        page = await outward.read_page(session, workspace_id=workspace_id, after=place, types=(), limit=10)
+        place = await event_log.position_of(session, workspace_id=workspace_id, event_id=after.id)
+        page = await event_log.read_page(session, workspace_id=workspace_id, after=place, types=(), limit=10)
     assert page.position < (2**62, 0)
     return [event.data for event in page.events]
 
@@ -155,11 +155,11 @@ async def test_a_page_of_large_events_is_cut_by_bytes_and_goes_on_where_it_ended
     workspace_id = await workspace_of(live)
     seen, sizes = list[str](), list[int]()
     async with live.gateway.database.reading() as session:
-        place = await outward.position_now(session)
+        place = await event_log.position_now(session)
     await record(live, *(created(workspace_id, f"{number}-" + "x" * 800_000) for number in range(12)))
     async with live.gateway.database.reading() as session:
         while len(seen) < 12:
-            page = await outward.read_page(session, workspace_id=workspace_id, after=place, types=(), limit=200)
+            page = await event_log.read_page(session, workspace_id=workspace_id, after=place, types=(), limit=200)
             assert page.events
             place = page.position
             seen += [json.loads(event.data)["title"].partition("-")[0] for event in page.events]
@@ -177,7 +177,9 @@ async def test_writers_at_once_leave_no_gap(live: Any) -> None:
     async def write(writer: int) -> None:
         for number in range(20):
             async with live.database.transaction() as session:
-                await record_events(session, [created(workspace_id, f"{writer}-{number}")], wake=live.gateway.feed.wake)
+                await record_events(
+                    session, [created(workspace_id, f"{writer}-{number}")], wake=live.gateway.broadcaster.wake
+                )
                 await _other_work(session)
 
     async with following(live, headers={"Last-Event-ID": str(first.id)}, params=POSTS) as stream:
@@ -191,7 +193,7 @@ async def test_writers_at_once_leave_no_gap(live: Any) -> None:
 
 async def _other_work(session: AsyncSession) -> None:
     # Lets the others take numbers before this transaction commits.
-    await outward.position_now(session)
+    await event_log.position_now(session)
 
 
 async def test_only_the_callers_workspace_is_told(live: Any) -> None:
@@ -269,28 +271,28 @@ async def test_a_key_holds_so_many_streams_and_no_more(make_world: Any) -> None:
 
 async def test_streams_that_are_opened_at_once_are_counted_before_anything_is_waited_for(make_world: Any) -> None:
     world = await make_world(SystemClock(), streams_per_key=3, streams_per_workspace=5)
-    feed, authenticator = world.gateway.feed, world.gateway.authenticator
+    broadcaster, authenticator = world.gateway.broadcaster, world.gateway.authenticator
     keys = [await authenticator.authenticate(f"Bearer {await world.key('events:read')}") for _ in range(3)]
-    asked = [feed.open_reader(key, types=(), last_event_id=None) for key in keys for _ in range(20)]
+    asked = [broadcaster.subscribe(key, types=(), last_event_id=None) for key in keys for _ in range(20)]
     opened = await asyncio.gather(*asked, return_exceptions=True)
-    readers = [one for one in opened if isinstance(one, Reader)]
-    assert Counter(reader.key.id for reader in readers) == {keys[0].id: 3, keys[1].id: 2}
-    assert all(isinstance(one, TooManyStreams) for one in opened if one not in readers)
-    for reader in readers:
-        feed.release(reader)
-        feed.release(reader)
+    subscriptions = [one for one in opened if isinstance(one, Subscription)]
+    assert Counter(subscription.key.id for subscription in subscriptions) == {keys[0].id: 3, keys[1].id: 2}
+    assert all(isinstance(one, TooManyStreams) for one in opened if one not in subscriptions)
+    for subscription in subscriptions:
+        broadcaster.release(subscription)
+        broadcaster.release(subscription)
     with pytest.raises(EventGone):
-        await feed.open_reader(keys[2], types=(), last_event_id=new_id())
-    again = [await feed.open_reader(keys[2], types=(), last_event_id=None) for _ in range(3)]
+        await broadcaster.subscribe(keys[2], types=(), last_event_id=new_id())
+    again = [await broadcaster.subscribe(keys[2], types=(), last_event_id=None) for _ in range(3)]
     assert len(again) == 3
 
 
 async def test_a_quiet_stream_gives_a_sign_of_life(world: Any, clock: Any) -> None:
-    feed = world.gateway.feed
+    broadcaster = world.gateway.broadcaster
     async with world.database.reading():
         key = await world.gateway.authenticator.authenticate(f"Bearer {world.token}")
-    reader = await feed.open_reader(key, types=(), last_event_id=None)
-    chunks = feed.read(reader)
+    subscription = await broadcaster.subscribe(key, types=(), last_event_id=None)
+    chunks = broadcaster.stream(subscription)
     assert await anext(chunks) == b"retry: 1000\n\n"
     sign = asyncio.create_task(anext(chunks))
     while not sign.done():

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.testing.waiting import until
-from regie_gateway import idempotency
-from regie_gateway.api_keys import SCOPES
+from regie_gateway.access import idempotency
+from regie_gateway.access.api_keys import SCOPES
 from sqlalchemy import text
 
 POST = {"title": "t", "variants": [{"channel_id": show_id(CHANNEL, new_id()), "text": "x"}]}
@@ -25,8 +25,8 @@ async def test_the_same_request_gets_the_same_answer(world: Any) -> None:
     assert second.headers["location"] == first.headers["location"]
     assert second.headers["idempotent-replayed"] == "true"
     assert "idempotent-replayed" not in first.headers
-    assert world.behind.scheduler.memory.effects == 1
-    assert len(world.behind.scheduler.memory.received) == 1
+    assert world.backends.scheduler.memory.effects == 1
+    assert len(world.backends.scheduler.memory.received) == 1
 
 
 async def test_an_error_of_the_callers_own_is_replayed_too(world: Any) -> None:
@@ -36,7 +36,7 @@ async def test_an_error_of_the_callers_own_is_replayed_too(world: Any) -> None:
         second = await client.post("/v1/posts", json={**POST, "publish_at": at}, headers=KEY)
     assert (second.status_code, second.content) == (400, first.content)
     assert second.headers["content-type"] == "application/problem+json"
-    assert len(world.behind.scheduler.memory.received) == 1
+    assert len(world.backends.scheduler.memory.received) == 1
 
 
 @pytest.mark.parametrize("path", ["/v1/posts", "/v1/segments"])
@@ -45,7 +45,7 @@ async def test_another_request_with_the_same_key_is_refused(world: Any, path: st
         await client.post("/v1/posts", json=POST, headers=KEY)
         answer = await client.post(path, json={**POST, "title": "u"}, headers=KEY)
     assert (answer.status_code, answer.json()["reason"]) == (422, "IDEMPOTENCY_KEY_REUSED")
-    assert world.behind.scheduler.memory.effects == 1
+    assert world.backends.scheduler.memory.effects == 1
 
 
 async def test_the_same_key_in_another_workspace_is_another_key(world: Any) -> None:
@@ -60,11 +60,11 @@ async def test_ten_at_once_have_one_effect(world: Any) -> None:
         answers = await asyncio.gather(*(client.post("/v1/posts", json=POST, headers=KEY) for _ in range(10)))
     assert {answer.status_code for answer in answers} <= {201, 409}
     assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
-    assert world.behind.scheduler.memory.effects == 1
+    assert world.backends.scheduler.memory.effects == 1
 
 
 async def test_while_the_first_is_at_work_the_second_is_told_to_wait(world: Any) -> None:
-    memory = world.behind.scheduler.memory
+    memory = world.backends.scheduler.memory
     memory.hold = asyncio.Event()
     async with world.client() as client:
         first = asyncio.create_task(client.post("/v1/posts", json=POST, headers=KEY))
@@ -93,8 +93,8 @@ async def test_a_claim_whose_holder_crashed_is_taken_over_without_a_second_effec
         assert other.status_code == 422
         late = await client.post("/v1/posts", json=POST, headers=KEY)
     assert (late.status_code, late.json()) == (201, first.json())
-    assert world.behind.scheduler.memory.effects == 1
-    assert len(world.behind.scheduler.memory.received) == 2
+    assert world.backends.scheduler.memory.effects == 1
+    assert len(world.backends.scheduler.memory.received) == 2
 
 
 async def _as_if_crashed(world: Any) -> None:
@@ -103,7 +103,7 @@ async def _as_if_crashed(world: Any) -> None:
 
 
 async def test_a_lost_answer_can_be_asked_for_again(world: Any) -> None:
-    world.behind.scheduler.memory.lose_answers = 1
+    world.backends.scheduler.memory.lose_answers = 1
     async with world.client() as client:
         lost = await client.post("/v1/posts", json=POST, headers=KEY)
         assert lost.status_code == 503
@@ -111,7 +111,7 @@ async def test_a_lost_answer_can_be_asked_for_again(world: Any) -> None:
         assert other.json()["reason"] == "IDEMPOTENCY_KEY_REUSED"
         again = await client.post("/v1/posts", json=POST, headers=KEY)
     assert again.status_code == 201
-    assert world.behind.scheduler.memory.effects == 1
+    assert world.backends.scheduler.memory.effects == 1
 
 
 async def test_who_was_overtaken_does_not_replace_the_answer(world: Any) -> None:
@@ -138,7 +138,7 @@ async def test_after_a_day_a_key_is_new(world: Any) -> None:
         await client.post("/v1/posts", json=POST, headers=KEY)
         await world.clock.advance(idempotency.KEEP + timedelta(seconds=1))
         again = await client.post("/v1/posts", json={**POST, "title": "u"}, headers=KEY)
-    assert (again.status_code, world.behind.scheduler.memory.effects) == (201, 2)
+    assert (again.status_code, world.backends.scheduler.memory.effects) == (201, 2)
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "é", "a\tb"])
@@ -152,7 +152,7 @@ async def test_without_a_key_every_request_counts(world: Any) -> None:
     async with world.client() as client:
         await client.post("/v1/posts", json=POST)
         await client.post("/v1/posts", json=POST)
-    assert world.behind.scheduler.memory.effects == 2
+    assert world.backends.scheduler.memory.effects == 2
 
 
 async def test_the_secret_of_a_new_key_is_neither_stored_nor_replayed(world: Any) -> None:

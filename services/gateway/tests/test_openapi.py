@@ -103,7 +103,7 @@ async def things(world: Any) -> dict[str, str]:
         key = await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read"]})
     delivery_id = show_id(DELIVERY, new_id())
     delivery = publisher_pb.Delivery(delivery_id=delivery_id, post_id=post_id, channel_id=channel_id)
-    world.behind.publisher.deliveries[post_id] = [delivery]
+    world.backends.publisher.deliveries[post_id] = [delivery]
     return {
         "channel_id": channel_id,
         "post_id": post_id,

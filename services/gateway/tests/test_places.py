@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, new_id, show_id
-from regie_gateway.rest.application import PARTS
-from regie_gateway.rest.places import place_of
+from regie_gateway.http.places import place_of
+from regie_gateway.resources.catalogue import RESOURCES
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST_ID = show_id(POST, new_id())
@@ -16,7 +16,7 @@ TEXT = {"channel_id": CHANNEL_ID, "text": "x"}
 PARIS = {"local_time": "2030-06-01T09:30:00", "time_zone": "Europe/Paris"}
 LEAF = {"attribute": "a", "operator": "eq", "value": 1}
 INTERNAL = re.compile(r"constrained|literal\[|Value error|Input should|\(text\)|\bdict\b", re.IGNORECASE)
-OPERATIONS = {operation.id: operation for part in PARTS for operation in part.all}
+OPERATIONS = {operation.id: operation for resource in RESOURCES for operation in resource.all}
 
 
 def a_post(**changes: Any) -> dict[str, Any]:

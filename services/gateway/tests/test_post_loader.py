@@ -18,8 +18,8 @@ from regie_chassis.ids import API_KEY, CHANNEL, POST, new_id, show_id
 from regie_chassis.rpc import call, open_channel
 from regie_chassis.telemetry import context_of
 from regie_chassis.testing.clock import FakeClock
-from regie_gateway.reads import MOST, PostNotFound, PostReads
-from regie_gateway.testing.behind import Behind
+from regie_gateway.post_loader import MAX_BATCH, PostLoader, PostNotFound
+from regie_gateway.testing.backends import FakeBackends
 
 KEY = OKPKey.generate_key("Ed25519")
 FIRST = "0123456789abcdef0123456789abcdef"
@@ -29,9 +29,9 @@ SECOND = "fedcba9876543210fedcba9876543210"
 class Newsroom:
     """Two workspaces' worth of readers in front of one scheduler."""
 
-    def __init__(self, behind: Behind, scheduler: PostsServiceStub, clock: FakeClock) -> None:
-        self.scheduler = behind.scheduler
-        self.reads = PostReads(scheduler)
+    def __init__(self, backends: FakeBackends, scheduler: PostsServiceStub, clock: FakeClock) -> None:
+        self.scheduler = backends.scheduler
+        self.reads = PostLoader(scheduler)
         self._stub = scheduler
         self._signer = Signer(KEY)
         self._clock = clock
@@ -60,18 +60,18 @@ class Newsroom:
 
 @pytest.fixture
 async def newsroom(clock: FakeClock) -> AsyncIterator[Newsroom]:
-    behind = Behind(KEY, clock)
-    await behind.server.start()
-    async with open_channel(behind.server.target) as channel:
-        yield Newsroom(behind, PostsServiceStub(channel), clock)
-    await behind.server.stop()
+    backends = FakeBackends(KEY, clock)
+    await backends.server.start()
+    async with open_channel(backends.server.target) as channel:
+        yield Newsroom(backends, PostsServiceStub(channel), clock)
+    await backends.server.stop()
 
 
 async def test_reads_at_the_same_time_share_calls(newsroom: Newsroom) -> None:
-    posts = [await newsroom.post(newsroom.ours) for _ in range(MOST + 20)]
+    posts = [await newsroom.post(newsroom.ours) for _ in range(MAX_BATCH + 20)]
     found = await newsroom.read(*((newsroom.ours, post_id) for post_id in posts))
     assert [post.post_id for post in found] == posts
-    assert [len(one.post_ids) for one in newsroom.asked()] == [MOST, 20]
+    assert [len(one.post_ids) for one in newsroom.asked()] == [MAX_BATCH, 20]
 
 
 async def test_many_readers_of_one_post_ask_for_it_once(newsroom: Newsroom) -> None:

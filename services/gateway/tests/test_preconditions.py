@@ -58,7 +58,7 @@ async def test_a_cancellation_says_what_may_still_come_out(world: Any) -> None:
     async with world.client() as client:
         created = (await client.post("/v1/posts", json=POST)).json()
         assert created["cancellation"] is None
-        (post,) = world.behind.scheduler.memory.rows.values()
+        (post,) = world.backends.scheduler.memory.rows.values()
         post.state = pb.POST_STATE_DISPATCHED
         post.variants[0].state = pb.VARIANT_STATE_PENDING
         answer = (await client.post(f"/v1/posts/{created['post_id']}/cancel")).json()

@@ -12,8 +12,8 @@ from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
-from regie_gateway.bootstrap import bootstrap
-from regie_gateway.rest.channels import show_channel
+from regie_gateway.access.bootstrap import bootstrap
+from regie_gateway.resources.publishing.channels import show_channel
 from sqlalchemy import text
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
@@ -75,7 +75,7 @@ async def test_a_channel_is_connected_listed_and_disconnected(world: Any) -> Non
         assert (await client.get(path)).json() == connected.json()
         assert (await client.get("/v1/channels")).json()["channels"] == [connected.json()]
         assert (await client.delete(path)).json()["state"] == "disconnected"
-    sent = world.behind.publisher.memory.received[0]
+    sent = world.backends.publisher.memory.received[0]
     assert isinstance(sent, channels_pb.ConnectChannelRequest)
     assert dict(sent.credentials) == {"access_token": "x"}
 
@@ -85,7 +85,7 @@ async def test_connecting_may_take_as_long_as_several_calls_to_a_network(world: 
         body = {"network": "sandbox", "credentials": {"access_token": "x"}}
         assert (await client.post("/v1/channels", json=body)).status_code == 201
     # 45 s, read on the wall clock of a deadline that was set on another one; other calls have a few seconds.
-    assert 40 < world.behind.publisher.seconds_to_connect < 50
+    assert 40 < world.backends.publisher.seconds_to_connect < 50
 
 
 async def test_a_picture_is_uploaded_as_its_bytes(world: Any) -> None:
@@ -129,7 +129,7 @@ async def test_a_segment_keeps_its_rule(world: Any) -> None:
         preview = await client.post("/v1/segments/preview", json={"rule": rule, "sample_size": 2})
         warnings = [{"field": "/rule/all/1/not", "message": "odd"}]
         assert preview.json() == {"count": 0, "sample": [], "warnings": warnings}
-    asked = world.behind.audience.memory.received[-1]
+    asked = world.backends.audience.memory.received[-1]
     assert isinstance(asked, audience_pb.PreviewSegmentRequest)
     assert asked.sample_size == 2
 
@@ -140,7 +140,7 @@ async def test_a_segment_is_deleted_by_its_id(world: Any) -> None:
         segment = (await client.post("/v1/segments", json={"name": "Lyon", "rule": rule})).json()
         answer = await client.delete(f"/v1/segments/{segment['segment_id']}")
     assert (answer.status_code, answer.json()) == (200, {"segment_id": segment["segment_id"]})
-    asked = world.behind.audience.memory.received[-1]
+    asked = world.backends.audience.memory.received[-1]
     assert asked.segment_id == segment["segment_id"]
 
 
@@ -153,7 +153,7 @@ async def test_the_numbers_of_a_post_are_told(world: Any) -> None:
         query = {"metric": "likes", "granularity": "day", "start": "2026-03-01T00:00:00+01:00"}
         series = await client.get(f"{path}/metrics/series", params=query)
     assert series.json()["points"] == [{"start_time": "2026-03-02T09:00:00Z", "total": 3, "gained": 3}]
-    asked = world.behind.metrics.memory.received[-1]
+    asked = world.backends.metrics.memory.received[-1]
     assert isinstance(asked, metrics_pb.GetPostSeriesRequest)
     assert asked.start_time.ToJsonString() == "2026-02-28T23:00:00Z"
     assert not asked.HasField("end_time")
@@ -173,7 +173,7 @@ async def test_the_timeline_puts_both_accounts_in_the_order_of_time(world: Any) 
         ]
         assert timeline["complete"]
         assert timeline["entries"][2]["network_message"] == "ok"
-        world.behind.publisher.memory.down = True
+        world.backends.publisher.memory.down = True
         partial = (await client.get(f"{path}/timeline")).json()
     assert (partial["complete"], partial["missing"]) == (False, ["deliveries"])
     assert [(entry["subject"], entry["state"]) for entry in partial["entries"]] == [
@@ -187,7 +187,7 @@ def _put_timeline(world: Any, post_id: str) -> None:
     def at(second: int) -> Timestamp:
         return Timestamp(seconds=1_770_000_000 + second)
 
-    world.behind.scheduler.timelines[post_id] = [
+    world.backends.scheduler.timelines[post_id] = [
         scheduler_pb.TimelineEntry(time=at(1), state="scheduled", cause="api"),
         scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher", channel_id=CHANNEL_ID),
         scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher"),
@@ -199,7 +199,7 @@ def _put_timeline(world: Any, post_id: str) -> None:
     delivery = deliveries_pb.Delivery(
         delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
     )
-    world.behind.publisher.deliveries[post_id] = [delivery]
+    world.backends.publisher.deliveries[post_id] = [delivery]
 
 
 async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: Any) -> None:
@@ -207,7 +207,7 @@ async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: A
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         post_id = path.rsplit("/", 1)[1]
         _put_timeline(world, post_id)
-        [delivery] = world.behind.publisher.deliveries[post_id]
+        [delivery] = world.backends.publisher.deliveries[post_id]
         delivery.changes[-1].state = delivery.state = "unknown"
         delivery.quiet_end_time.seconds, delivery.next_look_time.seconds = 1_770_000_120, 1_770_000_014
         entries = (await client.get(f"{path}/timeline")).json()["entries"]
@@ -222,7 +222,7 @@ async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(worl
         addresses = ["https://net.example/1", "https://net.example/2", ""]
         states = ["published", "published", "failed"]
         changes = [("publishing", 0, ""), ("publishing", 1, ""), ("publishing", 2, ""), ("failed", 2, "not allowed")]
-        world.behind.publisher.deliveries[post_id] = [
+        world.backends.publisher.deliveries[post_id] = [
             deliveries_pb.Delivery(
                 delivery_id=show_id(DELIVERY, new_id()),
                 channel_id=CHANNEL_ID,
@@ -256,7 +256,7 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         post_id = path.rsplit("/", 1)[1]
-        world.behind.scheduler.timelines[post_id] = [
+        world.backends.scheduler.timelines[post_id] = [
             scheduler_pb.TimelineEntry(time=at(1), state="dispatched", cause="due"),
             scheduler_pb.TimelineEntry(time=at(2), state="published", cause="publisher"),
         ]
@@ -265,7 +265,7 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
             deliveries_pb.DeliveryChange(time=at(2), state="publishing", cause="worker", attempt=1),
             deliveries_pb.DeliveryChange(time=at(2), state="published", cause="worker", attempt=1),
         ]
-        world.behind.publisher.deliveries[post_id] = [
+        world.backends.publisher.deliveries[post_id] = [
             deliveries_pb.Delivery(
                 delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
             )
@@ -282,7 +282,7 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
 
 async def test_a_person_resolves_an_unknown_delivery(world: Any) -> None:
     delivery_id = show_id(DELIVERY, new_id())
-    world.behind.publisher.deliveries["x"] = [deliveries_pb.Delivery(delivery_id=delivery_id, state="unknown")]
+    world.backends.publisher.deliveries["x"] = [deliveries_pb.Delivery(delivery_id=delivery_id, state="unknown")]
     async with world.client() as client:
         answer = await client.post(f"/v1/deliveries/{delivery_id}/resolve", json={"published": True})
     assert answer.json()["state"] == "published"
@@ -324,7 +324,7 @@ async def test_another_workspace_sees_nothing_of_it(world: Any) -> None:
 
 
 async def test_a_service_that_does_not_answer_is_a_problem_to_try_again(world: Any) -> None:
-    world.behind.scheduler.memory.down = True
+    world.backends.scheduler.memory.down = True
     async with world.client() as client:
         answer = await client.get("/v1/posts")
     assert (answer.status_code, answer.json()["reason"]) == (503, "SERVICE_UNAVAILABLE")

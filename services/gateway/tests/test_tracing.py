@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from regie_chassis.ids import POST, new_id, show_id
-from regie_gateway.rest.tracing import Traced
+from regie_gateway.http.tracing import Traced
 
 PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.ids import new_id
 from regie_chassis.testing.clock import START
-from regie_gateway import api_keys
-from regie_gateway.authentication import Authenticator, InvalidApiKey
-from regie_gateway.wrong_keys import BURST, REMEMBERED, TooManyWrongKeys, WrongKeys
+from regie_gateway.access import api_keys
+from regie_gateway.access.authentication import Authenticator, InvalidApiKey
+from regie_gateway.access.wrong_keys import BURST, REMEMBERED, TooManyWrongKeys, WrongKeys
 
 FRESH = timedelta(seconds=3)
 PER_MINUTE = 10

@@ -13,8 +13,8 @@ from regie_chassis.ids import WORKSPACE, show_id
 from regie_chassis.service import open_database
 from regie_chassis.telemetry import configure_logs
 
+from regie_gateway.access.bootstrap import Bootstrapped, bootstrap
 from regie_gateway.app import NAME, build
-from regie_gateway.bootstrap import Bootstrapped, bootstrap
 from regie_gateway.settings import GatewaySettings
 
 app = commands(NAME, GatewaySettings, build, folder=Path(__file__).resolve().parents[2] / "migrations")

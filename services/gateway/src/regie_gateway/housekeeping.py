@@ -9,8 +9,9 @@ import structlog
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database, is_transient
 
-from regie_gateway import api_keys, idempotency, outward
-from regie_gateway.authentication import Authenticator
+from regie_gateway.access import api_keys, idempotency
+from regie_gateway.access.authentication import Authenticator
+from regie_gateway.events import event_log
 
 EVERY = timedelta(minutes=1)
 PURGE_EVERY = timedelta(minutes=30)
@@ -49,5 +50,5 @@ class Housekeeping:
                 await api_keys.note_use(session, key_ids=used, now=now)
             if self._purge_time is None or now >= self._purge_time:
                 await idempotency.purge(session, now=now)
-                await outward.purge(session, now=now)
+                await event_log.purge(session, now=now)
                 self._purge_time = now + PURGE_EVERY

@@ -17,7 +17,7 @@ from regie_chassis import rpc
 from regie_chassis.batching import Batcher
 from regie_chassis.errors import NotFound, RegieError
 
-MOST = 100  # posts; what the scheduler answers at once
+MAX_BATCH = 100  # posts; what the scheduler answers at once
 
 
 _Found = pb.Post | RegieError | None
@@ -37,12 +37,12 @@ class _Wanted:
     context: otel_context.Context
 
 
-class PostReads:
+class PostLoader:
     """Gets single posts in batches, each caller's own workspace only."""
 
     def __init__(self, scheduler: PostsServiceStub) -> None:
         self._scheduler = scheduler
-        self._batches: Batcher[_Wanted, _Found] = Batcher(self._read, limit=MOST)
+        self._batches: Batcher[_Wanted, _Found] = Batcher(self._read, limit=MAX_BATCH)
 
     async def get(self, post_id: str, *, identity: str) -> pb.Post:
         """Returns a post. Raises PostNotFound, or what the scheduler answered. `post_id` must be well-formed."""

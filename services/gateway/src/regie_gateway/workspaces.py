@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 MISSED_AFTER = timedelta(minutes=10)
-LONGEST_MISSED_AFTER = timedelta(days=7)
+MAX_MISSED_AFTER = timedelta(days=7)
 
 
 class WorkspaceNotFound(NotFound):

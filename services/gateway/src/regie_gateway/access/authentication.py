@@ -11,9 +11,9 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.errors import PermissionDenied, Unauthenticated
 
-from regie_gateway import api_keys
-from regie_gateway.api_keys import ApiKey
-from regie_gateway.wrong_keys import WrongKeys
+from regie_gateway.access import api_keys
+from regie_gateway.access.api_keys import ApiKey
+from regie_gateway.access.wrong_keys import WrongKeys
 
 FRESH = timedelta(seconds=3)
 LAST = timedelta(seconds=5)  # a revoked key may be honoured this long by a replica that did not revoke it

@@ -9,8 +9,9 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 
-from regie_gateway import api_keys, workspaces
-from regie_gateway.api_keys import SCOPES
+from regie_gateway import workspaces
+from regie_gateway.access import api_keys
+from regie_gateway.access.api_keys import SCOPES
 
 
 @dataclass(frozen=True, slots=True)

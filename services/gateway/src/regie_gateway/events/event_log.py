@@ -22,7 +22,7 @@ from regie_chassis.paging import PAGE_BYTES
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_gateway.event_json import data_of
+from regie_gateway.events.event_json import data_of
 
 KEEP = timedelta(days=7)
 LAST = 2**63 - 1
@@ -42,7 +42,7 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class OutwardEvent:
+class LoggedEvent:
     """An event as it leaves; `data` is JSON text."""
 
     position: Position
@@ -58,7 +58,7 @@ class OutwardEvent:
 class Page:
     """Events in order, and the place up to which the log was read."""
 
-    events: Sequence[OutwardEvent]
+    events: Sequence[LoggedEvent]
     position: Position
 
 
@@ -131,9 +131,9 @@ async def purge(session: AsyncSession, *, now: datetime) -> None:
     await session.execute(_PURGE, {"limit": now - KEEP})
 
 
-def _event(row: Any) -> OutwardEvent:
+def _event(row: Any) -> LoggedEvent:
     position = Position(row.xact, row.sequence)
-    return OutwardEvent(position, row.id, row.type, row.subject, row.time, row.data, row.traceparent)
+    return LoggedEvent(position, row.id, row.type, row.subject, row.time, row.data, row.traceparent)
 
 
 HORIZON = "(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"

@@ -1,7 +1,7 @@
-"""The outward stream: server-sent events of one workspace, from where the reader left off.
+"""The event stream: server-sent events of one workspace, from where the client left off.
 
-Each reader pulls its own pages from the log, so that a slow one holds nothing but its own connection. One loop for
-the whole process looks whether the log has grown and wakes those whom it concerns.
+Each subscription pulls its own pages from the log, so that a slow one holds nothing but its own connection. One loop
+for the whole process looks whether the log has grown, and wakes the subscriptions of the workspaces concerned.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from regie_chassis.database import Database, is_transient
 from regie_chassis.errors import TooManyRequests
 from regie_chassis.messaging import service_of
 
-from regie_gateway import outward
-from regie_gateway.api_keys import ApiKey
-from regie_gateway.authentication import Authenticator
-from regie_gateway.outward import OutwardEvent, Position
+from regie_gateway.access.api_keys import ApiKey
+from regie_gateway.access.authentication import Authenticator
+from regie_gateway.events import event_log
+from regie_gateway.events.event_log import LoggedEvent, Position
 
 PAGE = 200
 POLL = timedelta(milliseconds=400)  # for what other replicas have written
@@ -43,7 +43,7 @@ class TooManyStreams(TooManyRequests):
 
 
 @dataclass(eq=False, slots=True)
-class Reader:
+class Subscription:
     """One open stream."""
 
     key: ApiKey
@@ -54,15 +54,15 @@ class Reader:
     counted: bool = True
 
     def leave(self) -> None:
-        """Ends the stream: the other side has hung up."""
+        """Ends the stream: the client has hung up."""
         self.gone = True
         self.news.set()
 
 
-class Feed:
-    """Knows the open streams of this process and wakes them; a loop of the service."""
+class Broadcaster:
+    """Holds the open streams of this process and wakes them; a loop of the service."""
 
-    name = "outward feed"
+    name = "broadcaster"
 
     def __init__(
         self,
@@ -78,19 +78,19 @@ class Feed:
         self._clock = clock
         self._per_key = streams_per_key
         self._per_workspace = streams_per_workspace
-        self._readers: set[Reader] = set()
+        self._subscriptions: set[Subscription] = set()
         self._counts: Counter[UUID] = Counter()
         self._grown = asyncio.Event()
         self._closed = False
 
     def wake(self) -> None:
-        """Tells that this process has written to the log."""
+        """Wakes the loop: this process has written to the log."""
         self._grown.set()
 
-    async def open_reader(self, key: ApiKey, *, types: Collection[str], last_event_id: UUID | None) -> Reader:
-        """Returns a reader from after an event, or from now on. Raises EventGone or TooManyStreams.
+    async def subscribe(self, key: ApiKey, *, types: Collection[str], last_event_id: UUID | None) -> Subscription:
+        """Returns a subscription from after an event, or from now on. Raises EventGone or TooManyStreams.
 
-        It counts from the first moment; whoever does not `read` it to the end has to `release` it.
+        It counts from the first moment. A caller that does not `stream` it to the end has to `release` it.
         """
         if self._counts[key.id] >= self._per_key:
             raise TooManyStreams(f"this key holds {self._per_key} open streams already; close one")
@@ -100,20 +100,22 @@ class Feed:
         try:
             async with self._database.reading() as session:
                 if last_event_id is None:
-                    position = await outward.position_now(session)
+                    position = await event_log.position_now(session)
                 else:
-                    position = await outward.position_of(session, workspace_id=key.workspace_id, event_id=last_event_id)
+                    position = await event_log.position_of(
+                        session, workspace_id=key.workspace_id, event_id=last_event_id
+                    )
         except BaseException:
             self._uncount(key)
             raise
-        return Reader(key, frozenset(types), position)
+        return Subscription(key, frozenset(types), position)
 
-    def release(self, reader: Reader) -> None:
+    def release(self, subscription: Subscription) -> None:
         """Gives a reader's place to another; repeatable."""
-        self._readers.discard(reader)
-        if reader.counted:
-            reader.counted = False
-            self._uncount(reader.key)
+        self._subscriptions.discard(subscription)
+        if subscription.counted:
+            subscription.counted = False
+            self._uncount(subscription.key)
 
     def _uncount(self, key: ApiKey) -> None:
         self._counts.subtract((key.id, key.workspace_id))
@@ -121,59 +123,61 @@ class Feed:
             if not self._counts[one]:
                 del self._counts[one]
 
-    async def read(self, reader: Reader) -> AsyncGenerator[bytes, None]:
-        """Yields the stream's chunks until the reader leaves, its key is revoked or the service drains."""
-        self._readers.add(reader)
+    async def stream(self, subscription: Subscription) -> AsyncGenerator[bytes, None]:
+        """Yields the stream's chunks until the subscription leaves, its key is revoked or the service drains."""
+        self._subscriptions.add(subscription)
         try:
             yield b"retry: 1000\n\n"
-            async for chunk in self._chunks(reader):
+            async for chunk in self._chunks(subscription):
                 yield chunk
         finally:
-            self.release(reader)
+            self.release(subscription)
 
-    async def _chunks(self, reader: Reader) -> AsyncGenerator[bytes, None]:
-        said_time = self._clock.now()
-        while await self._may_go_on(reader):
-            reader.news.clear()
+    async def _chunks(self, subscription: Subscription) -> AsyncGenerator[bytes, None]:
+        sent_time = self._clock.now()
+        while await self._may_go_on(subscription):
+            subscription.news.clear()
             try:
-                events = await self._next(reader)
+                events = await self._next(subscription)
             except Exception as error:
                 if not is_transient(error):
                     raise
                 log.warning("stream.waits_for_database", error=type(error).__name__)
-                await self._clock.wait(reader.news, OUTAGE_PAUSE)
+                await self._clock.wait(subscription.news, OUTAGE_PAUSE)
                 continue
             if events:
-                said_time = self._clock.now()
+                sent_time = self._clock.now()
                 yield b"".join(frame(event) for event in events)
-            elif not await self._clock.wait(reader.news, LOOK_EVERY) and self._clock.now() - said_time >= HEARTBEAT:
-                said_time = self._clock.now()
+            elif (
+                not await self._clock.wait(subscription.news, LOOK_EVERY) and self._clock.now() - sent_time >= HEARTBEAT
+            ):
+                sent_time = self._clock.now()
                 yield b": still here\n\n"
 
-    async def _next(self, reader: Reader) -> list[OutwardEvent]:
+    async def _next(self, subscription: Subscription) -> list[LoggedEvent]:
         async with self._database.reading() as session:
-            page = await outward.read_page(
+            page = await event_log.read_page(
                 session,
-                workspace_id=reader.key.workspace_id,
-                after=reader.position,
-                types=reader.types,
+                workspace_id=subscription.key.workspace_id,
+                after=subscription.position,
+                types=subscription.types,
                 limit=PAGE,
             )
-        reader.position = page.position
+        subscription.position = page.position
         return list(page.events)
 
-    async def _may_go_on(self, reader: Reader) -> bool:
-        if self._closed or reader.gone:
+    async def _may_go_on(self, subscription: Subscription) -> bool:
+        if self._closed or subscription.gone:
             return False
         try:
-            return await self._authenticator.find(reader.key.id) is not None
+            return await self._authenticator.find(subscription.key.id) is not None
         except Exception as error:
             if not is_transient(error):
                 raise
-            return False  # nobody can tell whether the key is still good; the reader comes back
+            return False  # nobody can tell whether the key is still good; the subscription comes back
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Wakes readers whose log has grown, until told to stop; then ends all streams."""
+        """Wakes subscriptions whose log has grown, until told to stop; then ends all streams."""
         stop = asyncio.create_task(stopping.wait())
         stop.add_done_callback(lambda _: self._grown.set())
         position: Position | None = None
@@ -189,30 +193,30 @@ class Feed:
         finally:
             stop.cancel()
             self._closed = True
-            for reader in self._readers:
-                reader.news.set()
+            for subscription in self._subscriptions:
+                subscription.news.set()
 
     async def _look(self, position: Position | None) -> tuple[Position | None, bool]:
-        if not self._readers:
+        if not self._subscriptions:
             return None, False
         try:
             async with self._database.reading() as session:
                 if position is None:
-                    position = await outward.position_now(session)
-                    grown = {reader.key.workspace_id for reader in self._readers}
+                    position = await event_log.position_now(session)
+                    grown = {subscription.key.workspace_id for subscription in self._subscriptions}
                 else:
-                    grown, position = await outward.read_workspaces(session, after=position)
+                    grown, position = await event_log.read_workspaces(session, after=position)
         except Exception as error:
             if not is_transient(error):
                 raise
             return position, False
-        for reader in self._readers:
-            if reader.key.workspace_id in grown:
-                reader.news.set()
+        for subscription in self._subscriptions:
+            if subscription.key.workspace_id in grown:
+                subscription.news.set()
         return position, bool(grown)
 
 
-def frame(event: OutwardEvent) -> bytes:
+def frame(event: LoggedEvent) -> bytes:
     """Returns one event as the stream carries it: CloudEvents 1.0 in JSON."""
     cloud = {
         "specversion": "1.0",

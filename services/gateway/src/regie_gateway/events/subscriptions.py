@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from regie_chassis.consumer import Subscriptions
 from regie_chassis.events import all_events, options_of
 
-from regie_gateway.outward import record_events
+from regie_gateway.events.event_log import record_events
 
 EVENTS: Mapping[type[Message], str | None] = {kind: options_of(kind).scope or None for kind in all_events()}
 """Every event, and the scope that a key needs beside `events:read` to be told of it; None for any key."""

@@ -1,1 +1,1 @@
-"""The outside face: HTTP in, messages to the services behind, JSON out."""
+"""The machinery of the edge: one connection, one request, one operation, and the document that describes them all."""

@@ -1,8 +1,8 @@
-"""The FastAPI application: every operation behind the same edge, and the OpenAPI document that describes them."""
+"""The FastAPI application: every operation behind the same admission, and the document that describes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -10,38 +10,25 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
-from regie_chassis.http import BodyLimit, problem
 from starlette.routing import Route
 
-from regie_gateway.rest import api_keys, channels, events, media, post_metrics, posts, profiles, segments, workspace
-from regie_gateway.rest.document import render
-from regie_gateway.rest.edge import Edge, answer
-from regie_gateway.rest.inputs import query_names
-from regie_gateway.rest.methods import Methods, not_allowed
-from regie_gateway.rest.operations import IDEMPOTENCY_KEY, IF_MATCH, Operation, Operations, possible_problems
-from regie_gateway.rest.problems import add_handlers, documented
-from regie_gateway.rest.tracing import Traced
-
-# Routes are tried in this order; the most frequent come first.
-PARTS: Sequence[Operations] = (
-    posts.operations,
-    post_metrics.operations,
-    channels.operations,
-    media.operations,
-    profiles.operations,
-    segments.operations,
-    events.operations,
-    workspace.operations,
-    api_keys.operations,
-)
+from regie_gateway.http.admission import handle
+from regie_gateway.http.body_limit import BodyLimit
+from regie_gateway.http.context import GatewayContext
+from regie_gateway.http.document import render
+from regie_gateway.http.inputs import query_names
+from regie_gateway.http.methods import Methods, not_allowed
+from regie_gateway.http.operations import IDEMPOTENCY_KEY, IF_MATCH, Operation, Operations, possible_problems
+from regie_gateway.http.problems import add_problem_handlers, problem_response, problem_responses
+from regie_gateway.http.tracing import Traced
 
 
-class EdgeRoute(APIRoute):
-    """A route whose requests pass the edge before FastAPI sees them."""
+class AdmittedRoute(APIRoute):
+    """A route whose requests are admitted before FastAPI sees them."""
 
-    def __init__(self, edge: Edge, operation: Operation) -> None:
-        self._edge = edge
-        self._operation = operation
+    def __init__(self, gateway: GatewayContext, operation: Operation) -> None:
+        self._gateway = gateway
+        self.operation = operation
         extra: dict[str, Any] = dict(operation.extra)
         headers = [IDEMPOTENCY_KEY] if operation.method == "POST" else []
         if operation.if_match:
@@ -64,13 +51,13 @@ class EdgeRoute(APIRoute):
         )
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Puts the edge before FastAPI's own handler."""
-        names = query_names(self._operation.endpoint)
-        return partial(answer, self._edge, self._operation, names, super().get_route_handler())
+        """Puts admission before FastAPI's own handler."""
+        names = query_names(self.operation.endpoint)
+        return partial(handle, self._gateway, self.operation, names, super().get_route_handler())
 
 
 def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
-    responses = documented(*possible_problems(operation))
+    responses = problem_responses(*possible_problems(operation))
     if operation.answer is not None:
         responses[operation.status] = {"model": operation.answer, "description": "As asked."}
     if operation.reads is not None:
@@ -84,34 +71,37 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Returns the OpenAPI 3.1 document."""
         if not self.openapi_schema:
-            self.openapi_schema = render(self.routes, [one for part in PARTS for one in part.all])
+            declared = [route.operation for route in self.routes if isinstance(route, AdmittedRoute)]
+            self.openapi_schema = render(self.routes, declared)
         return self.openapi_schema
 
 
-def build_application(edge: Edge, *, body_limit: int, media_limit: int) -> Application:
-    """Returns the ASGI application."""
+def build_application(
+    gateway: GatewayContext, resources: Iterable[Operations], *, body_limit: int, media_limit: int
+) -> Application:
+    """Returns the ASGI application. Routes are tried in the order of `resources`."""
     # Spans are Traced's, one for each request; FastAPI's own would stand beside them and cost more than the edge.
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = Application(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=silent)
-    add_handlers(app)
+    add_problem_handlers(app)
     app.add_exception_handler(405, lambda request, _: not_allowed(app.routes, request))
-    for part in PARTS:
-        for operation in part.all:
-            app.router.routes.append(EdgeRoute(edge, operation))
-    _add_probes(app, edge)
+    for resource in resources:
+        for operation in resource.all:
+            app.router.routes.append(AdmittedRoute(gateway, operation))
+    _add_probes(app, gateway)
     app.add_middleware(Methods, routes=app.routes)
     app.add_middleware(BodyLimit, limit=body_limit, limits={"/v1/media": media_limit})
     app.add_middleware(Traced)
     return app
 
 
-def _add_probes(app: Application, edge: Edge) -> None:
+def _add_probes(app: Application, gateway: GatewayContext) -> None:
     async def healthz(_: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def readyz(_: Request) -> Response:
-        if reason := await edge.why_not_ready():
-            return problem(503, "NOT_READY", reason, retry_after=1)
+        if reason := await gateway.why_not_ready():
+            return problem_response(503, "NOT_READY", reason, retry_after=1)
         return Response(b'{"status":"ok"}', media_type="application/json")
 
     async def openapi(_: Request) -> Response:

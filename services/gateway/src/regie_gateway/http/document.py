@@ -8,8 +8,8 @@ from typing import Any
 from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute
 
-from regie_gateway.rest.operations import Operation
-from regie_gateway.rest.problems import Problem
+from regie_gateway.http.operations import Operation
+from regie_gateway.http.problems import Problem
 
 TITLE = "Regie API"  # ASCII: generators make the name of a package of it
 VERSION = "1.0.0"

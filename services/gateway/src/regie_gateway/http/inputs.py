@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 from pydantic import BaseModel
-from regie_chassis.errors import Unprocessable
+from regie_chassis.errors import Invalid, Unprocessable
 
-from regie_gateway.rest.fields import Body
+from regie_gateway.http.fields import Body
 
 SINGLE_HEADERS = {
     name.lower().encode(): name
@@ -27,6 +27,12 @@ SINGLE_HEADERS = {
 
 class InvalidRequest(Unprocessable):
     """A parameter or the body is not as the document says."""
+
+
+class UnsupportedMediaType(Invalid):
+    """The body is of another type than the endpoint takes."""
+
+    http_status = 415
 
 
 class UnreadParameter(InvalidRequest):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 
 from fastapi import Request
-from regie_chassis.http import WHAT_TO_DO, problem
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from regie_gateway.http.problems import WHAT_TO_DO, problem_response
 
 STREAMS = frozenset({"/v1/events"})  # do not end by themselves, so that nobody can ask for their head alone
 
@@ -25,7 +26,7 @@ def allowed(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:
 
 def not_allowed(routes: Iterable[BaseRoute], request: Request) -> Response:
     """Returns the answer to a method that the path does not take."""
-    answer = problem(405, "METHOD_NOT_ALLOWED", WHAT_TO_DO[405])
+    answer = problem_response(405, "METHOD_NOT_ALLOWED", WHAT_TO_DO[405])
     answer.headers["Allow"] = ", ".join(allowed(routes, request.scope))
     return answer
 

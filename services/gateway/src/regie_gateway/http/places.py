@@ -7,7 +7,7 @@ from typing import Any
 
 from regie_chassis.validation import pointer
 
-from regie_gateway.rest.operations import Operation
+from regie_gateway.http.operations import Operation
 
 PARAMETERS = {"start_time": "start", "end_time": "end", "post_ids": "post_id", "request_id": "Idempotency-Key"}
 IN_THE_BODY = {

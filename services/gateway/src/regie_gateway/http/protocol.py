@@ -11,10 +11,10 @@ from typing import Any
 
 import httptools
 import orjson
-from regie_chassis.http import PROBLEM, problem_body
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from regie_gateway.rest.connections import ConnectionLimits
+from regie_gateway.http.connections import ConnectionLimits
+from regie_gateway.http.problems import PROBLEM, problem_body
 
 MAX_HEAD = 64 * 1024  # bytes of a head; also of trailers, and of anything else that is no part of a body
 MAX_URL = 16 * 1024  # bytes

@@ -12,8 +12,8 @@ from functools import partial
 import uvicorn
 from starlette.types import ASGIApp
 
-from regie_gateway.rest.connections import ConnectionLimits
-from regie_gateway.rest.protocol import GuardedProtocol
+from regie_gateway.http.connections import ConnectionLimits
+from regie_gateway.http.protocol import GuardedProtocol
 
 BACKLOG = 2048
 START_POLL = 0.01  # seconds

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from regie_chassis.errors import Invalid
 
-DEEPEST = 64
+MAX_DEPTH = 64
 LARGEST = 2**63 - 1
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 
@@ -22,11 +22,11 @@ class MalformedJson(Invalid):
 
 def parse(body: bytes) -> Any:
     """Returns the value. Raises MalformedJson for broken text, repeated names, NUL, lone surrogates, NaN,
-    numbers beyond 64 bits and more than DEEPEST levels."""
+    numbers beyond 64 bits and more than MAX_DEPTH levels."""
     try:
         value = json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer)
     except RecursionError as error:
-        raise MalformedJson(f"the body is nested deeper than {DEEPEST} levels") from error
+        raise MalformedJson(f"the body is nested deeper than {MAX_DEPTH} levels") from error
     except UnicodeDecodeError as error:
         raise MalformedJson("the body is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -67,13 +67,13 @@ def _plain(value: Any) -> Any:
 
 def _check(value: Any) -> None:
     level = [value]
-    for depth in range(DEEPEST + 1):
-        if depth == DEEPEST and any(isinstance(item, dict | list) for item in level):
+    for depth in range(MAX_DEPTH + 1):
+        if depth == MAX_DEPTH and any(isinstance(item, dict | list) for item in level):
             break
         level = [inner for item in level for inner in _inner(item)]
         if not level:
             return
-    raise MalformedJson(f"the body is nested deeper than {DEEPEST} levels")
+    raise MalformedJson(f"the body is nested deeper than {MAX_DEPTH} levels")
 
 
 def _inner(item: Any) -> Iterable[Any]:

@@ -21,7 +21,7 @@ from regie_gateway.testing.publisher import FakePublisher
 from regie_gateway.testing.scheduler import FakeScheduler
 
 
-class Behind:
+class FakeBackends:
     """Starts and stops the fakes; verifies identities as the real ones do."""
 
     def __init__(self, key: OKPKey, clock: Clock) -> None:

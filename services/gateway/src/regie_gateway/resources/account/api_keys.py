@@ -14,11 +14,12 @@ from pydantic.json_schema import SkipJsonSchema
 from regie_chassis.errors import Invalid
 from regie_chassis.ids import API_KEY, new_id, parse_id, show_id
 
-from regie_gateway import api_keys
-from regie_gateway.api_keys import ApiKey
-from regie_gateway.rest.edge import ShownOnce, call_of, reply
-from regie_gateway.rest.fields import ApiKeyId, Body, Instant, NotNull, Page, View, without_default
-from regie_gateway.rest.operations import Operations
+from regie_gateway.access import api_keys
+from regie_gateway.access.api_keys import ApiKey
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import ApiKeyId, Body, Instant, NotNull, Page, View, without_default
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.responses import SecretResponse, json_response
 
 operations = Operations("api keys")
 
@@ -94,25 +95,25 @@ class ApiKeyPage(View):
     body="json",
 )
 async def create_api_key(request: Request, body: CreateApiKey) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     secret = api_keys.new_secret()
-    async with call.edge.database.transaction() as session:
+    async with context.gateway.database.transaction() as session:
         key, new = await api_keys.create_api_key(
             session,
             key_id=new_id(),
-            request_id=UUID(call.request_id),
-            workspace_id=call.workspace_id,
+            request_id=UUID(context.request_id),
+            workspace_id=context.workspace_id,
             name=body.name,
             scopes=body.scopes,
-            held=call.key.scopes,
+            held=context.key.scopes,
             secret=secret,
-            now=call.edge.clock.now(),
+            now=context.gateway.clock.now(),
             expire_time=body.expire_time,
-            parent=call.key,
+            parent=context.key,
         )
     kept = {**_show(key), "api_key": None}
     shown = {**kept, "api_key": api_keys.show_token(key.id, secret)} if new else kept
-    return ShownOnce(shown, kept, status=201, location=f"/v1/api-keys/{kept['api_key_id']}")
+    return SecretResponse(shown, kept, status=201, location=f"/v1/api-keys/{kept['api_key_id']}")
 
 
 @operations.add(
@@ -124,14 +125,14 @@ async def create_api_key(request: Request, body: CreateApiKey) -> Response:
     answer=ApiKeyPage,
 )
 async def list_api_keys(request: Request, page: Page) -> Response:
-    call = call_of(request)
-    async with call.edge.database.reading() as session:
+    context = request_context(request)
+    async with context.gateway.database.reading() as session:
         found = await api_keys.list_api_keys(
-            session, workspace_id=call.workspace_id, before=_read_token(page.page_token), limit=page.page_size + 1
+            session, workspace_id=context.workspace_id, before=_read_token(page.page_token), limit=page.page_size + 1
         )
     keys, more = found[: page.page_size], len(found) > page.page_size
     token = _page_token(keys[-1].id) if more else ""
-    return reply({"api_keys": [_show(key) for key in keys], "next_page_token": token})
+    return json_response({"api_keys": [_show(key) for key in keys], "next_page_token": token})
 
 
 class RevokeQuery(BaseModel):
@@ -155,17 +156,17 @@ class RevokeQuery(BaseModel):
     problems=(409,),
 )
 async def revoke_api_key(request: Request, api_key_id: ApiKeyId, query: Annotated[RevokeQuery, Query()]) -> Response:
-    call = call_of(request)
-    async with call.edge.database.transaction() as session:
+    context = request_context(request)
+    async with context.gateway.database.transaction() as session:
         revoked = await api_keys.revoke_api_key(
             session,
-            workspace_id=call.workspace_id,
+            workspace_id=context.workspace_id,
             key_id=parse_id(API_KEY, api_key_id),
             descendants=query.descendants,
-            now=call.edge.clock.now(),
+            now=context.gateway.clock.now(),
         )
     for key_id in revoked:
-        call.edge.authenticator.forget(key_id)
+        context.gateway.authenticator.forget(key_id)
     return Response(status_code=204)
 
 

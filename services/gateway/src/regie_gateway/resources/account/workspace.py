@@ -11,10 +11,11 @@ from pydantic.json_schema import SkipJsonSchema
 from regie_chassis.ids import WORKSPACE, show_id
 
 from regie_gateway import workspaces
-from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import WHOLE, Body, NotNull, View, without_default
-from regie_gateway.rest.operations import Operations
-from regie_gateway.workspaces import LONGEST_MISSED_AFTER, Workspace
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import WHOLE, Body, NotNull, View, without_default
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.responses import json_response
+from regie_gateway.workspaces import MAX_MISSED_AFTER, Workspace
 
 operations = Operations("workspace")
 
@@ -28,7 +29,7 @@ class UpdateWorkspace(Body):
         default=None, json_schema_extra=without_default
     )
     missed_after_seconds: Annotated[
-        Annotated[int, Field(ge=1, le=int(LONGEST_MISSED_AFTER.total_seconds())), WHOLE] | SkipJsonSchema[None], NotNull
+        Annotated[int, Field(ge=1, le=int(MAX_MISSED_AFTER.total_seconds())), WHOLE] | SkipJsonSchema[None], NotNull
     ] = Field(
         default=None, description="A post later than this is missed, not sent.", json_schema_extra=without_default
     )
@@ -53,10 +54,10 @@ class WorkspaceView(View):
     answer=WorkspaceView,
 )
 async def get_workspace(request: Request) -> Response:
-    call = call_of(request)
-    async with call.edge.database.reading() as session:
-        found = await workspaces.get_workspace(session, workspace_id=call.workspace_id)
-    return reply(_show(found))
+    context = request_context(request)
+    async with context.gateway.database.reading() as session:
+        found = await workspaces.get_workspace(session, workspace_id=context.workspace_id)
+    return json_response(_show(found))
 
 
 @operations.add(
@@ -69,16 +70,16 @@ async def get_workspace(request: Request) -> Response:
     body="json",
 )
 async def update_workspace(request: Request, body: UpdateWorkspace) -> Response:
-    call = call_of(request)
-    async with call.edge.database.transaction() as session:
+    context = request_context(request)
+    async with context.gateway.database.transaction() as session:
         changed = await workspaces.update_workspace(
             session,
-            workspace_id=call.workspace_id,
+            workspace_id=context.workspace_id,
             name=body.name,
             missed_after_seconds=body.missed_after_seconds,
-            now=call.edge.clock.now(),
+            now=context.gateway.clock.now(),
         )
-    return reply(_show(changed))
+    return json_response(_show(changed))
 
 
 def _show(workspace: Workspace) -> dict[str, Any]:

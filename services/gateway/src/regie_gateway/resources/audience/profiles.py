@@ -12,9 +12,10 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, Wit
 from regie.audience.v1 import profiles_service_pb2 as pb
 from regie_chassis.validation import refusal
 
-from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Body, Page, ProfileId, View, show_time, without_default
-from regie_gateway.rest.operations import Operations
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import Body, Page, ProfileId, View, show_time, without_default
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.responses import json_response
 
 operations = Operations("profiles")
 
@@ -115,13 +116,13 @@ class ProfilePage(View):
     reads="profiles:read",
 )
 async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     profiles = [
         pb.ProfileInput(external_id=one.external_id, attributes=_struct(one.attributes)) for one in body.profiles
     ]
-    asked = pb.UpsertProfilesRequest(request_id=call.request_id, profiles=profiles)
-    answered = await call.ask(call.edge.backends.profiles.UpsertProfiles, asked)
-    return reply({"profiles": [show_profile(profile) for profile in answered.profiles]})
+    asked = pb.UpsertProfilesRequest(request_id=context.request_id, profiles=profiles)
+    answered = await context.call(context.backends.profiles.UpsertProfiles, asked)
+    return json_response({"profiles": [show_profile(profile) for profile in answered.profiles]})
 
 
 @operations.add(
@@ -133,11 +134,11 @@ async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
     answer=ProfilePage,
 )
 async def list_profiles(request: Request, page: Page) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     asked = pb.ListProfilesRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await call.ask(call.edge.backends.profiles.ListProfiles, asked)
+    answered = await context.call(context.backends.profiles.ListProfiles, asked)
     profiles = [show_profile(profile) for profile in answered.profiles]
-    return reply({"profiles": profiles, "next_page_token": answered.next_page_token})
+    return json_response({"profiles": profiles, "next_page_token": answered.next_page_token})
 
 
 @operations.add(
@@ -149,9 +150,9 @@ async def list_profiles(request: Request, page: Page) -> Response:
     answer=ProfileView,
 )
 async def get_profile(request: Request, profile_id: ProfileId) -> Response:
-    call = call_of(request)
-    answered = await call.ask(call.edge.backends.profiles.GetProfile, pb.GetProfileRequest(profile_id=profile_id))
-    return reply(show_profile(answered.profile))
+    context = request_context(request)
+    answered = await context.call(context.backends.profiles.GetProfile, pb.GetProfileRequest(profile_id=profile_id))
+    return json_response(show_profile(answered.profile))
 
 
 def show_profile(profile: pb.Profile) -> dict[str, Any]:

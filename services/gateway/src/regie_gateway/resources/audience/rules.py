@@ -9,11 +9,11 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from regie.audience.v1 import segments_service_pb2 as pb
 from regie_chassis.validation import refusal
 
-from regie_gateway.rest.fields import Body
-from regie_gateway.rest.profiles import Fact, Name, show_value
+from regie_gateway.http.fields import Body
+from regie_gateway.resources.audience.profiles import Fact, Name, show_value
 
-DEEPEST = 10
-MOST_NODES = 100
+MAX_DEPTH = 10
+MAX_NODES = 100
 Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "contains"]
 Existence = Literal["present", "absent"]
 EXISTENCE = frozenset({"present", "absent"})
@@ -81,14 +81,14 @@ RuleBody = ComparisonRule | ExistenceRule | AllRule | AnyRule | NotRule
 
 def _bounded(value: Any) -> Any:
     level, nodes = [value], 0
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         nodes += len(level)
-        if nodes > MOST_NODES:
-            raise refusal(f"a rule takes at most {MOST_NODES} conditions")
+        if nodes > MAX_NODES:
+            raise refusal(f"a rule takes at most {MAX_NODES} conditions")
         level = [inner for rule in level for inner in _inner(rule)]
         if not level:
             return value
-    raise refusal(f"a rule is nested at most {DEEPEST} levels deep")
+    raise refusal(f"a rule is nested at most {MAX_DEPTH} levels deep")
 
 
 def _inner(rule: Any) -> list[Any]:

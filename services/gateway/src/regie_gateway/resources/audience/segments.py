@@ -9,11 +9,12 @@ from fastapi import Request, Response
 from pydantic import ConfigDict, Field
 from regie.audience.v1 import segments_service_pb2 as pb
 
-from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import WHOLE, Body, Page, SegmentId, View, show_time, without_default
-from regie_gateway.rest.operations import Operations
-from regie_gateway.rest.profiles import ProfilePage, ProfileView, show_profile
-from regie_gateway.rest.rules import BoundedRule, Rule, rule_message, show_rule
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import WHOLE, Body, Page, SegmentId, View, show_time, without_default
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.responses import json_response
+from regie_gateway.resources.audience.profiles import ProfilePage, ProfileView, show_profile
+from regie_gateway.resources.audience.rules import BoundedRule, Rule, rule_message, show_rule
 
 operations = Operations("segments")
 
@@ -90,11 +91,11 @@ class PreviewView(View):
     body="json",
 )
 async def create_segment(request: Request, body: CreateSegment) -> Response:
-    call = call_of(request)
-    asked = pb.CreateSegmentRequest(request_id=call.request_id, name=body.name, rule=rule_message(body.rule))
-    answered = await call.ask(call.edge.backends.segments.CreateSegment, asked)
+    context = request_context(request)
+    asked = pb.CreateSegmentRequest(request_id=context.request_id, name=body.name, rule=rule_message(body.rule))
+    answered = await context.call(context.backends.segments.CreateSegment, asked)
     shown = show_segment(answered.segment)
-    return reply(shown, status=201, location=f"/v1/segments/{shown['segment_id']}")
+    return json_response(shown, status=201, location=f"/v1/segments/{shown['segment_id']}")
 
 
 @operations.add(
@@ -106,11 +107,11 @@ async def create_segment(request: Request, body: CreateSegment) -> Response:
     answer=SegmentPage,
 )
 async def list_segments(request: Request, page: Page) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     asked = pb.ListSegmentsRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await call.ask(call.edge.backends.segments.ListSegments, asked)
+    answered = await context.call(context.backends.segments.ListSegments, asked)
     segments = [show_segment(segment) for segment in answered.segments]
-    return reply({"segments": segments, "next_page_token": answered.next_page_token})
+    return json_response({"segments": segments, "next_page_token": answered.next_page_token})
 
 
 @operations.add(
@@ -123,13 +124,13 @@ async def list_segments(request: Request, page: Page) -> Response:
     body="json",
 )
 async def preview_segment(request: Request, body: PreviewSegment) -> Response:
-    call = call_of(request)
-    may_read = "profiles:read" in call.key.scopes
+    context = request_context(request)
+    may_read = "profiles:read" in context.key.scopes
     asked = pb.PreviewSegmentRequest(rule=rule_message(body.rule), sample_size=body.sample_size if may_read else 1)
-    answered = await call.ask(call.edge.backends.segments.PreviewSegment, asked)
+    answered = await context.call(context.backends.segments.PreviewSegment, asked)
     sample = [show_profile(profile) for profile in answered.sample] if may_read else None
     warnings = [{"field": _pointer(one.field), "message": one.message} for one in answered.warnings]
-    return reply({"count": answered.count, "sample": sample, "warnings": warnings})
+    return json_response({"count": answered.count, "sample": sample, "warnings": warnings})
 
 
 @operations.add(
@@ -141,9 +142,9 @@ async def preview_segment(request: Request, body: PreviewSegment) -> Response:
     answer=SegmentView,
 )
 async def get_segment(request: Request, segment_id: SegmentId) -> Response:
-    call = call_of(request)
-    answered = await call.ask(call.edge.backends.segments.GetSegment, pb.GetSegmentRequest(segment_id=segment_id))
-    return reply(show_segment(answered.segment))
+    context = request_context(request)
+    answered = await context.call(context.backends.segments.GetSegment, pb.GetSegmentRequest(segment_id=segment_id))
+    return json_response(show_segment(answered.segment))
 
 
 @operations.add(
@@ -155,10 +156,10 @@ async def get_segment(request: Request, segment_id: SegmentId) -> Response:
     answer=DeletedSegment,
 )
 async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
-    call = call_of(request)
-    asked = pb.DeleteSegmentRequest(request_id=call.request_id, segment_id=segment_id)
-    await call.ask(call.edge.backends.segments.DeleteSegment, asked)
-    return reply({"segment_id": segment_id})
+    context = request_context(request)
+    asked = pb.DeleteSegmentRequest(request_id=context.request_id, segment_id=segment_id)
+    await context.call(context.backends.segments.DeleteSegment, asked)
+    return json_response({"segment_id": segment_id})
 
 
 @operations.add(
@@ -170,11 +171,11 @@ async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
     answer=ProfilePage,
 )
 async def list_segment_members(request: Request, segment_id: SegmentId, page: Page) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     asked = pb.ListSegmentMembersRequest(segment_id=segment_id, page_size=page.page_size, page_token=page.page_token)
-    answered = await call.ask(call.edge.backends.segments.ListSegmentMembers, asked)
+    answered = await context.call(context.backends.segments.ListSegmentMembers, asked)
     profiles = [show_profile(profile) for profile in answered.profiles]
-    return reply({"profiles": profiles, "next_page_token": answered.next_page_token})
+    return json_response({"profiles": profiles, "next_page_token": answered.next_page_token})
 
 
 def show_segment(segment: pb.Segment) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from regie_chassis.errors import Invalid
 from starlette.types import Receive, Scope, Send
 
-from regie_gateway.authentication import MissingScope
-from regie_gateway.events import TYPES
-from regie_gateway.outward import EventGone
-from regie_gateway.rest.edge import call_of
-from regie_gateway.rest.operations import Operations
-from regie_gateway.stream import Feed, Reader
+from regie_gateway.access.authentication import MissingScope
+from regie_gateway.events.event_log import EventGone
+from regie_gateway.events.event_stream import Broadcaster, Subscription
+from regie_gateway.events.subscriptions import TYPES
+from regie_gateway.http.context import request_context
+from regie_gateway.http.operations import Operations
 
 operations = Operations("events")
 
@@ -64,25 +64,25 @@ class EventsQuery(BaseModel):
 class EventStream(Response):
     """A stream that ends when the other side hangs up, its key is revoked, or the service drains."""
 
-    def __init__(self, feed: Feed, reader: Reader) -> None:
+    def __init__(self, broadcaster: Broadcaster, subscription: Subscription) -> None:
         super().__init__(media_type="text/event-stream")
         del self.headers["content-length"]
         self.headers["x-accel-buffering"] = "no"
-        self._feed = feed
-        self._reader = reader
+        self._broadcaster = broadcaster
+        self._subscription = subscription
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Sends chunks as they come, at the reader's own pace."""
         try:
             await self._stream(receive, send)
         finally:
-            self._feed.release(self._reader)
+            self._broadcaster.release(self._subscription)
 
     async def _stream(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         hang_up = asyncio.create_task(_hang_up(receive))
-        hang_up.add_done_callback(lambda _: self._reader.leave())
-        chunks = self._feed.read(self._reader)
+        hang_up.add_done_callback(lambda _: self._subscription.leave())
+        chunks = self._broadcaster.stream(self._subscription)
         try:
             async for chunk in chunks:
                 async with asyncio.timeout(SEND_TIMEOUT):
@@ -121,15 +121,15 @@ async def stream_events(
         str, Header(alias="Last-Event-ID", max_length=64, description="The id of the last event you have dealt with.")
     ] = "",
 ) -> Response:
-    call = call_of(request)
-    types = _types(query.types, call.key.scopes)
+    context = request_context(request)
+    types = _types(query.types, context.key.scopes)
     where = "Last-Event-ID" if last_event_id else "last_event_id"
     after = _event_id(last_event_id or query.last_event_id, where)
     try:
-        reader = await call.edge.feed.open_reader(call.key, types=types, last_event_id=after)
+        subscription = await context.gateway.broadcaster.subscribe(context.key, types=types, last_event_id=after)
     except EventGone as error:
         raise EventGone(error.message, field=where) from error
-    return EventStream(call.edge.feed, reader)
+    return EventStream(context.gateway.broadcaster, subscription)
 
 
 def _types(given: Sequence[str], scopes: Collection[str]) -> frozenset[str]:

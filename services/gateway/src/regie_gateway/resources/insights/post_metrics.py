@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie_chassis.timestamps import timestamp
 
-from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Instant, PostId, View, show_time
-from regie_gateway.rest.operations import Operations
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import Instant, PostId, View, show_time
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.responses import json_response
 
 operations = Operations("metrics")
 
@@ -89,8 +90,10 @@ class PostSeriesView(View):
     answer=PostMetricsView,
 )
 async def get_post_metrics(request: Request, post_id: PostId) -> Response:
-    call = call_of(request)
-    answered = await call.ask(call.edge.backends.post_metrics.GetPostMetrics, pb.GetPostMetricsRequest(post_id=post_id))
+    context = request_context(request)
+    answered = await context.call(
+        context.backends.post_metrics.GetPostMetrics, pb.GetPostMetricsRequest(post_id=post_id)
+    )
     channels = [
         {
             "channel_id": channel.channel_id,
@@ -101,7 +104,7 @@ async def get_post_metrics(request: Request, post_id: PostId) -> Response:
         }
         for channel in answered.channels
     ]
-    return reply({"post_id": post_id, "totals": dict(answered.totals), "channels": channels})
+    return json_response({"post_id": post_id, "totals": dict(answered.totals), "channels": channels})
 
 
 @operations.add(
@@ -113,7 +116,7 @@ async def get_post_metrics(request: Request, post_id: PostId) -> Response:
     answer=PostSeriesView,
 )
 async def get_post_series(request: Request, post_id: PostId, query: Annotated[SeriesQuery, Query()]) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     asked = pb.GetPostSeriesRequest(
         post_id=post_id,
         metric=query.metric,
@@ -121,10 +124,10 @@ async def get_post_series(request: Request, post_id: PostId, query: Annotated[Se
         start_time=timestamp(query.start),
         end_time=timestamp(query.end),
     )
-    answered = await call.ask(call.edge.backends.post_metrics.GetPostSeries, asked)
+    answered = await context.call(context.backends.post_metrics.GetPostSeries, asked)
     points = [
         {"start_time": show_time(point.start_time), "total": point.total, "gained": point.gained}
         for point in answered.points
     ]
     shown = {"post_id": post_id, "metric": query.metric, "granularity": query.granularity, "points": points}
-    return reply(shown)
+    return json_response(shown)

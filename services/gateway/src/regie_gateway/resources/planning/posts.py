@@ -6,27 +6,17 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 from pydantic import Field
-from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie.scheduler.v1 import posts_service_pb2 as pb
 
-from regie_gateway.rest.delivery_json import DeliveryView, ResolveDelivery, show_delivery
-from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import DeliveryId, PageQuery, PostId
-from regie_gateway.rest.inputs import InvalidRequest
-from regie_gateway.rest.operations import Operations
-from regie_gateway.rest.post_json import (
-    STATE_NUMBERS,
-    CreatePost,
-    EditPost,
-    PostPage,
-    PostState,
-    PostView,
-    SchedulePost,
-    show_post,
-    variant_messages,
-)
-from regie_gateway.rest.preconditions import etag_of
-from regie_gateway.rest.timeline import TimelineView, compose_timeline
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import PageQuery, PostId
+from regie_gateway.http.inputs import InvalidRequest
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.preconditions import etag_of
+from regie_gateway.http.responses import json_response
+from regie_gateway.resources.planning.post_bodies import CreatePost, EditPost, SchedulePost, variant_messages
+from regie_gateway.resources.planning.post_views import STATE_NUMBERS, PostPage, PostState, PostView, show_post
+from regie_gateway.resources.planning.timeline import TimelineView, compose_timeline
 
 operations = Operations("posts")
 
@@ -48,8 +38,8 @@ class PostQuery(PageQuery):
     answer=PostView,
 )
 async def get_post(request: Request, post_id: PostId) -> Response:
-    call = call_of(request)
-    return _show(await call.edge.post_reads.get(post_id, identity=call.identity("scheduler")))
+    context = request_context(request)
+    return _show(await context.gateway.post_loader.get(post_id, identity=context.identity("scheduler")))
 
 
 @operations.add(
@@ -63,17 +53,17 @@ async def get_post(request: Request, post_id: PostId) -> Response:
     body="json",
 )
 async def create_post(request: Request, body: CreatePost) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     at = body.publish_at
     asked = pb.CreatePostRequest(
-        request_id=call.request_id,
+        request_id=context.request_id,
         title=body.title,
         variants=variant_messages(body.variants),
         publish_local_time=at.local_time if at else "",
         time_zone=at.time_zone if at else "",
         occurrence=at.occurrence or "" if at else "",
     )
-    post = (await call.ask(call.edge.backends.posts.CreatePost, asked)).post
+    post = (await context.call(context.backends.posts.CreatePost, asked)).post
     return _show(post, status=201, location=f"/v1/posts/{post.post_id}")
 
 
@@ -86,15 +76,15 @@ async def create_post(request: Request, body: CreatePost) -> Response:
     answer=PostPage,
 )
 async def list_posts(request: Request, page: Annotated[PostQuery, Query()]) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     asked = pb.ListPostsRequest(
         page_size=page.page_size,
         page_token=page.page_token,
         states=[pb.PostState.ValueType(STATE_NUMBERS[state]) for state in dict.fromkeys(page.state)],
     )
-    answered = await call.ask(call.edge.backends.posts.ListPosts, asked)
+    answered = await context.call(context.backends.posts.ListPosts, asked)
     posts = [show_post(post) for post in answered.posts]
-    return reply({"posts": posts, "next_page_token": answered.next_page_token})
+    return json_response({"posts": posts, "next_page_token": answered.next_page_token})
 
 
 @operations.add(
@@ -112,17 +102,17 @@ async def list_posts(request: Request, page: Annotated[PostQuery, Query()]) -> R
     if_match=True,
 )
 async def edit_post(request: Request, post_id: PostId, body: EditPost) -> Response:
-    call = call_of(request)
-    if call.revision and body.revision and call.revision != body.revision:
+    context = request_context(request)
+    if context.revision and body.revision and context.revision != body.revision:
         raise InvalidRequest("If-Match and revision name two revisions; give one of them", field="revision")
     asked = pb.EditPostRequest(
-        request_id=call.request_id,
+        request_id=context.request_id,
         post_id=post_id,
-        revision=body.revision or call.revision,
+        revision=body.revision or context.revision,
         title=body.title,
         variants=variant_messages(body.variants or []),
     )
-    return _show((await call.ask(call.edge.backends.posts.EditPost, asked)).post)
+    return _show((await context.call(context.backends.posts.EditPost, asked)).post)
 
 
 @operations.add(
@@ -140,16 +130,16 @@ async def edit_post(request: Request, post_id: PostId, body: EditPost) -> Respon
     if_match=True,
 )
 async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     asked = pb.SchedulePostRequest(
-        request_id=call.request_id,
+        request_id=context.request_id,
         post_id=post_id,
         publish_local_time=body.publish_at.local_time,
         time_zone=body.publish_at.time_zone,
         occurrence=body.publish_at.occurrence or "",
-        revision=call.revision,
+        revision=context.revision,
     )
-    return _show((await call.ask(call.edge.backends.posts.SchedulePost, asked)).post)
+    return _show((await context.call(context.backends.posts.SchedulePost, asked)).post)
 
 
 @operations.add(
@@ -167,9 +157,9 @@ async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -
     if_match=True,
 )
 async def cancel_post(request: Request, post_id: PostId) -> Response:
-    call = call_of(request)
-    asked = pb.CancelPostRequest(request_id=call.request_id, post_id=post_id, revision=call.revision)
-    return _show((await call.ask(call.edge.backends.posts.CancelPost, asked)).post)
+    context = request_context(request)
+    asked = pb.CancelPostRequest(request_id=context.request_id, post_id=post_id, revision=context.revision)
+    return _show((await context.call(context.backends.posts.CancelPost, asked)).post)
 
 
 @operations.add(
@@ -181,32 +171,8 @@ async def cancel_post(request: Request, post_id: PostId) -> Response:
     answer=TimelineView,
 )
 async def get_post_timeline(request: Request, post_id: PostId) -> Response:
-    return reply(await compose_timeline(call_of(request), post_id))
-
-
-@operations.add(
-    "POST",
-    "/v1/deliveries/{delivery_id}/resolve",
-    scope="posts:write",
-    summary="Say what became of a delivery that only a person can know about",
-    description=(
-        "Of a delivery that is `unknown`. Look at the network first: `published` true ends it, false sends it again."
-    ),
-    answer=DeliveryView,
-    body="json",
-    reads="posts:read",
-)
-async def resolve_delivery(request: Request, delivery_id: DeliveryId, body: ResolveDelivery) -> Response:
-    call = call_of(request)
-    asked = publisher_pb.ResolveDeliveryRequest(
-        request_id=call.request_id,
-        delivery_id=delivery_id,
-        published=body.published,
-        remote_url=body.remote_url,
-    )
-    answered = await call.ask(call.edge.backends.deliveries.ResolveDelivery, asked)
-    return reply(show_delivery(answered.delivery))
+    return json_response(await compose_timeline(request_context(request), post_id))
 
 
 def _show(post: pb.Post, *, status: int = 200, location: str = "") -> Response:
-    return reply(show_post(post), status=status, location=location, etag=etag_of(post.revision))
+    return json_response(show_post(post), status=status, location=location, etag=etag_of(post.revision))

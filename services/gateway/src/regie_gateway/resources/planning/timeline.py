@@ -12,10 +12,10 @@ from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.errors import RegieError, TimedOut, Unavailable
 
-from regie_gateway.rest.delivery_json import DeliveryState, FailureOrNone
-from regie_gateway.rest.edge import Call
-from regie_gateway.rest.fields import View, show_time
-from regie_gateway.rest.post_json import PostState
+from regie_gateway.http.context import RequestContext
+from regie_gateway.http.fields import View, show_time
+from regie_gateway.resources.planning.post_views import PostState
+from regie_gateway.resources.publishing.deliveries import DeliveryState, FailureOrNone
 
 Timed = tuple[tuple[int, int, bool], dict[str, Any]]
 ROLLED_UP = frozenset({"published", "partially_published", "failed", "missed"})
@@ -52,11 +52,11 @@ class TimelineView(View):
     entries: list[TimelineEntryView]
 
 
-async def compose_timeline(call: Call, post_id: str) -> dict[str, Any]:
+async def compose_timeline(context: RequestContext, post_id: str) -> dict[str, Any]:
     """Returns the timeline; without the deliveries when the publisher does not answer."""
     changes, deliveries = await asyncio.gather(
-        _entries(call, post_id),
-        _deliveries(call, post_id),
+        _entries(context, post_id),
+        _deliveries(context, post_id),
     )
     told = {delivery.channel_id for delivery in deliveries or ()}
     entries = [_of_post(entry) for entry in changes if entry.channel_id not in told]
@@ -70,25 +70,25 @@ async def compose_timeline(call: Call, post_id: str) -> dict[str, Any]:
     }
 
 
-async def _entries(call: Call, post_id: str) -> list[scheduler_pb.TimelineEntry]:
+async def _entries(context: RequestContext, post_id: str) -> list[scheduler_pb.TimelineEntry]:
     found: list[scheduler_pb.TimelineEntry] = []
     token = ""
     while True:
         asked = scheduler_pb.GetPostTimelineRequest(post_id=post_id, page_token=token)
-        page = await call.ask(call.edge.backends.posts.GetPostTimeline, asked)
+        page = await context.call(context.backends.posts.GetPostTimeline, asked)
         found += page.entries
         token = page.next_page_token
         if not token:
             return found
 
 
-async def _deliveries(call: Call, post_id: str) -> list[publisher_pb.Delivery] | None:
+async def _deliveries(context: RequestContext, post_id: str) -> list[publisher_pb.Delivery] | None:
     found: list[publisher_pb.Delivery] = []
     token = ""
     try:
         while True:
             asked = publisher_pb.ListDeliveriesRequest(post_id=post_id, page_token=token)
-            page = await call.ask(call.edge.backends.deliveries.ListDeliveries, asked)
+            page = await context.call(context.backends.deliveries.ListDeliveries, asked)
             found += page.deliveries
             token = page.next_page_token
             if not token:

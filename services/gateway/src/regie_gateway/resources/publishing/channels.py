@@ -9,9 +9,10 @@ from fastapi import Request, Response
 from pydantic import ConfigDict, Field
 from regie.publisher.v1 import channels_service_pb2 as pb
 
-from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import Body, ChannelId, Page, View, show_time, without_default
-from regie_gateway.rest.operations import Operations
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import Body, ChannelId, Page, View, show_time, without_default
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.responses import json_response
 
 operations = Operations("channels")
 
@@ -91,11 +92,11 @@ class ChannelPage(View):
     body="json",
 )
 async def connect_channel(request: Request, body: ConnectChannel) -> Response:
-    call = call_of(request)
-    answered = await call.ask(
-        call.edge.backends.channels.ConnectChannel,
+    context = request_context(request)
+    answered = await context.call(
+        context.backends.channels.ConnectChannel,
         pb.ConnectChannelRequest(
-            request_id=call.request_id,
+            request_id=context.request_id,
             network=body.network,
             server_url=body.server_url,
             credentials=body.credentials,
@@ -103,7 +104,7 @@ async def connect_channel(request: Request, body: ConnectChannel) -> Response:
         timeout=CONNECT_DEADLINE,
     )
     shown = show_channel(answered.channel)
-    return reply(shown, status=201, location=f"/v1/channels/{shown['channel_id']}")
+    return json_response(shown, status=201, location=f"/v1/channels/{shown['channel_id']}")
 
 
 @operations.add(
@@ -115,11 +116,11 @@ async def connect_channel(request: Request, body: ConnectChannel) -> Response:
     answer=ChannelPage,
 )
 async def list_channels(request: Request, page: Page) -> Response:
-    call = call_of(request)
+    context = request_context(request)
     asked = pb.ListChannelsRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await call.ask(call.edge.backends.channels.ListChannels, asked)
+    answered = await context.call(context.backends.channels.ListChannels, asked)
     channels = [show_channel(channel) for channel in answered.channels]
-    return reply({"channels": channels, "next_page_token": answered.next_page_token})
+    return json_response({"channels": channels, "next_page_token": answered.next_page_token})
 
 
 @operations.add(
@@ -131,9 +132,9 @@ async def list_channels(request: Request, page: Page) -> Response:
     answer=ChannelView,
 )
 async def get_channel(request: Request, channel_id: ChannelId) -> Response:
-    call = call_of(request)
-    answered = await call.ask(call.edge.backends.channels.GetChannel, pb.GetChannelRequest(channel_id=channel_id))
-    return reply(show_channel(answered.channel))
+    context = request_context(request)
+    answered = await context.call(context.backends.channels.GetChannel, pb.GetChannelRequest(channel_id=channel_id))
+    return json_response(show_channel(answered.channel))
 
 
 @operations.add(
@@ -147,10 +148,10 @@ async def get_channel(request: Request, channel_id: ChannelId) -> Response:
     reads="channels:read",
 )
 async def disconnect_channel(request: Request, channel_id: ChannelId) -> Response:
-    call = call_of(request)
-    asked = pb.DisconnectChannelRequest(request_id=call.request_id, channel_id=channel_id)
-    answered = await call.ask(call.edge.backends.channels.DisconnectChannel, asked)
-    return reply(show_channel(answered.channel))
+    context = request_context(request)
+    asked = pb.DisconnectChannelRequest(request_id=context.request_id, channel_id=channel_id)
+    answered = await context.call(context.backends.channels.DisconnectChannel, asked)
+    return json_response(show_channel(answered.channel))
 
 
 def show_channel(channel: pb.Channel) -> dict[str, Any]:

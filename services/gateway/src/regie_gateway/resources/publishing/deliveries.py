@@ -1,16 +1,21 @@
-"""Deliveries between JSON and messages."""
+"""Deliveries: a post on its way to one channel."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+from fastapi import Request, Response
 from pydantic import AfterValidator, Field, ValidationInfo
 from regie.publisher.v1 import deliveries_service_pb2 as pb
 from regie_chassis.validation import refusal
 
-from regie_gateway.rest.fields import Body, View, show_time, without_default
-from regie_gateway.rest.post_json import SegmentState
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import Body, DeliveryId, View, show_time, without_default
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.responses import json_response
+
+operations = Operations("posts")
 
 # Both lists are those of the publisher (tests/policy/test_limits.py).
 DeliveryState = Literal[
@@ -36,6 +41,11 @@ FailureKind = Literal[
     "internal",
 ]
 FailureOrNone = Literal[FailureKind, ""]
+
+
+SegmentState = Literal[
+    "waiting", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled", "not_sent"
+]
 
 
 def _of_a_published(remote_url: str, info: ValidationInfo) -> str:
@@ -103,6 +113,30 @@ class DeliveryView(View):
         description="When the network is looked at next, of an unknown delivery; null where only a person can tell."
     )
     changes: list[DeliveryChangeView]
+
+
+@operations.add(
+    "POST",
+    "/v1/deliveries/{delivery_id}/resolve",
+    scope="posts:write",
+    summary="Say what became of a delivery that only a person can know about",
+    description=(
+        "Of a delivery that is `unknown`. Look at the network first: `published` true ends it, false sends it again."
+    ),
+    answer=DeliveryView,
+    body="json",
+    reads="posts:read",
+)
+async def resolve_delivery(request: Request, delivery_id: DeliveryId, body: ResolveDelivery) -> Response:
+    context = request_context(request)
+    asked = pb.ResolveDeliveryRequest(
+        request_id=context.request_id,
+        delivery_id=delivery_id,
+        published=body.published,
+        remote_url=body.remote_url,
+    )
+    answered = await context.call(context.backends.deliveries.ResolveDelivery, asked)
+    return json_response(show_delivery(answered.delivery))
 
 
 def show_delivery(delivery: pb.Delivery) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Any
 from fastapi import Request, Response
 from regie.publisher.v1 import media_service_pb2 as pb
 
-from regie_gateway.rest.edge import call_of, reply
-from regie_gateway.rest.fields import View
-from regie_gateway.rest.operations import Operations
+from regie_gateway.http.context import request_context
+from regie_gateway.http.fields import View
+from regie_gateway.http.operations import Operations
+from regie_gateway.http.responses import json_response
 
 operations = Operations("media")
 
@@ -51,9 +52,9 @@ class MediaView(View):
     },
 )
 async def upload_media(request: Request) -> Response:
-    call = call_of(request)
-    asked = pb.UploadMediaRequest(request_id=call.request_id, data=await request.body())
-    answered = await call.ask(call.edge.backends.media.UploadMedia, asked, timeout=UPLOAD_DEADLINE)
+    context = request_context(request)
+    asked = pb.UploadMediaRequest(request_id=context.request_id, data=await request.body())
+    answered = await context.call(context.backends.media.UploadMedia, asked, timeout=UPLOAD_DEADLINE)
     media = answered.media
     shown = {
         "media_id": media.media_id,
@@ -63,4 +64,4 @@ async def upload_media(request: Request) -> Response:
         "height": media.height,
         "frames": media.frames,
     }
-    return reply(shown, status=201)
+    return json_response(shown, status=201)
