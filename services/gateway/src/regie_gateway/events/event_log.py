@@ -1,4 +1,4 @@
-"""The outward event log: every event of every service as JSON, in an order that can be replayed without gaps.
+"""The public event log: every event of every service as JSON, in an order that can be replayed without gaps.
 
 Numbers of a sequence commit out of order, so a reader that went "after the last number" would skip what commits late.
 Rows therefore carry their transaction's id, and readers stop before the oldest transaction that is still running:
@@ -140,7 +140,7 @@ HORIZON = "(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"
 
 _INSERT = text(
     """
-    INSERT INTO outward_event (id, workspace_id, type, subject, time, data, traceparent)
+    INSERT INTO public_event (id, workspace_id, type, subject, time, data, traceparent)
     SELECT id, workspace_id, type, subject, time, CAST(data AS jsonb), traceparent FROM unnest(
         CAST(:ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:types AS text[]), CAST(:subjects AS text[]),
         CAST(:times AS timestamptz[]), CAST(:datas AS text[]), CAST(:traceparents AS text[])
@@ -151,7 +151,7 @@ _INSERT = text(
 
 _SELECT_HORIZON = text(f"SELECT {HORIZON}")
 
-_SELECT_POSITION = text("SELECT xact, sequence FROM outward_event WHERE workspace_id = :workspace_id AND id = :id")
+_SELECT_POSITION = text("SELECT xact, sequence FROM public_event WHERE workspace_id = :workspace_id AND id = :id")
 
 _SELECT_PAGE = text(
     f"""
@@ -161,7 +161,7 @@ _SELECT_PAGE = text(
                 sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
             FROM (
                 SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent
-                FROM outward_event
+                FROM public_event
                 WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
                     AND (CAST(:types AS text[]) = '{{}}' OR type = ANY(CAST(:types AS text[])))
                 ORDER BY xact, sequence LIMIT :limit
@@ -174,10 +174,10 @@ _SELECT_PAGE = text(
 _SELECT_GROWN = text(
     f"""
     SELECT now.horizon, grown.workspace_id FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
-        SELECT DISTINCT workspace_id FROM outward_event
+        SELECT DISTINCT workspace_id FROM public_event
         WHERE (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
     ) AS grown ON true
     """
 )
 
-_PURGE = text("DELETE FROM outward_event WHERE record_time < :limit")
+_PURGE = text("DELETE FROM public_event WHERE record_time < :limit")
