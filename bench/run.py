@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-BENCHES = ("boot", "gateway", "dispatch")
+BENCHES = ("boot", "gateway", "dispatch", "mapping")
 TIMEOUT = 280.0  # seconds for one
 
 

@@ -13,7 +13,8 @@ from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
 from regie_gateway.access.bootstrap import bootstrap
-from regie_gateway.resources.publishing.channels import show_channel
+from regie_gateway.mapping.compiled import compile_view
+from regie_gateway.resources.publishing.channels import ChannelView
 from sqlalchemy import text
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
@@ -348,7 +349,8 @@ async def test_without_its_database_it_says_so_and_stays_alive(make_world: Any, 
 
 
 def test_a_channel_shows_that_it_is_held_back_and_shared() -> None:
-    held_back = show_channel(channels_pb.Channel(blocked_until_time=Timestamp(seconds=1_770_000_000), shared=True))
+    to_view = compile_view(channels_pb.Channel, ChannelView)
+    held_back = to_view(channels_pb.Channel(blocked_until_time=Timestamp(seconds=1_770_000_000), shared=True))
     assert (held_back["blocked_until_time"], held_back["shared"]) == ("2026-02-02T02:40:00Z", True)
-    free = show_channel(channels_pb.Channel())
+    free = to_view(channels_pb.Channel())
     assert (free["blocked_until_time"], free["shared"]) == (None, False)

@@ -55,6 +55,8 @@ async def handle(
         check_query(request.scope["query_string"], names)
         context.revision = _if_match(operation, request)
         loaded = await _load(operation, request)
+        if operation.body == "image":
+            context.body = await loaded.body()
         key = request.headers.get("idempotency-key") if operation.method == "POST" else None
         if key is None:
             response = await handler(loaded)

@@ -18,7 +18,14 @@ from regie_gateway.http.context import GatewayContext
 from regie_gateway.http.document import render
 from regie_gateway.http.inputs import query_names
 from regie_gateway.http.methods import Methods, not_allowed
-from regie_gateway.http.operations import IDEMPOTENCY_KEY, IF_MATCH, Operation, Operations, possible_problems
+from regie_gateway.http.operations import (
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    Operation,
+    Operations,
+    possible_problems,
+    route_endpoint,
+)
 from regie_gateway.http.problems import add_problem_handlers, problem_response, problem_responses
 from regie_gateway.http.tracing import Traced
 
@@ -38,7 +45,7 @@ class AdmittedRoute(APIRoute):
         extra["security"] = [{"api_key": [operation.scope] if operation.scope else []}]
         super().__init__(
             operation.path,
-            operation.endpoint,
+            route_endpoint(operation),
             methods=[operation.method],
             operation_id=operation.id,
             summary=operation.summary,

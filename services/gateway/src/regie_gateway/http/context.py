@@ -55,6 +55,8 @@ class RequestContext:
     request_id: str
     revision: int = 0
     """The revision that If-Match names; 0 for any."""
+    body: bytes = b""
+    """The body of an operation that takes bytes."""
 
     @property
     def backends(self) -> Backends:

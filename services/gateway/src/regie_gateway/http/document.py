@@ -83,7 +83,7 @@ def render(routes: Iterable[BaseRoute], operations: Iterable[Operation]) -> dict
 def _of_an_answer(operation: Operation, status: str) -> Iterator[str]:
     if status >= "300":
         return
-    if operation.answer is not None and operation.answer.__name__ == "PostView":
+    if operation.answer is not None and operation.answer.etag_field:
         yield "ETag"
     if operation.method == "POST":
         yield "Idempotent-Replayed"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import Path, Query
-from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from regie_chassis import ids
 from regie_chassis.validation import refusal
@@ -22,9 +21,12 @@ class Body(BaseModel):
 
 
 class View(BaseModel):
-    """An answer as OpenAPI describes it; the answers themselves are built by hand."""
+    """An answer: the list of what is shown, as OpenAPI describes it. `mapping.compiled` makes the answers from it."""
 
     model_config = ConfigDict(extra="forbid")
+
+    etag_field: ClassVar[str] = ""
+    """The field that is the ETag; empty for an answer without one."""
 
 
 def _id_check(prefix: str) -> AfterValidator:
@@ -122,10 +124,3 @@ class PageQuery(BaseModel):
 
 
 Page = Annotated[PageQuery, Query()]
-
-
-def show_time(value: Timestamp) -> str | None:
-    """Returns RFC 3339 in UTC to the microsecond; None for a time that is absent."""
-    if not value.seconds and not value.nanos:
-        return None
-    return value.ToJsonString()

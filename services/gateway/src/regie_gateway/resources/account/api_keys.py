@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Query, Request, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 from regie_chassis.errors import Invalid
@@ -16,10 +16,12 @@ from regie_chassis.ids import API_KEY, new_id, parse_id, show_id
 
 from regie_gateway.access import api_keys
 from regie_gateway.access.api_keys import ApiKey
-from regie_gateway.http.context import request_context
+from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import ApiKeyId, Body, Instant, NotNull, Page, View, without_default
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.responses import SecretResponse, json_response
+from regie_gateway.http.responses import SecretResponse
+from regie_gateway.mapping.compiled import compile_view
+from regie_gateway.mapping.overrides import From
 
 operations = Operations("api keys")
 
@@ -58,17 +60,31 @@ class CreateApiKey(Body):
     )
 
 
+def _key_id(key: ApiKey) -> str:
+    return show_id(API_KEY, key.id)
+
+
+def _scopes(key: ApiKey) -> list[str]:
+    return sorted(key.scopes)
+
+
+def _parent_id(key: ApiKey) -> str | None:
+    return show_id(API_KEY, key.parent_id) if key.parent_id else None
+
+
 class ApiKeyView(View):
     """A key without its secret."""
 
-    api_key_id: str
+    api_key_id: Annotated[str, From(_key_id)]
     name: str
-    scopes: list[Scope]
+    scopes: Annotated[list[Scope], From(_scopes)]
     create_time: datetime
     revoke_time: datetime | None
     expire_time: datetime | None
     last_used_time: datetime | None = Field(description="To the minute.")
-    parent_api_key_id: str | None = Field(description="The key that made it; null for one made on the server.")
+    parent_api_key_id: Annotated[str | None, From(_parent_id)] = Field(
+        description="The key that made it; null for one made on the server."
+    )
 
 
 class NewApiKeyView(ApiKeyView):
@@ -84,6 +100,9 @@ class ApiKeyPage(View):
     next_page_token: str
 
 
+_to_view = compile_view(ApiKey, ApiKeyView)
+
+
 @operations.add(
     "POST",
     "/v1/api-keys",
@@ -94,8 +113,7 @@ class ApiKeyPage(View):
     status=201,
     body="json",
 )
-async def create_api_key(request: Request, body: CreateApiKey) -> Response:
-    context = request_context(request)
+async def create_api_key(context: RequestContext, body: CreateApiKey) -> Response:
     secret = api_keys.new_secret()
     async with context.gateway.database.transaction() as session:
         key, new = await api_keys.create_api_key(
@@ -111,9 +129,9 @@ async def create_api_key(request: Request, body: CreateApiKey) -> Response:
             expire_time=body.expire_time,
             parent=context.key,
         )
-    kept = {**_show(key), "api_key": None}
-    shown = {**kept, "api_key": api_keys.show_token(key.id, secret)} if new else kept
-    return SecretResponse(shown, kept, status=201, location=f"/v1/api-keys/{kept['api_key_id']}")
+    stored = {**_to_view(key), "api_key": None}
+    view = {**stored, "api_key": api_keys.show_token(key.id, secret)} if new else stored
+    return SecretResponse(view, stored, status=201, location=f"/v1/api-keys/{stored['api_key_id']}")
 
 
 @operations.add(
@@ -124,19 +142,18 @@ async def create_api_key(request: Request, body: CreateApiKey) -> Response:
     description="The newest first, revoked and expired ones included.",
     answer=ApiKeyPage,
 )
-async def list_api_keys(request: Request, page: Page) -> Response:
-    context = request_context(request)
+async def list_api_keys(context: RequestContext, page: Page) -> dict[str, Any]:
     async with context.gateway.database.reading() as session:
-        found = await api_keys.list_api_keys(
+        rows = await api_keys.list_api_keys(
             session, workspace_id=context.workspace_id, before=_read_token(page.page_token), limit=page.page_size + 1
         )
-    keys, more = found[: page.page_size], len(found) > page.page_size
+    keys, more = rows[: page.page_size], len(rows) > page.page_size
     token = _page_token(keys[-1].id) if more else ""
-    return json_response({"api_keys": [_show(key) for key in keys], "next_page_token": token})
+    return {"api_keys": [_to_view(key) for key in keys], "next_page_token": token}
 
 
 class RevokeQuery(BaseModel):
-    """What ends with the key."""
+    """The keys that end with this one."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -155,8 +172,9 @@ class RevokeQuery(BaseModel):
     status=204,
     problems=(409,),
 )
-async def revoke_api_key(request: Request, api_key_id: ApiKeyId, query: Annotated[RevokeQuery, Query()]) -> Response:
-    context = request_context(request)
+async def revoke_api_key(
+    context: RequestContext, api_key_id: ApiKeyId, query: Annotated[RevokeQuery, Query()]
+) -> Response:
     async with context.gateway.database.transaction() as session:
         revoked = await api_keys.revoke_api_key(
             session,
@@ -168,19 +186,6 @@ async def revoke_api_key(request: Request, api_key_id: ApiKeyId, query: Annotate
     for key_id in revoked:
         context.gateway.authenticator.forget(key_id)
     return Response(status_code=204)
-
-
-def _show(key: ApiKey) -> dict[str, Any]:
-    return {
-        "api_key_id": show_id(API_KEY, key.id),
-        "name": key.name,
-        "scopes": sorted(key.scopes),
-        "create_time": key.create_time,
-        "revoke_time": key.revoke_time,
-        "expire_time": key.expire_time,
-        "last_used_time": key.last_used_time,
-        "parent_api_key_id": show_id(API_KEY, key.parent_id) if key.parent_id else None,
-    }
 
 
 def _page_token(key_id: UUID) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import Request, Response
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 from regie_chassis.ids import WORKSPACE, show_id
 
 from regie_gateway import workspaces
-from regie_gateway.http.context import request_context
+from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import WHOLE, Body, NotNull, View, without_default
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.responses import json_response
+from regie_gateway.mapping.overrides import From
 from regie_gateway.workspaces import MAX_MISSED_AFTER, Workspace
 
 operations = Operations("workspace")
@@ -35,10 +34,14 @@ class UpdateWorkspace(Body):
     )
 
 
+def _workspace_id(workspace: Workspace) -> str:
+    return show_id(WORKSPACE, workspace.id)
+
+
 class WorkspaceView(View):
     """A workspace."""
 
-    workspace_id: str
+    workspace_id: Annotated[str, From(_workspace_id)]
     name: str
     missed_after_seconds: int
     create_time: datetime
@@ -53,11 +56,9 @@ class WorkspaceView(View):
     description="Any key may ask whose it is.",
     answer=WorkspaceView,
 )
-async def get_workspace(request: Request) -> Response:
-    context = request_context(request)
+async def get_workspace(context: RequestContext) -> Workspace:
     async with context.gateway.database.reading() as session:
-        found = await workspaces.get_workspace(session, workspace_id=context.workspace_id)
-    return json_response(_show(found))
+        return await workspaces.get_workspace(session, workspace_id=context.workspace_id)
 
 
 @operations.add(
@@ -69,24 +70,12 @@ async def get_workspace(request: Request) -> Response:
     answer=WorkspaceView,
     body="json",
 )
-async def update_workspace(request: Request, body: UpdateWorkspace) -> Response:
-    context = request_context(request)
+async def update_workspace(context: RequestContext, body: UpdateWorkspace) -> Workspace:
     async with context.gateway.database.transaction() as session:
-        changed = await workspaces.update_workspace(
+        return await workspaces.update_workspace(
             session,
             workspace_id=context.workspace_id,
             name=body.name,
             missed_after_seconds=body.missed_after_seconds,
             now=context.gateway.clock.now(),
         )
-    return json_response(_show(changed))
-
-
-def _show(workspace: Workspace) -> dict[str, Any]:
-    return {
-        "workspace_id": show_id(WORKSPACE, workspace.id),
-        "name": workspace.name,
-        "missed_after_seconds": workspace.missed_after_seconds,
-        "create_time": workspace.create_time,
-        "update_time": workspace.update_time,
-    }

@@ -6,24 +6,21 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Request, Response
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import Struct
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from regie.audience.v1 import profiles_service_pb2 as pb
 from regie_chassis.validation import refusal
 
-from regie_gateway.http.context import request_context
-from regie_gateway.http.fields import Body, Page, ProfileId, View, show_time, without_default
+from regie_gateway.http.context import RequestContext
+from regie_gateway.http.fields import Body, Page, ProfileId, View, without_default
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.responses import json_response
+from regie_gateway.mapping.values import MAX_EXACT_INTEGER
 
 operations = Operations("profiles")
 
-LARGEST = 2**53  # beyond, a double does not tell neighbours apart
-
 
 def _exact(number: Any) -> Any:
-    if isinstance(number, int) and abs(number) > LARGEST:
+    if isinstance(number, int) and abs(number) > MAX_EXACT_INTEGER:
         raise refusal("give whole numbers up to 2^53, or a text")
     return number
 
@@ -115,14 +112,13 @@ class ProfilePage(View):
     body="json",
     reads="profiles:read",
 )
-async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
-    context = request_context(request)
+async def upsert_profiles(context: RequestContext, body: UpsertProfiles) -> pb.UpsertProfilesResponse:
     profiles = [
-        pb.ProfileInput(external_id=one.external_id, attributes=_struct(one.attributes)) for one in body.profiles
+        pb.ProfileInput(external_id=profile.external_id, attributes=_struct(profile.attributes))
+        for profile in body.profiles
     ]
-    asked = pb.UpsertProfilesRequest(request_id=context.request_id, profiles=profiles)
-    answered = await context.call(context.backends.profiles.UpsertProfiles, asked)
-    return json_response({"profiles": [show_profile(profile) for profile in answered.profiles]})
+    request = pb.UpsertProfilesRequest(request_id=context.request_id, profiles=profiles)
+    return await context.call(context.backends.profiles.UpsertProfiles, request)
 
 
 @operations.add(
@@ -133,12 +129,9 @@ async def upsert_profiles(request: Request, body: UpsertProfiles) -> Response:
     description="The newest first.",
     answer=ProfilePage,
 )
-async def list_profiles(request: Request, page: Page) -> Response:
-    context = request_context(request)
-    asked = pb.ListProfilesRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await context.call(context.backends.profiles.ListProfiles, asked)
-    profiles = [show_profile(profile) for profile in answered.profiles]
-    return json_response({"profiles": profiles, "next_page_token": answered.next_page_token})
+async def list_profiles(context: RequestContext, page: Page) -> pb.ListProfilesResponse:
+    request = pb.ListProfilesRequest(page_size=page.page_size, page_token=page.page_token)
+    return await context.call(context.backends.profiles.ListProfiles, request)
 
 
 @operations.add(
@@ -149,34 +142,9 @@ async def list_profiles(request: Request, page: Page) -> Response:
     description="A person with the attributes that are known.",
     answer=ProfileView,
 )
-async def get_profile(request: Request, profile_id: ProfileId) -> Response:
-    context = request_context(request)
-    answered = await context.call(context.backends.profiles.GetProfile, pb.GetProfileRequest(profile_id=profile_id))
-    return json_response(show_profile(answered.profile))
-
-
-def show_profile(profile: pb.Profile) -> dict[str, Any]:
-    """Returns a profile as JSON."""
-    return {
-        "profile_id": profile.profile_id,
-        "external_id": profile.external_id,
-        "attributes": {name: show_value(value) for name, value in profile.attributes.fields.items()},
-        "create_time": show_time(profile.create_time),
-        "update_time": show_time(profile.update_time),
-    }
-
-
-def show_value(value: Value) -> Any:
-    """Returns a value as JSON; whole numbers as integers."""
-    kind = value.WhichOneof("kind")
-    if kind == "number_value":
-        number = value.number_value
-        return int(number) if number.is_integer() and abs(number) <= LARGEST else number
-    if kind == "list_value":
-        return [show_value(item) for item in value.list_value.values]
-    if kind == "struct_value":
-        return {name: show_value(item) for name, item in value.struct_value.fields.items()}
-    return None if kind in {None, "null_value"} else getattr(value, kind)
+async def get_profile(context: RequestContext, profile_id: ProfileId) -> pb.Profile:
+    request = pb.GetProfileRequest(profile_id=profile_id)
+    return (await context.call(context.backends.profiles.GetProfile, request)).profile
 
 
 def _struct(attributes: dict[str, Any]) -> Struct:

@@ -10,7 +10,8 @@ from regie.audience.v1 import segments_service_pb2 as pb
 from regie_chassis.validation import refusal
 
 from regie_gateway.http.fields import Body
-from regie_gateway.resources.audience.profiles import Fact, Name, show_value
+from regie_gateway.mapping.values import json_value
+from regie_gateway.resources.audience.profiles import Fact, Name
 
 MAX_DEPTH = 10
 MAX_NODES = 100
@@ -128,16 +129,16 @@ def _value(value: str | bool | float | list[str]) -> Value:
     return Value(string_value=value) if isinstance(value, str) else Value(number_value=value)
 
 
-def show_rule(rule: pb.Rule) -> dict[str, Any]:
+def rule_value(rule: pb.Rule) -> dict[str, Any]:
     """Returns a stored rule as JSON."""
     form = rule.WhichOneof("form")
     if form == "all":
-        return {"all": [show_rule(inner) for inner in rule.all.rules]}
+        return {"all": [rule_value(inner) for inner in rule.all.rules]}
     if form == "any":
-        return {"any": [show_rule(inner) for inner in rule.any.rules]}
+        return {"any": [rule_value(inner) for inner in rule.any.rules]}
     if form == "not":
-        return {"not": show_rule(getattr(rule, "not"))}
-    shown = {"attribute": rule.comparison.attribute, "operator": rule.comparison.operator}
+        return {"not": rule_value(getattr(rule, "not"))}
+    comparison = {"attribute": rule.comparison.attribute, "operator": rule.comparison.operator}
     if rule.comparison.HasField("value"):
-        return {**shown, "value": show_value(rule.comparison.value)}
-    return shown
+        return {**comparison, "value": json_value(rule.comparison.value)}
+    return comparison

@@ -1,20 +1,20 @@
-"""Segments: named rules and whom they match."""
+"""Segments: named rules, and the profiles that match them."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Request, Response
 from pydantic import ConfigDict, Field
 from regie.audience.v1 import segments_service_pb2 as pb
 
-from regie_gateway.http.context import request_context
-from regie_gateway.http.fields import WHOLE, Body, Page, SegmentId, View, show_time, without_default
+from regie_gateway.http.context import RequestContext
+from regie_gateway.http.fields import WHOLE, Body, Page, SegmentId, View, without_default
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.responses import json_response
-from regie_gateway.resources.audience.profiles import ProfilePage, ProfileView, show_profile
-from regie_gateway.resources.audience.rules import BoundedRule, Rule, rule_message, show_rule
+from regie_gateway.mapping.compiled import compile_view
+from regie_gateway.mapping.overrides import From
+from regie_gateway.resources.audience.profiles import ProfilePage, ProfileView
+from regie_gateway.resources.audience.rules import BoundedRule, Rule, rule_message, rule_value
 
 operations = Operations("segments")
 
@@ -41,12 +41,16 @@ class PreviewSegment(Body):
     )
 
 
+def _rule(segment: pb.Segment) -> dict[str, Any]:
+    return rule_value(segment.rule)
+
+
 class SegmentView(View):
     """A segment with its size."""
 
     segment_id: str
     name: str
-    rule: Rule
+    rule: Annotated[Rule, From(_rule)]
     state: Literal["filling", "active"] = Field(description="Whether everybody who matches is in it yet.")
     member_count: int = Field(description="Of those found so far while the state is filling.")
     create_time: datetime | None
@@ -65,10 +69,16 @@ class SegmentPage(View):
     next_page_token: str
 
 
+def _pointer(warning: pb.RuleWarning) -> str:
+    """Turns the service's path of a comparison into a JSON Pointer: rule.all[0].comparison → /rule/all/0."""
+    steps = warning.field.removesuffix(".comparison").replace("[", ".").replace("]", "").split(".")
+    return "".join(f"/{step}" for step in steps)
+
+
 class RuleWarningView(View):
     """A comparison that probably does not say what it should."""
 
-    field: str = Field(description="A JSON Pointer into the request.")
+    field: Annotated[str, From(_pointer)] = Field(description="A JSON Pointer into the request.")
     message: str
 
 
@@ -80,6 +90,9 @@ class PreviewView(View):
     warnings: list[RuleWarningView] = Field(description="Of comparisons whose type never meets the stored one.")
 
 
+_to_preview = compile_view(pb.PreviewSegmentResponse, PreviewView)
+
+
 @operations.add(
     "POST",
     "/v1/segments",
@@ -88,14 +101,12 @@ class PreviewView(View):
     description="Names a rule. Who matches it becomes a member while the segment is filled, and from then on.",
     answer=SegmentView,
     status=201,
+    location="/v1/segments/{segment_id}",
     body="json",
 )
-async def create_segment(request: Request, body: CreateSegment) -> Response:
-    context = request_context(request)
-    asked = pb.CreateSegmentRequest(request_id=context.request_id, name=body.name, rule=rule_message(body.rule))
-    answered = await context.call(context.backends.segments.CreateSegment, asked)
-    shown = show_segment(answered.segment)
-    return json_response(shown, status=201, location=f"/v1/segments/{shown['segment_id']}")
+async def create_segment(context: RequestContext, body: CreateSegment) -> pb.Segment:
+    request = pb.CreateSegmentRequest(request_id=context.request_id, name=body.name, rule=rule_message(body.rule))
+    return (await context.call(context.backends.segments.CreateSegment, request)).segment
 
 
 @operations.add(
@@ -106,12 +117,9 @@ async def create_segment(request: Request, body: CreateSegment) -> Response:
     description="The newest first, with their sizes.",
     answer=SegmentPage,
 )
-async def list_segments(request: Request, page: Page) -> Response:
-    context = request_context(request)
-    asked = pb.ListSegmentsRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await context.call(context.backends.segments.ListSegments, asked)
-    segments = [show_segment(segment) for segment in answered.segments]
-    return json_response({"segments": segments, "next_page_token": answered.next_page_token})
+async def list_segments(context: RequestContext, page: Page) -> pb.ListSegmentsResponse:
+    request = pb.ListSegmentsRequest(page_size=page.page_size, page_token=page.page_token)
+    return await context.call(context.backends.segments.ListSegments, request)
 
 
 @operations.add(
@@ -123,14 +131,12 @@ async def list_segments(request: Request, page: Page) -> Response:
     answer=PreviewView,
     body="json",
 )
-async def preview_segment(request: Request, body: PreviewSegment) -> Response:
-    context = request_context(request)
+async def preview_segment(context: RequestContext, body: PreviewSegment) -> dict[str, Any]:
     may_read = "profiles:read" in context.key.scopes
-    asked = pb.PreviewSegmentRequest(rule=rule_message(body.rule), sample_size=body.sample_size if may_read else 1)
-    answered = await context.call(context.backends.segments.PreviewSegment, asked)
-    sample = [show_profile(profile) for profile in answered.sample] if may_read else None
-    warnings = [{"field": _pointer(one.field), "message": one.message} for one in answered.warnings]
-    return json_response({"count": answered.count, "sample": sample, "warnings": warnings})
+    sample_size = body.sample_size if may_read else 1
+    request = pb.PreviewSegmentRequest(rule=rule_message(body.rule), sample_size=sample_size)
+    preview = _to_preview(await context.call(context.backends.segments.PreviewSegment, request))
+    return preview if may_read else {**preview, "sample": None}
 
 
 @operations.add(
@@ -141,10 +147,9 @@ async def preview_segment(request: Request, body: PreviewSegment) -> Response:
     description="Its rule and how many profiles match it.",
     answer=SegmentView,
 )
-async def get_segment(request: Request, segment_id: SegmentId) -> Response:
-    context = request_context(request)
-    answered = await context.call(context.backends.segments.GetSegment, pb.GetSegmentRequest(segment_id=segment_id))
-    return json_response(show_segment(answered.segment))
+async def get_segment(context: RequestContext, segment_id: SegmentId) -> pb.Segment:
+    request = pb.GetSegmentRequest(segment_id=segment_id)
+    return (await context.call(context.backends.segments.GetSegment, request)).segment
 
 
 @operations.add(
@@ -155,11 +160,10 @@ async def get_segment(request: Request, segment_id: SegmentId) -> Response:
     description="Its members stay profiles, and its place is free for another segment.",
     answer=DeletedSegment,
 )
-async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
-    context = request_context(request)
-    asked = pb.DeleteSegmentRequest(request_id=context.request_id, segment_id=segment_id)
-    await context.call(context.backends.segments.DeleteSegment, asked)
-    return json_response({"segment_id": segment_id})
+async def delete_segment(context: RequestContext, segment_id: SegmentId) -> dict[str, Any]:
+    request = pb.DeleteSegmentRequest(request_id=context.request_id, segment_id=segment_id)
+    await context.call(context.backends.segments.DeleteSegment, request)
+    return {"segment_id": segment_id}
 
 
 @operations.add(
@@ -170,27 +174,8 @@ async def delete_segment(request: Request, segment_id: SegmentId) -> Response:
     description="Who matches the rule now.",
     answer=ProfilePage,
 )
-async def list_segment_members(request: Request, segment_id: SegmentId, page: Page) -> Response:
-    context = request_context(request)
-    asked = pb.ListSegmentMembersRequest(segment_id=segment_id, page_size=page.page_size, page_token=page.page_token)
-    answered = await context.call(context.backends.segments.ListSegmentMembers, asked)
-    profiles = [show_profile(profile) for profile in answered.profiles]
-    return json_response({"profiles": profiles, "next_page_token": answered.next_page_token})
-
-
-def show_segment(segment: pb.Segment) -> dict[str, Any]:
-    """Returns a segment as JSON."""
-    return {
-        "segment_id": segment.segment_id,
-        "name": segment.name,
-        "rule": show_rule(segment.rule),
-        "state": segment.state,
-        "member_count": segment.member_count,
-        "create_time": show_time(segment.create_time),
-    }
-
-
-def _pointer(path: str) -> str:
-    """Turns the service's path of a comparison into a JSON Pointer: rule.all[0].comparison → /rule/all/0."""
-    steps = path.removesuffix(".comparison").replace("[", ".").replace("]", "").split(".")
-    return "".join(f"/{step}" for step in steps)
+async def list_segment_members(
+    context: RequestContext, segment_id: SegmentId, page: Page
+) -> pb.ListSegmentMembersResponse:
+    request = pb.ListSegmentMembersRequest(segment_id=segment_id, page_size=page.page_size, page_token=page.page_token)
+    return await context.call(context.backends.segments.ListSegmentMembers, request)

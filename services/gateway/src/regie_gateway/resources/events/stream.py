@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from regie_chassis.errors import Invalid
 from starlette.types import Receive, Scope, Send
@@ -16,7 +16,7 @@ from regie_gateway.access.authentication import MissingScope
 from regie_gateway.events.event_log import EventGone
 from regie_gateway.events.event_stream import Broadcaster, Subscription
 from regie_gateway.events.subscriptions import TYPES
-from regie_gateway.http.context import request_context
+from regie_gateway.http.context import RequestContext
 from regie_gateway.http.operations import Operations
 
 operations = Operations("events")
@@ -115,13 +115,12 @@ async def _hang_up(receive: Receive) -> None:
     },
 )
 async def stream_events(
-    request: Request,
+    context: RequestContext,
     query: Annotated[EventsQuery, Query()],
     last_event_id: Annotated[
         str, Header(alias="Last-Event-ID", max_length=64, description="The id of the last event you have dealt with.")
     ] = "",
 ) -> Response:
-    context = request_context(request)
     types = _types(query.types, context.key.scopes)
     where = "Last-Event-ID" if last_event_id else "last_event_id"
     after = _event_id(last_event_id or query.last_event_id, where)

@@ -1,19 +1,19 @@
-"""What a post did: totals and series."""
+"""The numbers of a post: totals and series."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import Query, Request, Response
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie_chassis.timestamps import timestamp
 
-from regie_gateway.http.context import request_context
-from regie_gateway.http.fields import Instant, PostId, View, show_time
+from regie_gateway.http.context import RequestContext
+from regie_gateway.http.fields import Instant, PostId, View
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.responses import json_response
+from regie_gateway.mapping.compiled import compile_view
 
 operations = Operations("metrics")
 
@@ -33,7 +33,7 @@ Metric = Literal[
 
 
 class SeriesQuery(BaseModel):
-    """Which number over which time."""
+    """One number, and its span of time."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -78,6 +78,10 @@ class PostSeriesView(View):
     points: list[SeriesPointView]
 
 
+_to_channel_totals = compile_view(pb.ChannelTotals, ChannelTotalsView)
+_to_point = compile_view(pb.SeriesPoint, SeriesPointView)
+
+
 @operations.add(
     "GET",
     "/v1/posts/{post_id}/metrics",
@@ -89,22 +93,11 @@ class PostSeriesView(View):
     ),
     answer=PostMetricsView,
 )
-async def get_post_metrics(request: Request, post_id: PostId) -> Response:
-    context = request_context(request)
-    answered = await context.call(
-        context.backends.post_metrics.GetPostMetrics, pb.GetPostMetricsRequest(post_id=post_id)
-    )
-    channels = [
-        {
-            "channel_id": channel.channel_id,
-            "network": channel.network,
-            "values": dict(channel.values),
-            "observe_times": {name: show_time(time) for name, time in channel.observe_times.items()},
-            "observe_time": show_time(channel.observe_time),
-        }
-        for channel in answered.channels
-    ]
-    return json_response({"post_id": post_id, "totals": dict(answered.totals), "channels": channels})
+async def get_post_metrics(context: RequestContext, post_id: PostId) -> dict[str, Any]:
+    request = pb.GetPostMetricsRequest(post_id=post_id)
+    response = await context.call(context.backends.post_metrics.GetPostMetrics, request)
+    channels = [_to_channel_totals(channel) for channel in response.channels]
+    return {"post_id": post_id, "totals": dict(response.totals), "channels": channels}
 
 
 @operations.add(
@@ -115,19 +108,16 @@ async def get_post_metrics(request: Request, post_id: PostId) -> Response:
     description="Hours or days in UTC with what was gained in each, the oldest first; empty without observations.",
     answer=PostSeriesView,
 )
-async def get_post_series(request: Request, post_id: PostId, query: Annotated[SeriesQuery, Query()]) -> Response:
-    context = request_context(request)
-    asked = pb.GetPostSeriesRequest(
+async def get_post_series(
+    context: RequestContext, post_id: PostId, query: Annotated[SeriesQuery, Query()]
+) -> dict[str, Any]:
+    request = pb.GetPostSeriesRequest(
         post_id=post_id,
         metric=query.metric,
         granularity=query.granularity,
         start_time=timestamp(query.start),
         end_time=timestamp(query.end),
     )
-    answered = await context.call(context.backends.post_metrics.GetPostSeries, asked)
-    points = [
-        {"start_time": show_time(point.start_time), "total": point.total, "gained": point.gained}
-        for point in answered.points
-    ]
-    shown = {"post_id": post_id, "metric": query.metric, "granularity": query.granularity, "points": points}
-    return json_response(shown)
+    response = await context.call(context.backends.post_metrics.GetPostSeries, request)
+    points = [_to_point(point) for point in response.points]
+    return {"post_id": post_id, "metric": query.metric, "granularity": query.granularity, "points": points}

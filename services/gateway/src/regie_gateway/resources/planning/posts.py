@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import Query
 from pydantic import Field
 from regie.scheduler.v1 import posts_service_pb2 as pb
 
-from regie_gateway.http.context import request_context
+from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import PageQuery, PostId
 from regie_gateway.http.inputs import InvalidRequest
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.preconditions import etag_of
-from regie_gateway.http.responses import json_response
 from regie_gateway.resources.planning.post_bodies import CreatePost, EditPost, SchedulePost, variant_messages
-from regie_gateway.resources.planning.post_views import STATE_NUMBERS, PostPage, PostState, PostView, show_post
+from regie_gateway.resources.planning.post_views import PostPage, PostState, PostView
 from regie_gateway.resources.planning.timeline import TimelineView, compose_timeline
 
 operations = Operations("posts")
 
 
 class PostQuery(PageQuery):
-    """Which posts of which page."""
+    """The states to list, and the page."""
 
     state: list[PostState] = Field(
         default=[], max_length=20, description="Only posts in this state; given several times, in any of these."
@@ -37,9 +35,8 @@ class PostQuery(PageQuery):
     description="The post with what became of it on each channel, as far as the publisher has told.",
     answer=PostView,
 )
-async def get_post(request: Request, post_id: PostId) -> Response:
-    context = request_context(request)
-    return _show(await context.gateway.post_loader.get(post_id, identity=context.identity("scheduler")))
+async def get_post(context: RequestContext, post_id: PostId) -> pb.Post:
+    return await context.gateway.post_loader.get(post_id, identity=context.identity("scheduler"))
 
 
 @operations.add(
@@ -50,12 +47,12 @@ async def get_post(request: Request, post_id: PostId) -> Response:
     description="With `publish_at` it is scheduled, without it a draft. Each channel has one variant.",
     answer=PostView,
     status=201,
+    location="/v1/posts/{post_id}",
     body="json",
 )
-async def create_post(request: Request, body: CreatePost) -> Response:
-    context = request_context(request)
+async def create_post(context: RequestContext, body: CreatePost) -> pb.Post:
     at = body.publish_at
-    asked = pb.CreatePostRequest(
+    request = pb.CreatePostRequest(
         request_id=context.request_id,
         title=body.title,
         variants=variant_messages(body.variants),
@@ -63,8 +60,7 @@ async def create_post(request: Request, body: CreatePost) -> Response:
         time_zone=at.time_zone if at else "",
         occurrence=at.occurrence or "" if at else "",
     )
-    post = (await context.call(context.backends.posts.CreatePost, asked)).post
-    return _show(post, status=201, location=f"/v1/posts/{post.post_id}")
+    return (await context.call(context.backends.posts.CreatePost, request)).post
 
 
 @operations.add(
@@ -75,16 +71,13 @@ async def create_post(request: Request, body: CreatePost) -> Response:
     description="The newest first. `state` may be given several times.",
     answer=PostPage,
 )
-async def list_posts(request: Request, page: Annotated[PostQuery, Query()]) -> Response:
-    context = request_context(request)
-    asked = pb.ListPostsRequest(
+async def list_posts(context: RequestContext, page: Annotated[PostQuery, Query()]) -> pb.ListPostsResponse:
+    request = pb.ListPostsRequest(
         page_size=page.page_size,
         page_token=page.page_token,
-        states=[pb.PostState.ValueType(STATE_NUMBERS[state]) for state in dict.fromkeys(page.state)],
+        states=[pb.PostState.Value(f"POST_STATE_{state.upper()}") for state in dict.fromkeys(page.state)],
     )
-    answered = await context.call(context.backends.posts.ListPosts, asked)
-    posts = [show_post(post) for post in answered.posts]
-    return json_response({"posts": posts, "next_page_token": answered.next_page_token})
+    return await context.call(context.backends.posts.ListPosts, request)
 
 
 @operations.add(
@@ -101,18 +94,17 @@ async def list_posts(request: Request, page: Annotated[PostQuery, Query()]) -> R
     reads="posts:read",
     if_match=True,
 )
-async def edit_post(request: Request, post_id: PostId, body: EditPost) -> Response:
-    context = request_context(request)
+async def edit_post(context: RequestContext, post_id: PostId, body: EditPost) -> pb.Post:
     if context.revision and body.revision and context.revision != body.revision:
         raise InvalidRequest("If-Match and revision name two revisions; give one of them", field="revision")
-    asked = pb.EditPostRequest(
+    request = pb.EditPostRequest(
         request_id=context.request_id,
         post_id=post_id,
         revision=body.revision or context.revision,
         title=body.title,
         variants=variant_messages(body.variants or []),
     )
-    return _show((await context.call(context.backends.posts.EditPost, asked)).post)
+    return (await context.call(context.backends.posts.EditPost, request)).post
 
 
 @operations.add(
@@ -129,9 +121,8 @@ async def edit_post(request: Request, post_id: PostId, body: EditPost) -> Respon
     reads="posts:read",
     if_match=True,
 )
-async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -> Response:
-    context = request_context(request)
-    asked = pb.SchedulePostRequest(
+async def schedule_post(context: RequestContext, post_id: PostId, body: SchedulePost) -> pb.Post:
+    request = pb.SchedulePostRequest(
         request_id=context.request_id,
         post_id=post_id,
         publish_local_time=body.publish_at.local_time,
@@ -139,7 +130,7 @@ async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -
         occurrence=body.publish_at.occurrence or "",
         revision=context.revision,
     )
-    return _show((await context.call(context.backends.posts.SchedulePost, asked)).post)
+    return (await context.call(context.backends.posts.SchedulePost, request)).post
 
 
 @operations.add(
@@ -156,10 +147,9 @@ async def schedule_post(request: Request, post_id: PostId, body: SchedulePost) -
     reads="posts:read",
     if_match=True,
 )
-async def cancel_post(request: Request, post_id: PostId) -> Response:
-    context = request_context(request)
-    asked = pb.CancelPostRequest(request_id=context.request_id, post_id=post_id, revision=context.revision)
-    return _show((await context.call(context.backends.posts.CancelPost, asked)).post)
+async def cancel_post(context: RequestContext, post_id: PostId) -> pb.Post:
+    request = pb.CancelPostRequest(request_id=context.request_id, post_id=post_id, revision=context.revision)
+    return (await context.call(context.backends.posts.CancelPost, request)).post
 
 
 @operations.add(
@@ -170,9 +160,5 @@ async def cancel_post(request: Request, post_id: PostId) -> Response:
     description="The oldest first. `complete` is false while the deliveries cannot be asked for.",
     answer=TimelineView,
 )
-async def get_post_timeline(request: Request, post_id: PostId) -> Response:
-    return json_response(await compose_timeline(request_context(request), post_id))
-
-
-def _show(post: pb.Post, *, status: int = 200, location: str = "") -> Response:
-    return json_response(show_post(post), status=status, location=location, etag=etag_of(post.revision))
+async def get_post_timeline(context: RequestContext, post_id: PostId) -> dict[str, Any]:
+    return await compose_timeline(context, post_id)

@@ -13,7 +13,8 @@ from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.errors import RegieError, TimedOut, Unavailable
 
 from regie_gateway.http.context import RequestContext
-from regie_gateway.http.fields import View, show_time
+from regie_gateway.http.fields import View
+from regie_gateway.mapping.values import time_value
 from regie_gateway.resources.planning.post_views import PostState
 from regie_gateway.resources.publishing.deliveries import DeliveryState, FailureOrNone
 
@@ -103,7 +104,7 @@ async def _deliveries(context: RequestContext, post_id: str) -> list[publisher_p
 
 def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
     shown = {
-        "time": show_time(entry.time),
+        "time": time_value(entry.time),
         "subject": "delivery" if entry.channel_id else "post",
         "channel_id": entry.channel_id,
         "delivery_id": "",
@@ -131,7 +132,7 @@ def _of_delivery(delivery: publisher_pb.Delivery) -> Iterator[Timed]:
         detail = ": ".join(words for words in (_parts(delivery, change), addresses, change.detail) if words)
         newest = delivery.state == "unknown" and change == delivery.changes[-1]
         shown = {
-            "time": show_time(change.time),
+            "time": time_value(change.time),
             "subject": "delivery",
             "channel_id": delivery.channel_id,
             "delivery_id": delivery.delivery_id,
@@ -141,8 +142,8 @@ def _of_delivery(delivery: publisher_pb.Delivery) -> Iterator[Timed]:
             "detail": detail,
             "failure_kind": delivery.failure_kind if change.state == "failed" else "",
             "network_message": change.network_message,
-            "quiet_end_time": show_time(delivery.quiet_end_time) if newest else None,
-            "next_look_time": show_time(delivery.next_look_time) if newest else None,
+            "quiet_end_time": time_value(delivery.quiet_end_time) if newest else None,
+            "next_look_time": time_value(delivery.next_look_time) if newest else None,
             "trace_id": change.trace_id,
             "segments_out": change.segments_out,
         }

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import Request, Response
 from pydantic import ConfigDict, Field
 from regie.publisher.v1 import channels_service_pb2 as pb
 
-from regie_gateway.http.context import request_context
-from regie_gateway.http.fields import Body, ChannelId, Page, View, show_time, without_default
+from regie_gateway.http.context import RequestContext
+from regie_gateway.http.fields import Body, ChannelId, Page, View, without_default
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.responses import json_response
 
 operations = Operations("channels")
 
@@ -89,22 +87,17 @@ class ChannelPage(View):
     ),
     answer=ChannelView,
     status=201,
+    location="/v1/channels/{channel_id}",
     body="json",
 )
-async def connect_channel(request: Request, body: ConnectChannel) -> Response:
-    context = request_context(request)
-    answered = await context.call(
-        context.backends.channels.ConnectChannel,
-        pb.ConnectChannelRequest(
-            request_id=context.request_id,
-            network=body.network,
-            server_url=body.server_url,
-            credentials=body.credentials,
-        ),
-        timeout=CONNECT_DEADLINE,
+async def connect_channel(context: RequestContext, body: ConnectChannel) -> pb.Channel:
+    request = pb.ConnectChannelRequest(
+        request_id=context.request_id,
+        network=body.network,
+        server_url=body.server_url,
+        credentials=body.credentials,
     )
-    shown = show_channel(answered.channel)
-    return json_response(shown, status=201, location=f"/v1/channels/{shown['channel_id']}")
+    return (await context.call(context.backends.channels.ConnectChannel, request, timeout=CONNECT_DEADLINE)).channel
 
 
 @operations.add(
@@ -115,12 +108,9 @@ async def connect_channel(request: Request, body: ConnectChannel) -> Response:
     description="The newest first, disconnected ones included.",
     answer=ChannelPage,
 )
-async def list_channels(request: Request, page: Page) -> Response:
-    context = request_context(request)
-    asked = pb.ListChannelsRequest(page_size=page.page_size, page_token=page.page_token)
-    answered = await context.call(context.backends.channels.ListChannels, asked)
-    channels = [show_channel(channel) for channel in answered.channels]
-    return json_response({"channels": channels, "next_page_token": answered.next_page_token})
+async def list_channels(context: RequestContext, page: Page) -> pb.ListChannelsResponse:
+    request = pb.ListChannelsRequest(page_size=page.page_size, page_token=page.page_token)
+    return await context.call(context.backends.channels.ListChannels, request)
 
 
 @operations.add(
@@ -131,10 +121,9 @@ async def list_channels(request: Request, page: Page) -> Response:
     description="A connected account and whether it can be used.",
     answer=ChannelView,
 )
-async def get_channel(request: Request, channel_id: ChannelId) -> Response:
-    context = request_context(request)
-    answered = await context.call(context.backends.channels.GetChannel, pb.GetChannelRequest(channel_id=channel_id))
-    return json_response(show_channel(answered.channel))
+async def get_channel(context: RequestContext, channel_id: ChannelId) -> pb.Channel:
+    request = pb.GetChannelRequest(channel_id=channel_id)
+    return (await context.call(context.backends.channels.GetChannel, request)).channel
 
 
 @operations.add(
@@ -147,25 +136,6 @@ async def get_channel(request: Request, channel_id: ChannelId) -> Response:
     problems=(409,),
     reads="channels:read",
 )
-async def disconnect_channel(request: Request, channel_id: ChannelId) -> Response:
-    context = request_context(request)
-    asked = pb.DisconnectChannelRequest(request_id=context.request_id, channel_id=channel_id)
-    answered = await context.call(context.backends.channels.DisconnectChannel, asked)
-    return json_response(show_channel(answered.channel))
-
-
-def show_channel(channel: pb.Channel) -> dict[str, Any]:
-    """Returns a channel as JSON."""
-    return {
-        "channel_id": channel.channel_id,
-        "network": channel.network,
-        "server_url": channel.server_url,
-        "remote_id": channel.remote_id,
-        "handle": channel.handle,
-        "display_name": channel.display_name,
-        "state": channel.state,
-        "attention": channel.attention,
-        "create_time": show_time(channel.create_time),
-        "blocked_until_time": show_time(channel.blocked_until_time),
-        "shared": channel.shared,
-    }
+async def disconnect_channel(context: RequestContext, channel_id: ChannelId) -> pb.Channel:
+    request = pb.DisconnectChannelRequest(request_id=context.request_id, channel_id=channel_id)
+    return (await context.call(context.backends.channels.DisconnectChannel, request)).channel

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import Request, Response
 from pydantic import AfterValidator, Field, ValidationInfo
 from regie.publisher.v1 import deliveries_service_pb2 as pb
 from regie_chassis.validation import refusal
 
-from regie_gateway.http.context import request_context
-from regie_gateway.http.fields import Body, DeliveryId, View, show_time, without_default
+from regie_gateway.http.context import RequestContext
+from regie_gateway.http.fields import Body, DeliveryId, View, without_default
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.responses import json_response
 
 operations = Operations("posts")
 
@@ -101,8 +99,6 @@ class DeliveryView(View):
     remote_url: str
     failure_kind: FailureOrNone = Field(description="Why it failed; empty otherwise.")
     network_message: str = Field(description="The network's own words.")
-    detail: str = Field(description="Régie's own words, where it was not the network that refused.")
-    segments: list[DeliverySegmentView]
     call_end_time: datetime | None = Field(
         description="The end of the last call that may still take effect; null where none may."
     )
@@ -112,6 +108,8 @@ class DeliveryView(View):
     next_look_time: datetime | None = Field(
         description="When the network is looked at next, of an unknown delivery; null where only a person can tell."
     )
+    detail: str = Field(description="Régie's own words, where it was not the network that refused.")
+    segments: list[DeliverySegmentView]
     changes: list[DeliveryChangeView]
 
 
@@ -127,49 +125,11 @@ class DeliveryView(View):
     body="json",
     reads="posts:read",
 )
-async def resolve_delivery(request: Request, delivery_id: DeliveryId, body: ResolveDelivery) -> Response:
-    context = request_context(request)
-    asked = pb.ResolveDeliveryRequest(
+async def resolve_delivery(context: RequestContext, delivery_id: DeliveryId, body: ResolveDelivery) -> pb.Delivery:
+    request = pb.ResolveDeliveryRequest(
         request_id=context.request_id,
         delivery_id=delivery_id,
         published=body.published,
         remote_url=body.remote_url,
     )
-    answered = await context.call(context.backends.deliveries.ResolveDelivery, asked)
-    return json_response(show_delivery(answered.delivery))
-
-
-def show_delivery(delivery: pb.Delivery) -> dict[str, Any]:
-    """Returns a delivery as JSON."""
-    return {
-        "delivery_id": delivery.delivery_id,
-        "post_id": delivery.post_id,
-        "channel_id": delivery.channel_id,
-        "revision": delivery.revision,
-        "state": delivery.state,
-        "remote_id": delivery.remote_id,
-        "remote_url": delivery.remote_url,
-        "failure_kind": delivery.failure_kind,
-        "network_message": delivery.network_message,
-        "call_end_time": show_time(delivery.call_end_time),
-        "quiet_end_time": show_time(delivery.quiet_end_time),
-        "next_look_time": show_time(delivery.next_look_time),
-        "detail": delivery.detail,
-        "segments": [
-            {"state": segment.state, "remote_id": segment.remote_id, "remote_url": segment.remote_url}
-            for segment in delivery.segments
-        ],
-        "changes": [
-            {
-                "time": show_time(change.time),
-                "state": change.state,
-                "cause": change.cause,
-                "attempt": change.attempt,
-                "network_message": change.network_message,
-                "trace_id": change.trace_id,
-                "detail": change.detail,
-                "segments_out": change.segments_out,
-            }
-            for change in delivery.changes
-        ],
-    }
+    return (await context.call(context.backends.deliveries.ResolveDelivery, request)).delivery

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Request, Response
 from regie.publisher.v1 import media_service_pb2 as pb
 
-from regie_gateway.http.context import request_context
+from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import View
 from regie_gateway.http.operations import Operations
-from regie_gateway.http.responses import json_response
 
 operations = Operations("media")
 
@@ -51,17 +49,6 @@ class MediaView(View):
         }
     },
 )
-async def upload_media(request: Request) -> Response:
-    context = request_context(request)
-    asked = pb.UploadMediaRequest(request_id=context.request_id, data=await request.body())
-    answered = await context.call(context.backends.media.UploadMedia, asked, timeout=UPLOAD_DEADLINE)
-    media = answered.media
-    shown = {
-        "media_id": media.media_id,
-        "content_type": media.content_type,
-        "size": media.size,
-        "width": media.width,
-        "height": media.height,
-        "frames": media.frames,
-    }
-    return json_response(shown, status=201)
+async def upload_media(context: RequestContext) -> pb.Media:
+    request = pb.UploadMediaRequest(request_id=context.request_id, data=context.body)
+    return (await context.call(context.backends.media.UploadMedia, request, timeout=UPLOAD_DEADLINE)).media
