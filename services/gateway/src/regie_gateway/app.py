@@ -78,7 +78,11 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         why_not_ready=Readiness(database, events.loops).why_not,
     )
     application = build_application(
-        context, RESOURCES, body_limit=settings.body_limit, media_limit=settings.media_limit
+        context,
+        RESOURCES,
+        body_limit=settings.body_limit,
+        media_limit=settings.media_limit,
+        cors_origins=settings.cors_origins,
     )
     limits = ConnectionLimits(
         total=settings.connections,

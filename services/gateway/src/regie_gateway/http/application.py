@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -11,10 +11,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from regie_gateway.http.admission import handle
 from regie_gateway.http.body_limit import BodyLimit
 from regie_gateway.http.context import GatewayContext
+from regie_gateway.http.cors import CrossOrigin
 from regie_gateway.http.document import render
 from regie_gateway.http.inputs import query_names
 from regie_gateway.http.methods import Methods, not_allowed
@@ -75,6 +77,16 @@ def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
 class Application(FastAPI):
     """FastAPI with our document; swagger's own page is off, as it loads its scripts from elsewhere."""
 
+    cors_origins: Collection[str] = ()
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Puts CORS before all, also before the layer that answers 500."""
+        stack = super().build_middleware_stack()
+        if not self.cors_origins:
+            return stack
+        methods = {method for route in self.routes if isinstance(route, Route) for method in route.methods or ()}
+        return CrossOrigin(stack, origins=self.cors_origins, methods=methods | {"HEAD"})
+
     def openapi(self) -> dict[str, Any]:
         """Returns the OpenAPI 3.1 document."""
         if not self.openapi_schema:
@@ -84,12 +96,18 @@ class Application(FastAPI):
 
 
 def build_application(
-    gateway: GatewayContext, resources: Iterable[Operations], *, body_limit: int, media_limit: int
+    gateway: GatewayContext,
+    resources: Iterable[Operations],
+    *,
+    body_limit: int,
+    media_limit: int,
+    cors_origins: Collection[str] = (),
 ) -> Application:
     """Returns the ASGI application. Routes are tried in the order of `resources`."""
     # Spans are Traced's, one for each request; FastAPI's own would stand beside them and cost more than the edge.
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = Application(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=silent)
+    app.cors_origins = cors_origins
     add_problem_handlers(app)
     app.add_exception_handler(405, lambda request, _: not_allowed(app.routes, request))
     for resource in resources:
