@@ -74,9 +74,7 @@ class GatewaySettings(ServiceSettings):
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if value != ("*",) and not all(ORIGIN.fullmatch(origin) for origin in value):
-            raise ValueError(
-                "give origins without a path, as in https://app.example.org,http://localhost:5173, or *"
-            )
+            raise ValueError("give origins without a path, as in https://app.example.org,http://localhost:5173, or *")
         return tuple(origin.lower() for origin in value)
 
     @field_validator("identity_private_key")
