@@ -130,12 +130,8 @@ def test_parameters_that_may_come_several_times_are_lists(document: dict[str, An
 
 def test_a_picture_is_sent_as_bytes_by_every_generator(document: dict[str, Any]) -> None:
     content = document["paths"]["/v1/media"]["post"]["requestBody"]["content"]
-    assert content["application/octet-stream"]["schema"] == {"type": "string", "format": "binary"}
-    assert {kind for kind, one in content.items() if one["schema"] == {}} == {
-        "image/jpeg",
-        "image/png",
-        "image/webp",
-        "image/gif",
-        "image/heic",
-        "image/avif",
-    }
+    assert content == {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+
+def test_no_schema_is_empty(document: dict[str, Any]) -> None:
+    assert not [place for place, value in walk(document) if value == {} and place[-1] in {"schema", "items"}]

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route
@@ -55,6 +56,8 @@ class AdmittedRoute(APIRoute):
             tags=[operation.tag],
             status_code=operation.status,
             response_model=None,
+            # One without an answer has no content but its `extra`.
+            response_class=JSONResponse if operation.answer else Response,
             responses=_responses(operation),
             openapi_extra=extra,
         )

@@ -17,6 +17,7 @@ DESCRIPTION = (
     "Régie plans posts, publishes them once and on time, and tells what they did. Every error is a problem document "
     "(RFC 9457) whose `reason` is stable. Every POST takes an `Idempotency-Key`. Lists go on with `page_token`."
 )
+LICENSE = {"name": "Apache License 2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "Where this document came from."}]
 TAGS = {
     "posts": "What is planned, when it leaves, and how it went.",
@@ -53,6 +54,7 @@ def render(routes: Iterable[BaseRoute], operations: Iterable[Operation]) -> dict
     """Returns the OpenAPI 3.1 document."""
     document: dict[str, Any] = get_openapi(
         title=TITLE,
+        license_info=LICENSE,
         version=VERSION,
         description=DESCRIPTION,
         routes=list(routes),
