@@ -55,7 +55,7 @@ check: lint proto-check openapi-check deploy-check ## Check everything that need
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy tools bench chassis/src $(wildcard services/*/src)
+	@$(BIN)/mypy tools bench chassis/src $(wildcard services/*/src) services/gateway/tests
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+import httpx2
 import pytest
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie_chassis.clock import SystemClock
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
+from regie_chassis.testing.clock import FakeClock
 from regie_gateway.http.cors import REQUEST_HEADERS, RESPONSE_HEADERS
+from regie_gateway.testing.harness import GatewayHarness, MakeHarness
 
 PAGE = "https://app.example.org"
 OTHER = "https://evil.example.org"
@@ -26,12 +28,12 @@ def names(header: str) -> set[str]:
     return {entry.strip().lower() for entry in header.split(",")}
 
 
-def allowed(answer: Any) -> dict[str, str]:
+def allowed(answer: httpx2.Response) -> dict[str, str]:
     """Returns the headers of the CORS protocol."""
     return {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
 
 
-async def test_a_preflight_takes_no_key_and_is_answered_in_full(make_world: Any, clock: Any) -> None:
+async def test_a_preflight_takes_no_key_and_is_answered_in_full(make_world: MakeHarness, clock: FakeClock) -> None:
     world = await make_world(clock, cors_origins=f"{PAGE},http://localhost:5173")
     async with world.client("") as client:
         answer = await client.options(f"/v1/posts/{POST_ID}", headers=PREFLIGHT)
@@ -45,7 +47,7 @@ async def test_a_preflight_takes_no_key_and_is_answered_in_full(make_world: Any,
     assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_preflights_are_not_counted_as_requests(make_world: Any, clock: Any) -> None:
+async def test_preflights_are_not_counted_as_requests(make_world: MakeHarness, clock: FakeClock) -> None:
     world = await make_world(clock, cors_origins=PAGE, rate_per_second=1, rate_burst=1)
     async with world.client() as client:
         for _ in range(5):
@@ -57,7 +59,7 @@ async def test_preflights_are_not_counted_as_requests(make_world: Any, clock: An
     assert {"retry-after", "ratelimit", "ratelimit-policy"} <= names(limited.headers["access-control-expose-headers"])
 
 
-async def test_an_origin_that_is_not_allowed_reads_nothing(make_world: Any, clock: Any) -> None:
+async def test_an_origin_that_is_not_allowed_reads_nothing(make_world: MakeHarness, clock: FakeClock) -> None:
     world = await make_world(clock, cors_origins=PAGE)
     async with world.client() as client:
         preflight = await client.options("/v1/posts", headers=PREFLIGHT | {"Origin": OTHER})
@@ -69,7 +71,7 @@ async def test_an_origin_that_is_not_allowed_reads_nothing(make_world: Any, cloc
         assert "origin" in names(one.headers["vary"])
 
 
-async def test_without_the_setting_nothing_is_allowed(world: Any) -> None:
+async def test_without_the_setting_nothing_is_allowed(world: GatewayHarness) -> None:
     async with world.client() as client:
         preflight = await client.options("/v1/posts", headers=PREFLIGHT)
         answer = await client.get("/v1/posts", headers={"Origin": PAGE})
@@ -77,7 +79,7 @@ async def test_without_the_setting_nothing_is_allowed(world: Any) -> None:
     assert (answer.status_code, allowed(answer)) == (200, {})
 
 
-async def test_a_star_allows_all_origins_and_no_credentials(make_world: Any, clock: Any) -> None:
+async def test_a_star_allows_all_origins_and_no_credentials(make_world: MakeHarness, clock: FakeClock) -> None:
     world = await make_world(clock, cors_origins="*")
     async with world.client() as client:
         preflight = await client.options("/v1/posts", headers=PREFLIGHT | {"Origin": "null"})
@@ -87,7 +89,7 @@ async def test_a_star_allows_all_origins_and_no_credentials(make_world: Any, clo
         assert "access-control-allow-credentials" not in one.headers
 
 
-async def test_options_that_is_no_preflight_is_answered_as_before(make_world: Any, clock: Any) -> None:
+async def test_options_that_is_no_preflight_is_answered_as_before(make_world: MakeHarness, clock: FakeClock) -> None:
     world = await make_world(clock, cors_origins=PAGE)
     async with world.client() as client:
         answer = await client.options("/v1/posts", headers={"Origin": PAGE})
@@ -96,7 +98,7 @@ async def test_options_that_is_no_preflight_is_answered_as_before(make_world: An
 
 
 @pytest.mark.parametrize("status", [401, 404, 405, 413, 422, 500, 503])
-async def test_a_page_can_read_every_error(make_world: Any, clock: Any, status: int) -> None:
+async def test_a_page_can_read_every_error(make_world: MakeHarness, clock: FakeClock, status: int) -> None:
     world = await make_world(clock, cors_origins=PAGE, body_limit=1024)
     origin = {"Origin": PAGE}
     async with world.client("" if status == 401 else None) as client:
@@ -123,7 +125,7 @@ async def test_a_page_can_read_every_error(make_world: Any, clock: Any, status: 
     assert "origin" in names(answer.headers["vary"])
 
 
-async def test_a_page_can_follow_the_stream(make_world: Any) -> None:
+async def test_a_page_can_follow_the_stream(make_world: MakeHarness) -> None:
     world = await make_world(SystemClock(), cors_origins=PAGE)
     async with (
         asyncio.timeout(20),
@@ -137,7 +139,7 @@ async def test_a_page_can_follow_the_stream(make_world: Any) -> None:
         assert "retry:" in await anext(answer.aiter_text())
 
 
-async def test_every_header_of_the_document_may_be_sent_and_read(world: Any) -> None:
+async def test_every_header_of_the_document_may_be_sent_and_read(world: GatewayHarness) -> None:
     document = world.gateway.application.openapi()
     operations = [one for methods in document["paths"].values() for one in methods.values()]
     sent = {one["name"] for operation in operations for one in operation.get("parameters", ()) if one["in"] == "header"}

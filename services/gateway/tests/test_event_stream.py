@@ -14,14 +14,17 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostCreated, PostDue
+from regie.scheduler.v1 import posts_service_pb2 as posts_pb
 from regie_chassis.clock import SystemClock
 from regie_chassis.ids import WORKSPACE, new_id, parse_id
 from regie_chassis.messaging import Envelope, Event, headers_of, stream_spec, subject_of
 from regie_chassis.paging import PAGE_BYTES
+from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.waiting import settle
 from regie_gateway.events import event_json, event_log
 from regie_gateway.events.event_log import EventGone, record_events
 from regie_gateway.events.event_stream import HEARTBEAT, Subscription, TooManyStreams
+from regie_gateway.testing.harness import GatewayHarness, MakeHarness
 from sqlalchemy.ext.asyncio import AsyncSession
 
 # The first key of a workspace is said as well, at a moment of its own.
@@ -30,7 +33,7 @@ TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 
 @pytest.fixture
-async def live(make_world: Any) -> AsyncIterator[Any]:
+async def live(make_world: MakeHarness) -> AsyncIterator[GatewayHarness]:
     """A gateway that runs, and whose own first events are in the log already."""
     world = await make_world(SystemClock())
     gateway = world.gateway
@@ -39,7 +42,7 @@ async def live(make_world: Any) -> AsyncIterator[Any]:
         yield world
 
 
-async def workspace_of(world: Any, token: str | None = None) -> UUID:
+async def workspace_of(world: GatewayHarness, token: str | None = None) -> UUID:
     async with world.client(token) as client:
         return parse_id(WORKSPACE, (await client.get("/v1/workspace")).json()["workspace_id"])
 
@@ -48,13 +51,15 @@ def created(workspace_id: UUID, title: str) -> Event[PostCreated]:
     return Event(new_id(), workspace_id, SystemClock().now(), PostCreated(post_id="post_1", title=title), TRACE)
 
 
-async def record(world: Any, *events: Event[Any]) -> None:
+async def record(world: GatewayHarness, *events: Event[Any]) -> None:
     async with world.database.transaction() as session:
         await record_events(session, events, wake=lambda: None)
 
 
 @asynccontextmanager
-async def following(world: Any, token: str | None = None, **asked: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+async def following(
+    world: GatewayHarness, token: str | None = None, **asked: Any
+) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     async with (
         world.network_client(token) as client,
         client.stream("GET", "/v1/events", **asked) as response,
@@ -88,7 +93,7 @@ def titles(found: list[dict[str, Any]]) -> list[str]:
     return [frame["data"]["data"]["title"] for frame in found]
 
 
-async def test_what_the_services_say_comes_out_as_cloud_events(live: Any) -> None:
+async def test_what_the_services_say_comes_out_as_cloud_events(live: GatewayHarness) -> None:
     workspace_id = await workspace_of(live)
     broker = live.gateway.broker
     await broker.ensure_stream(stream_spec("scheduler"))
@@ -116,7 +121,7 @@ async def test_what_the_services_say_comes_out_as_cloud_events(live: Any) -> Non
     }
 
 
-async def test_a_reader_that_comes_back_misses_nothing(live: Any) -> None:
+async def test_a_reader_that_comes_back_misses_nothing(live: GatewayHarness) -> None:
     workspace_id = await workspace_of(live)
     events = [created(workspace_id, str(number)) for number in range(450)]
     await record(live, *events)
@@ -128,7 +133,7 @@ async def test_a_reader_that_comes_back_misses_nothing(live: Any) -> None:
         assert titles(await take(stream, 2)) == ["449", "live"]
 
 
-async def test_what_commits_late_is_not_skipped(live: Any) -> None:
+async def test_what_commits_late_is_not_skipped(live: GatewayHarness) -> None:
     workspace_id = await workspace_of(live)
     first, early, late = (created(workspace_id, title) for title in ("first", "early", "late"))
     await record(live, first)
@@ -143,7 +148,7 @@ async def test_what_commits_late_is_not_skipped(live: Any) -> None:
         assert titles(await take(stream, 1)) == ["late"]
 
 
-async def _horizon_stands(world: Any, workspace_id: UUID, after: Event[Any]) -> list[str]:
+async def _horizon_stands(world: GatewayHarness, workspace_id: UUID, after: Event[Any]) -> list[str]:
     async with world.database.reading() as session:
         place = await event_log.position_of(session, workspace_id=workspace_id, event_id=after.id)
         page = await event_log.read_page(session, workspace_id=workspace_id, after=place, types=(), limit=10)
@@ -151,7 +156,7 @@ async def _horizon_stands(world: Any, workspace_id: UUID, after: Event[Any]) -> 
     return [event.data for event in page.events]
 
 
-async def test_a_page_of_large_events_is_cut_by_bytes_and_goes_on_where_it_ended(live: Any) -> None:
+async def test_a_page_of_large_events_is_cut_by_bytes_and_goes_on_where_it_ended(live: GatewayHarness) -> None:
     workspace_id = await workspace_of(live)
     seen, sizes = list[str](), list[int]()
     async with live.gateway.database.reading() as session:
@@ -168,7 +173,7 @@ async def test_a_page_of_large_events_is_cut_by_bytes_and_goes_on_where_it_ended
     assert max(sizes) <= PAGE_BYTES
 
 
-async def test_writers_at_once_leave_no_gap(live: Any) -> None:
+async def test_writers_at_once_leave_no_gap(live: GatewayHarness) -> None:
     workspace_id = await workspace_of(live)
     first = created(workspace_id, "first")
     await record(live, first)
@@ -196,7 +201,7 @@ async def _other_work(session: AsyncSession) -> None:
     await event_log.position_now(session)
 
 
-async def test_only_the_callers_workspace_is_told(live: Any) -> None:
+async def test_only_the_callers_workspace_is_told(live: GatewayHarness) -> None:
     token = await live.workspace("second")
     mine, theirs = await workspace_of(live), await workspace_of(live, token)
     first = created(mine, "mine 1")
@@ -208,7 +213,7 @@ async def test_only_the_callers_workspace_is_told(live: Any) -> None:
     assert (answer.status_code, answer.json()["reason"]) == (410, "EVENT_GONE")
 
 
-async def test_a_filter_lets_only_its_types_through(live: Any) -> None:
+async def test_a_filter_lets_only_its_types_through(live: GatewayHarness) -> None:
     workspace_id = await workspace_of(live)
     first = created(workspace_id, "first")
     numbers = PostMetricsObserved(post_id="post_1", values={"likes": 3})
@@ -223,7 +228,7 @@ async def test_a_filter_lets_only_its_types_through(live: Any) -> None:
         assert [frame["id"] for frame in await take(stream, 1)] == [str(again.id)]
 
 
-async def test_a_key_is_told_of_what_it_may_read_live_and_replayed(live: Any) -> None:
+async def test_a_key_is_told_of_what_it_may_read_live_and_replayed(live: GatewayHarness) -> None:
     workspace_id = await workspace_of(live)
     token = await live.key("events:read", "metrics:read")
     first = created(workspace_id, "first")
@@ -240,7 +245,7 @@ async def test_a_key_is_told_of_what_it_may_read_live_and_replayed(live: Any) ->
         assert [frame["id"] for frame in await take(stream, 1)] == [str(fresh.id)]
 
 
-async def test_the_stream_ends_with_its_key(live: Any) -> None:
+async def test_the_stream_ends_with_its_key(live: GatewayHarness) -> None:
     token = await live.key("events:read")
     async with following(live, token) as stream:
         async with live.client() as client:
@@ -251,7 +256,7 @@ async def test_the_stream_ends_with_its_key(live: Any) -> None:
             assert [frame async for frame in stream if frame["event"].endswith("PostCreated")] == []
 
 
-async def test_the_stream_ends_when_the_service_drains(make_world: Any) -> None:
+async def test_the_stream_ends_when_the_service_drains(make_world: MakeHarness) -> None:
     world = await make_world(SystemClock())
     async with world.gateway.app:
         stream = following(world)
@@ -261,7 +266,7 @@ async def test_the_stream_ends_when_the_service_drains(make_world: Any) -> None:
     await stream.__aexit__(None, None, None)
 
 
-async def test_a_key_holds_so_many_streams_and_no_more(make_world: Any) -> None:
+async def test_a_key_holds_so_many_streams_and_no_more(make_world: MakeHarness) -> None:
     world = await make_world(SystemClock(), streams_per_key=2)
     async with world.gateway.app, following(world), following(world), world.network_client() as client:
         answer = await client.get("/v1/events")
@@ -269,7 +274,9 @@ async def test_a_key_holds_so_many_streams_and_no_more(make_world: Any) -> None:
         assert answer.headers["retry-after"] == "10"
 
 
-async def test_streams_that_are_opened_at_once_are_counted_before_anything_is_waited_for(make_world: Any) -> None:
+async def test_streams_that_are_opened_at_once_are_counted_before_anything_is_waited_for(
+    make_world: MakeHarness,
+) -> None:
     world = await make_world(SystemClock(), streams_per_key=3, streams_per_workspace=5)
     broadcaster, authenticator = world.gateway.broadcaster, world.gateway.authenticator
     keys = [await authenticator.authenticate(f"Bearer {await world.key('events:read')}") for _ in range(3)]
@@ -287,7 +294,7 @@ async def test_streams_that_are_opened_at_once_are_counted_before_anything_is_wa
     assert len(again) == 3
 
 
-async def test_a_quiet_stream_gives_a_sign_of_life(world: Any, clock: Any) -> None:
+async def test_a_quiet_stream_gives_a_sign_of_life(world: GatewayHarness, clock: FakeClock) -> None:
     broadcaster = world.gateway.broadcaster
     async with world.database.reading():
         key = await world.gateway.authenticator.authenticate(f"Bearer {world.token}")
@@ -314,3 +321,9 @@ def test_an_event_becomes_json_with_all_its_fields() -> None:
         "variants": [{"channel_id": "", "segments": [], "visibility": "", "language": "fr"}],
     }
     assert event_json.data_of(PostCreated(title="a\x00b"))["title"] == "a\ufffdb"
+
+
+def test_a_state_in_an_event_is_its_name_and_empty_where_there_is_none() -> None:
+    # No event has an enum yet; the rule is that of all messages.
+    assert event_json.data_of(posts_pb.Post(state=posts_pb.POST_STATE_DRAFT))["state"] == "draft"
+    assert event_json.data_of(posts_pb.Post())["state"] == ""

@@ -11,6 +11,7 @@ from regie_gateway.access.api_keys import SCOPES
 from regie_gateway.events.subscriptions import EVENTS, TYPES
 from regie_gateway.resources.catalogue import RESOURCES
 from regie_gateway.resources.events.stream import _types
+from regie_gateway.testing.harness import GatewayHarness
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
@@ -18,7 +19,7 @@ AT = {"publish_at": {"local_time": "2030-06-01T09:30:00", "time_zone": "Europe/P
 RULE = {"rule": {"attribute": "a", "operator": "present"}}
 
 
-async def test_a_preview_shows_people_only_to_who_may_read_them(world: Any) -> None:
+async def test_a_preview_shows_people_only_to_who_may_read_them(world: GatewayHarness) -> None:
     async with world.client() as client:
         await client.post("/v1/profiles", json={"profiles": [{"external_id": "x", "attributes": {"a": 1}}]})
         whole = (await client.post("/v1/segments/preview", json=RULE)).json()
@@ -30,7 +31,7 @@ async def test_a_preview_shows_people_only_to_who_may_read_them(world: Any) -> N
     )
 
 
-async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: Any) -> None:
+async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: GatewayHarness) -> None:
     delivery_id = show_id(DELIVERY, new_id())
     world.backends.publisher.deliveries["x"] = [publisher_pb.Delivery(delivery_id=delivery_id, state="unknown")]
     async with world.client() as client:
@@ -54,7 +55,7 @@ async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: Any)
         assert (post["title"], post["state"]) == ("t", "cancelled")
 
 
-async def test_a_stored_answer_is_not_shown_to_who_may_not_read_it(world: Any) -> None:
+async def test_a_stored_answer_is_not_shown_to_who_may_not_read_it(world: GatewayHarness) -> None:
     headers = {"Idempotency-Key": "k"}
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
@@ -85,7 +86,7 @@ def test_every_event_is_told_to_keys_that_may_read_what_it_is_about() -> None:
 
 
 @pytest.mark.parametrize("query", ["types=regie.gateway.events.v1.ApiKeyCreated", "types=x,regie.y"])
-async def test_a_type_that_a_key_may_not_read_is_refused_by_name(world: Any, query: str) -> None:
+async def test_a_type_that_a_key_may_not_read_is_refused_by_name(world: GatewayHarness, query: str) -> None:
     async with world.client(await world.key("events:read")) as client:
         answer = await client.get(f"/v1/events?{query}")
     assert (answer.status_code, answer.json()["field"]) == (403 if "gateway" in query else 400, "types")

@@ -1,4 +1,4 @@
-"""Events as JSON: field names as in the contracts, numbers as numbers, times as RFC 3339.
+"""Events as JSON: field names as in the contracts, numbers as numbers, times as RFC 3339, states by their names.
 
 The message of an event is its public form, so all of its fields come out; absent messages are null.
 """
@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from regie_chassis.text import storable
 
 from regie_gateway.mapping.code import Code, Mapper, attribute
+from regie_gateway.mapping.values import enum_names
 
 TIMES = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration"})
 
@@ -46,4 +47,6 @@ def _of_item(code: Code, field: FieldDescriptor, value: str) -> str:
     if field.message_type is not None:
         name = field.message_type.full_name
         return f"{value}.ToJsonString()" if name in TIMES else f"{code.bind(_mapper(field.message_type))}({value})"
+    if field.enum_type is not None:
+        return f"{code.bind({**enum_names(field.enum_type), 0: ''})}[{value}]"
     return f"{code.bind(storable)}({value})" if field.type == FieldDescriptor.TYPE_STRING else value
