@@ -12,7 +12,7 @@ from regie_chassis.ids import new_id
 from regie_chassis.testing.clock import START, FakeClock
 from regie_gateway.access import api_keys
 from regie_gateway.access.authentication import Authenticator, InvalidApiKey
-from regie_gateway.access.wrong_keys import BURST, REMEMBERED, TooManyWrongKeys, WrongKeys
+from regie_gateway.access.wrong_keys import BURST, MAX_REMEMBERED, TooManyWrongKeys, WrongKeys
 from regie_gateway.testing.harness import GatewayHarness, MakeHarness
 
 FRESH = timedelta(seconds=3)
@@ -82,10 +82,10 @@ def test_the_addresses_of_one_ipv6_customer_count_together() -> None:
 
 def test_what_is_remembered_is_bounded_and_a_right_key_costs_nothing() -> None:
     keys = WrongKeys(per_minute=1, fresh=FRESH)
-    for number in range(REMEMBERED + 10):
+    for number in range(MAX_REMEMBERED + 10):
         keys.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", now=START)
         keys.note_unknown(new_id(), now=START)
-    assert len(keys._buckets) == len(keys._unknown) == REMEMBERED
+    assert len(keys._buckets) == len(keys._unknown) == MAX_REMEMBERED
     for _ in range(10):
         keys.take("192.0.2.9", now=START)
         keys.give_back("192.0.2.9", now=START)

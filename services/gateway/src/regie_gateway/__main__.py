@@ -37,8 +37,8 @@ def bootstrap_command(
             await database.close()
 
     made = asyncio.run(main())
-    shown = show_id(WORKSPACE, made.workspace_id)
-    typer.echo(f"workspace {shown} {'created' if made.created else 'exists'}", err=True)
+    workspace_id = show_id(WORKSPACE, made.workspace_id)
+    typer.echo(f"workspace {workspace_id} {'created' if made.created else 'exists'}", err=True)
     if made.api_key:
         typer.echo(made.api_key)
 

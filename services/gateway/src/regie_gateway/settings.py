@@ -14,7 +14,7 @@ ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\s]+")
 
 
 class GatewaySettings(ServiceSettings):
-    """Where the gateway listens, whom it calls, and where its limits stand."""
+    """Addresses, keys and limits of the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", populate_by_name=True, extra="ignore")
 
@@ -50,7 +50,7 @@ class GatewaySettings(ServiceSettings):
     connections_per_address: int = Field(default=500, ge=1)
     """Of these, from one address; a trusted proxy's are not counted."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma separated networks whose X-Forwarded-For tells a client's address."""
+    """Comma separated networks whose X-Forwarded-For gives a client's address."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma separated origins whose pages may call from a browser, as in https://app.example.org; `*` for all."""

@@ -34,7 +34,7 @@ SCOPES = (
 )
 MARK = "regie"
 SECRET_BYTES = 32
-LONGEST_TOKEN = 200
+MAX_TOKEN_LENGTH = 200
 MAX_KEYS = 200  # valid ones of a workspace
 
 
@@ -43,7 +43,7 @@ class ApiKeyNotFound(NotFound):
 
 
 class ScopeNotHeld(PermissionDenied):
-    """A key was asked to hand out more than it may do itself."""
+    """A new key would get a scope that the calling key lacks."""
 
 
 class TooManyApiKeys(Conflict):
@@ -60,7 +60,7 @@ class LastManagingKey(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is stored; the secret itself is known to its holder alone."""
+    """A key as it is stored; only its holder has the secret."""
 
     id: UUID
     workspace_id: UUID
@@ -97,7 +97,7 @@ def show_token(key_id: UUID, secret: str) -> str:
 def read_token(token: str) -> tuple[UUID, str] | None:
     """Returns the key's id and secret; None for what cannot be a key."""
     parts = token.split("_")
-    if len(token) > LONGEST_TOKEN or len(parts) != 3 or parts[0] != MARK:
+    if len(token) > MAX_TOKEN_LENGTH or len(parts) != 3 or parts[0] != MARK:
         return None
     try:
         return parse_id(API_KEY, f"{API_KEY}_{parts[1]}"), parts[2]
@@ -147,9 +147,8 @@ async def create_api_key(
     counted = await session.execute(_COUNT_VALID, {"workspace_id": workspace_id, "now": now})
     if counted.scalar_one() > MAX_KEYS:
         raise TooManyApiKeys(f"a workspace has at most {MAX_KEYS} valid keys; revoke some that are not used")
-    shown = show_id(API_KEY, key_id)
-    said = ApiKeyCreated(api_key_id=shown, scopes=values["scopes"])
-    stage(session, said, workspace_id=workspace_id, time=now)
+    event = ApiKeyCreated(api_key_id=show_id(API_KEY, key_id), scopes=values["scopes"])
+    stage(session, event, workspace_id=workspace_id, time=now)
     return _api_key(row), True
 
 
@@ -170,9 +169,9 @@ async def revoke_api_key(
         raise LastManagingKey(
             "nobody could manage keys without this one; make another key with keys:manage first", field="api_key_id"
         )
-    for one in revoked:
-        shown = show_id(API_KEY, one)
-        stage(session, ApiKeyRevoked(api_key_id=shown), workspace_id=workspace_id, time=now)
+    for revoked_id in revoked:
+        event = ApiKeyRevoked(api_key_id=show_id(API_KEY, revoked_id))
+        stage(session, event, workspace_id=workspace_id, time=now)
     return revoked
 
 
@@ -201,18 +200,18 @@ async def _lock_workspace(session: AsyncSession, workspace_id: UUID) -> None:
     await session.execute(_LOCK_WORKSPACE, {"id": workspace_id})
 
 
-def _checked_expire_time(wanted: datetime | None, parent: ApiKey | None, now: datetime) -> datetime | None:
+def _checked_expire_time(expire_time: datetime | None, parent: ApiKey | None, now: datetime) -> datetime | None:
     latest = parent.expire_time if parent else None
-    if wanted is None:
+    if expire_time is None:
         return latest
-    if wanted <= now:
+    if expire_time <= now:
         raise InvalidExpireTime("the key would have expired already; give a time to come", field="expire_time")
-    if latest is not None and wanted > latest:
+    if latest is not None and expire_time > latest:
         raise InvalidExpireTime(
             f"the key that makes it expires at {latest:%Y-%m-%dT%H:%M:%SZ}; give that time or an earlier one",
             field="expire_time",
         )
-    return wanted
+    return expire_time
 
 
 def _api_key(row: Any) -> ApiKey:

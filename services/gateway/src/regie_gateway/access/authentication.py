@@ -1,4 +1,4 @@
-"""Who calls from outside: reads `Authorization: Bearer`, and remembers keys for a few seconds."""
+"""Authenticates callers by `Authorization: Bearer`, and caches their keys for a few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from regie_gateway.access.wrong_keys import WrongKeys
 
 FRESH = timedelta(seconds=3)
 LAST = timedelta(seconds=5)  # a revoked key may be honoured this long by a replica that did not revoke it
-REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 
 
 class MissingApiKey(Unauthenticated):
@@ -27,13 +27,13 @@ class MissingApiKey(Unauthenticated):
 
 
 class InvalidApiKey(Unauthenticated):
-    """The request carries something that is no key, an unknown one, or one that was revoked or has expired."""
+    """The request carries no valid key: malformed, unknown, revoked or expired."""
 
     challenge = 'Bearer realm="regie", error="invalid_token"'
 
 
 class MissingScope(PermissionDenied):
-    """The key may not do this."""
+    """The key lacks the scope of the operation."""
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class Authenticator:
             self.forget(key_id)
             self._wrong.note_unknown(key_id, now=now)
             return None
-        if len(self._known) >= REMEMBERED:
+        if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         self._known[key_id] = _Remembered(key, now)
         return key

@@ -21,8 +21,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 KEEP = timedelta(hours=24)
-LEASE = timedelta(seconds=60)  # longer than any call behind may take
-LONGEST_KEY = 255
+LEASE = timedelta(seconds=60)  # longer than the longest deadline of a call to a service
+MAX_KEY_LENGTH = 255
 
 
 class InvalidIdempotencyKey(Invalid):
@@ -47,7 +47,7 @@ class IdempotencyInFlight(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to do the work of a key; `token` fences out whoever held it before."""
+    """The right to do the work of a key; `token` fences out an earlier holder."""
 
     workspace_id: UUID
     key: str
@@ -65,16 +65,16 @@ class Answer:
 
 def check_key(key: str) -> str:
     """Returns the key. Raises InvalidIdempotencyKey."""
-    if not 1 <= len(key) <= LONGEST_KEY or not all("!" <= letter <= "~" for letter in key):
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not all("!" <= letter <= "~" for letter in key):
         raise InvalidIdempotencyKey(
-            f"Idempotency-Key takes 1 to {LONGEST_KEY} visible ASCII characters; a UUID does well",
+            f"Idempotency-Key takes 1 to {MAX_KEY_LENGTH} visible ASCII characters; a UUID does well",
             field="Idempotency-Key",
         )
     return key
 
 
 def fingerprint(secret: bytes, *parts: bytes) -> bytes:
-    """Returns what tells two requests apart. Keyed, since a body may hold a password that is easily guessed."""
+    """Returns a digest of the request's parts. Keyed, since a body may hold a password that is easily guessed."""
     digest = hmac.new(secret, digestmod=hashlib.sha256)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
@@ -150,16 +150,16 @@ HELD = "workspace_id = :workspace_id AND key = :key AND token = :token AND state
 
 _CLAIM = text(
     """
-    INSERT INTO idempotency_key AS known
+    INSERT INTO idempotency_key AS stored
         (workspace_id, key, fingerprint, token, state, lease_time, create_time)
     VALUES (:workspace_id, :key, :fingerprint, :token, 'in_flight', :lease_time, :now)
     ON CONFLICT (workspace_id, key) DO UPDATE SET
         fingerprint = excluded.fingerprint, token = excluded.token, state = 'in_flight',
         lease_time = excluded.lease_time, status = NULL, headers = NULL, body = NULL,
-        create_time = CASE WHEN known.create_time < :expire_time THEN excluded.create_time ELSE known.create_time END
-    WHERE known.create_time < :expire_time
-        OR (known.fingerprint = excluded.fingerprint
-            AND (known.state = 'released' OR (known.state = 'in_flight' AND known.lease_time < :now)))
+        create_time = CASE WHEN stored.create_time < :expire_time THEN excluded.create_time ELSE stored.create_time END
+    WHERE stored.create_time < :expire_time
+        OR (stored.fingerprint = excluded.fingerprint
+            AND (stored.state = 'released' OR (stored.state = 'in_flight' AND stored.lease_time < :now)))
     RETURNING token
     """
 )

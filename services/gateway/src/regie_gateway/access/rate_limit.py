@@ -1,4 +1,4 @@
-"""How often a key and a workspace may call: a token bucket for each, in this process alone."""
+"""Rate limits of keys and workspaces: a token bucket for each, in this process alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from regie_chassis.errors import TooManyRequests
 
-REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 
 
 class RateLimited(TooManyRequests):
@@ -22,7 +22,7 @@ class RateLimited(TooManyRequests):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the IETF's RateLimit header fields say."""
+        """The IETF's RateLimit header fields."""
         name = self.policy.partition(";")[0]
         return {"RateLimit": f"{name};r=0;t={self.retry_after}", "RateLimit-Policy": self.policy}
 
@@ -51,7 +51,7 @@ class RateLimit:
             return
         bucket = self._buckets.get(caller_id)
         if bucket is None:
-            if len(self._buckets) >= REMEMBERED:
+            if len(self._buckets) >= MAX_REMEMBERED:
                 self._buckets.clear()
             bucket = self._buckets[caller_id] = _Bucket(self._burst, now)
         gained = (now - bucket.fill_time).total_seconds() * self._per_second

@@ -1,4 +1,4 @@
-"""Who guesses keys: how many wrong ones an address may send, and which ids are known to be nobody's."""
+"""Limits on guessed keys: wrong ones for each address, and the ids that are known not to exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import UUID
 
 from regie_chassis.errors import TooManyRequests
 
-REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 BURST = 2  # minutes' worth at once
 IPV6_PREFIX = 64  # bits that one customer is given; the rest of an address costs nothing
 
@@ -43,7 +43,7 @@ class WrongKeys:
             raise TooManyWrongKeys(math.ceil((1 - left) / self._per_second))
         self._buckets[block] = (left - 1, now)
         self._buckets.move_to_end(block)
-        if len(self._buckets) > REMEMBERED:
+        if len(self._buckets) > MAX_REMEMBERED:
             self._buckets.popitem(last=False)
 
     def give_back(self, address: str, *, now: datetime) -> None:
@@ -65,7 +65,7 @@ class WrongKeys:
         """Remembers an id that is nobody's."""
         self._unknown[key_id] = now
         self._unknown.move_to_end(key_id)
-        if len(self._unknown) > REMEMBERED:
+        if len(self._unknown) > MAX_REMEMBERED:
             self._unknown.popitem(last=False)
 
     def forget(self, key_id: UUID) -> None:

@@ -112,11 +112,11 @@ async def read_page(
             "max_bytes": PAGE_BYTES,
         },
     )
-    found = rows.all()
-    events = [_event(row) for row in found if row.id is not None]
-    if events and (len(events) == limit or len(events) < found[0].found):
+    selected = rows.all()
+    events = [_event(row) for row in selected if row.id is not None]
+    if events and (len(events) == limit or len(events) < selected[0].matching):
         return Page(events, events[-1].position)
-    return Page(events, max(after, Position(found[0].horizon - 1, LAST)))
+    return Page(events, max(after, Position(selected[0].horizon - 1, LAST)))
 
 
 async def read_workspaces(session: AsyncSession, *, after: Position) -> tuple[set[UUID], Position]:
@@ -157,7 +157,7 @@ _SELECT_PAGE = text(
     f"""
     SELECT now.horizon, event.* FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
         SELECT * FROM (
-            SELECT *, count(*) OVER () AS found,
+            SELECT *, count(*) OVER () AS matching,
                 sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
             FROM (
                 SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent

@@ -73,7 +73,7 @@ def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     if operation.answer is not None:
         responses[operation.status] = {"model": operation.answer, "description": "As asked."}
     if operation.reads is not None:
-        responses[204] = {"description": f"Done, and not shown: the key does not hold {operation.reads}."}
+        responses[204] = {"description": f"Done. The key lacks {operation.reads}, so the answer has no body."}
     return responses
 
 

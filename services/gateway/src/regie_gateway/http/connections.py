@@ -1,4 +1,4 @@
-"""How many connections there may be, and who is at the other end of one: its peer, or whom a trusted proxy names."""
+"""Limits on connections, and the address of a client: its peer's, or the one that a trusted proxy forwards."""
 
 from __future__ import annotations
 

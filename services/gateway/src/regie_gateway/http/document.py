@@ -1,4 +1,4 @@
-"""The OpenAPI document: what the framework knows of the operations, and what it cannot know."""
+"""The OpenAPI document: the framework's, with headers, security and names that it does not know."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TAGS = {
     "channels": "Connected accounts on networks.",
     "media": "Pictures to attach.",
     "profiles": "The people whom posts are for.",
-    "segments": "Named rules and whom they match.",
+    "segments": "Named rules, and the profiles that match them.",
     "events": "Everything that happens, as it happens.",
     "workspace": "The tenant that a key belongs to.",
     "api keys": "What opens all of this.",
@@ -38,7 +38,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Retry-After": {"description": "Seconds to wait before the next try.", "type": "integer"},
     "RateLimit": {"description": "What is left, and in how many seconds there is more.", "type": "string"},
     "RateLimit-Policy": {"description": "How many requests in how many seconds.", "type": "string"},
-    "WWW-Authenticate": {"description": "That a key is wanted, and what was wrong with this one.", "type": "string"},
+    "WWW-Authenticate": {"description": "The scheme of keys, and the error of the one that came.", "type": "string"},
 }
 OF_A_STATUS = {
     "201": ("Location",),

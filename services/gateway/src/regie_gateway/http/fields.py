@@ -68,7 +68,7 @@ ApiKeyId = Annotated[str, _id_check(ids.API_KEY), _path(ids.API_KEY, "key")]
 
 
 def without_default(schema: dict[str, Any]) -> None:
-    """Takes the default out of a schema: generators make what has one a required field. The description tells it."""
+    """Takes the default out of a schema: generators make a field with one required. The description states it."""
     schema.pop("default", None)
 
 

@@ -1,4 +1,4 @@
-"""Refuses what a framework would drop silently: parameters nobody reads, repeated ones, bodies nobody takes."""
+"""Refuses the input that a framework drops silently: unknown and repeated parameters, and needless bodies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SINGLE_HEADERS = {
 
 
 class InvalidRequest(Unprocessable):
-    """A parameter or the body is not as the document says."""
+    """A parameter or the body does not have the form in the document."""
 
 
 class UnsupportedMediaType(Invalid):
@@ -36,7 +36,7 @@ class UnsupportedMediaType(Invalid):
 
 
 class UnreadParameter(InvalidRequest):
-    """A query parameter is not one of the operation's; it is named as it came, and is no place in a body."""
+    """A query parameter is unknown to the operation. Its name is reported as it came."""
 
     reason = "INVALID_REQUEST"
 
@@ -58,8 +58,8 @@ def check_query(query: bytes, names: Mapping[str, bool]) -> None:
     seen: set[str] = set()
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in names:
-            known = f"; it takes {', '.join(names)}" if names else ""
-            raise UnreadParameter(f"there is no parameter {name[:80]!r} here{known}", field=name[:80])
+            taken = f"; it takes {', '.join(names)}" if names else ""
+            raise UnreadParameter(f"there is no parameter {name[:80]!r} here{taken}", field=name[:80])
         if name in seen and not names[name]:
             raise UnreadParameter(f"{name} came more than once; give it once", field=name)
         seen.add(name)
@@ -74,6 +74,6 @@ def check_headers(request: Request) -> None:
 
 
 def check_no_body(value: Any) -> None:
-    """Raises InvalidRequest for a body that nobody would read; an empty object says nothing and is let through."""
+    """Raises InvalidRequest for a body of an operation that takes none; an empty object is let through."""
     if value not in (None, {}):
         raise InvalidRequest("this operation takes no body; send none")

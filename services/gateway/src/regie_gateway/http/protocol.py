@@ -39,7 +39,7 @@ Refusal = tuple[int, str, str]
 
 
 class _Refused(Exception):  # ends the parser's work from inside a callback
-    """What has come in is refused; `GuardedProtocol._refusal` says why."""
+    """The input is refused; `GuardedProtocol._refusal` holds the reason."""
 
 
 class GuardedProtocol(HttpToolsProtocol):

@@ -19,7 +19,7 @@ BACKLOG = 2048
 START_POLL = 0.01  # seconds
 LOOK_EVERY = 1.0  # seconds between two looks at the connections
 HEADERS = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
-"""Of every answer: it is the caller's alone, and is what its content type says."""
+"""Headers of every answer: it is for the caller alone, and its content type is to be believed."""
 
 
 class _Server(uvicorn.Server):

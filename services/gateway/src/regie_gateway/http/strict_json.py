@@ -1,4 +1,4 @@
-"""JSON from outside, read strictly: what two readers could understand differently is refused (RFC 7493)."""
+"""JSON from outside, read strictly: text that two readers could understand differently is refused (RFC 7493)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 from regie_chassis.errors import Invalid
 
 MAX_DEPTH = 64
-LARGEST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 _FORBIDDEN = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -36,10 +36,10 @@ def parse(body: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         raise MalformedJson("an object in the body has the same name twice")
-    return found
+    return members
 
 
 def _constant(name: str) -> Any:
@@ -47,7 +47,7 @@ def _constant(name: str) -> Any:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > 20 or not -LARGEST - 1 <= int(digits) <= LARGEST:
+    if len(digits) > 20 or not -MAX_INTEGER - 1 <= int(digits) <= MAX_INTEGER:
         raise MalformedJson("a number in the body does not fit into 64 bits")
     return int(digits)
 

@@ -62,20 +62,22 @@ def _row_mapper(row: type[Any], view: type[BaseModel]) -> Mapper:
     return code.compile()
 
 
-def _of_field(code: Code, field: FieldDescriptor, shown: FieldInfo) -> str:
+def _of_field(code: Code, field: FieldDescriptor, view_field: FieldInfo) -> str:
     """Returns the expression for one field of a message."""
-    value, default = attribute(field.name), _mark(shown, WhenEmpty)
+    value, default = attribute(field.name), _mark(view_field, WhenEmpty)
     message = field.message_type
     if message is not None and message.GetOptions().map_entry:
-        inner = _of_item(code, message.fields_by_name["value"], shown)
+        inner = _of_item(code, message.fields_by_name["value"], view_field)
         return f"dict({value})" if inner is None else f"{{name: {inner}(item) for name, item in {value}.items()}}"
     if default is not None:
         return _or_default(code, field, default.value)
-    inner = _of_item(code, field, shown)
+    inner = _of_item(code, field, view_field)
     if field.is_repeated:
         return f"list({value})" if inner is None else f"[{inner}(item) for item in {value}]"
     expression = value if inner is None else f"{inner}({value})"
-    return f"{expression} if source.HasField({field.name!r}) else None" if _is_optional(field, shown) else expression
+    return (
+        f"{expression} if source.HasField({field.name!r}) else None" if _is_optional(field, view_field) else expression
+    )
 
 
 def _or_default(code: Code, field: FieldDescriptor, default: str) -> str:
@@ -85,7 +87,7 @@ def _or_default(code: Code, field: FieldDescriptor, default: str) -> str:
     return f"{code.bind(names)}.get({attribute(field.name)}, {default!r})"
 
 
-def _of_item(code: Code, field: FieldDescriptor, shown: FieldInfo) -> str | None:
+def _of_item(code: Code, field: FieldDescriptor, view_field: FieldInfo) -> str | None:
     """Returns the name of the function for one value of a field; None for a value that JSON has as it is."""
     if field.enum_type is not None:
         return code.bind(enum_names(field.enum_type).__getitem__)
@@ -93,17 +95,17 @@ def _of_item(code: Code, field: FieldDescriptor, shown: FieldInfo) -> str | None
         return None
     if field.message_type.full_name in WELL_KNOWN:
         return code.bind(WELL_KNOWN[field.message_type.full_name])
-    view = _view_in(shown.annotation)
+    view = _view_in(view_field.annotation)
     if view is None:
         raise TypeError(f"{field.full_name} is a message; give the field of the view a view, or mark it")
     return code.bind(_message_mapper(field.message_type, view))
 
 
-def _is_optional(field: FieldDescriptor, shown: FieldInfo) -> bool:
+def _is_optional(field: FieldDescriptor, view_field: FieldInfo) -> bool:
     """True for a field that can be absent and is null then; the functions of WELL_KNOWN see to it themselves."""
     if field.message_type is not None and field.message_type.full_name in WELL_KNOWN:
         return False
-    return field.has_presence and type(None) in get_args(shown.annotation)
+    return field.has_presence and type(None) in get_args(view_field.annotation)
 
 
 def _view_in(annotation: Any) -> type[BaseModel] | None:

@@ -20,7 +20,7 @@ operations = Operations("workspace")
 
 
 class UpdateWorkspace(Body):
-    """What is to change; what is absent stays."""
+    """The values to change; absent ones stay."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"missed_after_seconds": 900}]})
 
@@ -53,7 +53,7 @@ class WorkspaceView(View):
     "/v1/workspace",
     scope=None,
     summary="Get the key's workspace",
-    description="Any key may ask whose it is.",
+    description="Any key may read its own workspace.",
     answer=WorkspaceView,
 )
 async def get_workspace(context: RequestContext) -> Workspace:
@@ -66,7 +66,7 @@ async def get_workspace(context: RequestContext) -> Workspace:
     "/v1/workspace",
     scope="workspace:manage",
     summary="Change the workspace",
-    description="Replaces what is given. Names tell a team its workspaces apart and need not be unique.",
+    description="Replaces the given values. Names are for people and need not be unique.",
     answer=WorkspaceView,
     body="json",
 )

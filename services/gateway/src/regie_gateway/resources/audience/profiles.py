@@ -35,7 +35,7 @@ def _kind(value: Any) -> str | None:
     return KINDS.get(type(value))
 
 
-# The kind of a value chooses the branch, so that the branch that was meant says what is wrong with it.
+# The kind of a value chooses the branch, so that errors come from the branch that was meant.
 Fact = Annotated[
     Annotated[Text, Tag("(text)")]
     | Annotated[bool, Tag("(boolean)")]
@@ -56,7 +56,7 @@ def _named_alone(schema: dict[str, Any]) -> None:
 
 
 class ProfileBody(Body):
-    """A person to create or to merge into what is known."""
+    """A person to create, or to merge into the stored profile."""
 
     external_id: str = Field(min_length=1, max_length=500, description="Your own id of the person.")
     attributes: dict[Name, Fact | None] = Field(
@@ -139,7 +139,7 @@ async def list_profiles(context: RequestContext, page: Page) -> pb.ListProfilesR
     "/v1/profiles/{profile_id}",
     scope="profiles:read",
     summary="Get a profile",
-    description="A person with the attributes that are known.",
+    description="A person with the stored attributes.",
     answer=ProfileView,
 )
 async def get_profile(context: RequestContext, profile_id: ProfileId) -> pb.Profile:

@@ -61,7 +61,7 @@ class NotRule(Body):
 
 
 def _form(value: Any) -> str:
-    # In brackets, which no field's name has: an error's place is told from the body, and must not meet a branch there.
+    # In brackets, which no field's name has: an error's place is looked up in the body and must not meet a branch.
     names = value if isinstance(value, dict) else {}
     for form in ("all", "any", "not"):
         if form in names:
@@ -95,11 +95,11 @@ def _bounded(value: Any) -> Any:
 def _inner(rule: Any) -> list[Any]:
     if not isinstance(rule, dict):
         return []
-    found: list[Any] = []
+    rules: list[Any] = []
     for form in ("all", "any"):
         inner = rule.get(form)
-        found += inner if isinstance(inner, list) else []
-    return [*found, rule["not"]] if "not" in rule else found
+        rules += inner if isinstance(inner, list) else []
+    return [*rules, rule["not"]] if "not" in rule else rules
 
 
 BoundedRule = Annotated[Rule, BeforeValidator(_bounded)]

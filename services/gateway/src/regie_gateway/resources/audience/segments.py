@@ -51,8 +51,8 @@ class SegmentView(View):
     segment_id: str
     name: str
     rule: Annotated[Rule, From(_rule)]
-    state: Literal["filling", "active"] = Field(description="Whether everybody who matches is in it yet.")
-    member_count: int = Field(description="Of those found so far while the state is filling.")
+    state: Literal["filling", "active"] = Field(description="`filling` until every profile that matches is a member.")
+    member_count: int = Field(description="Of the members so far while the state is filling.")
     create_time: datetime | None
 
 
@@ -76,14 +76,14 @@ def _pointer(warning: pb.RuleWarning) -> str:
 
 
 class RuleWarningView(View):
-    """A comparison that probably does not say what it should."""
+    """A comparison that probably does not mean what it should."""
 
     field: Annotated[str, From(_pointer)] = Field(description="A JSON Pointer into the request.")
     message: str
 
 
 class PreviewView(View):
-    """Whom a rule would match."""
+    """The profiles that a rule would match."""
 
     count: int
     sample: list[ProfileView] | None = Field(description="Null for a key without the scope profiles:read.")
@@ -98,7 +98,7 @@ _to_preview = compile_view(pb.PreviewSegmentResponse, PreviewView)
     "/v1/segments",
     scope="segments:write",
     summary="Create a segment, which is filled afterwards",
-    description="Names a rule. Who matches it becomes a member while the segment is filled, and from then on.",
+    description="Names a rule. Profiles that match it become members while the segment is filled, and from then on.",
     answer=SegmentView,
     status=201,
     location="/v1/segments/{segment_id}",
@@ -126,7 +126,7 @@ async def list_segments(context: RequestContext, page: Page) -> pb.ListSegmentsR
     "POST",
     "/v1/segments/preview",
     scope="segments:read",
-    summary="Count and sample whom a rule would match",
+    summary="Count and sample the profiles that a rule would match",
     description="Stores nothing. The sample is shown to keys that hold profiles:read, too; the count to all.",
     answer=PreviewView,
     body="json",
@@ -171,7 +171,7 @@ async def delete_segment(context: RequestContext, segment_id: SegmentId) -> dict
     "/v1/segments/{segment_id}/members",
     scope="profiles:read",
     summary="List the profiles in a segment",
-    description="Who matches the rule now.",
+    description="The profiles that match the rule now.",
     answer=ProfilePage,
 )
 async def list_segment_members(

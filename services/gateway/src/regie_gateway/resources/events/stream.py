@@ -42,7 +42,7 @@ class UnknownEventType(Invalid):
 
 
 class EventsQuery(BaseModel):
-    """From where, and which."""
+    """The types of events, and the place to start from."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -132,15 +132,15 @@ async def stream_events(
 
 
 def _types(given: Sequence[str], scopes: Collection[str]) -> frozenset[str]:
-    """Returns the types to tell: those that are asked for, else all that the scopes allow; empty for every type."""
-    wanted = {name.strip() for text in given for name in text.split(",")}
+    """Returns the types to send: the requested ones, else all that the scopes allow; empty for every type."""
+    requested = {name.strip() for text in given for name in text.split(",")}
     readable = {name for name, scope in TYPES.items() if scope is None or scope in scopes}
-    for name in sorted(wanted - readable):
+    for name in sorted(requested - readable):
         if name not in TYPES:
             raise UnknownEventType(f"there is no event type {name[:100]!r}; see the documentation", field="types")
         raise MissingScope(f"this API key lacks the scope {TYPES[name]}, which {name} takes", field="types")
-    if wanted:
-        return frozenset(wanted)
+    if requested:
+        return frozenset(requested)
     return frozenset() if len(readable) == len(TYPES) else frozenset(readable)
 
 

@@ -16,7 +16,7 @@ from regie_gateway.resources.planning.post_views import Occurrence, Visibility
 
 MAX_TEXT = 100_000  # characters, as for every limit here: what the scheduler holds (tests/policy/test_limits.py)
 LANGUAGE = re.compile("([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?")
-# What a calendar can have; the scheduler says of a date whether it has it.
+# The form of a date and time; the scheduler checks that the calendar has the date.
 LOCAL_TIME = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6})?)?$"
 
 
@@ -173,7 +173,9 @@ def _segments(variant: TextVariantBody | ThreadVariantBody) -> list[pb.Segment]:
     return [
         pb.Segment(
             text=part.text,
-            attachments=[pb.Attachment(media_id=one.media_id, alt_text=one.alt_text) for one in part.attachments],
+            attachments=[
+                pb.Attachment(media_id=picture.media_id, alt_text=picture.alt_text) for picture in part.attachments
+            ],
         )
         for part in variant.segments
     ]

@@ -1,4 +1,4 @@
-"""Posts as they are shown."""
+"""Views of posts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AttachmentView(View):
 
 
 class PartView(View):
-    """One part of a thread, and what became of it."""
+    """One part of a thread, and its state."""
 
     text: str
     attachments: list[AttachmentView]
@@ -50,7 +50,7 @@ class PartView(View):
 
 
 class VariantView(View):
-    """What a post says on one channel, and what became of it there."""
+    """The content of a post on one channel, and its state there."""
 
     channel_id: str
     segments: list[PartView]
@@ -73,11 +73,11 @@ class PublishAtView(View):
 
 
 class CancellationView(View):
-    """That somebody stopped the post, and what could not be stopped any more when this was answered."""
+    """The cancellation of a post, and the channels where it could not be stopped any more."""
 
     cancel_time: datetime | None
     open_channel_ids: list[str] = Field(
-        description="Channels that a call may have left for: the post can still appear there. The timeline tells."
+        description="Channels where the post can still appear, as a call may have left. The timeline has the outcome."
     )
 
 

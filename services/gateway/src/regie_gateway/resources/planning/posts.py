@@ -32,7 +32,7 @@ class PostQuery(PageQuery):
     "/v1/posts/{post_id}",
     scope="posts:read",
     summary="Get a post",
-    description="The post with what became of it on each channel, as far as the publisher has told.",
+    description="The post, with its state on each channel as last reported by the publisher.",
     answer=PostView,
 )
 async def get_post(context: RequestContext, post_id: PostId) -> pb.Post:
@@ -156,8 +156,8 @@ async def cancel_post(context: RequestContext, post_id: PostId) -> pb.Post:
     "GET",
     "/v1/posts/{post_id}/timeline",
     scope="posts:read",
-    summary="Tell every change of a post and its deliveries",
-    description="The oldest first. `complete` is false while the deliveries cannot be asked for.",
+    summary="List every change of a post and its deliveries",
+    description="The oldest first. `complete` is false while the deliveries cannot be read.",
     answer=TimelineView,
 )
 async def get_post_timeline(context: RequestContext, post_id: PostId) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A post's timeline, put together from what the scheduler and the publisher each know."""
+"""A post's timeline, composed of the scheduler's and the publisher's changes (ADR 0009)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from regie_gateway.resources.publishing.deliveries import DeliveryState, Failure
 
 Timed = tuple[tuple[int, int, bool], dict[str, Any]]
 ROLLED_UP = frozenset({"published", "partially_published", "failed", "missed"})
-"""What a post is because of its deliveries: at the same moment, their entries come before."""
+"""The states of a post that follow from its deliveries; at the same time, the deliveries' entries come first."""
 
 
 class TimelineEntryView(View):
@@ -59,8 +59,8 @@ async def compose_timeline(context: RequestContext, post_id: str) -> dict[str, A
         _entries(context, post_id),
         _deliveries(context, post_id),
     )
-    told = {delivery.channel_id for delivery in deliveries or ()}
-    entries = [_of_post(entry) for entry in changes if entry.channel_id not in told]
+    reported = {delivery.channel_id for delivery in deliveries or ()}
+    entries = [_of_post(entry) for entry in changes if entry.channel_id not in reported]
     entries += [entry for delivery in deliveries or () for entry in _of_delivery(delivery)]
     entries.sort(key=lambda entry: entry[0])
     return {
@@ -72,28 +72,28 @@ async def compose_timeline(context: RequestContext, post_id: str) -> dict[str, A
 
 
 async def _entries(context: RequestContext, post_id: str) -> list[scheduler_pb.TimelineEntry]:
-    found: list[scheduler_pb.TimelineEntry] = []
+    entries: list[scheduler_pb.TimelineEntry] = []
     token = ""
     while True:
-        asked = scheduler_pb.GetPostTimelineRequest(post_id=post_id, page_token=token)
-        page = await context.call(context.backends.posts.GetPostTimeline, asked)
-        found += page.entries
+        request = scheduler_pb.GetPostTimelineRequest(post_id=post_id, page_token=token)
+        page = await context.call(context.backends.posts.GetPostTimeline, request)
+        entries += page.entries
         token = page.next_page_token
         if not token:
-            return found
+            return entries
 
 
 async def _deliveries(context: RequestContext, post_id: str) -> list[publisher_pb.Delivery] | None:
-    found: list[publisher_pb.Delivery] = []
+    deliveries: list[publisher_pb.Delivery] = []
     token = ""
     try:
         while True:
-            asked = publisher_pb.ListDeliveriesRequest(post_id=post_id, page_token=token)
-            page = await context.call(context.backends.deliveries.ListDeliveries, asked)
-            found += page.deliveries
+            request = publisher_pb.ListDeliveriesRequest(post_id=post_id, page_token=token)
+            page = await context.call(context.backends.deliveries.ListDeliveries, request)
+            deliveries += page.deliveries
             token = page.next_page_token
             if not token:
-                return found
+                return deliveries
     except (Unavailable, TimedOut):
         return None
     except RegieError as error:
@@ -103,7 +103,7 @@ async def _deliveries(context: RequestContext, post_id: str) -> list[publisher_p
 
 
 def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
-    shown = {
+    view = {
         "time": time_value(entry.time),
         "subject": "delivery" if entry.channel_id else "post",
         "channel_id": entry.channel_id,
@@ -120,7 +120,7 @@ def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
         "segments_out": 0,
     }
     rolled_up = not entry.channel_id and entry.state in ROLLED_UP
-    return (entry.time.seconds, entry.time.nanos, rolled_up), shown
+    return (entry.time.seconds, entry.time.nanos, rolled_up), view
 
 
 def _of_delivery(delivery: publisher_pb.Delivery) -> Iterator[Timed]:
@@ -129,9 +129,9 @@ def _of_delivery(delivery: publisher_pb.Delivery) -> Iterator[Timed]:
         newly = delivery.segments[public : change.segments_out]
         public = max(public, change.segments_out)
         addresses = ", ".join(segment.remote_url for segment in newly if segment.remote_url)
-        detail = ": ".join(words for words in (_parts(delivery, change), addresses, change.detail) if words)
+        detail = ": ".join(text for text in (_parts(delivery, change), addresses, change.detail) if text)
         newest = delivery.state == "unknown" and change == delivery.changes[-1]
-        shown = {
+        view = {
             "time": time_value(change.time),
             "subject": "delivery",
             "channel_id": delivery.channel_id,
@@ -147,7 +147,7 @@ def _of_delivery(delivery: publisher_pb.Delivery) -> Iterator[Timed]:
             "trace_id": change.trace_id,
             "segments_out": change.segments_out,
         }
-        yield (change.time.seconds, change.time.nanos, False), shown
+        yield (change.time.seconds, change.time.nanos, False), view
 
 
 def _parts(delivery: publisher_pb.Delivery, change: publisher_pb.DeliveryChange) -> str:

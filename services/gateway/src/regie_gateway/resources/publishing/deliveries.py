@@ -53,7 +53,7 @@ def _of_a_published(remote_url: str, info: ValidationInfo) -> str:
 
 
 class ResolveDelivery(Body):
-    """What a person found on the network."""
+    """The finding of a person who looked at the network."""
 
     published: bool = Field(
         description="True when it is there, false when it is not and may be sent again; refused before quiet_end_time."
@@ -106,7 +106,7 @@ class DeliveryView(View):
         description="Until when it may. Before that, nobody can settle the delivery as not published."
     )
     next_look_time: datetime | None = Field(
-        description="When the network is looked at next, of an unknown delivery; null where only a person can tell."
+        description="When an unknown delivery is next looked up at the network; null where only a person can settle it."
     )
     detail: str = Field(description="Régie's own words, where it was not the network that refused.")
     segments: list[DeliverySegmentView]
@@ -117,7 +117,7 @@ class DeliveryView(View):
     "POST",
     "/v1/deliveries/{delivery_id}/resolve",
     scope="posts:write",
-    summary="Say what became of a delivery that only a person can know about",
+    summary="Settle a delivery whose outcome is unknown",
     description=(
         "Of a delivery that is `unknown`. Look at the network first: `published` true ends it, false sends it again."
     ),

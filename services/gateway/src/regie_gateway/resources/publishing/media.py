@@ -35,7 +35,7 @@ class MediaView(View):
     "/v1/media",
     scope="media:write",
     summary="Upload a picture",
-    description="The body is the picture itself. What it is is found by looking at the bytes.",
+    description="The body is the picture itself. Its type is read from its bytes.",
     answer=MediaView,
     status=201,
     body="image",
