@@ -9,6 +9,8 @@ PYTHON ?= python3
 
 BIN := .venv/bin
 STAMP := .venv/.regie-installed
+NPM := .tools/node_modules/.package-lock.json
+CLIENTS := .tools/clients/bin/openapi-python-client
 UV = $$(command -v uv || echo .tools/bin/uv)
 SERVICES := $(notdir $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)))
 PROJECTS := contracts chassis networks local $(addprefix services/,$(SERVICES))
@@ -20,7 +22,7 @@ export UV_COMPILE_BYTECODE := 1
 # The project's own interpreter, whatever environment the caller is in.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup run demo hostile late test test-networks check lint format protos services baseline lock bench clean proto-check deploy-check
+.PHONY: help setup run demo hostile late test test-networks check lint format protos services baseline lock bench clean proto-check openapi-check deploy-check
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,13 +49,13 @@ test-networks: $(STAMP) ## Install real servers of networks and run the tests ag
 late: $(STAMP) ## Lose answers and hand calls on late, on stand-ins of networks; ARGS="--posts 200 --quiet 120"
 	@$(BIN)/python tools/late/late.py $(ARGS)
 
-check: lint proto-check deploy-check ## Check everything that needs no running service
+check: lint proto-check openapi-check deploy-check ## Check everything that needs no running service
 	@$(BIN)/python tools/locks.py check
 
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy tools bench chassis/src networks/src local/src $(wildcard services/*/src)
+	@$(BIN)/mypy tools bench chassis/src networks/src local/src $(wildcard services/*/src) services/gateway/tests
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form
@@ -69,15 +71,19 @@ services: $(STAMP) ## Render services.toml into compose, the import rules, the w
 	@$(BIN)/python tools/nats_conf.py
 	@$(BIN)/python tools/networks.py
 
-proto-check: $(STAMP) .tools/node_modules/.bin/buf ## Check the form of the protos, and that they only grow
+proto-check: $(STAMP) $(NPM) ## Check the form of the protos, and that they only grow
 	@$(BIN)/python tools/buf.py
+
+openapi-check: $(STAMP) $(NPM) $(CLIENTS) ## Check the form of the OpenAPI document, and that it only grows
+	@$(BIN)/python tools/openapi/check.py
 
 deploy-check: $(STAMP) ## Check that the files of a deployment can be read
 	@$(BIN)/python tools/deployment.py
 	@for script in .ci/run $(wildcard deploy/*.sh); do bash -n "$$script"; done
 
-baseline: $(STAMP) .tools/node_modules/.bin/buf ## Decide that others build against the contracts as they are now (contracts/baseline)
+baseline: $(STAMP) $(NPM) ## Decide that others build against the contracts as they are now (contracts/baseline)
 	@$(BIN)/python tools/buf.py baseline
+	@$(BIN)/python tools/openapi/check.py baseline
 
 lock: $(STAMP) ## Resolve the dependencies anew and write all requirements.lock
 	@$(BIN)/python tools/locks.py write
@@ -97,18 +103,23 @@ clean: ## Remove what was installed and cached; the data of `make run` stay
 		--upgrade --require-hashes -r tools/uv.requirements.lock
 	@touch $@
 
-.tools/celery/.installed: bench/celery.requirements.lock
+.tools/celery/.installed: tools/celery.requirements.lock
 	@$(UV) venv --quiet --clear --python "$$($(BIN)/python -c 'import sys; print(sys.executable)')" .tools/celery
-	@$(UV) pip install --quiet --python .tools/celery/bin/python --require-hashes -r bench/celery.requirements.lock
+	@$(UV) pip install --quiet --python .tools/celery/bin/python --require-hashes -r tools/celery.requirements.lock
 	@touch $@
 
 .tools/redis/redis-server:
 	@$(BIN)/python tests/networks/install.py --redis .tools/redis
 
-.tools/node_modules/.bin/buf: tools/buf/package-lock.json
-	@command -v npm >/dev/null || { echo "npm is missing; it installs buf, which checks proto/: https://nodejs.org" >&2; exit 1; }
-	@mkdir -p .tools && cp tools/buf/package.json tools/buf/package-lock.json .tools/
-	@npm ci --silent --no-fund --no-audit --prefix .tools
+$(NPM): tools/npm/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing; it installs what checks proto/ and the OpenAPI document: https://nodejs.org" >&2; exit 1; }
+	@mkdir -p .tools && cp tools/npm/package.json tools/npm/package-lock.json .tools/
+	@npm ci --silent --no-fund --no-audit --ignore-scripts --prefix .tools
+	@touch $@
+
+$(CLIENTS): tools/clients.requirements.lock $(STAMP)
+	@$(UV) venv --quiet --clear --python $(BIN)/python .tools/clients
+	@$(UV) pip install --quiet --python .tools/clients/bin/python --require-hashes -r tools/clients.requirements.lock
 	@touch $@
 
 $(STAMP): requirements.lock $(addsuffix /pyproject.toml,$(PROJECTS))

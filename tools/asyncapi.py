@@ -87,12 +87,14 @@ def events(known: Mapping[str, Definition]) -> list[Definition]:
 
 def services() -> list[str]:
     """Returns the services that have a map of what they react to."""
-    return sorted(path.parent.name.removeprefix("regie_") for path in ROOT.glob("services/*/src/*/events.py"))
+    return sorted(path.parent.name.removeprefix("regie_") for path in ROOT.glob("services/*/src/*/events*"))
 
 
 def subscribed(service: str) -> list[str]:
     """Returns the full names of the events that a service reacts to."""
     module = import_module(f"regie_{service}.events")
+    if hasattr(module, "__path__"):  # a package, as the gateway's
+        module = import_module(f"{module.__name__}.subscriptions")
     # Handlers are bound to collaborators; only the keys are read here, so nothing has to be behind them.
     subscriptions = module.subscriptions(**dict.fromkeys(inspect.signature(module.subscriptions).parameters))
     return sorted(kind.DESCRIPTOR.full_name for kind in subscriptions)

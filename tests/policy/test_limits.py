@@ -8,24 +8,23 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 from regie_audience import attributes, engagements, profiles, rules, segments
 from regie_chassis import rpc
-from regie_gateway import idempotency, reads, workspaces
-from regie_gateway.rest import timeline
-from regie_gateway.rest.channels import CONNECT_DEADLINE
-from regie_gateway.rest.delivery_json import DeliveryState, FailureKind
-from regie_gateway.rest.post_json import (
+from regie_gateway import post_loader, workspaces
+from regie_gateway.access import idempotency
+from regie_gateway.resources.audience.profiles import Fact, ProfileBody, UpsertProfiles
+from regie_gateway.resources.audience.rules import MAX_DEPTH, MAX_NODES, AllRule, AnyRule, ComparisonRule, Operator
+from regie_gateway.resources.audience.segments import CreateSegment
+from regie_gateway.resources.insights.post_metrics import Metric
+from regie_gateway.resources.planning import timeline
+from regie_gateway.resources.planning.post_bodies import (
     AttachmentBody,
     CreatePost,
     PartBody,
-    PostState,
     TextVariantBody,
     ThreadVariantBody,
-    VariantStateName,
-    Visibility,
 )
-from regie_gateway.rest.post_metrics import Metric
-from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
-from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule, Operator
-from regie_gateway.rest.segments import CreateSegment
+from regie_gateway.resources.planning.post_views import PostState, VariantStateName, Visibility
+from regie_gateway.resources.publishing.channels import CONNECT_DEADLINE
+from regie_gateway.resources.publishing.deliveries import DeliveryState, FailureKind
 from regie_metrics.observations import METRICS
 from regie_networks import observation
 from regie_networks.content import VISIBILITIES
@@ -92,8 +91,8 @@ def test_the_document_offers_each_owners_closed_list() -> None:
 
 def test_a_fact_that_two_services_need_is_the_same_in_both() -> None:
     assert policies.MISSED_AFTER == workspaces.MISSED_AFTER
-    assert policies.LONGEST_MISSED_AFTER == workspaces.LONGEST_MISSED_AFTER
-    assert reads.MOST == READ_BATCH
+    assert policies.LONGEST_MISSED_AFTER == workspaces.MAX_MISSED_AFTER
+    assert post_loader.MAX_BATCH == READ_BATCH
     # A person's cancel is no summary of what became of the deliveries.
     assert states.ROLLED_UP - {states.PostState.CANCELLED} == timeline.ROLLED_UP
 
@@ -123,4 +122,4 @@ def test_the_document_states_the_form_of_an_attributes_name() -> None:
 def test_the_document_states_the_size_of_a_rule(kind: type[BaseModel], name: str) -> None:
     schema = kind.model_json_schema()["$defs"][kind.__name__]["properties"][name]
     assert (schema["minItems"], schema["maxItems"]) == (1, rules.LONGEST_LIST)
-    assert (DEEPEST, MOST_NODES) == (rules.DEEPEST, rules.MOST_NODES)
+    assert (MAX_DEPTH, MAX_NODES) == (rules.DEEPEST, rules.MOST_NODES)

@@ -21,9 +21,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def subscriptions_of(service: str) -> Mapping[Any, Any]:
-    subscriptions = import_module(f"regie_{service}.events").subscriptions
+    events = import_module(f"regie_{service}.events")
+    if hasattr(events, "__path__"):  # a package, as the gateway's
+        events = import_module(f"{events.__name__}.subscriptions")
     # Handlers are bound to collaborators; only the keys are read here, so nothing has to be behind them.
-    return dict(subscriptions(**dict.fromkeys(signature(subscriptions).parameters)))
+    return dict(events.subscriptions(**dict.fromkeys(signature(events.subscriptions).parameters)))
 
 
 @pytest.mark.parametrize("service", service_specs())

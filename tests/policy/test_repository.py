@@ -190,9 +190,18 @@ def test_help_tells_every_target() -> None:
 
 
 def test_what_installs_everything_else_is_pinned_by_hash() -> None:
-    uv = (ROOT / "tools" / "uv.requirements.lock").read_text()
-    assert re.match(r"uv==[0-9.]+ \\\n    --hash=sha256:[0-9a-f]{64}", uv)
-    assert "--require-hashes -r tools/uv.requirements.lock" in (ROOT / "Makefile").read_text()
-    packages = json.loads((ROOT / "tools" / "buf" / "package-lock.json").read_text())["packages"]
-    assert packages.pop("")["dependencies"] == {"@bufbuild/buf": "1.75.0"}
+    tools = {
+        "uv": "uv",
+        "openapi-python-client": "clients",
+        "celery": "celery",
+    }
+    for tool, stem in tools.items():
+        name = f"{stem}.requirements.lock"
+        lock = (ROOT / "tools" / name).read_text()
+        assert re.search(rf"^{tool}==[0-9.]+ \\\n    --hash=sha256:[0-9a-f]{{64}}", lock, re.MULTILINE)
+        assert f"--require-hashes -r tools/{name}" in (ROOT / "Makefile").read_text()
+    packages = json.loads((ROOT / "tools" / "npm" / "package-lock.json").read_text())["packages"]
+    asked = packages.pop("")["dependencies"]
+    assert "@bufbuild/buf" in asked
+    assert all(re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", version) for version in asked.values())
     assert all(one["integrity"].startswith("sha512-") and "resolved" not in one for one in packages.values())

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import inspect
 from datetime import timedelta
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from regie.gateway.events.v1.gateway_events_pb2 import ApiKeyCreated, ApiKeyRevoked
 from regie_chassis.ids import new_id
-from regie_gateway import api_keys, authentication
-from regie_gateway.bootstrap import bootstrap
-from regie_gateway.rest import api_keys as rest_api_keys
-from regie_gateway.rest.application import PARTS
+from regie_gateway.access import api_keys, authentication
+from regie_gateway.access.bootstrap import bootstrap
+from regie_gateway.resources.account import api_keys as api_key_resource
+from regie_gateway.resources.catalogue import RESOURCES
+from regie_gateway.testing.harness import GatewayHarness, MakeHarness
+from regie_local.testing.clock import FakeClock
 from sqlalchemy import text
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic eDp5", "regie_x_y"])
-async def test_without_a_key_there_is_a_challenge(world: Any, authorization: str | None) -> None:
+async def test_without_a_key_there_is_a_challenge(world: GatewayHarness, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     async with world.client("") as client:
         answer = await client.get("/v1/posts", headers=headers)
@@ -32,7 +34,7 @@ def wrong_tokens(token: str) -> list[str]:
     return ["x", "regie__", f"{mark}_{key}_", f"{mark}_{key}_{wrong_secret}", stranger, f"{token}_", "x" * 5000]
 
 
-async def test_a_wrong_key_opens_nothing(world: Any) -> None:
+async def test_a_wrong_key_opens_nothing(world: GatewayHarness) -> None:
     async with world.client() as client:
         for token in wrong_tokens(world.token):
             answer = await client.get("/v1/workspace", headers={"Authorization": f"Bearer {token}"})
@@ -40,7 +42,7 @@ async def test_a_wrong_key_opens_nothing(world: Any) -> None:
             assert 'error="invalid_token"' in answer.headers["www-authenticate"]
 
 
-async def test_a_missing_scope_is_named(world: Any) -> None:
+async def test_a_missing_scope_is_named(world: GatewayHarness) -> None:
     async with world.client(await world.key("posts:read")) as client:
         assert (await client.get("/v1/posts")).status_code == 200
         answer = await client.post("/v1/posts", json={})
@@ -48,16 +50,16 @@ async def test_a_missing_scope_is_named(world: Any) -> None:
     assert "posts:write" in answer.json()["detail"]
 
 
-async def test_every_operation_asks_for_a_scope_that_exists(world: Any) -> None:
-    everything = [operation for part in PARTS for operation in part.all]
+async def test_every_operation_asks_for_a_scope_that_exists(world: GatewayHarness) -> None:
+    everything = [operation for resource in RESOURCES for operation in resource.all]
     without = {operation.id for operation in everything if operation.scope is None}
     assert without == {"get_workspace"}
     assert {operation.scope for operation in everything} - {None} == set(api_keys.SCOPES)
-    assert get_args(rest_api_keys.Scope) == api_keys.SCOPES
+    assert get_args(api_key_resource.Scope) == api_keys.SCOPES
     assert all(inspect.iscoroutinefunction(operation.endpoint) for operation in everything)
 
 
-async def test_a_key_hands_out_no_more_than_it_holds(world: Any) -> None:
+async def test_a_key_hands_out_no_more_than_it_holds(world: GatewayHarness) -> None:
     async with world.client(await world.key("keys:manage", "posts:read")) as client:
         more = await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read", "posts:write"]})
         assert (more.status_code, more.json()["reason"]) == (403, "SCOPE_NOT_HELD")
@@ -66,7 +68,7 @@ async def test_a_key_hands_out_no_more_than_it_holds(world: Any) -> None:
         assert (await made.get("/v1/posts")).status_code == 200
 
 
-async def test_a_revoked_key_opens_nothing_and_both_facts_are_said(world: Any) -> None:
+async def test_a_revoked_key_opens_nothing_and_both_facts_are_said(world: GatewayHarness) -> None:
     async with world.client() as client:
         made = (await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read"]})).json()
         async with world.client(made["api_key"]) as other:
@@ -82,17 +84,19 @@ async def test_a_revoked_key_opens_nothing_and_both_facts_are_said(world: Any) -
     assert ApiKeyRevoked.FromString(said[3][1]).api_key_id == made["api_key_id"]
 
 
-async def test_a_key_revoked_by_another_replica_is_honoured_for_five_seconds_at_most(world: Any) -> None:
+async def test_a_key_revoked_by_another_replica_is_honoured_for_five_seconds_at_most(
+    world: GatewayHarness, clock: FakeClock
+) -> None:
     async with world.client() as client:
         assert (await client.get("/v1/workspace")).status_code == 200
         async with world.database.transaction() as session:
             await session.execute(text("UPDATE api_key SET revoke_time = now()"))
-        await world.clock.advance(authentication.LAST)
+        await clock.advance(authentication.LAST)
         assert (await client.get("/v1/workspace")).status_code == 401
     assert timedelta(seconds=5) >= authentication.LAST
 
 
-async def test_another_workspaces_key_cannot_be_revoked(world: Any) -> None:
+async def test_another_workspaces_key_cannot_be_revoked(world: GatewayHarness) -> None:
     async with world.client() as client, world.client(await world.workspace("second")) as other:
         key = (await client.get("/v1/api-keys")).json()["api_keys"][0]
         answer = await other.delete(f"/v1/api-keys/{key['api_key_id']}")
@@ -100,7 +104,7 @@ async def test_another_workspaces_key_cannot_be_revoked(world: Any) -> None:
         assert (await client.get("/v1/workspace")).status_code == 200
 
 
-async def test_keys_are_listed_page_by_page_without_secrets(world: Any) -> None:
+async def test_keys_are_listed_page_by_page_without_secrets(world: GatewayHarness) -> None:
     async with world.client() as client:
         for _ in range(4):
             await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read"]})
@@ -117,14 +121,14 @@ async def test_keys_are_listed_page_by_page_without_secrets(world: Any) -> None:
     assert seen == sorted(seen, reverse=True)
 
 
-async def test_the_use_of_a_key_is_noted(world: Any) -> None:
+async def test_the_use_of_a_key_is_noted(world: GatewayHarness) -> None:
     async with world.client() as client:
         assert (await client.get("/v1/api-keys")).json()["api_keys"][0]["last_used_time"] is None
         await world.gateway.authenticator.write_use()
         assert (await client.get("/v1/api-keys")).json()["api_keys"][0]["last_used_time"] is not None
 
 
-async def test_bootstrap_makes_a_workspace_once(world: Any) -> None:
+async def test_bootstrap_makes_a_workspace_once(world: GatewayHarness) -> None:
     again = await bootstrap(world.database, world.clock, name="first", new_key=False)
     assert (again.created, again.api_key) == (False, None)
     more = await bootstrap(world.database, world.clock, name="first", new_key=True)
@@ -134,7 +138,7 @@ async def test_bootstrap_makes_a_workspace_once(world: Any) -> None:
         assert (await client.get("/v1/workspace")).json()["name"] == "first"
 
 
-async def test_a_key_that_calls_too_often_is_told_when_to_come_back(make_world: Any, clock: Any) -> None:
+async def test_a_key_that_calls_too_often_is_told_when_to_come_back(make_world: MakeHarness, clock: FakeClock) -> None:
     world = await make_world(clock, rate_per_second=2, rate_burst=3)
     async with world.client() as client:
         answers = [await client.get("/v1/workspace") for _ in range(4)]
@@ -148,7 +152,7 @@ async def test_a_key_that_calls_too_often_is_told_when_to_come_back(make_world: 
         assert [(await client.get("/v1/workspace")).status_code for _ in range(3)] == [200, 200, 429]
 
 
-async def test_the_keys_of_a_workspace_share_a_limit(make_world: Any, clock: Any) -> None:
+async def test_the_keys_of_a_workspace_share_a_limit(make_world: MakeHarness, clock: FakeClock) -> None:
     world = await make_world(clock, workspace_rate_per_second=2, workspace_rate_burst=3)
     other, stranger = await world.key("posts:read"), await world.workspace("second")
     async with world.client() as client, world.client(other) as second, world.client(stranger) as third:
@@ -157,7 +161,9 @@ async def test_the_keys_of_a_workspace_share_a_limit(make_world: Any, clock: Any
     assert answers[3].headers["ratelimit-policy"] == '"workspace";q=3;w=2'
 
 
-async def test_a_key_ends_when_it_expires_and_nothing_it_makes_lives_longer(world: Any, clock: Any) -> None:
+async def test_a_key_ends_when_it_expires_and_nothing_it_makes_lives_longer(
+    world: GatewayHarness, clock: FakeClock
+) -> None:
     def at(hours: int) -> str:
         return str((clock.now() + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ"))
 
@@ -182,7 +188,7 @@ async def test_a_key_ends_when_it_expires_and_nothing_it_makes_lives_longer(worl
         assert (await gone.get("/v1/posts")).json()["reason"] == "INVALID_API_KEY"
 
 
-async def test_the_last_key_that_manages_keys_stays(world: Any) -> None:
+async def test_the_last_key_that_manages_keys_stays(world: GatewayHarness) -> None:
     async with world.client() as client:
         (own,) = (await client.get("/v1/api-keys")).json()["api_keys"]
         for query in ("", "?descendants=true"):
@@ -198,7 +204,7 @@ async def test_the_last_key_that_manages_keys_stays(world: Any) -> None:
         assert (answer.status_code, answer.json()["reason"]) == (409, "LAST_MANAGING_KEY")
 
 
-async def test_all_that_a_leaked_key_made_ends_with_it_when_asked_for(world: Any) -> None:
+async def test_all_that_a_leaked_key_made_ends_with_it_when_asked_for(world: GatewayHarness) -> None:
     body = {"name": "n", "scopes": ["keys:manage"]}
     async with world.client() as client:
         leaked = (await client.post("/v1/api-keys", json=body)).json()
@@ -214,7 +220,7 @@ async def test_all_that_a_leaked_key_made_ends_with_it_when_asked_for(world: Any
     assert [key["revoke_time"] is None for key in keys] == [False, False, False, True]
 
 
-async def test_a_workspace_has_a_bounded_number_of_valid_keys(world: Any) -> None:
+async def test_a_workspace_has_a_bounded_number_of_valid_keys(world: GatewayHarness) -> None:
     read = api_keys.read_token(world.token)
     assert read is not None
     body = {"name": "n", "scopes": ["posts:read"]}

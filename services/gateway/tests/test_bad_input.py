@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
+from regie_gateway.testing.harness import GatewayHarness
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST_ID = show_id(POST, new_id())
@@ -65,7 +67,7 @@ BODIES = {
 }
 
 
-async def test_a_bad_body_is_refused_with_a_reason(world: Any) -> None:
+async def test_a_bad_body_is_refused_with_a_reason(world: GatewayHarness) -> None:
     async with world.client() as client:
         answers = {
             name: await client.post("/v1/posts", content=body, headers=JSON) for name, (body, *_) in BODIES.items()
@@ -73,10 +75,10 @@ async def test_a_bad_body_is_refused_with_a_reason(world: Any) -> None:
     assert {name: told(answer) for name, answer in answers.items()} == {
         name: (status, reason, "application/problem+json") for name, (_, status, reason) in BODIES.items()
     }
-    assert world.behind.scheduler.memory.received == []
+    assert world.backends.scheduler.memory.received == []
 
 
-async def test_an_explicit_null_is_refused_where_it_says_nothing_and_is_named(world: Any) -> None:
+async def test_an_explicit_null_is_refused_where_it_says_nothing_and_is_named(world: GatewayHarness) -> None:
     async with world.client() as client:
         path = f"/v1/posts/{POST_ID}"
         answers = [await client.patch(path, content=b'{"%s": null}' % name, headers=JSON) for name in NULLS]
@@ -87,7 +89,7 @@ async def test_an_explicit_null_is_refused_where_it_says_nothing_and_is_named(wo
 NULLS = [b"title", b"variants", b"publish_at"]
 
 
-async def test_a_query_parameter_that_nothing_reads_is_named_as_it_came(world: Any) -> None:
+async def test_a_query_parameter_that_nothing_reads_is_named_as_it_came(world: GatewayHarness) -> None:
     async with world.client() as client:
         answer = await client.post("/v1/posts?dry_run=1", content=post(), headers=JSON)
     assert told(answer) == (422, "INVALID_REQUEST", "application/problem+json")
@@ -129,27 +131,27 @@ REQUESTS = [
 ]
 
 
-async def test_a_bad_request_is_refused_with_a_reason(world: Any) -> None:
+async def test_a_bad_request_is_refused_with_a_reason(world: GatewayHarness) -> None:
     async with world.client() as client:
         answers = [(method, path, *told(await client.request(method, path))) for method, path, *_ in REQUESTS]
     assert answers == [(*expected, "application/problem+json") for expected in REQUESTS]
 
 
-async def test_another_content_type_than_json_is_refused(world: Any) -> None:
+async def test_another_content_type_than_json_is_refused(world: GatewayHarness) -> None:
     async with world.client() as client:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "image/png", ""):
             answer = await client.post("/v1/posts", content=post(), headers={"Content-Type": kind})
             assert (answer.status_code, answer.json()["reason"]) == (415, "UNSUPPORTED_MEDIA_TYPE"), kind
 
 
-async def test_the_bytes_of_a_picture_say_its_type(world: Any) -> None:
+async def test_the_bytes_of_a_picture_say_its_type(world: GatewayHarness) -> None:
     async with world.client() as client:
         for kind in ("", "application/octet-stream", "application/x-www-form-urlencoded", "image/heic", "text/plain"):
             answer = await client.post("/v1/media", content=b"x", headers={"Content-Type": kind} if kind else {})
             assert (answer.status_code, answer.json()["frames"]) == (201, 1), kind
 
 
-async def test_a_picture_is_no_form_and_fits_the_limit(world: Any) -> None:
+async def test_a_picture_is_no_form_and_fits_the_limit(world: GatewayHarness) -> None:
     async with world.client() as client:
         form = await client.post("/v1/media", files={"file": b"x"})
         assert (form.status_code, form.json()["reason"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
@@ -160,7 +162,7 @@ async def test_a_picture_is_no_form_and_fits_the_limit(world: Any) -> None:
     assert (big.status_code, chunked.status_code) == (413, 413)
 
 
-async def _chunks() -> Any:
+async def _chunks() -> AsyncIterator[bytes]:
     for _ in range(11):
         yield bytes(1024 * 1024)
 
@@ -194,26 +196,26 @@ RULES: list[tuple[Any, int]] = [
 ]
 
 
-async def test_a_rule_is_bounded_in_depth_and_size(world: Any) -> None:
+async def test_a_rule_is_bounded_in_depth_and_size(world: GatewayHarness) -> None:
     async with world.client() as client:
         answers = [await client.post("/v1/segments/preview", json={"rule": rule}) for rule, _ in RULES]
     assert [answer.status_code for answer in answers] == [status for _, status in RULES]
 
 
-async def test_a_number_that_would_lose_its_last_digit_is_refused(world: Any) -> None:
+async def test_a_number_that_would_lose_its_last_digit_is_refused(world: GatewayHarness) -> None:
     body = {"profiles": [{"external_id": "x", "attributes": {"number": 2**53 + 1}}]}
     async with world.client() as client:
         assert (await client.post("/v1/profiles", json=body)).status_code == 422
 
 
-async def test_more_than_a_thousand_profiles_are_refused(world: Any) -> None:
+async def test_more_than_a_thousand_profiles_are_refused(world: GatewayHarness) -> None:
     profiles = [{"external_id": str(number)} for number in range(1001)]
     async with world.client() as client:
         assert (await client.post("/v1/profiles", json={"profiles": profiles})).status_code == 422
         assert (await client.post("/v1/profiles", json={"profiles": profiles[:1000]})).status_code == 200
 
 
-async def test_nothing_of_the_credentials_comes_back_in_a_problem(world: Any) -> None:
+async def test_nothing_of_the_credentials_comes_back_in_a_problem(world: GatewayHarness) -> None:
     body = {"network": "", "credentials": {"password": 12345678}, "hunter2": "swordfish"}
     async with world.client() as client:
         answer = await client.post("/v1/channels", json=body)

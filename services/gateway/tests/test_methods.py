@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from regie_chassis.ids import POST, new_id, show_id
+from regie_gateway.testing.harness import GatewayHarness
 
 POST_ID = show_id(POST, new_id())
 
@@ -24,7 +23,7 @@ POST_ID = show_id(POST, new_id())
     ],
 )
 async def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_does(
-    world: Any, method: str, path: str, allow: str
+    world: GatewayHarness, method: str, path: str, allow: str
 ) -> None:
     async with world.client() as client:
         answer = await client.request(method, path)
@@ -33,7 +32,7 @@ async def test_a_method_that_a_path_does_not_take_is_answered_with_all_that_it_d
     assert method == "HEAD" or answer.json()["reason"] == "METHOD_NOT_ALLOWED"
 
 
-async def test_head_is_get_without_the_body(world: Any) -> None:
+async def test_head_is_get_without_the_body(world: GatewayHarness) -> None:
     async with world.client() as client:
         for path in ("/v1/posts", "/v1/workspace", f"/v1/posts/{POST_ID}", "/openapi.json"):
             get, head = await client.get(path), await client.head(path)

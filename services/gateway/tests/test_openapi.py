@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie_chassis.clock import SystemClock
 from regie_chassis.ids import DELIVERY, new_id, show_id
+from regie_gateway.testing.harness import GatewayHarness, MakeHarness
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.result import Ok
 
@@ -29,7 +30,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
     return [(path, method, one) for path, methods in document["paths"].items() for method, one in methods.items()]
 
 
-async def test_every_operation_is_described(world: Any) -> None:
+async def test_every_operation_is_described(world: GatewayHarness) -> None:
     async with world.client("") as client:
         document = (await client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
@@ -50,7 +51,7 @@ async def test_every_operation_is_described(world: Any) -> None:
 
 
 async def test_a_body_in_an_encoding_is_refused_as_documented_by_every_operation_that_could_have_one(
-    world: Any,
+    world: GatewayHarness,
 ) -> None:
     async with world.client() as client:
         document = (await client.get("/openapi.json")).json()
@@ -61,7 +62,7 @@ async def test_a_body_in_an_encoding_is_refused_as_documented_by_every_operation
             assert (answer.status_code, {"413", "415"} - set(one["responses"])) == (415, set()), (method, path)
 
 
-async def test_an_unreachable_network_is_documented_as_it_is_answered(world: Any) -> None:
+async def test_an_unreachable_network_is_documented_as_it_is_answered(world: GatewayHarness) -> None:
     async with world.client("") as client:
         document = (await client.get("/openapi.json")).json()
     statuses = set(document["paths"]["/v1/channels"]["post"]["responses"])
@@ -69,7 +70,7 @@ async def test_an_unreachable_network_is_documented_as_it_is_answered(world: Any
     assert "502" not in {status for _, _, one in operations(document) for status in one["responses"]}
 
 
-async def test_the_example_of_a_bluesky_channel_names_its_credentials(world: Any) -> None:
+async def test_the_example_of_a_bluesky_channel_names_its_credentials(world: GatewayHarness) -> None:
     async with world.client("") as client:
         schema = (await client.get("/openapi.json")).json()["components"]["schemas"]["ConnectChannel"]
     (example,) = schema["examples"]
@@ -79,7 +80,7 @@ async def test_the_example_of_a_bluesky_channel_names_its_credentials(world: Any
 
 # The gateway under test runs in this very process and draws its ids meanwhile, which hypothesis takes for a strategy's.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
-async def test_no_input_that_the_document_allows_or_forbids_breaks_the_gateway(make_world: Any) -> None:
+async def test_no_input_that_the_document_allows_or_forbids_breaks_the_gateway(make_world: MakeHarness) -> None:
     world = await make_world(SystemClock())
     async with world.gateway.app:
         known = await things(world)
@@ -90,7 +91,7 @@ async def test_no_input_that_the_document_allows_or_forbids_breaks_the_gateway(m
     assert target.answered_well == {one["operationId"] for _, _, one in operations(document)} - {"stream_events"}
 
 
-async def things(world: Any) -> dict[str, str]:
+async def things(world: GatewayHarness) -> dict[str, str]:
     """Makes one thing of each kind and returns their ids by the names of the path's parameters."""
     rule = {"attribute": "city", "operator": "eq", "value": "Lyon"}
     channel = {"network": "sandbox", "credentials": {"access_token": "x"}}
@@ -103,7 +104,7 @@ async def things(world: Any) -> dict[str, str]:
         key = await client.post("/v1/api-keys", json={"name": "n", "scopes": ["posts:read"]})
     delivery_id = show_id(DELIVERY, new_id())
     delivery = publisher_pb.Delivery(delivery_id=delivery_id, post_id=post_id, channel_id=channel_id)
-    world.behind.publisher.deliveries[post_id] = [delivery]
+    world.backends.publisher.deliveries[post_id] = [delivery]
     return {
         "channel_id": channel_id,
         "post_id": post_id,
@@ -165,6 +166,6 @@ def fuzz_operation(operation: Any, target: Target) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-async def test_no_page_loads_scripts_from_elsewhere(world: Any, path: str) -> None:
+async def test_no_page_loads_scripts_from_elsewhere(world: GatewayHarness, path: str) -> None:
     async with world.client() as client:
         assert (await client.get(path)).status_code == 404

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, new_id, show_id
-from regie_gateway.rest.application import PARTS
-from regie_gateway.rest.places import place_of
+from regie_gateway.http.places import place_of
+from regie_gateway.resources.catalogue import RESOURCES
+from regie_gateway.testing.harness import GatewayHarness
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST_ID = show_id(POST, new_id())
@@ -16,7 +17,7 @@ TEXT = {"channel_id": CHANNEL_ID, "text": "x"}
 PARIS = {"local_time": "2030-06-01T09:30:00", "time_zone": "Europe/Paris"}
 LEAF = {"attribute": "a", "operator": "eq", "value": 1}
 INTERNAL = re.compile(r"constrained|literal\[|Value error|Input should|\(text\)|\bdict\b", re.IGNORECASE)
-OPERATIONS = {operation.id: operation for part in PARTS for operation in part.all}
+OPERATIONS = {operation.id: operation for resource in RESOURCES for operation in resource.all}
 
 
 def a_post(**changes: Any) -> dict[str, Any]:
@@ -72,7 +73,7 @@ BODIES: list[tuple[str, Any, str, str]] = [
 
 @pytest.mark.parametrize(("path", "body", "place", "message"), BODIES)
 async def test_what_is_wrong_with_a_body_is_told_with_its_place(
-    world: Any, path: str, body: Any, place: str, message: str
+    world: GatewayHarness, path: str, body: Any, place: str, message: str
 ) -> None:
     async with world.client() as client:
         answer = await client.post(path, json=body)
@@ -105,7 +106,7 @@ REQUESTS = [
 
 @pytest.mark.parametrize(("method", "path", "place"), REQUESTS)
 async def test_what_is_wrong_with_a_parameter_is_told_with_its_name(
-    world: Any, method: str, path: str, place: str
+    world: GatewayHarness, method: str, path: str, place: str
 ) -> None:
     async with world.client() as client:
         answer = await client.request(method, path)
@@ -113,13 +114,13 @@ async def test_what_is_wrong_with_a_parameter_is_told_with_its_name(
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Idempotency-Key", "If-Match", "Content-Type"])
-async def test_a_header_that_decides_comes_once(world: Any, name: str) -> None:
+async def test_a_header_that_decides_comes_once(world: GatewayHarness, name: str) -> None:
     async with world.client("") as client:
         answer = await client.post("/v1/posts", headers=[(name, '"1"'), (name, '"2"')], content=b"{}")
     assert (answer.status_code, answer.json()["field"]) == (422, name)
 
 
-async def test_a_body_that_nobody_reads_is_not_dropped(world: Any) -> None:
+async def test_a_body_that_nobody_reads_is_not_dropped(world: GatewayHarness) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=a_post())).headers["location"]
         refused = await client.post(f"{path}/cancel", json={"reason": "rain"})
@@ -127,7 +128,7 @@ async def test_a_body_that_nobody_reads_is_not_dropped(world: Any) -> None:
         assert (await client.post(f"{path}/cancel", json={})).status_code == 200
 
 
-async def test_a_packed_body_is_told_to_be_sent_as_it_is(world: Any) -> None:
+async def test_a_packed_body_is_told_to_be_sent_as_it_is(world: GatewayHarness) -> None:
     async with world.client() as client:
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         answer = await client.post("/v1/posts", content=b"\x1f\x8b", headers=headers)
@@ -135,7 +136,7 @@ async def test_a_packed_body_is_told_to_be_sent_as_it_is(world: Any) -> None:
     assert answer.json()["field"] == "Content-Encoding"
 
 
-async def test_a_whole_number_may_be_written_with_a_point(world: Any) -> None:
+async def test_a_whole_number_may_be_written_with_a_point(world: GatewayHarness) -> None:
     async with world.client() as client:
         answer = await client.post("/v1/segments/preview", json={"rule": LEAF, "sample_size": 3.0})
         assert answer.status_code == 200
@@ -143,7 +144,7 @@ async def test_a_whole_number_may_be_written_with_a_point(world: Any) -> None:
     assert (half.status_code, half.json()["field"]) == (422, "/sample_size")
 
 
-async def test_a_rule_may_compare_with_a_list(world: Any) -> None:
+async def test_a_rule_may_compare_with_a_list(world: GatewayHarness) -> None:
     rules = [{**LEAF, "value": value} for value in ([], ["a", "b"], True, "x", 0.5)]
     async with world.client() as client:
         for rule in rules:

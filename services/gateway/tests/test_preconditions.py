@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie_chassis.ids import CHANNEL, new_id, show_id
+from regie_gateway.testing.harness import GatewayHarness
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
@@ -16,7 +17,7 @@ CHANGES = [("PATCH", "", {"title": "t"}), ("POST", "/schedule", AT), ("POST", "/
 
 @pytest.mark.parametrize(("method", "step", "body"), CHANGES)
 async def test_a_post_is_changed_only_at_the_revision_that_was_seen(
-    world: Any, method: str, step: str, body: Any
+    world: GatewayHarness, method: str, step: str, body: Any
 ) -> None:
     async with world.client() as client:
         created = await client.post("/v1/posts", json=POST)
@@ -34,7 +35,7 @@ async def test_a_post_is_changed_only_at_the_revision_that_was_seen(
         assert (done.status_code, done.headers["etag"]) == (200, f'"{done.json()["revision"]}"')
 
 
-async def test_the_revision_in_the_body_and_if_match_do_not_contradict(world: Any) -> None:
+async def test_the_revision_in_the_body_and_if_match_do_not_contradict(world: GatewayHarness) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         both = await client.patch(path, json={"revision": 2}, headers={"If-Match": '"1"'})
@@ -48,17 +49,17 @@ async def test_the_revision_in_the_body_and_if_match_do_not_contradict(world: An
         assert (await client.patch(path, json={"revision": 1}, headers={"If-Match": "*"})).status_code == 200
 
 
-async def test_if_match_is_not_ignored_where_there_is_no_etag(world: Any) -> None:
+async def test_if_match_is_not_ignored_where_there_is_no_etag(world: GatewayHarness) -> None:
     async with world.client() as client:
         answer = await client.patch("/v1/workspace", json={}, headers={"If-Match": '"1"'})
     assert (answer.status_code, answer.json()["field"]) == (422, "If-Match")
 
 
-async def test_a_cancellation_says_what_may_still_come_out(world: Any) -> None:
+async def test_a_cancellation_says_what_may_still_come_out(world: GatewayHarness) -> None:
     async with world.client() as client:
         created = (await client.post("/v1/posts", json=POST)).json()
         assert created["cancellation"] is None
-        (post,) = world.behind.scheduler.memory.rows.values()
+        (post,) = world.backends.scheduler.memory.rows.values()
         post.state = pb.POST_STATE_DISPATCHED
         post.variants[0].state = pb.VARIANT_STATE_PENDING
         answer = (await client.post(f"/v1/posts/{created['post_id']}/cancel")).json()
@@ -67,7 +68,7 @@ async def test_a_cancellation_says_what_may_still_come_out(world: Any) -> None:
         assert (await client.get(f"/v1/posts/{created['post_id']}")).json()["cancellation"]["open_channel_ids"] == []
 
 
-async def test_the_same_value_in_other_letters_is_the_same_request(world: Any) -> None:
+async def test_the_same_value_in_other_letters_is_the_same_request(world: GatewayHarness) -> None:
     headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
     one = b'{"rule": {"attribute": "a", "operator": "eq", "value": 1}, "sample_size": 3}'
     same = b'{"sample_size":3.0,"rule":{"value":1.0,"operator":"eq","attribute":"a"}}'

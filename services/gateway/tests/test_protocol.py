@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.http import BodyLimit
-from regie_gateway.rest import protocol
-from regie_gateway.rest.connections import ConnectionLimits, TrustedProxies
-from regie_gateway.rest.server import HttpServer
+from regie_gateway.http import protocol
+from regie_gateway.http.body_limit import BodyLimit
+from regie_gateway.http.connections import ConnectionLimits, TrustedProxies
+from regie_gateway.http.server import HttpServer
 from regie_local.testing.waiting import until
 from starlette.types import Receive, Scope, Send
 

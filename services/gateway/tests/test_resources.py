@@ -7,14 +7,18 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.audience.v1 import segments_service_pb2 as audience_pb
+from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie.metrics.v1 import post_metrics_service_pb2 as metrics_pb
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.publisher.v1 import networks_service_pb2 as networks_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
-from regie_gateway.bootstrap import bootstrap
-from regie_gateway.rest.channels import show_channel
+from regie_gateway.access.bootstrap import bootstrap
+from regie_gateway.mapping.compiled import compile_view
+from regie_gateway.resources.publishing.channels import ChannelView
+from regie_gateway.testing.harness import GatewayHarness, MakeHarness
+from regie_local.testing.clock import FakeClock
 from sqlalchemy import text
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
@@ -22,7 +26,7 @@ POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doo
 NOT_OUT = {"state": "waiting", "remote_id": "", "remote_url": ""}
 
 
-async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any) -> None:
+async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: GatewayHarness) -> None:
     async with world.client() as client:
         created = await client.post("/v1/posts", json=POST)
         assert created.status_code == 201, created.text
@@ -44,9 +48,9 @@ async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: Any)
         assert (again.status_code, again.json()["reason"]) == (409, "POST_STATE_CONFLICT")
 
 
-async def test_a_thread_with_pictures_arrives_whole(world: Any) -> None:
+async def test_a_thread_with_pictures_arrives_whole(world: GatewayHarness) -> None:
     media_id = show_id(MEDIA, new_id())
-    segments = [
+    segments: list[dict[str, Any]] = [
         {"text": "one", "attachments": [{"media_id": media_id, "alt_text": "a door"}]},
         {"text": "two", "attachments": []},
     ]
@@ -58,7 +62,7 @@ async def test_a_thread_with_pictures_arrives_whole(world: Any) -> None:
     assert (shown["visibility"], shown["language"], shown["state"]) == ("unlisted", "fr", "waiting")
 
 
-async def test_an_error_behind_keeps_its_reason_field_and_status(world: Any) -> None:
+async def test_an_error_behind_keeps_its_reason_field_and_status(world: GatewayHarness) -> None:
     at = {"local_time": "2030-06-01T09:30:00", "time_zone": "Mars"}
     async with world.client() as client:
         answer = await client.post("/v1/posts", json={**POST, "publish_at": at})
@@ -67,9 +71,9 @@ async def test_an_error_behind_keeps_its_reason_field_and_status(world: Any) -> 
     assert (answer.status_code, problem["reason"], problem["field"]) == (400, "INVALID_ZONE", "/publish_at/time_zone")
 
 
-async def test_a_network_is_shown_with_its_credentials_and_limits(world: Any) -> None:
+async def test_a_network_is_shown_with_its_credentials_and_limits(world: GatewayHarness) -> None:
     source = {"source_url": "https://network.example/limits", "source_date": "2026-11-23"}
-    world.behind.networks.networks = [
+    world.backends.networks.networks = [
         networks_pb.Network(
             name="example",
             title="Example",
@@ -82,7 +86,15 @@ async def test_a_network_is_shown_with_its_credentials_and_limits(world: Any) ->
             visibilities=["public"],
             text_limits=[networks_pb.ContentLimit(maximum=300, unit="graphemes", **source)],
             max_attachments=4,
-            media_rules=[networks_pb.MediaRule(kind="image", content_types=["image/*"], max_bytes=9, **source)],
+            media_rules=[
+                networks_pb.MediaRule(
+                    kind="image",
+                    content_types=["image/*"],
+                    max_bytes=9,
+                    source_url=source["source_url"],
+                    source_date=source["source_date"],
+                )
+            ],
             metrics=["likes"],
             account_metrics=["followers"],
             verbs=["publish"],
@@ -122,14 +134,14 @@ async def test_a_network_is_shown_with_its_credentials_and_limits(world: Any) ->
     }
 
 
-async def test_a_network_that_is_not_offered_is_named_as_the_wrong_field(world: Any) -> None:
+async def test_a_network_that_is_not_offered_is_named_as_the_wrong_field(world: GatewayHarness) -> None:
     async with world.client() as client:
         answer = await client.post("/v1/channels", json={"network": "nowhere", "credentials": {"token": "x"}})
     problem = answer.json()
     assert (answer.status_code, problem["reason"], problem["field"]) == (400, "UNKNOWN_NETWORK", "/network")
 
 
-async def test_a_channel_is_connected_listed_and_disconnected(world: Any) -> None:
+async def test_a_channel_is_connected_listed_and_disconnected(world: GatewayHarness) -> None:
     async with world.client() as client:
         body = {"network": "sandbox", "credentials": {"access_token": "x"}}
         connected = await client.post("/v1/channels", json=body)
@@ -138,26 +150,28 @@ async def test_a_channel_is_connected_listed_and_disconnected(world: Any) -> Non
         assert (await client.get(path)).json() == connected.json()
         assert (await client.get("/v1/channels")).json()["channels"] == [connected.json()]
         assert (await client.delete(path)).json()["state"] == "disconnected"
-    sent = world.behind.publisher.memory.received[0]
+    sent = world.backends.publisher.memory.received[0]
     assert isinstance(sent, channels_pb.ConnectChannelRequest)
     assert dict(sent.credentials) == {"access_token": "x"}
 
 
-async def test_connecting_may_take_as_long_as_several_calls_to_a_network(world: Any) -> None:
+async def test_connecting_may_take_as_long_as_several_calls_to_a_network(world: GatewayHarness) -> None:
     async with world.client() as client:
         body = {"network": "sandbox", "credentials": {"access_token": "x"}}
         assert (await client.post("/v1/channels", json=body)).status_code == 201
     # 45 s, read on the wall clock of a deadline that was set on another one; other calls have a few seconds.
-    assert 40 < world.behind.publisher.seconds_to_connect < 50
+    seconds = world.backends.publisher.seconds_to_connect
+    assert seconds is not None
+    assert 40 < seconds < 50
 
 
-async def test_a_picture_is_uploaded_as_its_bytes(world: Any) -> None:
+async def test_a_picture_is_uploaded_as_its_bytes(world: GatewayHarness) -> None:
     async with world.client() as client:
         answer = await client.post("/v1/media", content=b"\x89PNG", headers={"Content-Type": "image/png"})
     assert (answer.status_code, answer.json()["size"]) == (201, 4)
 
 
-async def test_profiles_keep_their_attributes(world: Any) -> None:
+async def test_profiles_keep_their_attributes(world: GatewayHarness) -> None:
     attributes = {"city": "Lyon", "age": 34, "score": 0.5, "vip": True, "tags": ["a", "b"], "gone": None}
     async with world.client() as client:
         answer = await client.post(
@@ -170,7 +184,7 @@ async def test_profiles_keep_their_attributes(world: Any) -> None:
         assert (await client.get("/v1/profiles")).json()["profiles"] == [profile]
 
 
-async def test_a_segment_keeps_its_rule(world: Any) -> None:
+async def test_a_segment_keeps_its_rule(world: GatewayHarness) -> None:
     rule = {
         "all": [
             {"attribute": "city", "operator": "eq", "value": "Lyon"},
@@ -192,22 +206,23 @@ async def test_a_segment_keeps_its_rule(world: Any) -> None:
         preview = await client.post("/v1/segments/preview", json={"rule": rule, "sample_size": 2})
         warnings = [{"field": "/rule/all/1/not", "message": "odd"}]
         assert preview.json() == {"count": 0, "sample": [], "warnings": warnings}
-    asked = world.behind.audience.memory.received[-1]
+    asked = world.backends.audience.memory.received[-1]
     assert isinstance(asked, audience_pb.PreviewSegmentRequest)
     assert asked.sample_size == 2
 
 
-async def test_a_segment_is_deleted_by_its_id(world: Any) -> None:
+async def test_a_segment_is_deleted_by_its_id(world: GatewayHarness) -> None:
     rule = {"attribute": "city", "operator": "eq", "value": "Lyon"}
     async with world.client() as client:
         segment = (await client.post("/v1/segments", json={"name": "Lyon", "rule": rule})).json()
         answer = await client.delete(f"/v1/segments/{segment['segment_id']}")
     assert (answer.status_code, answer.json()) == (200, {"segment_id": segment["segment_id"]})
-    asked = world.behind.audience.memory.received[-1]
-    assert asked.segment_id == segment["segment_id"]
+    received = world.backends.audience.memory.received[-1]
+    assert isinstance(received, segments_pb.DeleteSegmentRequest)
+    assert received.segment_id == segment["segment_id"]
 
 
-async def test_the_numbers_of_a_post_are_told(world: Any) -> None:
+async def test_the_numbers_of_a_post_are_told(world: GatewayHarness) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         shown = (await client.get(f"{path}/metrics")).json()
@@ -216,13 +231,13 @@ async def test_the_numbers_of_a_post_are_told(world: Any) -> None:
         query = {"metric": "likes", "granularity": "day", "start": "2026-03-01T00:00:00+01:00"}
         series = await client.get(f"{path}/metrics/series", params=query)
     assert series.json()["points"] == [{"start_time": "2026-03-02T09:00:00Z", "total": 3, "gained": 3}]
-    asked = world.behind.metrics.memory.received[-1]
+    asked = world.backends.metrics.memory.received[-1]
     assert isinstance(asked, metrics_pb.GetPostSeriesRequest)
     assert asked.start_time.ToJsonString() == "2026-02-28T23:00:00Z"
     assert not asked.HasField("end_time")
 
 
-async def test_the_timeline_puts_both_accounts_in_the_order_of_time(world: Any) -> None:
+async def test_the_timeline_puts_both_accounts_in_the_order_of_time(world: GatewayHarness) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         post_id = path.rsplit("/", 1)[1]
@@ -236,7 +251,7 @@ async def test_the_timeline_puts_both_accounts_in_the_order_of_time(world: Any) 
         ]
         assert timeline["complete"]
         assert timeline["entries"][2]["network_message"] == "ok"
-        world.behind.publisher.memory.down = True
+        world.backends.publisher.memory.down = True
         partial = (await client.get(f"{path}/timeline")).json()
     assert (partial["complete"], partial["missing"]) == (False, ["deliveries"])
     assert [(entry["subject"], entry["state"]) for entry in partial["entries"]] == [
@@ -246,11 +261,11 @@ async def test_the_timeline_puts_both_accounts_in_the_order_of_time(world: Any) 
     ]
 
 
-def _put_timeline(world: Any, post_id: str) -> None:
+def _put_timeline(world: GatewayHarness, post_id: str) -> None:
     def at(second: int) -> Timestamp:
         return Timestamp(seconds=1_770_000_000 + second)
 
-    world.behind.scheduler.timelines[post_id] = [
+    world.backends.scheduler.timelines[post_id] = [
         scheduler_pb.TimelineEntry(time=at(1), state="scheduled", cause="api"),
         scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher", channel_id=CHANNEL_ID),
         scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher"),
@@ -262,15 +277,15 @@ def _put_timeline(world: Any, post_id: str) -> None:
     delivery = deliveries_pb.Delivery(
         delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
     )
-    world.behind.publisher.deliveries[post_id] = [delivery]
+    world.backends.publisher.deliveries[post_id] = [delivery]
 
 
-async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: Any) -> None:
+async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: GatewayHarness) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         post_id = path.rsplit("/", 1)[1]
         _put_timeline(world, post_id)
-        [delivery] = world.behind.publisher.deliveries[post_id]
+        [delivery] = world.backends.publisher.deliveries[post_id]
         delivery.changes[-1].state = delivery.state = "unknown"
         delivery.quiet_end_time.seconds, delivery.next_look_time.seconds = 1_770_000_120, 1_770_000_014
         entries = (await client.get(f"{path}/timeline")).json()["entries"]
@@ -278,14 +293,14 @@ async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: A
     assert told == [(None, None), ("2026-02-02T02:42:00Z", "2026-02-02T02:40:14Z")]
 
 
-async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(world: Any) -> None:
+async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(world: GatewayHarness) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         post_id = path.rpartition("/")[2]
         addresses = ["https://net.example/1", "https://net.example/2", ""]
         states = ["published", "published", "failed"]
         changes = [("publishing", 0, ""), ("publishing", 1, ""), ("publishing", 2, ""), ("failed", 2, "not allowed")]
-        world.behind.publisher.deliveries[post_id] = [
+        world.backends.publisher.deliveries[post_id] = [
             deliveries_pb.Delivery(
                 delivery_id=show_id(DELIVERY, new_id()),
                 channel_id=CHANNEL_ID,
@@ -312,14 +327,14 @@ async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(worl
     ]
 
 
-async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_moment(world: Any) -> None:
+async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_moment(world: GatewayHarness) -> None:
     def at(second: int) -> Timestamp:
         return Timestamp(seconds=1_770_000_000 + second)
 
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         post_id = path.rsplit("/", 1)[1]
-        world.behind.scheduler.timelines[post_id] = [
+        world.backends.scheduler.timelines[post_id] = [
             scheduler_pb.TimelineEntry(time=at(1), state="dispatched", cause="due"),
             scheduler_pb.TimelineEntry(time=at(2), state="published", cause="publisher"),
         ]
@@ -328,7 +343,7 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
             deliveries_pb.DeliveryChange(time=at(2), state="publishing", cause="worker", attempt=1),
             deliveries_pb.DeliveryChange(time=at(2), state="published", cause="worker", attempt=1),
         ]
-        world.behind.publisher.deliveries[post_id] = [
+        world.backends.publisher.deliveries[post_id] = [
             deliveries_pb.Delivery(
                 delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
             )
@@ -343,22 +358,22 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
     ]
 
 
-async def test_a_person_resolves_an_unknown_delivery(world: Any) -> None:
+async def test_a_person_resolves_an_unknown_delivery(world: GatewayHarness) -> None:
     delivery_id = show_id(DELIVERY, new_id())
-    world.behind.publisher.deliveries["x"] = [deliveries_pb.Delivery(delivery_id=delivery_id, state="unknown")]
+    world.backends.publisher.deliveries["x"] = [deliveries_pb.Delivery(delivery_id=delivery_id, state="unknown")]
     async with world.client() as client:
         answer = await client.post(f"/v1/deliveries/{delivery_id}/resolve", json={"published": True})
     assert answer.json()["state"] == "published"
 
 
-async def test_the_workspace_is_shown_and_changed(world: Any) -> None:
+async def test_the_workspace_is_shown_and_changed(world: GatewayHarness, clock: FakeClock) -> None:
     async with world.client() as client:
         assert (await client.get("/v1/workspace")).json()["missed_after_seconds"] == 600
         changed = await client.patch("/v1/workspace", json={"missed_after_seconds": 900})
         assert (changed.json()["name"], changed.json()["missed_after_seconds"]) == ("first", 900)
         time = changed.json()["update_time"]
         assert time.endswith("Z")
-        await world.clock.advance(timedelta(seconds=1))
+        await clock.advance(timedelta(seconds=1))
         for nothing in ({}, {"missed_after_seconds": 900}, {"name": "first", "missed_after_seconds": 900.0}):
             assert (await client.patch("/v1/workspace", json=nothing)).json() == changed.json()
     async with world.database.reading() as session:
@@ -366,7 +381,7 @@ async def test_the_workspace_is_shown_and_changed(world: Any) -> None:
     assert told.scalar_one() == 2
 
 
-async def test_a_name_tells_nobody_which_other_workspaces_exist(world: Any) -> None:
+async def test_a_name_tells_nobody_which_other_workspaces_exist(world: GatewayHarness) -> None:
     second = await world.workspace("second")
     async with world.client() as client:
         assert (await client.patch("/v1/workspace", json={"name": "second"})).status_code == 200
@@ -377,7 +392,7 @@ async def test_a_name_tells_nobody_which_other_workspaces_exist(world: Any) -> N
         assert (await operator.get("/v1/workspace")).json() == own
 
 
-async def test_another_workspace_sees_nothing_of_it(world: Any) -> None:
+async def test_another_workspace_sees_nothing_of_it(world: GatewayHarness) -> None:
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
     async with world.client(await world.workspace("second")) as stranger:
@@ -386,21 +401,21 @@ async def test_another_workspace_sees_nothing_of_it(world: Any) -> None:
         assert (await stranger.get("/v1/posts")).json()["posts"] == []
 
 
-async def test_a_service_that_does_not_answer_is_a_problem_to_try_again(world: Any) -> None:
-    world.behind.scheduler.memory.down = True
+async def test_a_service_that_does_not_answer_is_a_problem_to_try_again(world: GatewayHarness) -> None:
+    world.backends.scheduler.memory.down = True
     async with world.client() as client:
         answer = await client.get("/v1/posts")
     assert (answer.status_code, answer.json()["reason"]) == (503, "SERVICE_UNAVAILABLE")
     assert answer.headers["retry-after"] == "1"
 
 
-async def test_the_probes_answer_without_a_key(world: Any) -> None:
+async def test_the_probes_answer_without_a_key(world: GatewayHarness) -> None:
     async with world.client("") as client:
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
 
 
-async def test_without_its_database_it_says_so_and_stays_alive(make_world: Any, clock: Any) -> None:
+async def test_without_its_database_it_says_so_and_stays_alive(make_world: MakeHarness, clock: FakeClock) -> None:
     world = await make_world(clock, database_url="postgresql+asyncpg://nobody:x@127.0.0.1:9/nothing")
     async with world.client() as client:
         answer = await client.get("/v1/workspace")
@@ -411,7 +426,8 @@ async def test_without_its_database_it_says_so_and_stays_alive(make_world: Any, 
 
 
 def test_a_channel_shows_that_it_is_held_back_and_shared() -> None:
-    held_back = show_channel(channels_pb.Channel(blocked_until_time=Timestamp(seconds=1_770_000_000), shared=True))
+    to_view = compile_view(channels_pb.Channel, ChannelView)
+    held_back = to_view(channels_pb.Channel(blocked_until_time=Timestamp(seconds=1_770_000_000), shared=True))
     assert (held_back["blocked_until_time"], held_back["shared"]) == ("2026-02-02T02:40:00Z", True)
-    free = show_channel(channels_pb.Channel())
+    free = to_view(channels_pb.Channel())
     assert (free["blocked_until_time"], free["shared"]) == (None, False)

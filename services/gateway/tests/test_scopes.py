@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie_chassis.ids import CHANNEL, DELIVERY, new_id, show_id
-from regie_gateway.api_keys import SCOPES
-from regie_gateway.events import EVENTS, TYPES
-from regie_gateway.rest.application import PARTS
-from regie_gateway.rest.events import _types
+from regie_gateway.access.api_keys import SCOPES
+from regie_gateway.events.subscriptions import EVENTS, TYPES
+from regie_gateway.resources.catalogue import RESOURCES
+from regie_gateway.resources.events.stream import _types
+from regie_gateway.testing.harness import GatewayHarness
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
@@ -18,7 +19,7 @@ AT = {"publish_at": {"local_time": "2030-06-01T09:30:00", "time_zone": "Europe/P
 RULE = {"rule": {"attribute": "a", "operator": "present"}}
 
 
-async def test_a_preview_shows_people_only_to_who_may_read_them(world: Any) -> None:
+async def test_a_preview_shows_people_only_to_who_may_read_them(world: GatewayHarness) -> None:
     async with world.client() as client:
         await client.post("/v1/profiles", json={"profiles": [{"external_id": "x", "attributes": {"a": 1}}]})
         whole = (await client.post("/v1/segments/preview", json=RULE)).json()
@@ -30,9 +31,9 @@ async def test_a_preview_shows_people_only_to_who_may_read_them(world: Any) -> N
     )
 
 
-async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: Any) -> None:
+async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: GatewayHarness) -> None:
     delivery_id = show_id(DELIVERY, new_id())
-    world.behind.publisher.deliveries["x"] = [publisher_pb.Delivery(delivery_id=delivery_id, state="unknown")]
+    world.backends.publisher.deliveries["x"] = [publisher_pb.Delivery(delivery_id=delivery_id, state="unknown")]
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         channel = await client.post("/v1/channels", json={"network": "sandbox", "credentials": {"access_token": "x"}})
@@ -54,7 +55,7 @@ async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: Any)
         assert (post["title"], post["state"]) == ("t", "cancelled")
 
 
-async def test_a_stored_answer_is_not_shown_to_who_may_not_read_it(world: Any) -> None:
+async def test_a_stored_answer_is_not_shown_to_who_may_not_read_it(world: GatewayHarness) -> None:
     headers = {"Idempotency-Key": "k"}
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
@@ -68,7 +69,7 @@ async def test_a_stored_answer_is_not_shown_to_who_may_not_read_it(world: Any) -
 def test_every_write_that_answers_with_what_it_did_not_get_takes_a_reading_scope() -> None:
     # What a creation answers with came with the request; anybody's key may read the workspace; keys need keys:manage.
     own = {"create_post", "connect_channel", "upload_media", "create_segment", "create_api_key", "update_workspace"}
-    writes = [one for part in PARTS for one in part.all if one.method != "GET" and one.answer is not None]
+    writes = [one for resource in RESOURCES for one in resource.all if one.method != "GET" and one.answer is not None]
     without = {one.id for one in writes if one.reads is None}
     assert without == own | {"preview_segment", "delete_segment"}
     assert {one.reads for one in writes} - {None} <= set(SCOPES)
@@ -85,7 +86,7 @@ def test_every_event_is_told_to_keys_that_may_read_what_it_is_about() -> None:
 
 
 @pytest.mark.parametrize("query", ["types=regie.gateway.events.v1.ApiKeyCreated", "types=x,regie.y"])
-async def test_a_type_that_a_key_may_not_read_is_refused_by_name(world: Any, query: str) -> None:
+async def test_a_type_that_a_key_may_not_read_is_refused_by_name(world: GatewayHarness, query: str) -> None:
     async with world.client(await world.key("events:read")) as client:
         answer = await client.get(f"/v1/events?{query}")
     assert (answer.status_code, answer.json()["field"]) == (403 if "gateway" in query else 400, "types")

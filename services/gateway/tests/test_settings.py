@@ -40,6 +40,10 @@ TRIVIAL = {"kty": "OKP", "crv": "Ed25519", "x": "O2onvM62pC1io6jQKm8Nc2UyFXcd4kO
         ("targets", '{"scheduler": "scheduler:0"}'),
         ("trusted_proxies", "10.0.0.0/8,s3cret"),
         ("trusted_proxies", "10.0.0.1/8"),
+        ("cors_origins", "https://app.example.org/path"),
+        ("cors_origins", "app.example.org"),
+        ("cors_origins", "*,https://app.example.org"),
+        ("cors_origins", "https://*.example.org"),
         ("connections", "0"),
     ],
 )
@@ -58,5 +62,10 @@ def test_a_service_without_a_target_is_named() -> None:
 
 
 def test_good_settings_are_taken() -> None:
-    settings = GatewaySettings.model_validate(GOOD | {"trusted_proxies": "10.0.0.0/8, fd00::/8"})
+    chosen = {
+        "trusted_proxies": "10.0.0.0/8, fd00::/8",
+        "cors_origins": "https://App.example.org, http://localhost:5173",
+    }
+    settings = GatewaySettings.model_validate(GOOD | chosen)
+    assert settings.cors_origins == ("https://app.example.org", "http://localhost:5173")
     assert settings.trusted_proxies == ("10.0.0.0/8", "fd00::/8")

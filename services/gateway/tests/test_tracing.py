@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx2
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 from regie_chassis.ids import POST, new_id, show_id
-from regie_gateway.rest.tracing import Traced
+from regie_gateway.http.tracing import Traced
+from regie_gateway.testing.harness import GatewayHarness
 
 PARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 
-async def test_a_request_is_one_span_named_by_its_route(world: Any) -> None:
+async def test_a_request_is_one_span_named_by_its_route(world: GatewayHarness) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

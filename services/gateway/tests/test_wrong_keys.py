@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.ids import new_id
-from regie_gateway import api_keys
-from regie_gateway.authentication import Authenticator, InvalidApiKey
-from regie_gateway.wrong_keys import BURST, REMEMBERED, TooManyWrongKeys, WrongKeys
-from regie_local.testing.clock import START
+from regie_gateway.access import api_keys
+from regie_gateway.access.authentication import Authenticator, InvalidApiKey
+from regie_gateway.access.wrong_keys import BURST, MAX_REMEMBERED, TooManyWrongKeys, WrongKeys
+from regie_gateway.testing.harness import GatewayHarness, MakeHarness
+from regie_local.testing.clock import START, FakeClock
 
 FRESH = timedelta(seconds=3)
 PER_MINUTE = 10
@@ -23,7 +23,9 @@ def wrong() -> str:
     return f"Bearer {api_keys.show_token(new_id(), '0' * 64)}"
 
 
-async def test_an_address_that_guesses_is_slowed_down_and_others_are_not(make_world: Any, clock: Any) -> None:
+async def test_an_address_that_guesses_is_slowed_down_and_others_are_not(
+    make_world: MakeHarness, clock: FakeClock
+) -> None:
     world = await make_world(clock, wrong_keys_per_minute=PER_MINUTE)
     good = {"Authorization": f"Bearer {world.token}"}
     async with world.client(token="") as client:
@@ -41,7 +43,7 @@ async def test_an_address_that_guesses_is_slowed_down_and_others_are_not(make_wo
         assert (await client.get("/v1/workspace", headers=good)).status_code == 200  # it is in use
 
 
-async def test_an_id_that_is_nobodys_is_looked_for_once(world: Any, clock: Any) -> None:
+async def test_an_id_that_is_nobodys_is_looked_for_once(world: GatewayHarness, clock: FakeClock) -> None:
     authenticator = Authenticator(world.database, clock, wrong_keys_per_minute=1000)
     token, created = wrong(), await world.key("posts:read")
     with pytest.raises(InvalidApiKey):
@@ -80,10 +82,10 @@ def test_the_addresses_of_one_ipv6_customer_count_together() -> None:
 
 def test_what_is_remembered_is_bounded_and_a_right_key_costs_nothing() -> None:
     keys = WrongKeys(per_minute=1, fresh=FRESH)
-    for number in range(REMEMBERED + 10):
+    for number in range(MAX_REMEMBERED + 10):
         keys.take(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", now=START)
         keys.note_unknown(new_id(), now=START)
-    assert len(keys._buckets) == len(keys._unknown) == REMEMBERED
+    assert len(keys._buckets) == len(keys._unknown) == MAX_REMEMBERED
     for _ in range(10):
         keys.take("192.0.2.9", now=START)
         keys.give_back("192.0.2.9", now=START)

@@ -13,8 +13,8 @@ from regie_chassis.ids import WORKSPACE, show_id
 from regie_chassis.service import open_database
 from regie_chassis.telemetry import configure_logs
 
+from regie_gateway.access.bootstrap import Bootstrapped, bootstrap
 from regie_gateway.app import NAME, build
-from regie_gateway.bootstrap import Bootstrapped, bootstrap
 from regie_gateway.settings import GatewaySettings
 
 app = commands(NAME, GatewaySettings, build, folder=Path(__file__).resolve().parents[2] / "migrations")
@@ -37,8 +37,8 @@ def bootstrap_command(
             await database.close()
 
     made = asyncio.run(main())
-    shown = show_id(WORKSPACE, made.workspace_id)
-    typer.echo(f"workspace {shown} {'created' if made.created else 'exists'}", err=True)
+    workspace_id = show_id(WORKSPACE, made.workspace_id)
+    typer.echo(f"workspace {workspace_id} {'created' if made.created else 'exists'}", err=True)
     if made.api_key:
         typer.echo(made.api_key)
 

@@ -13,30 +13,33 @@ from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events
 from regie_chassis.settings import read_key
 
-from regie_gateway import idempotency, outward
-from regie_gateway.authentication import USE_EVERY, Authenticator
+from regie_gateway.access import idempotency
+from regie_gateway.access.authentication import USE_EVERY, Authenticator
+from regie_gateway.access.rate_limit import RateLimit
 from regie_gateway.backends import open_backends
-from regie_gateway.events import subscriptions
-from regie_gateway.rate_limit import RateLimit
-from regie_gateway.reads import PostReads
-from regie_gateway.rest.application import Application, build_application
-from regie_gateway.rest.connections import ConnectionLimits, TrustedProxies
-from regie_gateway.rest.edge import Edge, secret_of
-from regie_gateway.rest.server import HttpServer
+from regie_gateway.events import event_log
+from regie_gateway.events.event_stream import Broadcaster
+from regie_gateway.events.subscriptions import subscriptions
+from regie_gateway.http.application import Application, build_application
+from regie_gateway.http.connections import ConnectionLimits, TrustedProxies
+from regie_gateway.http.context import GatewayContext
+from regie_gateway.http.idempotent import fingerprint_key
+from regie_gateway.http.server import HttpServer
+from regie_gateway.post_loader import PostLoader
+from regie_gateway.resources.catalogue import RESOURCES
 from regie_gateway.settings import GatewaySettings
-from regie_gateway.stream import Feed
 
 NAME = "gateway"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway(Service):
-    """The gateway with its parts that tests, and those who ask for its port, have to do with."""
+    """The gateway, with the parts that its callers reach into: tests, and the ones that need its port."""
 
     http: HttpServer
     application: Application
     authenticator: Authenticator
-    feed: Feed
+    broadcaster: Broadcaster
     closings: tuple[Closing, ...]
     """What is open even where the app was never started."""
 
@@ -47,32 +50,38 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
     database = open_database(settings, NAME)
     broker = broker or open_broker(settings, NAME)
     authenticator = Authenticator(database, clock, wrong_keys_per_minute=settings.wrong_keys_per_minute)
-    feed = Feed(
+    broadcaster = Broadcaster(
         database,
         authenticator,
         clock,
         streams_per_key=settings.streams_per_key,
         streams_per_workspace=settings.streams_per_workspace,
     )
-    events = open_events(settings, NAME, subscriptions(feed.wake), database=database, broker=broker, clock=clock)
+    events = open_events(settings, NAME, subscriptions(broadcaster.wake), database=database, broker=broker, clock=clock)
     backends = open_backends(settings.targets)
     key = read_key(settings.identity_private_key)
-    edge = Edge(
+    context = GatewayContext(
         database=database,
         clock=clock,
         backends=backends,
-        post_reads=PostReads(backends.posts),
+        post_loader=PostLoader(backends.posts),
         authenticator=authenticator,
         rate_limit=RateLimit("key", per_second=settings.rate_per_second, burst=settings.rate_burst),
         workspace_rate_limit=RateLimit(
             "workspace", per_second=settings.workspace_rate_per_second, burst=settings.workspace_rate_burst
         ),
         signer=Signer(key),
-        feed=feed,
-        secret=secret_of(key),
+        broadcaster=broadcaster,
+        fingerprint_key=fingerprint_key(key),
         why_not_ready=Readiness(database, events.watched).why_not,
     )
-    application = build_application(edge, body_limit=settings.body_limit, media_limit=settings.media_limit)
+    application = build_application(
+        context,
+        RESOURCES,
+        body_limit=settings.body_limit,
+        media_limit=settings.media_limit,
+        cors_origins=settings.cors_origins,
+    )
     limits = ConnectionLimits(
         total=settings.connections,
         per_address=settings.connections_per_address,
@@ -87,10 +96,10 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         parts=[*closings, Closing("broker", broker.close), http],
         loops=[
             *events.loops,
-            feed,
+            broadcaster,
             PeriodicLoop("key use", authenticator.write_use, idle=USE_EVERY, clock=clock),
             purge_loop("idempotency purge", idempotency.purge, database=database, clock=clock),
-            purge_loop("event log purge", outward.purge, database=database, clock=clock),
+            purge_loop("event log purge", event_log.purge, database=database, clock=clock),
         ],
         drain=settings.drain,
     )
@@ -102,6 +111,6 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         http=http,
         application=application,
         authenticator=authenticator,
-        feed=feed,
+        broadcaster=broadcaster,
         closings=closings,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from ipaddress import ip_network
 from typing import Annotated
 
@@ -10,9 +11,11 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 from regie_chassis.settings import ServiceSettings, check_target, read_key
 
+ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\s]+")
+
 
 class GatewaySettings(ServiceSettings):
-    """Where the gateway listens, whom it calls, and where its limits stand."""
+    """Addresses, keys and limits of the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", populate_by_name=True, extra="ignore")
 
@@ -46,9 +49,12 @@ class GatewaySettings(ServiceSettings):
     connections_per_address: int = Field(default=500, ge=1)
     """Of these, from one address; a trusted proxy's are not counted."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma separated networks whose X-Forwarded-For tells a client's address."""
+    """Comma separated networks whose X-Forwarded-For gives a client's address."""
 
-    @field_validator("trusted_proxies", mode="before")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma separated origins whose pages may call from a browser, as in https://app.example.org; `*` for all."""
+
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -62,6 +68,13 @@ class GatewaySettings(ServiceSettings):
             return tuple(str(ip_network(one)) for one in value)
         except ValueError:
             raise ValueError("give networks, as in 10.0.0.0/8,fd00::/8") from None
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != ("*",) and not all(ORIGIN.fullmatch(origin) for origin in value):
+            raise ValueError("give origins without a path, as in https://app.example.org,http://localhost:5173, or *")
+        return tuple(origin.lower() for origin in value)
 
     @field_validator("identity_private_key")
     @classmethod

@@ -51,8 +51,8 @@ idempotency_key = sa.Table(
     sa.Index("idempotency_key_create_time", "create_time"),
 )
 
-outward_event = sa.Table(
-    "outward_event",
+public_event = sa.Table(
+    "public_event",
     metadata,
     sa.Column("xact", sa.BigInteger, primary_key=True, server_default=sa.text("(pg_current_xact_id()::text)::bigint")),
     sa.Column("sequence", sa.BigInteger, sa.Identity(always=True), primary_key=True),
@@ -64,6 +64,6 @@ outward_event = sa.Table(
     sa.Column("data", postgresql.JSONB, nullable=False),
     sa.Column("traceparent", sa.Text, nullable=False),
     sa.Column("record_time", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
-    sa.Index("outward_event_of_workspace", "workspace_id", "xact", "sequence"),
-    sa.Index("outward_event_record_time", "record_time", postgresql_using="brin"),
+    sa.Index("public_event_of_workspace", "workspace_id", "xact", "sequence"),
+    sa.Index("public_event_record_time", "record_time", postgresql_using="brin"),
 )

@@ -1,4 +1,4 @@
-"""Workspaces: the tenants. Their policies are told to the other services as events."""
+"""Workspaces: the tenants. Their policies reach the other services as events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 MISSED_AFTER = timedelta(minutes=10)
-LONGEST_MISSED_AFTER = timedelta(days=7)
+MAX_MISSED_AFTER = timedelta(days=7)
 
 
 class WorkspaceNotFound(NotFound):
@@ -37,7 +37,7 @@ class Workspace:
 async def create_workspace(
     session: AsyncSession, *, workspace_id: UUID, name: str, now: datetime
 ) -> tuple[Workspace, bool]:
-    """Makes a workspace and says so; False comes with the one that was made under this name before.
+    """Creates a workspace and stages its event; False comes with one that was created under this name before.
 
     The name it is made under is the operator's and stays; tenants call theirs what they like.
     """
@@ -47,7 +47,7 @@ async def create_workspace(
     )
     row = rows.one_or_none()
     if row is not None:
-        return _say(session, _workspace(row), now), True
+        return _stage_update(session, _workspace(row), now), True
     rows = await session.execute(_SELECT_BOOTSTRAPPED, {"name": name})
     return _workspace(rows.one()), False
 
@@ -64,26 +64,27 @@ async def get_workspace(session: AsyncSession, *, workspace_id: UUID) -> Workspa
 async def update_workspace(
     session: AsyncSession, *, workspace_id: UUID, name: str | None, missed_after_seconds: int | None, now: datetime
 ) -> Workspace:
-    """Changes what is given and says so; what is so already is no change. Raises WorkspaceNotFound."""
+    """Changes the given values and stages an event, unless nothing differs. Raises WorkspaceNotFound."""
     rows = await session.execute(
         _UPDATE, {"id": workspace_id, "name": name, "missed_after_seconds": missed_after_seconds, "now": now}
     )
     row = rows.one_or_none()
     if row is None:
         return await get_workspace(session, workspace_id=workspace_id)
-    return _say(session, _workspace(row), now)
+    return _stage_update(session, _workspace(row), now)
 
 
 def _workspace(row: Any) -> Workspace:
     return Workspace(row.id, row.name, row.missed_after_seconds, row.create_time, row.update_time)
 
 
-def _say(session: AsyncSession, workspace: Workspace, now: datetime) -> Workspace:
-    shown = show_id(WORKSPACE, workspace.id)
-    said = WorkspaceUpdated(
-        workspace_id=shown, name=workspace.name, missed_after=Duration(seconds=workspace.missed_after_seconds)
+def _stage_update(session: AsyncSession, workspace: Workspace, now: datetime) -> Workspace:
+    event = WorkspaceUpdated(
+        workspace_id=show_id(WORKSPACE, workspace.id),
+        name=workspace.name,
+        missed_after=Duration(seconds=workspace.missed_after_seconds),
     )
-    stage(session, said, workspace_id=workspace.id, time=now)
+    stage(session, event, workspace_id=workspace.id, time=now)
     return workspace
 
 

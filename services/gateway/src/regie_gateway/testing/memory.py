@@ -54,14 +54,14 @@ class Memory:
         workspace = self.see(request)
         if self.hold:
             await self.hold.wait()
-        known = self.answers.get((workspace, request.request_id))
-        if known is None:
+        answer = self.answers.get((workspace, request.request_id))
+        if answer is None:
             self.effects += 1
-            known = self.answers[workspace, request.request_id] = act()
+            answer = self.answers[workspace, request.request_id] = act()
         if self.lose_answers:
             self.lose_answers -= 1
             raise ServiceUnavailable("the answer is lost in this test")
-        return known
+        return answer
 
 
 def timestamp(value: datetime = TIME) -> Timestamp:

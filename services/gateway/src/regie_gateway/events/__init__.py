@@ -1,0 +1,1 @@
+"""The public event log, and the streams that follow it."""

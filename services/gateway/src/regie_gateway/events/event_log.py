@@ -1,0 +1,183 @@
+"""The public event log: every event of every service as JSON, in an order that can be replayed without gaps.
+
+Numbers of a sequence commit out of order, so a reader that went "after the last number" would skip what commits late.
+Rows therefore carry their transaction's id, and readers stop before the oldest transaction that is still running:
+below that horizon nothing can appear any more. The order is (transaction, number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from regie_chassis.database import after_commit
+from regie_chassis.errors import RegieError
+from regie_chassis.events import aggregate_of
+from regie_chassis.messaging import Event
+from regie_chassis.paging import PAGE_BYTES
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_gateway.events.event_json import data_of
+
+KEEP = timedelta(days=7)
+LAST = 2**63 - 1
+
+
+class EventGone(RegieError):
+    """The event to go on from is not in the log (any more)."""
+
+    http_status = 410
+
+
+class Position(NamedTuple):
+    """A place between two events of the log."""
+
+    xact: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event as it leaves; `data` is JSON text."""
+
+    position: Position
+    id: UUID
+    type: str
+    subject: str
+    time: datetime
+    data: str
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events in order, and the place up to which the log was read."""
+
+    events: Sequence[LoggedEvent]
+    position: Position
+
+
+async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, wake: Callable[[], None]) -> None:
+    """Writes events to the log; repeatable. `wake` is called once they are durable."""
+    await session.execute(
+        _INSERT,
+        {
+            "ids": [event.id for event in events],
+            "workspace_ids": [event.workspace_id for event in events],
+            "types": [event.message.DESCRIPTOR.full_name for event in events],
+            "subjects": [aggregate_of(event.message) for event in events],
+            "times": [event.time for event in events],
+            "datas": [orjson.dumps(data_of(event.message)).decode() for event in events],
+            "traceparents": [event.traceparent for event in events],
+        },
+    )
+    after_commit(session, wake)
+
+
+async def position_now(session: AsyncSession) -> Position:
+    """Returns the place after everything that is settled."""
+    rows = await session.execute(_SELECT_HORIZON)
+    return Position(rows.scalar_one() - 1, LAST)
+
+
+async def position_of(session: AsyncSession, *, workspace_id: UUID, event_id: UUID) -> Position:
+    """Returns the place right after an event. Raises EventGone."""
+    rows = await session.execute(_SELECT_POSITION, {"workspace_id": workspace_id, "id": event_id})
+    row = rows.one_or_none()
+    if row is None:
+        raise EventGone(
+            "this event is not in the log (any more); read what you need and start anew without Last-Event-ID",
+            field="Last-Event-ID",
+        )
+    return Position(row.xact, row.sequence)
+
+
+async def read_page(
+    session: AsyncSession, *, workspace_id: UUID, after: Position, types: Collection[str], limit: int
+) -> Page:
+    """Returns the workspace's next settled events, up to `limit` and to PAGE_BYTES; empty `types` means all of them."""
+    rows = await session.execute(
+        _SELECT_PAGE,
+        {
+            "workspace_id": workspace_id,
+            "xact": after.xact,
+            "sequence": after.sequence,
+            "types": sorted(types),
+            "limit": limit,
+            "max_bytes": PAGE_BYTES,
+        },
+    )
+    selected = rows.all()
+    events = [_event(row) for row in selected if row.id is not None]
+    if events and (len(events) == limit or len(events) < selected[0].matching):
+        return Page(events, events[-1].position)
+    return Page(events, max(after, Position(selected[0].horizon - 1, LAST)))
+
+
+async def read_workspaces(session: AsyncSession, *, after: Position) -> tuple[set[UUID], Position]:
+    """Returns whose log has grown since, and how far it was looked at."""
+    rows = (await session.execute(_SELECT_GROWN, {"xact": after.xact, "sequence": after.sequence})).all()
+    grown = {row.workspace_id for row in rows if row.workspace_id is not None}
+    return grown, max(after, Position(rows[0].horizon - 1, LAST))
+
+
+async def purge(session: AsyncSession, *, now: datetime) -> None:
+    """Forgets events that are older than KEEP."""
+    await session.execute(_PURGE, {"limit": now - KEEP})
+
+
+def _event(row: Any) -> LoggedEvent:
+    position = Position(row.xact, row.sequence)
+    return LoggedEvent(position, row.id, row.type, row.subject, row.time, row.data, row.traceparent)
+
+
+HORIZON = "(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"
+
+_INSERT = text(
+    """
+    INSERT INTO public_event (id, workspace_id, type, subject, time, data, traceparent)
+    SELECT id, workspace_id, type, subject, time, CAST(data AS jsonb), traceparent FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:types AS text[]), CAST(:subjects AS text[]),
+        CAST(:times AS timestamptz[]), CAST(:datas AS text[]), CAST(:traceparents AS text[])
+    ) AS new (id, workspace_id, type, subject, time, data, traceparent)
+    ON CONFLICT (id) DO NOTHING
+    """
+)
+
+_SELECT_HORIZON = text(f"SELECT {HORIZON}")
+
+_SELECT_POSITION = text("SELECT xact, sequence FROM public_event WHERE workspace_id = :workspace_id AND id = :id")
+
+_SELECT_PAGE = text(
+    f"""
+    SELECT now.horizon, event.* FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
+        SELECT * FROM (
+            SELECT *, count(*) OVER () AS matching,
+                sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
+            FROM (
+                SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent
+                FROM public_event
+                WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
+                    AND (CAST(:types AS text[]) = '{{}}' OR type = ANY(CAST(:types AS text[])))
+                ORDER BY xact, sequence LIMIT :limit
+            ) AS next
+        ) AS sized WHERE bytes_before < :max_bytes
+    ) AS event ON true ORDER BY event.xact, event.sequence
+    """
+)
+
+_SELECT_GROWN = text(
+    f"""
+    SELECT now.horizon, grown.workspace_id FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
+        SELECT DISTINCT workspace_id FROM public_event
+        WHERE (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
+    ) AS grown ON true
+    """
+)
+
+_PURGE = text("DELETE FROM public_event WHERE record_time < :limit")

@@ -1,0 +1,1 @@
+"""Messages and rows as JSON values."""

@@ -1,0 +1,1 @@
+"""The people whom posts are for, and segments of them."""

@@ -1,0 +1,1 @@
+"""Posts before they leave, and their timeline."""

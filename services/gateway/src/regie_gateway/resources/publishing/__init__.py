@@ -1,0 +1,1 @@
+"""Channels, media, and deliveries to networks."""

@@ -1,1 +1,0 @@
-"""The outside face: HTTP in, messages to the services behind, JSON out."""
