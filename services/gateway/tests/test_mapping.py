@@ -182,5 +182,6 @@ def test_an_optional_field_that_is_absent_is_null() -> None:
 
 def test_enums_lose_their_own_name() -> None:
     assert enum_names(pb.PostState.DESCRIPTOR)[pb.POST_STATE_IN_REVIEW] == "in_review"
+    assert enum_names(pb.PostState.DESCRIPTOR)[pb.POST_STATE_UNSPECIFIED] == ""
     with pytest.raises(KeyError):
         enum_names(pb.PostState.DESCRIPTOR)[99]

@@ -48,5 +48,5 @@ def _of_item(code: Code, field: FieldDescriptor, value: str) -> str:
         name = field.message_type.full_name
         return f"{value}.ToJsonString()" if name in TIMES else f"{code.bind(_mapper(field.message_type))}({value})"
     if field.enum_type is not None:
-        return f"{code.bind({**enum_names(field.enum_type), 0: ''})}[{value}]"
+        return f"{code.bind(enum_names(field.enum_type))}[{value}]"
     return f"{code.bind(storable)}({value})" if field.type == FieldDescriptor.TYPE_STRING else value

@@ -21,9 +21,13 @@ def time_value(time: Timestamp) -> str | None:
 
 
 def enum_names(enum: EnumDescriptor) -> dict[int, str]:
-    """Returns the names of an enum by number, in lower case and without the enum's own: POST_STATE_DRAFT → draft."""
+    """Returns the names of an enum by number, in lower case and without the enum's own: POST_STATE_DRAFT → draft.
+
+    The unspecified value has the empty name.
+    """
     prefix = _WORD_START.sub("_", enum.name).upper() + "_"
-    return {value.number: value.name.removeprefix(prefix).lower() for value in enum.values}
+    names = {value.number: value.name.removeprefix(prefix).lower() for value in enum.values}
+    return {number: "" if name == "unspecified" else name for number, name in names.items()}
 
 
 def struct_value(struct: Struct) -> dict[str, Any]:
