@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 
 import httpx2
@@ -80,6 +82,7 @@ class TestBluesky(Suite):
             members=("uri", "cid", "error", "message", "posts", "likes", "blob", "did", "actor", "likeCount"),
             absent_id=f"at://{DID}/app.bsky.feed.post/3k2a4b6c8d2e4|bafyabsent",
             address=f"https://bsky.app/profile/{HANDLE}/post/3k2a4b6c8d2e4",
+            approve=None,
         )
 
 
@@ -96,6 +99,9 @@ class TestMastodon(Suite):
 
         async def texts() -> list[str]:
             return [mastodon.sources[str(status["id"])] for status in mastodon.statuses]
+
+        async def approve(url: str) -> str:
+            return mastodon.approve(url)
 
         return Harness(
             network=NETWORKS["mastodon"],
@@ -127,6 +133,7 @@ class TestMastodon(Suite):
             members=("id", "url", "uri", "created_at", "content", "account", "media_attachments", "favourites_count"),
             absent_id="999",
             address=f"{MASTODON_URL}/@ana/999",
+            approve=approve,
         )
 
 
@@ -142,6 +149,14 @@ class TestSandbox(Suite):
             async with httpx2.AsyncClient(transport=inner, base_url="http://127.0.0.1:8090") as client:
                 posts = (await client.get("/admin/posts")).json()["posts"]
             return [str(post["text"]) for post in posts]
+
+        async def approve(url: str) -> str:
+            async with httpx2.AsyncClient(transport=inner) as browser:
+                page = await browser.get(url)
+                form = dict(re.findall(r'name="([^"]+)" value="([^"]*)"', page.text))
+                fields = {name: html.unescape(value) for name, value in form.items()}
+                answer = await browser.post(str(page.url.copy_with(query=None)), data={**fields, "account": "ada"})
+            return str(answer.headers["location"])
 
         return Harness(
             network=NETWORKS["sandbox"],
@@ -172,4 +187,5 @@ class TestSandbox(Suite):
             members=("id", "url", "posts", "processing", "metrics", "engagements", "handle", "key", "likes"),
             absent_id="999",
             address="http://127.0.0.1:8090/@ada/999",
+            approve=approve,
         )

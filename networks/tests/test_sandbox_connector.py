@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx2
 import pytest
 from regie_networks.contract import Connector
 from regie_networks.draft import Account, Draft, Picture, Processing, Remote, Segment
 from regie_networks.errors import ConnectorError, FailureKind, Inconclusive, NotNamed, NotSent, OutcomeUnknown, Refused
+from regie_networks.oauth import OAuthFlow, new_verifier
 from regie_networks.sandbox.connector import SandboxConnector
+from regie_networks.sandbox.oauth import OAUTH
 from regie_networks.testing.fakes import alone
 from regie_sandbox.testing import RunningSandbox, running_sandbox
 
@@ -313,3 +316,24 @@ async def test_a_refused_picture_is_called_that(connector: SandboxConnector, san
 async def test_only_an_empty_list_says_that_it_is_not_there(status: int, body: bytes) -> None:
     with pytest.raises(ConnectorError):
         await answering(status, body).find(draft_to("http://sandbox.test"), 0, alone())
+
+
+async def test_a_token_of_oauth_is_renewed_by_a_refresh_token_that_rotates(
+    connector: SandboxConnector, sandbox: RunningSandbox
+) -> None:
+    async with httpx2.AsyncClient() as client:
+        flow, verifier = OAuthFlow(client, OAUTH), new_verifier()
+        app = await flow.register(sandbox.url, name="Regie", redirect_uri="http://127.0.0.1:1/callback")
+        url = urlsplit(flow.authorize_url(sandbox.url, app, state="s", verifier=verifier))
+        form = {**dict(parse_qsl(url.query)), "account": "ada"}
+        back = (await client.post(f"{sandbox.url}/oauth/authorize", data=form)).headers["location"]
+        code = parse_qs(urlsplit(back).query)["code"][0]
+        given = await flow.exchange(sandbox.url, app, code=code, verifier=verifier)
+    connection = await connector.connect(sandbox.url, given)
+    credentials = MemoryCredentials(dict(connection.secrets))
+    for renewals in (1, 2):
+        await sandbox.set_faults([{"operation": "create_post", "expire_tokens": True, "times": 1}])
+        await connector.publish(draft_to(sandbox.url, credentials=credentials), 0)
+        assert credentials.renewals == renewals
+    assert credentials.secrets["refresh_token"] != connection.secrets["refresh_token"]
+    assert await sandbox.count() == 2

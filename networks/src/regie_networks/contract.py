@@ -82,7 +82,7 @@ class Connector(Protocol):
         """Raises `Refused` where the content breaks a limit known without asking. Makes no call."""
 
     async def connect(self, server_url: str, credentials: Mapping[str, str]) -> Connection:
-        """Proves the credentials and names the account.
+        """Proves the credentials, which a person pasted or `OAuthFlow.exchange` returned, and names the account.
 
         Raises `Refused(AUTH_EXPIRED)` for wrong ones and `Refused(UNSUPPORTED)` where the address is no server of the
         network; `Unacceptable` with the same kinds for what cannot be sent at all.

@@ -12,6 +12,7 @@ import httpx2
 from regie_networks.content import ContentRules
 from regie_networks.contract import NetworkConnector
 from regie_networks.credentials import CredentialField
+from regie_networks.oauth import OAuth
 
 
 class Once(StrEnum):
@@ -37,6 +38,7 @@ class Verb(StrEnum):
     DELETE = "delete"
     ACCOUNT_METRICS = "account_metrics"
     REPLIES = "replies"
+    OAUTH = "oauth"
 
 
 class ServerAddress(StrEnum):
@@ -69,6 +71,7 @@ class Network:
     metrics: tuple[str, ...]
     account_metrics: tuple[str, ...]
     credentials: tuple[CredentialField, ...]
+    oauth: OAuth | None
     server_address: ServerAddress
     main_server: str
     once: Once

@@ -18,6 +18,7 @@ NETWORK = Network(
     metrics=METRICS,
     account_metrics=ACCOUNT_METRICS,
     credentials=FIELDS,
+    oauth=None,
     server_address=ServerAddress.OPTIONAL,
     main_server=DEFAULT_SERVER,
     once=Once.OWN_KEY,

@@ -27,7 +27,8 @@ class Harness:
 
     `texts` returns the texts that people see, the oldest first. `failures` are the kinds that the statuses of an
     answer to a publish stand for, `error_body` the body of such an answer. `secrets` open the account; `absent_id` is
-    the id of no post, `address` an address of the form that people name a post by. `members` are
+    the id of no post, `address` an address of the form that people name a post by.
+    `approve` does what a person does at the authorization address, and returns where they are sent. `members` are
     names of the network's JSON, for answers that are made up.
     """
 
@@ -46,6 +47,7 @@ class Harness:
     members: tuple[str, ...]
     absent_id: str
     address: str
+    approve: Callable[[str], Awaitable[str]] | None
     _new_key: Callable[[datetime], str] = field(init=False)
 
     def __post_init__(self) -> None:

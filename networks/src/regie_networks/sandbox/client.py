@@ -11,6 +11,8 @@ import httpx2
 from regie_networks.draft import Account
 from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused, Unacceptable
 from regie_networks.http import Response, call
+from regie_networks.oauth import OAuthApp, OAuthFlow
+from regie_networks.sandbox.oauth import OAUTH
 from regie_networks.statuses import StatusTable
 
 STATUSES = StatusTable(
@@ -40,6 +42,7 @@ class SandboxClient:
 
     def __init__(self, client: httpx2.AsyncClient) -> None:
         self._client = client
+        self._flow = OAuthFlow(client, OAUTH)
 
     async def ask(self, account: Account, method: str, path: str, **parts: Unpack[RequestParts]) -> Response:
         """Makes a call as the account; where its token has expired, renews it and makes the call once more.
@@ -66,7 +69,14 @@ class SandboxClient:
         return await call(self._client, method, server_url.rstrip("/") + path, **parts)
 
     async def renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
-        """Gets a new access token. The refresh token stays good, so that a lost renewal can be repeated."""
+        """Gets a new access token.
+
+        A refresh token of OAuth rotates. One that comes with an account stays good, so that a lost renewal can be
+        repeated.
+        """
+        if client_id := used.get("client_id"):
+            app = OAuthApp(client_id, redirect_uri="")
+            return await self._flow.refresh(server_url.rstrip("/"), app, refresh_token=used["refresh_token"])
         sent = {"refresh_token": used["refresh_token"]}
         url = server_url.rstrip("/") + "/api/v1/token/refresh"
         response = await call(self._client, "POST", url, json=sent, secrets=tuple(sent.values()))

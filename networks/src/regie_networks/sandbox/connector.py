@@ -54,8 +54,9 @@ class SandboxConnector:
         server = (server_url or self._main_server).rstrip("/")
         check_credentials(FIELDS, credentials)
         secrets = {"access_token": token_of(credentials, "access_token")}
-        if credentials.get("refresh_token"):
-            secrets["refresh_token"] = token_of(credentials, "refresh_token")
+        for name in ("refresh_token", "client_id"):
+            if credentials.get(name):
+                secrets[name] = token_of(credentials, name)
         response = await self._sandbox.send(server, secrets, "GET", "/api/v1/account")
         if response.status == httpx2.codes.UNAUTHORIZED and secrets.get("refresh_token"):
             secrets.update(await self._sandbox.renew(server, secrets))
@@ -69,6 +70,8 @@ class SandboxConnector:
         kept = {"access_token": secrets["access_token"]}
         if refresh_token := secrets.get("refresh_token") or text_of(account, "refresh_token"):
             kept["refresh_token"] = refresh_token
+        if client_id := secrets.get("client_id"):
+            kept["client_id"] = client_id
         return Connection(server, remote_id, handle, text_of(account, "display_name") or handle, kept)
 
     def needs_preparation(self, draft: Draft) -> bool:

@@ -9,4 +9,7 @@ FIELDS = (
     CredentialField(
         "refresh_token", "Refresh token", "Renews an expired access token; learnt when absent.", is_required=False
     ),
+    CredentialField(
+        "client_id", "App", "The app that a refresh token of OAuth was given to.", is_secret=False, is_required=False
+    ),
 )

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
 
-from regie_sandbox import admin, feed, operations
+from regie_sandbox import admin, feed, oauth, operations
 from regie_sandbox.calls import Act, Operation, World
 from regie_sandbox.journal import Journal
 from regie_sandbox.network import Network
@@ -38,6 +38,9 @@ def build(data: Path | None = None, *, allowed_hosts: Iterable[str] = ()) -> Sta
         route("POST", "/api/v1/media", "media", operations.upload_media),
         route("GET", "/api/v1/account", "account", operations.get_account),
         route("POST", "/api/v1/token/refresh", "refresh", operations.refresh_token, needs_token=False),
+        route("POST", "/oauth/register", "register_app", oauth.register_app, needs_token=False),
+        route("POST", "/oauth/authorize", "authorize", oauth.authorize, needs_token=False),
+        route("POST", "/oauth/token", "give_token", oauth.give_token, needs_token=False),
         *admin.routes(world),
         *feed.routes(world),
     ]

@@ -16,6 +16,9 @@ OPERATIONS = (
     "media",
     "account",
     "refresh",
+    "register_app",
+    "authorize",
+    "give_token",
     "processing",
 )
 LARGEST = 600_000

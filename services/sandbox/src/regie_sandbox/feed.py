@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from starlette.routing import Route
 
 from regie_sandbox.calls import World
 from regie_sandbox.network import Network, Post
-from regie_sandbox.pages import feed_html, page_html
+from regie_sandbox.pages import authorize_html, feed_html, page_html
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 THREADS_SHOWN = 50
@@ -34,6 +35,7 @@ def routes(world: World) -> list[Route]:
     """Everything that a browser asks for."""
     return [
         Route("/", _page(world), methods=["GET"]),
+        Route("/oauth/authorize", _authorize, methods=["GET"]),
         Route("/feed", _feed(world), methods=["GET"]),
         Route("/media/{id}", _media(world.network), methods=["GET"]),
         Route("/assets/{name}", _asset, methods=["GET"]),
@@ -105,6 +107,19 @@ def _feed(world: World) -> Endpoint:
         return Response(_shown(world, request), 200, headers, "text/html")
 
     return feed
+
+
+async def _authorize(request: Request) -> Response:
+    """Asks the person into which account the app may come. The answer leads to the app's own place."""
+    query = request.query_params
+    try:
+        redirect = urlsplit(query.get("redirect_uri", ""))
+        place = f"{redirect.scheme}://{redirect.netloc}" if redirect.scheme in ("http", "https") else ""
+    except ValueError:
+        place = ""
+    safe = place if place.isprintable() and not set(place) & set(" ;,'\"") else ""
+    policy = HEADERS["Content-Security-Policy"].replace("form-action 'none'", f"form-action 'self' {safe}")
+    return Response(authorize_html(query), 200, HEADERS | {"Content-Security-Policy": policy}, "text/html")
 
 
 def _media(network: Network) -> Endpoint:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regie_sandbox.grants import Grants
+
 FIRST_ID = 1_000_001
 
 
@@ -62,6 +64,7 @@ class Network:
         self._replies: defaultdict[str, list[str]] = defaultdict(list)
         self._pending: dict[str, Pending] = {}
         self._expired_tokens: set[str] = set()
+        self.grants = Grants()
         self._next_number = FIRST_ID
         self.deleted = 0
 
@@ -132,6 +135,12 @@ class Network:
 
     def apply(self, change: Mapping[str, Any]) -> None:
         """Makes one change happen. The only way in."""
+        if not self.grants.apply(change):
+            self._apply(change)
+        # Every change takes a number, so that an id is never given twice.
+        self._next_number += 1
+
+    def _apply(self, change: Mapping[str, Any]) -> None:
         match change:
             case {"published": post}:
                 self._add(read_post(post), change.get("finished"))
@@ -149,8 +158,6 @@ class Network:
                 pass  # the number that it takes is all there is to it
             case _:
                 raise ValueError(f"Not a change: {sorted(change)}")
-        # Every change takes a number, so that an id is never given twice.
-        self._next_number += 1
 
     def _add(self, post: Post, finished: str | None) -> None:
         self._posts[post.id] = post

@@ -41,6 +41,21 @@ def feed_html(threads: Sequence[Sequence[Post]], now: float) -> str:
     )
 
 
+def authorize_html(query: Mapping[str, str]) -> str:
+    """The page on which a person lets an app into an account; it hands on everything that the app sent."""
+    hidden = "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in query.items()
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Let an app in · Sandbox</title><link rel="stylesheet" href="/assets/feed.css"></head>
+<body><main><h1>Let an app into an account?</h1>
+<form method="post" action="/oauth/authorize">{hidden}
+<label>Account <input name="account" pattern="[A-Za-z0-9_\\-]+" required maxlength="40"></label>
+<button>Let it in</button></form></main></body>
+</html>"""
+
+
 def page_html(
     feed: str, *, handle: str | None, post_id: str | None, count: int, rules: Sequence[Mapping[str, object]]
 ) -> str:

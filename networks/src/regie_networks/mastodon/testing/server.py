@@ -6,6 +6,8 @@ account's language or HTML, media is processed late, the rate limit's reset is a
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import re
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx2
 
@@ -50,6 +53,8 @@ class FakeMastodon:
     calls: list[httpx2.Request] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     likers: list[dict[str, object]] = field(default_factory=list)
+    redirect_uri: str = ""
+    challenges: dict[str, str] = field(default_factory=dict)
     _keys: dict[str, dict[str, object]] = field(default_factory=dict)
     _processing: dict[str, int] = field(default_factory=dict)
 
@@ -137,7 +142,32 @@ class FakeMastodon:
                 descendants.append(status)
         return httpx2.Response(200, json={"ancestors": [], "descendants": descendants})
 
+    def approve(self, url: str) -> str:
+        """Lets an app in, as a person does at its authorization address, and returns where they are sent."""
+        query = dict(parse_qsl(urlsplit(url).query))
+        assert (query["client_id"], query["redirect_uri"]) == ("app-1", self.redirect_uri)
+        self.challenges["code-1"] = query["code_challenge"]
+        return f"{query['redirect_uri']}?{urlencode({'code': 'code-1', 'state': query['state']})}"
+
+    def _register(self, request: httpx2.Request) -> httpx2.Response:
+        self.redirect_uri = json.loads(request.content)["redirect_uris"]
+        return httpx2.Response(200, json={"id": "1", "client_id": "app-1", "client_secret": "app-secret-1"})
+
+    def _give_token(self, request: httpx2.Request) -> httpx2.Response:
+        form = dict(parse_qsl(request.content.decode()))
+        if (form.get("client_id"), form.get("client_secret")) != ("app-1", "app-secret-1"):
+            return httpx2.Response(401, json={"error": "invalid_client", "error_description": "不明なアプリ"})
+        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+        if self.challenges.get(form.get("code", "")) != challenge or form.get("redirect_uri") != self.redirect_uri:
+            return httpx2.Response(400, json={"error": "invalid_grant", "error_description": "無効なコード"})
+        del self.challenges[form["code"]]
+        scope = "read write:statuses write:media"
+        return httpx2.Response(200, json={"access_token": TOKEN, "token_type": "Bearer", "scope": scope})
+
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        if request.url.path in ("/api/v1/apps", "/oauth/token"):
+            return self._register(request) if request.url.path == "/api/v1/apps" else self._give_token(request)
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             return _error(401, "アクセストークンは無効です")
         path = request.url.path
