@@ -8,7 +8,10 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
-from regie_audience import attributes, engagements, profiles, rules, segments
+from regie_audience import attributes, engagements
+from regie_audience.profiles import changes as profile_changes
+from regie_audience.rules import model as rules
+from regie_audience.segments import lifecycle
 from regie_chassis import rpc
 from regie_gateway import idempotency, reads, workspaces
 from regie_gateway.rest import timeline
@@ -28,12 +31,13 @@ from regie_gateway.rest.post_metrics import Metric
 from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
 from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule, Operator
 from regie_gateway.rest.segments import CreateSegment
-from regie_metrics.observations import METRICS
+from regie_metrics.observations.ingestion import METRICS
 from regie_publisher.channels import CONNECT_WITHIN
 from regie_publisher.connectors import connector
 from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
 from regie_publisher.deliveries.delivery import State
-from regie_scheduler import content, policies, states
+from regie_scheduler.policies import workspaces as policies
+from regie_scheduler.posts import content, states
 from regie_scheduler.rpc.posts import READ_BATCH
 
 
@@ -71,10 +75,10 @@ def test_the_document_offers_the_publishers_own_lists() -> None:
         (PartBody, "text", "maxLength", content.MOST_TEXT),
         (PartBody, "attachments", "maxItems", content.MOST_ATTACHMENTS),
         (AttachmentBody, "alt_text", "maxLength", content.MOST_ALT_TEXT),
-        (UpsertProfiles, "profiles", "maxItems", profiles.MOST_AT_ONCE),
+        (UpsertProfiles, "profiles", "maxItems", profile_changes.MOST_AT_ONCE),
         (ProfileBody, "external_id", "maxLength", attributes.LONGEST_EXTERNAL_ID),
         (ProfileBody, "attributes", "maxProperties", attributes.MOST),
-        (CreateSegment, "name", "maxLength", segments.LONGEST_NAME),
+        (CreateSegment, "name", "maxLength", lifecycle.LONGEST_NAME),
     ],
 )
 def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name: str, keyword: str, held: int) -> None:

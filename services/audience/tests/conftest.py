@@ -16,10 +16,12 @@ from regie.audience.events.v1 import audience_events_pb2
 from regie.audience.v1.profiles_service_pb2_grpc import ProfilesServiceStub
 from regie.audience.v1.segments_service_pb2_grpc import SegmentsServiceStub
 from regie_audience.app import build
-from regie_audience.profiles import Profile, ProfileInput, upsert_profiles
-from regie_audience.rules import read
-from regie_audience.segment_work import SegmentWork
-from regie_audience.segments import Segment, create_segment, get_segment
+from regie_audience.memberships.work import SegmentWork
+from regie_audience.profiles.changes import ProfileInput, upsert_profiles
+from regie_audience.profiles.queries import Profile
+from regie_audience.rules.model import parse_rule
+from regie_audience.segments.lifecycle import create_segment
+from regie_audience.segments.queries import Segment, get_segment
 from regie_audience.settings import AudienceSettings
 from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
@@ -147,7 +149,7 @@ def begin(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable[
                 workspace_id=workspace_id,
                 request_id=request_id,
                 name=name,
-                rule=read(rule),
+                rule=parse_rule(rule),
                 now=clock.now(),
             )
 

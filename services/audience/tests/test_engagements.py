@@ -13,7 +13,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
 from regie_audience.attributes import InvalidProfile
 from regie_audience.engagements import on_engagement_observed
 from regie_audience.events import subscriptions
-from regie_audience.profiles import Profile, list_profiles
+from regie_audience.profiles.queries import Profile, list_profiles
 from regie_chassis.consumer import Consumer
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id

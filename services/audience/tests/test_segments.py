@@ -19,25 +19,21 @@ from regie.audience.events.v1.audience_events_pb2 import (
     SegmentFilled,
     SegmentLeft,
 )
-from regie_audience import memberships
-from regie_audience.previews import preview_segment
-from regie_audience.profiles import ProfileInput, upsert_profiles
-from regie_audience.rules import InvalidRule, read
-from regie_audience.segment_work import SegmentWork
-from regie_audience.segments import (
+from regie_audience.memberships import changes as memberships
+from regie_audience.memberships.work import SegmentWork
+from regie_audience.profiles.changes import ProfileInput, upsert_profiles
+from regie_audience.rules.model import InvalidRule, parse_rule
+from regie_audience.segments.lifecycle import (
     MAX_SEGMENTS,
     InvalidSegment,
     RequestIdReused,
-    Segment,
     SegmentNameTaken,
-    SegmentNotFound,
     TooManySegments,
     create_segment,
     delete_segment,
-    get_segment,
-    list_segment_members,
-    list_segments,
 )
+from regie_audience.segments.previews import preview_segment
+from regie_audience.segments.queries import Segment, SegmentNotFound, get_segment, list_segment_members, list_segments
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
 from regie_chassis.testing.clock import FakeClock
@@ -311,7 +307,7 @@ async def test_workspaces_take_turns(
             workspace_id=other,
             request_id="",
             name="adults",
-            rule=read(ADULT),
+            rule=parse_rule(ADULT),
             now=clock.now(),
         )
 
@@ -388,7 +384,7 @@ async def test_segments_filled_while_profiles_change_miss_and_double_nobody(
     await asyncio.gather(*loops, ticking)
 
     async with database.transaction() as session:
-        preview = await preview_segment(session, workspace_id=workspace_id, rule=read(ADULT), size=50)
+        preview = await preview_segment(session, workspace_id=workspace_id, rule=parse_rule(ADULT), size=50)
         page = await list_segments(session, workspace_id=workspace_id, size=50, token="")
         rows = await session.execute(text("SELECT segment_id, profile_id FROM membership WHERE leave_time IS NULL"))
         members = {(show_id(SEGMENT, row.segment_id), show_id(PROFILE, row.profile_id)) for row in rows}
@@ -450,7 +446,7 @@ async def test_a_preview_stores_nothing(upsert: Callable, database: Database, wo
     await upsert({f"u{n}": {"age": float(n)} for n in range(30)})
 
     async with database.reading() as session:
-        found = await preview_segment(session, workspace_id=workspace_id, rule=read(ADULT), size=5)
+        found = await preview_segment(session, workspace_id=workspace_id, rule=parse_rule(ADULT), size=5)
         stored = (await session.execute(text("SELECT count(*) FROM membership"))).scalar_one()
 
     assert (found.count, len(found.sample), stored) == (12, 5, 0)

@@ -18,7 +18,7 @@ from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.memory_broker import MemoryBroker
 from regie_chassis.testing.waiting import until
 from regie_metrics.events import subscriptions
-from regie_metrics.observations import MAX_NUMBERS
+from regie_metrics.observations.ingestion import MAX_NUMBERS
 from sqlalchemy import text
 
 RETENTION = timedelta(days=90)

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from regie_chassis.database import Database
 from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.waiting import until
-from regie_metrics.partitions import Partitions, ensure
+from regie_metrics.observations.partitions import Partitions, ensure
 from sqlalchemy import text
 
 RETENTION = timedelta(days=90)

@@ -14,11 +14,11 @@ from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, new_id, show_id
 from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.fixtures import NewDatabase
-from regie_scheduler.alarm import Alarm
-from regie_scheduler.content import Content, Segment
 from regie_scheduler.posts import planning
+from regie_scheduler.posts.content import Content, Segment
 from regie_scheduler.posts.planning import Command, WallTime
-from regie_scheduler.posts.reading import Post
+from regie_scheduler.posts.queries import Post
+from regie_scheduler.posts.wakeup import Alarm
 from sqlalchemy import text
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"

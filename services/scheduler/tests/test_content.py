@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
 from regie.scheduler.v1.posts_service_pb2 import Variant
 from regie_chassis.ids import CHANNEL, MEDIA, POST, new_id, show_id
-from regie_scheduler.content import (
+from regie_scheduler.posts.content import (
     MOST_ALT_TEXT,
     MOST_TEXT,
     MOST_TITLE,

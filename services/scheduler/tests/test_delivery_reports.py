@@ -27,17 +27,17 @@ from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, InvalidId, new_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.testing.clock import FakeClock
-from regie_scheduler.due import dispatch_due
 from regie_scheduler.events import subscriptions
-from regie_scheduler.posts import planning, reading
+from regie_scheduler.posts import planning, queries
+from regie_scheduler.posts.due import dispatch_due
 from regie_scheduler.posts.planning import Command
-from regie_scheduler.states import PostState
-from regie_scheduler.timeline import Change
+from regie_scheduler.posts.states import PostState
+from regie_scheduler.posts.timeline import Change
 
 SECOND = timedelta(seconds=1)
 
 
-def channels(post: reading.Post) -> list[str]:
+def channels(post: queries.Post) -> list[str]:
     return [DueVariant.FromString(variant.content).channel_id for variant in post.variants]
 
 
@@ -66,13 +66,13 @@ class Publisher:
         async with self.database.transaction() as session:
             await subscriptions()[type(messages[0])](session, [self.event(message) for message in messages])
 
-    async def post(self, post: reading.Post) -> reading.Post:
+    async def post(self, post: queries.Post) -> queries.Post:
         async with self.database.reading() as session:
-            return await reading.get_post(session, workspace_id=self.workspace_id, post_id=post.id)
+            return await queries.get_post(session, workspace_id=self.workspace_id, post_id=post.id)
 
-    async def timeline(self, post: reading.Post) -> list[Change]:
+    async def timeline(self, post: queries.Post) -> list[Change]:
         async with self.database.reading() as session:
-            return list((await reading.get_timeline(session, workspace_id=self.workspace_id, post_id=post.id))[0])
+            return list((await queries.get_timeline(session, workspace_id=self.workspace_id, post_id=post.id))[0])
 
 
 @pytest.fixture
@@ -81,15 +81,15 @@ def publisher(database: Database, workspace_id: UUID, clock: FakeClock) -> Publi
 
 
 @pytest.fixture
-async def dispatched(database: Database, create: Any, clock: FakeClock) -> reading.Post:
+async def dispatched(database: Database, create: Any, clock: FakeClock) -> queries.Post:
     """A post on three channels that has left."""
-    post: reading.Post = await create(leaves=SECOND, channels=3)
+    post: queries.Post = await create(leaves=SECOND, channels=3)
     await clock.advance(SECOND)
     assert await dispatch_due(database, now=clock.now()) == 1
     return post
 
 
-def ids(post: reading.Post, number: int, *, revision: int = 1) -> dict[str, Any]:
+def ids(post: queries.Post, number: int, *, revision: int = 1) -> dict[str, Any]:
     return {
         "post_id": show_id(POST, post.id),
         "channel_id": channels(post)[number],
@@ -98,20 +98,20 @@ def ids(post: reading.Post, number: int, *, revision: int = 1) -> dict[str, Any]
     }
 
 
-def published(post: reading.Post, number: int, **changes: Any) -> PostPublished:
+def published(post: queries.Post, number: int, **changes: Any) -> PostPublished:
     return PostPublished(
         **ids(post, number, **changes), remote_id=f"id{number}", remote_url=f"https://n.example/{number}"
     )
 
 
-def failed(post: reading.Post, number: int, **changes: Any) -> DeliveryFailed:
+def failed(post: queries.Post, number: int, **changes: Any) -> DeliveryFailed:
     return DeliveryFailed(
         **{**ids(post, number), **changes}, kind="content_rejected", source="user", network_message="too\0 long"
     )
 
 
 async def test_a_post_is_published_when_its_last_delivery_is(
-    publisher: Publisher, dispatched: reading.Post, staged: Any
+    publisher: Publisher, dispatched: queries.Post, staged: Any
 ) -> None:
     await publisher.tell(published(dispatched, 0), published(dispatched, 1))
     assert (await publisher.post(dispatched)).state is PostState.DISPATCHED
@@ -125,7 +125,7 @@ async def test_a_post_is_published_when_its_last_delivery_is(
 
 
 async def test_the_end_tells_what_became_of_each_delivery(
-    publisher: Publisher, dispatched: reading.Post, staged: Any
+    publisher: Publisher, dispatched: queries.Post, staged: Any
 ) -> None:
     await publisher.tell(failed(dispatched, 2), published(dispatched, 0), failed(dispatched, 1))
     await publisher.tell(published(dispatched, 1))
@@ -143,14 +143,14 @@ async def test_the_end_tells_what_became_of_each_delivery(
     assert (then.outcomes[1].failure_kind, then.revision) == ("", dispatched.revision)
 
 
-async def test_a_batch_of_news_is_written_together(publisher: Publisher, dispatched: reading.Post, staged: Any) -> None:
+async def test_a_batch_of_news_is_written_together(publisher: Publisher, dispatched: queries.Post, staged: Any) -> None:
     await publisher.tell_together(*[published(dispatched, number) for number in (2, 0, 1, 0)])
     assert (await publisher.post(dispatched)).state is PostState.PUBLISHED
     assert len(await staged(PostFinished)) == 1
     assert [c.state for c in await publisher.timeline(dispatched)].count("published") == 4
 
 
-async def test_what_failed_is_told_in_the_networks_own_words(publisher: Publisher, dispatched: reading.Post) -> None:
+async def test_what_failed_is_told_in_the_networks_own_words(publisher: Publisher, dispatched: queries.Post) -> None:
     await publisher.tell(published(dispatched, 0), published(dispatched, 1), failed(dispatched, 2))
     post = await publisher.post(dispatched)
     assert post.state is PostState.PARTIALLY_PUBLISHED
@@ -172,7 +172,7 @@ async def test_what_failed_is_told_in_the_networks_own_words(publisher: Publishe
     ],
 )
 async def test_the_deliveries_add_up_to_the_post(
-    publisher: Publisher, dispatched: reading.Post, kinds: tuple[Any, ...], state: PostState, staged: Any
+    publisher: Publisher, dispatched: queries.Post, kinds: tuple[Any, ...], state: PostState, staged: Any
 ) -> None:
     await publisher.tell(*[kind(**ids(dispatched, number)) for number, kind in enumerate(kinds)])
     assert (await publisher.post(dispatched)).state is state
@@ -180,7 +180,7 @@ async def test_the_deliveries_add_up_to_the_post(
 
 
 async def test_a_cancelled_post_that_was_partly_out_says_so(
-    publisher: Publisher, dispatched: reading.Post, database: Database, clock: FakeClock, workspace_id: UUID
+    publisher: Publisher, dispatched: queries.Post, database: Database, clock: FakeClock, workspace_id: UUID
 ) -> None:
     await publisher.tell(published(dispatched, 0))
     async with database.transaction() as session:
@@ -191,7 +191,7 @@ async def test_a_cancelled_post_that_was_partly_out_says_so(
 
 
 async def test_a_failure_that_turns_out_published_finishes_the_post_anew(
-    publisher: Publisher, dispatched: reading.Post, staged: Any
+    publisher: Publisher, dispatched: queries.Post, staged: Any
 ) -> None:
     await publisher.tell(*[failed(dispatched, number) for number in range(3)])
     await publisher.tell(published(dispatched, 1))
@@ -199,7 +199,7 @@ async def test_a_failure_that_turns_out_published_finishes_the_post_anew(
     assert (await publisher.post(dispatched)).variants[1].failure == ""
 
 
-async def test_late_news_never_leads_back(publisher: Publisher, dispatched: reading.Post, staged: Any) -> None:
+async def test_late_news_never_leads_back(publisher: Publisher, dispatched: queries.Post, staged: Any) -> None:
     await publisher.tell(*[published(dispatched, number) for number in range(3)])
     before = await publisher.post(dispatched)
     await publisher.tell(
@@ -213,7 +213,7 @@ async def test_late_news_never_leads_back(publisher: Publisher, dispatched: read
 
 
 async def test_an_event_delivered_again_changes_nothing(
-    publisher: Publisher, dispatched: reading.Post, staged: Any
+    publisher: Publisher, dispatched: queries.Post, staged: Any
 ) -> None:
     events = [publisher.event(published(dispatched, number)) for number in range(3)]
     for _ in range(10):
@@ -223,7 +223,7 @@ async def test_an_event_delivered_again_changes_nothing(
 
 
 async def test_news_of_another_revision_workspace_post_or_channel_is_ignored(
-    publisher: Publisher, dispatched: reading.Post, create: Any, database: Database, clock: FakeClock
+    publisher: Publisher, dispatched: queries.Post, create: Any, database: Database, clock: FakeClock
 ) -> None:
     before = await publisher.post(dispatched)
     elsewhere = PostPublished(**{**ids(dispatched, 0), "channel_id": show_id(CHANNEL, new_id())})
@@ -255,7 +255,7 @@ async def test_the_last_two_deliveries_told_to_two_replicas_at_once_finish_the_p
 
 
 async def test_each_part_of_a_thread_is_shown_as_soon_as_it_is_out(
-    publisher: Publisher, dispatched: reading.Post
+    publisher: Publisher, dispatched: queries.Post
 ) -> None:
     parts = [RemoteSegment(remote_id=str(at), remote_url=f"https://net.example/{at}") for at in (1, 2)]
 
@@ -283,7 +283,7 @@ async def test_each_part_of_a_thread_is_shown_as_soon_as_it_is_out(
 
 
 async def test_a_post_of_which_a_part_is_out_is_partially_published(
-    publisher: Publisher, dispatched: reading.Post, staged: Any
+    publisher: Publisher, dispatched: queries.Post, staged: Any
 ) -> None:
     out = [RemoteSegment(remote_id="1", remote_url="https://net.example/1")]
     await publisher.tell(
@@ -299,7 +299,7 @@ async def test_a_post_of_which_a_part_is_out_is_partially_published(
 
 
 async def test_a_post_that_its_network_no_longer_has_stays_published(
-    publisher: Publisher, dispatched: reading.Post, clock: FakeClock
+    publisher: Publisher, dispatched: queries.Post, clock: FakeClock
 ) -> None:
     await publisher.tell(*(published(dispatched, at) for at in (0, *others(dispatched))))
     seen = PostRemoved(post_id=ids(dispatched, 0)["post_id"], channel_id=ids(dispatched, 0)["channel_id"])
@@ -310,5 +310,5 @@ async def test_a_post_that_its_network_no_longer_has_stays_published(
     assert [variant.remove_time for variant in post.variants] == [clock.now(), *[None] * len(others(dispatched))]
 
 
-def others(post: reading.Post) -> range:
+def others(post: queries.Post) -> range:
     return range(1, len(post.variants))

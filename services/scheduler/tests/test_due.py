@@ -21,13 +21,13 @@ from regie_chassis.messaging import Event
 from regie_chassis.runtime import Loop
 from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.waiting import until
-from regie_scheduler.alarm import Alarm, Listener, announce
-from regie_scheduler.content import Content
-from regie_scheduler.due import DueLoop, dispatch_due
-from regie_scheduler.policies import MISSED_AFTER, on_workspace_updated
-from regie_scheduler.posts import planning, reading
+from regie_scheduler.policies.workspaces import MISSED_AFTER, on_workspace_updated
+from regie_scheduler.posts import planning, queries
+from regie_scheduler.posts.content import Content
+from regie_scheduler.posts.due import DueLoop, dispatch_due
 from regie_scheduler.posts.planning import Command
-from regie_scheduler.states import PostState
+from regie_scheduler.posts.states import PostState
+from regie_scheduler.posts.wakeup import Alarm, Listener, announce
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -46,7 +46,7 @@ async def running(stopping: asyncio.Event, *loops: Loop) -> AsyncIterator[None]:
             await asyncio.gather(*tasks)
 
 
-async def state_of(database: Database, post: reading.Post) -> PostState:
+async def state_of(database: Database, post: queries.Post) -> PostState:
     async with database.reading() as session:
         rows = await session.execute(text("SELECT state FROM post WHERE id = :id"), {"id": post.id})
         return PostState(rows.scalar_one())

@@ -21,17 +21,17 @@ from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.paging import InvalidPageSize, InvalidPageToken
 from regie_chassis.testing.clock import FakeClock
-from regie_scheduler import requests
-from regie_scheduler.alarm import Alarm
-from regie_scheduler.content import Content, InvalidPost, Segment
-from regie_scheduler.due import dispatch_due
-from regie_scheduler.posts import planning, reading
+from regie_scheduler import idempotency
+from regie_scheduler.idempotency import InvalidRequestId, RequestIdReused
+from regie_scheduler.posts import planning, queries
+from regie_scheduler.posts.content import Content, InvalidPost, Segment
+from regie_scheduler.posts.due import dispatch_due
 from regie_scheduler.posts.planning import Command, RevisionConflict, WallTime
-from regie_scheduler.posts.reading import PostNotFound
-from regie_scheduler.requests import InvalidRequestId, RequestIdReused
-from regie_scheduler.states import PostState, PostStateConflict
-from regie_scheduler.times import NonexistentTime, TimeInPast
-from regie_scheduler.zones import InvalidZone
+from regie_scheduler.posts.queries import PostNotFound
+from regie_scheduler.posts.states import PostState, PostStateConflict
+from regie_scheduler.posts.times import NonexistentTime, TimeInPast
+from regie_scheduler.posts.wakeup import Alarm
+from regie_scheduler.posts.zones import InvalidZone
 from sqlalchemy import text
 
 HOUR = timedelta(hours=1)
@@ -40,7 +40,7 @@ PARIS = WallTime("2026-07-01T09:30:00", "Europe/Paris")
 
 @pytest.fixture
 def command(workspace_id: UUID, clock: FakeClock) -> Callable[..., Command]:
-    def make(post: reading.Post, *, request_id: str = "", workspace: UUID | None = None) -> Command:
+    def make(post: queries.Post, *, request_id: str = "", workspace: UUID | None = None) -> Command:
         return Command(workspace or workspace_id, post.id, request_id, clock.now())
 
     return make
@@ -49,13 +49,13 @@ def command(workspace_id: UUID, clock: FakeClock) -> Callable[..., Command]:
 @pytest.fixture
 def edit(database: Database, command: Callable[..., Command]) -> Any:
     async def run(
-        post: reading.Post,
+        post: queries.Post,
         *,
         revision: int = 0,
         title: str | None = None,
         contents: tuple[Content, ...] = (),
         **whose: Any,
-    ) -> reading.Post:
+    ) -> queries.Post:
         async with database.transaction() as session:
             return await planning.edit_post(
                 session, command(post, **whose), revision=revision, title=title, contents=contents
@@ -66,7 +66,7 @@ def edit(database: Database, command: Callable[..., Command]) -> Any:
 
 @pytest.fixture
 def schedule(database: Database, command: Callable[..., Command], alarm: Alarm) -> Any:
-    async def run(post: reading.Post, wall_time: WallTime = PARIS, *, revision: int = 0, **whose: Any) -> reading.Post:
+    async def run(post: queries.Post, wall_time: WallTime = PARIS, *, revision: int = 0, **whose: Any) -> queries.Post:
         async with database.transaction() as session:
             return await planning.schedule_post(
                 session, command(post, **whose), wall_time=wall_time, revision=revision, alarm=alarm
@@ -77,26 +77,26 @@ def schedule(database: Database, command: Callable[..., Command], alarm: Alarm) 
 
 @pytest.fixture
 def cancel(database: Database, command: Callable[..., Command]) -> Any:
-    async def run(post: reading.Post, *, revision: int = 0, **whose: Any) -> reading.Post:
+    async def run(post: queries.Post, *, revision: int = 0, **whose: Any) -> queries.Post:
         async with database.transaction() as session:
             return await planning.cancel_post(session, command(post, **whose), revision=revision)
 
     return run
 
 
-async def set_state(database: Database, post: reading.Post, state: PostState) -> None:
+async def set_state(database: Database, post: queries.Post, state: PostState) -> None:
     async with database.transaction() as session:
         await session.execute(text("UPDATE post SET state = :state WHERE id = :id"), {"state": state, "id": post.id})
 
 
-async def get(database: Database, workspace_id: UUID, post: reading.Post) -> reading.Post:
+async def get(database: Database, workspace_id: UUID, post: queries.Post) -> queries.Post:
     async with database.reading() as session:
-        return await reading.get_post(session, workspace_id=workspace_id, post_id=post.id)
+        return await queries.get_post(session, workspace_id=workspace_id, post_id=post.id)
 
 
-async def states_told(database: Database, workspace_id: UUID, post: reading.Post) -> list[str]:
+async def states_told(database: Database, workspace_id: UUID, post: queries.Post) -> list[str]:
     async with database.reading() as session:
-        changes, _ = await reading.get_timeline(session, workspace_id=workspace_id, post_id=post.id)
+        changes, _ = await queries.get_timeline(session, workspace_id=workspace_id, post_id=post.id)
         return [change.state for change in changes]
 
 
@@ -124,7 +124,7 @@ async def test_posts_of_several_states_are_one_list(
     draft, scheduled, cancelled = await create(), await create(leaves=HOUR), await create()
     await cancel(cancelled)
     async with database.reading() as session:
-        page = await reading.list_posts(
+        page = await queries.list_posts(
             session,
             workspace_id=workspace_id,
             page_size=0,
@@ -149,7 +149,7 @@ async def test_an_edit_that_changes_nothing_is_none(create: Any, edit: Any, stag
         await edit(post, title="spring", contents=contents, revision=1)
 
 
-def content_of(variant: reading.Variant) -> Content:
+def content_of(variant: queries.Variant) -> Content:
     stored = DueVariant.FromString(variant.content)
     segments = [Segment(segment.text, []) for segment in stored.segments]
     return Content(stored.channel_id, segments, stored.visibility, stored.language)
@@ -228,10 +228,10 @@ async def test_a_request_id_stands_for_one_call(create: Any, cancel: Any) -> Non
 async def test_old_requests_are_forgotten(database: Database, create: Any, clock: FakeClock) -> None:
     first = await create(request_id="r1")
     async with database.transaction() as session:
-        await requests.purge(session, now=clock.now() + requests.KEEP)
+        await idempotency.purge(session, now=clock.now() + idempotency.KEEP)
     assert (await create(request_id="r1")).id == first.id
     async with database.transaction() as session:
-        await requests.purge(session, now=clock.now() + requests.KEEP + HOUR)
+        await idempotency.purge(session, now=clock.now() + idempotency.KEEP + HOUR)
     assert (await create(request_id="r1")).id != first.id
 
 
@@ -247,7 +247,7 @@ async def test_another_workspace_sees_and_touches_nothing(
     with pytest.raises(PostNotFound):
         await states_told(database, other, post)
     async with database.reading() as session:
-        page = await reading.list_posts(session, workspace_id=other, page_size=0, page_token="", states=())
+        page = await queries.list_posts(session, workspace_id=other, page_size=0, page_token="", states=())
     assert page.items == []
 
 
@@ -256,13 +256,13 @@ async def test_posts_asked_for_together_are_answered_each_to_its_own_workspace(
 ) -> None:
     post, other = await create(), await create()
     wanted = [
-        reading.Wanted(workspace_id, other.id),
-        reading.Wanted(new_id(), post.id),
-        reading.Wanted(workspace_id, post.id),
-        reading.Wanted(workspace_id, post.id),
+        queries.Wanted(workspace_id, other.id),
+        queries.Wanted(new_id(), post.id),
+        queries.Wanted(workspace_id, post.id),
+        queries.Wanted(workspace_id, post.id),
     ]
     async with database.reading() as session:
-        assert await reading.get_posts(session, wanted) == [other, None, post, post]
+        assert await queries.get_posts(session, wanted) == [other, None, post, post]
 
 
 async def test_an_edit_counts_the_revision_and_keeps_what_it_does_not_name(
@@ -411,7 +411,7 @@ async def test_pages_are_stable_while_posts_are_added(database: Database, create
     token = ""
     async with database.reading() as session:
         for _ in range(3):
-            page = await reading.list_posts(
+            page = await queries.list_posts(
                 session, workspace_id=workspace_id, page_size=2, page_token=token, states=()
             )
             seen += [post.id for post in page.items]
@@ -424,10 +424,10 @@ async def test_posts_are_listed_by_state(database: Database, create: Any, worksp
     planned = [(await create(leaves=HOUR)).id for _ in range(3)]
     await create()
     async with database.reading() as session:
-        first = await reading.list_posts(
+        first = await queries.list_posts(
             session, workspace_id=workspace_id, page_size=2, page_token="", states={PostState.SCHEDULED}
         )
-        rest = await reading.list_posts(
+        rest = await queries.list_posts(
             session,
             workspace_id=workspace_id,
             page_size=2,
@@ -441,14 +441,14 @@ async def test_posts_are_listed_by_state(database: Database, create: Any, worksp
 async def test_a_forged_page_token_is_refused(database: Database, workspace_id: UUID, token: str) -> None:
     with pytest.raises(InvalidPageToken):
         async with database.reading() as session:
-            await reading.list_posts(session, workspace_id=workspace_id, page_size=0, page_token=token, states=())
+            await queries.list_posts(session, workspace_id=workspace_id, page_size=0, page_token=token, states=())
 
 
 @pytest.mark.parametrize("size", [-1, 201])
 async def test_a_page_size_out_of_bounds_is_refused(database: Database, workspace_id: UUID, size: int) -> None:
     with pytest.raises(InvalidPageSize):
         async with database.reading() as session:
-            await reading.list_posts(session, workspace_id=workspace_id, page_size=size, page_token="", states=())
+            await queries.list_posts(session, workspace_id=workspace_id, page_size=size, page_token="", states=())
 
 
 async def test_a_page_of_large_posts_ends_before_it_passes_its_bytes(
@@ -461,7 +461,7 @@ async def test_a_page_of_large_posts_ends_before_it_passes_its_bytes(
     token = ""
     async with database.reading() as session:
         while not sizes or token:
-            page = await reading.list_posts(
+            page = await queries.list_posts(
                 session, workspace_id=workspace_id, page_size=200, page_token=token, states=()
             )
             listed += [post.id for post in page.items]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_scheduler.states import (
+from regie_scheduler.posts.states import (
     NOT_REACHED,
     ROLLED_UP,
     TRANSITIONS,

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from regie_chassis.database import Database
 from regie_chassis.telemetry import tracer
 from regie_chassis.testing.clock import FakeClock
-from regie_scheduler.due import dispatch_due
+from regie_scheduler.posts.due import dispatch_due
 from sqlalchemy import text
 
 

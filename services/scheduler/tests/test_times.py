@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from regie_scheduler.times import (
+from regie_scheduler.posts.times import (
     FARTHEST,
     InvalidOccurrence,
     InvalidTime,
@@ -21,7 +21,7 @@ from regie_scheduler.times import (
     occurrence_of,
     resolve,
 )
-from regie_scheduler.zones import NOT_PLACES, InvalidZone, suggestion, zone_names
+from regie_scheduler.posts.zones import NOT_PLACES, InvalidZone, suggestion, zone_names
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 read = datetime.fromisoformat

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
-from regie_scheduler.policies import LONGEST_MISSED_AFTER, MISSED_AFTER, missed_after
+from regie_scheduler.policies.workspaces import LONGEST_MISSED_AFTER, MISSED_AFTER, missed_after
 
 
 @pytest.mark.parametrize(

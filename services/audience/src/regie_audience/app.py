@@ -12,9 +12,9 @@ from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
 from regie_audience.events import subscriptions
+from regie_audience.memberships.work import SegmentWork
 from regie_audience.rpc.profiles import ProfilesServicer
 from regie_audience.rpc.segments import SegmentsServicer
-from regie_audience.segment_work import SegmentWork
 from regie_audience.settings import AudienceSettings
 
 NAME = "audience"

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import telemetry
 from regie_audience.attributes import LONGEST_TEXT, Attributes, InvalidProfile, Value, engaged, external_id_of
-from regie_audience.profiles import Change, change_profiles
+from regie_audience.profiles.changes import Change, change_profiles
 
 KINDS = frozenset({"like", "reply", "repost", "quote"})
 

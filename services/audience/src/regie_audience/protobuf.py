@@ -9,9 +9,9 @@ from regie_chassis.ids import PROFILE, SEGMENT, show_id
 from regie_chassis.timestamps import timestamp
 
 from regie_audience import attributes
-from regie_audience.profiles import Profile
-from regie_audience.rules import DEEPEST, All, AnyOf, Comparison, InvalidRule, Not, Rule
-from regie_audience.segments import Segment
+from regie_audience.profiles.queries import Profile
+from regie_audience.rules.model import DEEPEST, All, AnyOf, Comparison, InvalidRule, Not, Rule
+from regie_audience.segments.queries import Segment
 
 
 def profile_message(profile: Profile) -> profiles_pb.Profile:
@@ -61,7 +61,7 @@ def value_data(value: Value) -> object:
 
 
 def rule_data(rule: segments_pb.Rule, path: str = "rule", depth: int = 1) -> dict[str, object]:
-    """Returns a rule as data for `rules.read`. Raises InvalidRule where it is deeper than any rule may be."""
+    """Returns a rule as data for `parse_rule`. Raises InvalidRule where it is deeper than any rule may be."""
     if depth > DEEPEST:
         raise InvalidRule(f"a rule is at most {DEEPEST} deep; flatten this one", field=path)
     match rule.WhichOneof("form"):

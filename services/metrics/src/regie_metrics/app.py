@@ -11,7 +11,7 @@ from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
 from regie_metrics.events import subscriptions
-from regie_metrics.partitions import Partitions
+from regie_metrics.observations.partitions import Partitions
 from regie_metrics.rpc.post_metrics import PostMetricsServicer
 from regie_metrics.settings import MetricsSettings
 

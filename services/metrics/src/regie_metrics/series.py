@@ -23,7 +23,7 @@ from regie_chassis.errors import Invalid
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_metrics.observations import METRICS
+from regie_metrics.observations.ingestion import METRICS
 
 LONGEST_RANGE = timedelta(days=731)  # two years, one of them a leap year
 LONGEST_HOURLY_RANGE = timedelta(days=100)  # hence at most 2,401 points

@@ -10,10 +10,10 @@ from regie_chassis.messaging import Broker
 from regie_chassis.runtime import App
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
-from regie_scheduler.alarm import Alarm, Listener
-from regie_scheduler.due import DueLoop
 from regie_scheduler.events import subscriptions
-from regie_scheduler.requests import Purge
+from regie_scheduler.idempotency import Purge
+from regie_scheduler.posts.due import DueLoop
+from regie_scheduler.posts.wakeup import Alarm, Listener
 from regie_scheduler.rpc.posts import PostsServicer
 from regie_scheduler.settings import SchedulerSettings
 

@@ -22,9 +22,10 @@ from regie_chassis.outbox import stage
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_audience import rules, telemetry
+from regie_audience import telemetry
 from regie_audience.attributes import Attributes
-from regie_audience.rule_matching import Matcher, matcher_of
+from regie_audience.rules.matching import Matcher, matcher_of
+from regie_audience.rules.model import cost_of, parse_rule
 
 MAX_PAIRS = 5_000  # of a segment and a profile, in one statement
 CONDITIONS_A_TURN = 2_000  # then other work of the process has its turn; about a millisecond
@@ -145,8 +146,8 @@ async def _judge(segments: Sequence[_Segment], changed: Sequence[ChangedProfile]
 
 @lru_cache(maxsize=COMPILED_RULES)
 def _compiled(rule: str) -> _Compiled:
-    parsed = rules.read(json.loads(rule))
-    return _Compiled(matcher_of(parsed), rules.cost_of(parsed))
+    parsed = parse_rule(json.loads(rule))
+    return _Compiled(matcher_of(parsed), cost_of(parsed))
 
 
 def _stage(

@@ -23,9 +23,10 @@ from regie_chassis.outbox import stage
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_audience import rules, telemetry
-from regie_audience.memberships import changes_under_way
-from regie_audience.rule_sql import compile_sql
+from regie_audience import telemetry
+from regie_audience.memberships.changes import changes_under_way
+from regie_audience.rules.model import parse_rule
+from regie_audience.rules.sql import compile_sql
 
 CHUNK = 2_000  # profiles or memberships a transaction
 SMALLEST_CHUNK = 50  # of a filling whose larger chunks took too long
@@ -169,7 +170,7 @@ async def _changes_know_it(session: AsyncSession, work: Work, *, now: datetime) 
 
 async def _fill_chunk(session: AsyncSession, work: Work, segment: Row[Any], *, size: int, now: datetime) -> None:
     upto = await _end_of_chunk(session, work, size)
-    condition, values = compile_sql(rules.read(json.loads(segment.rule)))
+    condition, values = compile_sql(parse_rule(json.loads(segment.rule)))
     rows = await session.execute(
         text(_FILL.format(condition=condition)),
         {

@@ -1,4 +1,4 @@
-"""People, as far as a workspace knows: created or merged in bulk by external id, read one by one and in pages."""
+"""Profiles are created or merged in bulk by external id, and segments follow in the same transaction."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
-from regie_chassis.errors import NotFound
 from regie_chassis.ids import PROFILE, show_id
 from regie_chassis.outbox import stage
-from regie_chassis.paging import Page, page_of, read_token
 from regie_chassis.telemetry import current_traceparent
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_audience import memberships, telemetry
+from regie_audience import telemetry
 from regie_audience.attributes import (
     Attributes,
     InvalidProfile,
@@ -28,31 +26,15 @@ from regie_audience.attributes import (
     external_id_of,
     merged,
     patch_of,
-    stored,
 )
+from regie_audience.memberships.changes import ChangedProfile, mark_change, reevaluate
+from regie_audience.profiles.queries import COLUMNS, Profile, profile_of
 
 MOST_AT_ONCE = 1_000
 MAX_ANSWER = 6 * 1024 * 1024  # bytes of attributes as JSON; the answer to an upsert has to pass gRPC
 READ_AT_ONCE = 250  # profiles; each may have 64 KiB
 MAX_SINGLE_EVENTS = 20  # of one change; more are told of together
 MAX_EVENT = 256 * 1024  # bytes, far below what NATS carries
-LIST = "profiles"
-FRAME = 300  # bytes of a profile in an answer besides its texts
-
-
-class ProfileNotFound(NotFound):
-    """There is no such profile in the caller's workspace."""
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A person."""
-
-    id: UUID
-    external_id: str
-    attributes: Attributes
-    create_time: datetime
-    update_time: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +94,7 @@ async def change_profiles(
     Segments follow in the same transaction, and what really changed is staged. Raises ProfileTooLarge when the
     profiles take more than `max_answer` bytes.
     """
-    await memberships.mark_change(session, workspace_id)
+    await mark_change(session, workspace_id)
     created = await _create(session, workspace_id, changes, now=now)
     external_ids = [change.external_id for change in changes]
     found = await _hold(session, workspace_id, external_ids, max_bytes=max_answer)
@@ -121,47 +103,12 @@ async def change_profiles(
     await _save(session, [one.profile for one in real if not one.created])
     _stage(session, real, workspace_id=workspace_id, now=now)
     changed = [
-        memberships.ChangedProfile(one.profile.id, one.profile.attributes, one.changed, one.created, one.traceparent)
+        ChangedProfile(one.profile.id, one.profile.attributes, one.changed, one.created, one.traceparent)
         for one in real
     ]
-    await memberships.reevaluate(session, workspace_id=workspace_id, changed=changed, now=now)
+    await reevaluate(session, workspace_id=workspace_id, changed=changed, now=now)
     telemetry.profiles_changed(len(real))
     return [one.profile for one in outcomes]
-
-
-async def get_profile(session: AsyncSession, *, workspace_id: UUID, profile_id: UUID) -> Profile:
-    """Returns one profile. Raises ProfileNotFound."""
-    rows = await session.execute(_SELECT_PROFILE, {"id": profile_id, "workspace_id": workspace_id})
-    row = rows.one_or_none()
-    if row is None:
-        raise ProfileNotFound("there is no such profile; check the id", field="profile_id")
-    return profile_of(row)
-
-
-async def list_profiles(session: AsyncSession, *, workspace_id: UUID, size: int, token: str) -> Page[Profile]:
-    """Returns a page of profiles, the newest first. Raises InvalidPageToken."""
-    rows = await session.execute(
-        _SELECT_PAGE, {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1}
-    )
-    return profiles_page([profile_of(row) for row in rows], size, LIST)
-
-
-def profile_of(row: Row[Any]) -> Profile:
-    """Returns the profile of a row of COLUMNS."""
-    return Profile(row.id, row.external_id, stored(row.attributes), row.create_time, row.update_time)
-
-
-def profiles_page(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
-    """Returns a page of up to `size` of the profiles found; one more than `size` stands for a next page."""
-    return page_of(found, size=size, list_name=list_name, bytes_of=bytes_of)
-
-
-def bytes_of(profile: Profile) -> int:
-    """Returns about how many bytes a profile takes in an answer."""
-    return FRAME + 4 * len(profile.external_id) + len(json.dumps(profile.attributes, ensure_ascii=False).encode())
-
-
-COLUMNS = "profile.id, profile.external_id, profile.attributes, profile.create_time, profile.update_time"
 
 
 def _merge(patch: Mapping[str, Value | None], place: str) -> Callable[[Attributes], Mapping[str, Value]]:
@@ -282,15 +229,6 @@ async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
             },
         )
 
-
-_SELECT_PROFILE = text(f"SELECT {COLUMNS} FROM profile WHERE id = :id AND workspace_id = :workspace_id")
-
-_SELECT_PAGE = text(
-    f"""
-    SELECT {COLUMNS} FROM profile WHERE workspace_id = :workspace_id AND id < :before
-    ORDER BY id DESC LIMIT :limit
-    """
-)
 
 _CREATE = text(
     """

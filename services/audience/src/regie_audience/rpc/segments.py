@@ -10,10 +10,11 @@ from regie_chassis.ids import SEGMENT, new_id, parse_id
 from regie_chassis.paging import size_of
 from regie_chassis.rpc import Context, caller
 
-from regie_audience import rules, segments
-from regie_audience.previews import preview_segment, preview_turns
-from regie_audience.segment_work import SegmentWork
-from regie_audience.wire import profile_message, rule_data, segment_message
+from regie_audience.memberships.work import SegmentWork
+from regie_audience.protobuf import profile_message, rule_data, segment_message
+from regie_audience.rules.model import parse_new_rule
+from regie_audience.segments import lifecycle, queries
+from regie_audience.segments.previews import preview_segment, preview_turns
 
 SAMPLE, LARGEST_SAMPLE = 10, 50
 
@@ -28,9 +29,9 @@ class SegmentsServicer(SegmentsServiceServicer):
         self._previews = preview_turns()
 
     async def CreateSegment(self, request: pb.CreateSegmentRequest, context: Context) -> pb.CreateSegmentResponse:
-        rule = rules.read_new(rule_data(request.rule))
+        rule = parse_new_rule(rule_data(request.rule))
         async with self._database.transaction() as session:
-            made = await segments.create_segment(
+            made = await lifecycle.create_segment(
                 session,
                 segment_id=new_id(),
                 workspace_id=caller().workspace_id,
@@ -45,7 +46,7 @@ class SegmentsServicer(SegmentsServiceServicer):
     async def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: Context) -> pb.DeleteSegmentResponse:
         segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
         async with self._database.transaction() as session:
-            await segments.delete_segment(
+            await lifecycle.delete_segment(
                 session, workspace_id=caller().workspace_id, segment_id=segment_id, now=self._clock.now()
             )
         self._work.wake.set()
@@ -54,19 +55,19 @@ class SegmentsServicer(SegmentsServiceServicer):
     async def GetSegment(self, request: pb.GetSegmentRequest, context: Context) -> pb.GetSegmentResponse:
         segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
         async with self._database.reading() as session:
-            found = await segments.get_segment(session, workspace_id=caller().workspace_id, segment_id=segment_id)
+            found = await queries.get_segment(session, workspace_id=caller().workspace_id, segment_id=segment_id)
         return pb.GetSegmentResponse(segment=segment_message(found))
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
         size = size_of(request.page_size)
         async with self._database.reading() as session:
-            page = await segments.list_segments(
+            page = await queries.list_segments(
                 session, workspace_id=caller().workspace_id, size=size, token=request.page_token
             )
         return pb.ListSegmentsResponse(segments=map(segment_message, page.items), next_page_token=page.next_page_token)
 
     async def PreviewSegment(self, request: pb.PreviewSegmentRequest, context: Context) -> pb.PreviewSegmentResponse:
-        rule = rules.read_new(rule_data(request.rule))
+        rule = parse_new_rule(rule_data(request.rule))
         size = size_of(request.sample_size, default=SAMPLE, most=LARGEST_SAMPLE, field="sample_size")
         workspace_id = caller().workspace_id
         async with self._previews.turn(workspace_id), self._database.transaction() as session:
@@ -83,7 +84,7 @@ class SegmentsServicer(SegmentsServiceServicer):
         segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
         size = size_of(request.page_size)
         async with self._database.reading() as session:
-            page = await segments.list_segment_members(
+            page = await queries.list_segment_members(
                 session,
                 workspace_id=caller().workspace_id,
                 segment_id=segment_id,

@@ -11,8 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience.attributes import kind_of
-from regie_audience.instants import LOCAL, instant_of
-from regie_audience.rules import EXISTENCE, ORDER, Comparison, Rule, comparisons
+from regie_audience.rules.instants import LOCAL, instant_of
+from regie_audience.rules.model import EXISTENCE, ORDER, Comparison, Rule, comparisons
 
 SAMPLE = 1_000  # of the newest profiles, whose attributes' types are looked at
 MAX_WARNINGS = 20

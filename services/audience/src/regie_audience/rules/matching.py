@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from regie_audience.attributes import Attributes, Value
-from regie_audience.instants import instant_of
-from regie_audience.rules import All, AnyOf, Comparison, Not, Rule
+from regie_audience.rules.instants import instant_of
+from regie_audience.rules.model import All, AnyOf, Comparison, Not, Rule
 
 Matcher = Callable[[Attributes], bool]
 _Test = Callable[[Value | None], bool]

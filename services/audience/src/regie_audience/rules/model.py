@@ -74,15 +74,15 @@ class Not:
 Rule = Comparison | All | AnyOf | Not
 
 
-def read(data: object, path: str = "rule") -> Rule:
-    """Reads a rule from its data: {"comparison": {…}}, {"all": […]}, {"any": […]} or {"not": …}. Raises InvalidRule."""
+def parse_rule(data: object, path: str = "rule") -> Rule:
+    """Returns the rule of `{"comparison": {…}}`, `{"all": […]}`, `{"any": […]}` or `{"not": …}`. Raises InvalidRule."""
     return _Reader().read(data, path, 1)
 
 
-def read_new(data: object, path: str = "rule") -> Rule:
-    """Reads a rule that somebody gives, as `read` does, and refuses one that takes too many bytes."""
-    rule = read(data, path)
-    size = len(json.dumps(show(rule), ensure_ascii=False).encode())
+def parse_new_rule(data: object, path: str = "rule") -> Rule:
+    """Reads a rule that somebody gives, as `parse_rule` does, and refuses one that takes too many bytes."""
+    rule = parse_rule(data, path)
+    size = len(json.dumps(dump_rule(rule), ensure_ascii=False).encode())
     if size > MAX_SIZE:
         raise InvalidRule(
             f"the rule takes {size:,} bytes; at most {MAX_SIZE:,} are kept: shorten its values", field=path
@@ -90,21 +90,21 @@ def read_new(data: object, path: str = "rule") -> Rule:
     return rule
 
 
-def show(rule: Rule) -> dict[str, object]:
-    """Returns the data that `read` reads."""
+def dump_rule(rule: Rule) -> dict[str, object]:
+    """Returns the data that `parse_rule` takes."""
     match rule:
         case Comparison(attribute, operator, value):
             return {"comparison": {"attribute": attribute, "operator": operator, "value": value}}
         case All(rules):
-            return {"all": [show(one) for one in rules]}
+            return {"all": [dump_rule(one) for one in rules]}
         case AnyOf(rules):
-            return {"any": [show(one) for one in rules]}
+            return {"any": [dump_rule(one) for one in rules]}
         case Not(inner):
-            return {"not": show(inner)}
+            return {"not": dump_rule(inner)}
 
 
 def comparisons(rule: Rule, path: str = "rule") -> Iterator[tuple[str, Comparison]]:
-    """Yields every comparison of a rule with its path, as `read` names it."""
+    """Yields every comparison of a rule with its path, as `parse_rule` names it."""
     match rule:
         case Comparison():
             yield f"{path}.comparison", rule

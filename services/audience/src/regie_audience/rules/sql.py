@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from regie_audience.instants import FORM, instant_of
-from regie_audience.rules import ORDER, All, AnyOf, Comparison, Not, Rule
+from regie_audience.rules.instants import FORM, instant_of
+from regie_audience.rules.model import ORDER, All, AnyOf, Comparison, Not, Rule
 
 
 def compile_sql(rule: Rule) -> tuple[str, dict[str, object]]:

@@ -16,10 +16,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_audience.profiles import COLUMNS, Profile, profile_of
-from regie_audience.rule_sql import compile_sql
-from regie_audience.rule_warnings import RuleWarning, warnings_of
-from regie_audience.rules import Rule
+from regie_audience.profiles.queries import COLUMNS, Profile, profile_of
+from regie_audience.rules.diagnostics import RuleWarning, warnings_of
+from regie_audience.rules.model import Rule
+from regie_audience.rules.sql import compile_sql
 from regie_audience.turns import Turns
 
 STATEMENT_TIMEOUT = "4s"  # two of them fit into the deadline of a call

@@ -19,7 +19,8 @@ from regie_chassis.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_metrics import partitions, rollups, telemetry
+from regie_metrics import telemetry
+from regie_metrics.observations import partitions, rollups
 
 METRICS = frozenset(
     {

@@ -34,8 +34,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler import telemetry
-from regie_scheduler.states import ROLLED_UP, PostState, VariantState, has_ended, roll_up, supersedes
-from regie_scheduler.timeline import MOST_DETAIL, PUBLISHER, Change, write_changes
+from regie_scheduler.posts.states import ROLLED_UP, PostState, VariantState, has_ended, roll_up, supersedes
+from regie_scheduler.posts.timeline import MOST_DETAIL, PUBLISHER, Change, write_changes
 
 Told = TypeVar(
     "Told", PostPublished, DeliveryProcessing, DeliveryFailed, DeliveryUnknown, DeliveryMissed, DeliveryCancelled

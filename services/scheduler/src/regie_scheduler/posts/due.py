@@ -27,10 +27,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler import telemetry
-from regie_scheduler.alarm import Alarm, hand_on
-from regie_scheduler.policies import MISSED_AFTER
-from regie_scheduler.states import Action, PostState, after
-from regie_scheduler.timeline import DUE, Change, write_changes
+from regie_scheduler.policies.workspaces import MISSED_AFTER
+from regie_scheduler.posts.states import Action, PostState, after
+from regie_scheduler.posts.timeline import DUE, Change, write_changes
+from regie_scheduler.posts.wakeup import Alarm, hand_on
 
 BATCH = 500
 EACH = 20  # posts of each workspace that go before all others of a backlog

@@ -18,14 +18,14 @@ from regie_chassis.outbox import stage
 from regie_chassis.telemetry import current_traceparent, trace_id_of
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_scheduler import requests
-from regie_scheduler.alarm import Alarm, announce
-from regie_scheduler.content import Content, check_contents, check_title
-from regie_scheduler.posts import rows
-from regie_scheduler.posts.reading import Post, get_post, not_found
-from regie_scheduler.states import Action, PostState, after
-from regie_scheduler.timeline import API, Change, write_changes
-from regie_scheduler.times import PublishTime, resolve
+from regie_scheduler import idempotency
+from regie_scheduler.posts import store
+from regie_scheduler.posts.content import Content, check_contents, check_title
+from regie_scheduler.posts.queries import Post, get_post, not_found
+from regie_scheduler.posts.states import Action, PostState, after
+from regie_scheduler.posts.timeline import API, Change, write_changes
+from regie_scheduler.posts.times import PublishTime, resolve
+from regie_scheduler.posts.wakeup import Alarm, announce
 
 
 class RevisionConflict(Conflict):
@@ -72,7 +72,7 @@ async def create_post(
     time = _resolve(wall_time, command) if wall_time else None
     state = after(Action.SCHEDULE, PostState.DRAFT) if time else PostState.DRAFT
     traceparent = current_traceparent()
-    await rows.insert_post(
+    await store.insert_post(
         session,
         workspace_id=command.workspace_id,
         post_id=command.post_id,
@@ -111,9 +111,9 @@ async def edit_post(
     if same_content and title in (None, found.title):
         return existing
     edited = replace(found, state=state, title=found.title if title is None else title, revision=found.revision + 1)
-    await rows.update_post(session, found, edited, now=command.now)
+    await store.update_post(session, found, edited, now=command.now)
     if not same_content:
-        await rows.replace_variants(session, command.post_id, stored)
+        await store.replace_variants(session, command.post_id, stored)
     _stage(session, command, PostEdited(post_id=show_id(POST, command.post_id), revision=edited.revision))
     await _note(session, command, state, detail=f"edited, revision {edited.revision}")
     return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
@@ -135,10 +135,10 @@ async def schedule_post(
     if state is found.state and time == found.time:
         return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
     planned = replace(found, state=state, time=time, revision=found.revision + 1, traceparent=current_traceparent())
-    await rows.update_post(session, found, planned, now=command.now)
+    await store.update_post(session, found, planned, now=command.now)
     await _note(session, command, state, detail=_at(time))
     post = await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
-    channel_ids = await rows.channels_of(session, command.post_id)
+    channel_ids = await store.channels_of(session, command.post_id)
     await _scheduled(session, command, time, planned.revision, channel_ids, alarm)
     return post
 
@@ -155,14 +155,14 @@ async def cancel_post(session: AsyncSession, command: Command, *, revision: int 
     state = after(Action.CANCEL, found.state)
     _check_revision(found, revision)
     if found.cancel_time is None:
-        await rows.update_post(session, found, replace(found, state=state, cancel_time=command.now), now=command.now)
+        await store.update_post(session, found, replace(found, state=state, cancel_time=command.now), now=command.now)
         _stage(session, command, PostCancelled(post_id=show_id(POST, command.post_id), revision=found.revision))
         asked = "asked to stop; waits for the deliveries" if state is PostState.DISPATCHED else ""
         await _note(session, command, state, detail=asked)
     return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
 
 
-def _check_revision(found: rows.PostRow, seen: int) -> None:
+def _check_revision(found: store.PostRow, seen: int) -> None:
     if seen and seen != found.revision:
         raise RevisionConflict(
             f"the post is at revision {found.revision}, not {seen}; read it again and repeat the change on that",
@@ -175,7 +175,7 @@ def _resolve(wall_time: WallTime, command: Command) -> PublishTime:
 
 
 async def _repeated(session: AsyncSession, command: Command, method: str) -> Post | None:
-    known = await requests.claim(
+    known = await idempotency.claim(
         session,
         workspace_id=command.workspace_id,
         request_id=command.request_id,
@@ -188,8 +188,8 @@ async def _repeated(session: AsyncSession, command: Command, method: str) -> Pos
     return await get_post(session, workspace_id=command.workspace_id, post_id=known)
 
 
-async def _lock(session: AsyncSession, command: Command) -> rows.PostRow:
-    found = await rows.lock_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+async def _lock(session: AsyncSession, command: Command) -> store.PostRow:
+    found = await store.lock_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
     if found is None:
         raise not_found(command.post_id)
     return found

@@ -14,8 +14,8 @@ from regie_chassis.paging import PAGE_BYTES, Page, fitting, read_token, show_tok
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_scheduler.states import PostState
-from regie_scheduler.timeline import Change, list_changes
+from regie_scheduler.posts.states import PostState
+from regie_scheduler.posts.timeline import Change, list_changes
 
 LIST = "posts"
 TIMELINE = "timeline"

@@ -10,9 +10,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_scheduler.content import StoredContent
-from regie_scheduler.states import PostState, PostStateConflict
-from regie_scheduler.times import PublishTime
+from regie_scheduler.posts.content import StoredContent
+from regie_scheduler.posts.states import PostState, PostStateConflict
+from regie_scheduler.posts.times import PublishTime
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from regie_chassis.errors import Invalid, Unprocessable
 
-from regie_scheduler.zones import find_zone
+from regie_scheduler.posts.zones import find_zone
 
 FARTHEST = timedelta(days=5 * 366)
 WIDEST_OFFSET = timedelta(days=2)  # more than any zone differs from UTC

@@ -16,14 +16,14 @@ from regie_chassis.paging import fitting
 from regie_chassis.rpc import Context, caller
 from regie_chassis.timestamps import timestamp
 
-from regie_scheduler.alarm import Alarm
-from regie_scheduler.content import Attachment, Content, Segment
-from regie_scheduler.posts import planning, reading
+from regie_scheduler.posts import planning, queries
+from regie_scheduler.posts.content import Attachment, Content, Segment
 from regie_scheduler.posts.planning import Command, WallTime
-from regie_scheduler.posts.reading import Post, Wanted
-from regie_scheduler.states import PostState, VariantState, segment_states, shown
-from regie_scheduler.timeline import Change
-from regie_scheduler.times import occurrence_of
+from regie_scheduler.posts.queries import Post, Wanted
+from regie_scheduler.posts.states import PostState, VariantState, segment_states, shown
+from regie_scheduler.posts.timeline import Change
+from regie_scheduler.posts.times import occurrence_of
+from regie_scheduler.posts.wakeup import Alarm
 
 READ_BATCH = 100
 POST_STATES = {state: pb.PostState.Value(f"POST_STATE_{state.name}") for state in PostState}
@@ -54,7 +54,7 @@ class PostsServicer(PostsServiceServicer):
 
     async def _read(self, wanted: Sequence[Wanted]) -> list[Post | None]:
         async with self._database.reading() as session:
-            return await reading.get_posts(session, wanted)
+            return await queries.get_posts(session, wanted)
 
     async def CreatePost(self, request: pb.CreatePostRequest, context: Context) -> pb.CreatePostResponse:
         command = self._command(new_id(), request.request_id)
@@ -72,7 +72,7 @@ class PostsServicer(PostsServiceServicer):
         wanted = Wanted(caller().workspace_id, _post_id(request.post_id))
         (post,) = await self._read([wanted])
         if post is None:
-            raise reading.not_found(wanted.post_id)
+            raise queries.not_found(wanted.post_id)
         return pb.GetPostResponse(post=show_post(post))
 
     async def BatchGetPosts(self, request: pb.BatchGetPostsRequest, context: Context) -> pb.BatchGetPostsResponse:
@@ -81,7 +81,7 @@ class PostsServicer(PostsServiceServicer):
         workspace_id = caller().workspace_id
         wanted = [Wanted(workspace_id, parse_id(POST, post_id, "post_ids")) for post_id in request.post_ids]
         found = [post for post in await self._read(wanted) if post is not None]
-        posts = fitting(found, reading.bytes_of)
+        posts = fitting(found, queries.bytes_of)
         return pb.BatchGetPostsResponse(
             posts=[show_post(post) for post in posts],
             left_post_ids=[show_id(POST, post.id) for post in found[len(posts) :]],
@@ -92,7 +92,7 @@ class PostsServicer(PostsServiceServicer):
         if not numbers <= STATE_FILTERS.keys():
             raise InvalidState("there is no such state; leave it out for all posts", field="state")
         async with self._database.reading() as session:
-            page = await reading.list_posts(
+            page = await queries.list_posts(
                 session,
                 workspace_id=caller().workspace_id,
                 page_size=request.page_size,
@@ -131,7 +131,7 @@ class PostsServicer(PostsServiceServicer):
 
     async def GetPostTimeline(self, request: pb.GetPostTimelineRequest, context: Context) -> pb.GetPostTimelineResponse:
         async with self._database.reading() as session:
-            changes, token = await reading.get_timeline(
+            changes, token = await queries.get_timeline(
                 session,
                 workspace_id=caller().workspace_id,
                 post_id=_post_id(request.post_id),

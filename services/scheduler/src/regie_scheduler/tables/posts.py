@@ -1,4 +1,4 @@
-"""The scheduler's tables, as the migrations leave them; alembic compares."""
+"""Posts, their variants and their changes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    Interval,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from regie_scheduler.states import PostState
-
-metadata = MetaData()
+from regie_scheduler.posts.states import PostState
+from regie_scheduler.tables.metadata import metadata
 
 post = Table(
     "post",
@@ -77,23 +74,4 @@ post_change = Table(
     Column("detail", Text, nullable=False),
     Column("trace_id", Text, nullable=False),
     Index("post_change_post", "post_id", "id"),
-)
-
-workspace_policy = Table(
-    "workspace_policy",
-    metadata,
-    Column("workspace_id", UUID, primary_key=True),
-    Column("missed_after", Interval, nullable=False),
-    Column("update_time", DateTime(timezone=True), nullable=False),
-)
-
-request = Table(
-    "request",
-    metadata,
-    Column("workspace_id", UUID, primary_key=True),
-    Column("request_id", Text, primary_key=True),
-    Column("method", Text, nullable=False),
-    Column("post_id", UUID, nullable=False),
-    Column("create_time", DateTime(timezone=True), nullable=False),
-    Index("request_create_time", "create_time"),
 )
