@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["regie_chassis.testing.fixtures"]
+pytest_plugins = ["regie_chassis.testing.fixtures", "regie_chassis.testing.service_fixtures"]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
 from regie_chassis.events import all_events
@@ -216,12 +217,20 @@ def _type(field: FieldDescriptorProto, nested: Mapping[str, DescriptorProto]) ->
 
 
 def _single(field: FieldDescriptorProto) -> dict[str, Any]:
+    if field.type == _Field.TYPE_ENUM:
+        return {"type": "string", "enum": list(_values(field.type_name))}
     if field.type != _Field.TYPE_MESSAGE:
         return dict(SCALARS[field.type])
     if field.type_name in WELL_KNOWN:
         return dict(WELL_KNOWN[field.type_name])
     _, _, service, _, _, name = field.type_name.split(".")
     return {"allOf": [{"$ref": f"#/components/schemas/{service}.{name}"}]}
+
+
+def _values(enum: str) -> Iterator[str]:
+    """Yields the names of an enum's values; the first one stands for none and is never sent."""
+    kind = descriptor_pool.Default().FindEnumTypeByName(enum.removeprefix("."))
+    return (value.name for value in kind.values if value.number)
 
 
 def _line(comment: str) -> str:

@@ -22,6 +22,7 @@ from regie_gateway.rest.post_json import (
     CreatePost,
     PartBody,
     PostState,
+    SegmentState,
     TextVariantBody,
     ThreadVariantBody,
     VariantStateName,
@@ -49,11 +50,11 @@ def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
 
 def test_the_document_offers_the_states_that_are_reached() -> None:
     # Those that wait for approvals exist in the contract alone.
-    reached = {after for changes in states.TRANSITIONS.values() for after in changes.values()} | states.ROLLED_UP
+    reached = {after for changes in states.TRANSITIONS.values() for after in changes.values()} | states.FINAL_STATES
     waiting = {states.PostState.IN_REVIEW, states.PostState.APPROVED, states.PostState.EXPIRED}
     assert set(get_args(PostState)) == (reached | {states.PostState.DRAFT}) - waiting
-    shown = {"waiting" if state is states.VariantState.PLANNED else str(state) for state in states.VariantState}
-    assert set(get_args(VariantStateName)) == shown
+    assert set(get_args(VariantStateName)) == set(states.VariantState)
+    assert set(get_args(SegmentState)) == set(states.SegmentState)
 
 
 def test_the_document_offers_the_publishers_own_lists() -> None:
@@ -67,14 +68,14 @@ def test_the_document_offers_the_publishers_own_lists() -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "keyword", "held"),
     [
-        (CreatePost, "title", "maxLength", content.MOST_TITLE),
-        (CreatePost, "variants", "maxItems", content.MOST_VARIANTS),
-        (ThreadVariantBody, "segments", "maxItems", content.MOST_SEGMENTS),
-        (TextVariantBody, "text", "maxLength", content.MOST_TEXT),
-        (TextVariantBody, "language", "maxLength", content.MOST_LANGUAGE),
-        (PartBody, "text", "maxLength", content.MOST_TEXT),
-        (PartBody, "attachments", "maxItems", content.MOST_ATTACHMENTS),
-        (AttachmentBody, "alt_text", "maxLength", content.MOST_ALT_TEXT),
+        (CreatePost, "title", "maxLength", content.MAX_TITLE),
+        (CreatePost, "variants", "maxItems", content.MAX_VARIANTS),
+        (ThreadVariantBody, "segments", "maxItems", content.MAX_SEGMENTS),
+        (TextVariantBody, "text", "maxLength", content.MAX_TEXT),
+        (TextVariantBody, "language", "maxLength", content.MAX_LANGUAGE),
+        (PartBody, "text", "maxLength", content.MAX_TEXT),
+        (PartBody, "attachments", "maxItems", content.MAX_ATTACHMENTS),
+        (AttachmentBody, "alt_text", "maxLength", content.MAX_ALT_TEXT),
         (UpsertProfiles, "profiles", "maxItems", profile_changes.MOST_AT_ONCE),
         (ProfileBody, "external_id", "maxLength", attributes.LONGEST_EXTERNAL_ID),
         (ProfileBody, "attributes", "maxProperties", attributes.MOST),
@@ -94,10 +95,10 @@ def test_the_document_offers_each_owners_closed_list() -> None:
 
 def test_a_fact_that_two_services_need_is_the_same_in_both() -> None:
     assert policies.MISSED_AFTER == workspaces.MISSED_AFTER
-    assert policies.LONGEST_MISSED_AFTER == workspaces.LONGEST_MISSED_AFTER
+    assert policies.MAX_MISSED_AFTER == workspaces.LONGEST_MISSED_AFTER
     assert reads.MOST == READ_BATCH
     # A person's cancel is no summary of what became of the deliveries.
-    assert states.ROLLED_UP - {states.PostState.CANCELLED} == timeline.ROLLED_UP
+    assert states.FINAL_STATES - {states.PostState.CANCELLED} == timeline.ROLLED_UP
 
 
 def test_who_waits_for_another_waits_longer() -> None:

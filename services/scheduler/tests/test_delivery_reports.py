@@ -22,27 +22,38 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     RemoteSegment,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostFinished
+from regie.scheduler.v1.posts_service_pb2 import (
+    POST_STATE_FAILED,
+    POST_STATE_PARTIALLY_PUBLISHED,
+    POST_STATE_PUBLISHED,
+    VARIANT_STATE_FAILED,
+    VARIANT_STATE_PUBLISHED,
+)
 from regie_chassis import inbox
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, InvalidId, new_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.testing.clock import FakeClock
+from regie_chassis.testing.service_fixtures import Staged
 from regie_scheduler.events import subscriptions
-from regie_scheduler.posts import planning, queries
+from regie_scheduler.posts import planning
 from regie_scheduler.posts.due import dispatch_due
 from regie_scheduler.posts.planning import Command
+from regie_scheduler.posts.post import Post
+from regie_scheduler.posts.protobuf import POST_STATES
 from regie_scheduler.posts.states import PostState
-from regie_scheduler.posts.timeline import Change
+from regie_scheduler.posts.timeline import Change, DeliveryStatus
+from regie_scheduler.testing import Planner
 
 SECOND = timedelta(seconds=1)
 
 
-def channels(post: queries.Post) -> list[str]:
+def channels(post: Post) -> list[str]:
     return [DueVariant.FromString(variant.content).channel_id for variant in post.variants]
 
 
 class Publisher:
-    """Tells the scheduler what became of deliveries, as the consumer would."""
+    """Hands the publisher's events to the scheduler, as the consumer does."""
 
     def __init__(self, database: Database, workspace_id: UUID, clock: FakeClock) -> None:
         self.database = database
@@ -66,14 +77,6 @@ class Publisher:
         async with self.database.transaction() as session:
             await subscriptions()[type(messages[0])](session, [self.event(message) for message in messages])
 
-    async def post(self, post: queries.Post) -> queries.Post:
-        async with self.database.reading() as session:
-            return await queries.get_post(session, workspace_id=self.workspace_id, post_id=post.id)
-
-    async def timeline(self, post: queries.Post) -> list[Change]:
-        async with self.database.reading() as session:
-            return list((await queries.get_timeline(session, workspace_id=self.workspace_id, post_id=post.id))[0])
-
 
 @pytest.fixture
 def publisher(database: Database, workspace_id: UUID, clock: FakeClock) -> Publisher:
@@ -81,15 +84,15 @@ def publisher(database: Database, workspace_id: UUID, clock: FakeClock) -> Publi
 
 
 @pytest.fixture
-async def dispatched(database: Database, create: Any, clock: FakeClock) -> queries.Post:
+async def dispatched(database: Database, planner: Planner, clock: FakeClock) -> Post:
     """A post on three channels that has left."""
-    post: queries.Post = await create(leaves=SECOND, channels=3)
+    post: Post = await planner.create(leaves=SECOND, channels=3)
     await clock.advance(SECOND)
     assert await dispatch_due(database, now=clock.now()) == 1
     return post
 
 
-def ids(post: queries.Post, number: int, *, revision: int = 1) -> dict[str, Any]:
+def ids(post: Post, number: int, *, revision: int = 1) -> dict[str, Any]:
     return {
         "post_id": show_id(POST, post.id),
         "channel_id": channels(post)[number],
@@ -98,40 +101,44 @@ def ids(post: queries.Post, number: int, *, revision: int = 1) -> dict[str, Any]
     }
 
 
-def published(post: queries.Post, number: int, **changes: Any) -> PostPublished:
+def published(post: Post, number: int, **changes: Any) -> PostPublished:
     return PostPublished(
         **ids(post, number, **changes), remote_id=f"id{number}", remote_url=f"https://n.example/{number}"
     )
 
 
-def failed(post: queries.Post, number: int, **changes: Any) -> DeliveryFailed:
+def failed(post: Post, number: int, **changes: Any) -> DeliveryFailed:
     return DeliveryFailed(
         **{**ids(post, number), **changes}, kind="content_rejected", source="user", network_message="too\0 long"
     )
 
 
+async def delivery_statuses(planner: Planner, post: Post) -> list[DeliveryStatus]:
+    return [item for item in await planner.timeline(post) if isinstance(item, DeliveryStatus)]
+
+
 async def test_a_post_is_published_when_its_last_delivery_is(
-    publisher: Publisher, dispatched: queries.Post, staged: Any
+    planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
     await publisher.tell(published(dispatched, 0), published(dispatched, 1))
-    assert (await publisher.post(dispatched)).state is PostState.DISPATCHED
+    assert (await planner.get(dispatched)).state is PostState.DISPATCHED
     assert await staged(PostFinished) == []
     await publisher.tell(published(dispatched, 2))
-    post = await publisher.post(dispatched)
+    post = await planner.get(dispatched)
     assert post.state is PostState.PUBLISHED
     assert [(one.state, one.remote_id) for one in post.variants] == [("published", f"id{n}") for n in range(3)]
     (finished,) = await staged(PostFinished)
-    assert (finished.post_id, finished.state) == (show_id(POST, post.id), "published")
+    assert (finished.post_id, finished.state) == (show_id(POST, post.id), POST_STATE_PUBLISHED)
 
 
 async def test_the_end_tells_what_became_of_each_delivery(
-    publisher: Publisher, dispatched: queries.Post, staged: Any
+    publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
     await publisher.tell(failed(dispatched, 2), published(dispatched, 0), failed(dispatched, 1))
     await publisher.tell(published(dispatched, 1))
     first, then = await staged(PostFinished)
     assert [(one.channel_id, one.state) for one in first.outcomes] == list(
-        zip(channels(dispatched), ["published", "failed", "failed"], strict=True)
+        zip(channels(dispatched), [VARIANT_STATE_PUBLISHED, VARIANT_STATE_FAILED, VARIANT_STATE_FAILED], strict=True)
     )
     assert [one.delivery_id for one in first.outcomes] == ["dlv_0", "dlv_1", "dlv_2"]
     assert [one.remote_id for one in first.outcomes] == ["id0", "", ""]
@@ -139,26 +146,35 @@ async def test_the_end_tells_what_became_of_each_delivery(
         ("content_rejected", "too\ufffd long")
     ] * 2
     # The post is partly out as before, yet one more channel has it.
-    assert (then.state, [one.state for one in then.outcomes]) == (first.state, ["published", "published", "failed"])
+    assert (then.state, [one.state for one in then.outcomes]) == (
+        first.state,
+        [VARIANT_STATE_PUBLISHED, VARIANT_STATE_PUBLISHED, VARIANT_STATE_FAILED],
+    )
     assert (then.outcomes[1].failure_kind, then.revision) == ("", dispatched.revision)
 
 
-async def test_a_batch_of_news_is_written_together(publisher: Publisher, dispatched: queries.Post, staged: Any) -> None:
+async def test_a_batch_of_news_is_written_together(
+    planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
+) -> None:
     await publisher.tell_together(*[published(dispatched, number) for number in (2, 0, 1, 0)])
-    assert (await publisher.post(dispatched)).state is PostState.PUBLISHED
+    assert (await planner.get(dispatched)).state is PostState.PUBLISHED
     assert len(await staged(PostFinished)) == 1
-    assert [c.state for c in await publisher.timeline(dispatched)].count("published") == 4
+    assert [str(change.state) for change in await planner.timeline(dispatched)].count("published") == 4
 
 
-async def test_what_failed_is_told_in_the_networks_own_words(publisher: Publisher, dispatched: queries.Post) -> None:
+async def test_what_failed_is_told_in_the_networks_own_words(
+    planner: Planner, publisher: Publisher, dispatched: Post
+) -> None:
     await publisher.tell(published(dispatched, 0), published(dispatched, 1), failed(dispatched, 2))
-    post = await publisher.post(dispatched)
+    post = await planner.get(dispatched)
     assert post.state is PostState.PARTIALLY_PUBLISHED
     assert (post.variants[2].state, post.variants[2].failure) == ("failed", "too\ufffd long")
-    told = [change for change in await publisher.timeline(dispatched) if change.channel_id]
-    assert told[2].detail == "content_rejected (user): too\ufffd long"
-    assert show_id(CHANNEL, told[2].channel_id) == channels(dispatched)[2]
-    assert (told[2].cause, told[2].trace_id) == ("publisher", "a" * 32)
+    statuses = await delivery_statuses(planner, dispatched)
+    assert [status.detail for status in statuses[:2]] == ["https://n.example/0", "https://n.example/1"]
+    assert statuses[2].detail == "content_rejected: too\ufffd long"
+    assert show_id(CHANNEL, statuses[2].channel_id) == channels(dispatched)[2]
+    ended = [change for change in await planner.timeline(dispatched) if isinstance(change, Change)][-1]
+    assert (ended.cause, ended.trace_id) == ("publisher", "a" * 32)
 
 
 @pytest.mark.parametrize(
@@ -172,68 +188,73 @@ async def test_what_failed_is_told_in_the_networks_own_words(publisher: Publishe
     ],
 )
 async def test_the_deliveries_add_up_to_the_post(
-    publisher: Publisher, dispatched: queries.Post, kinds: tuple[Any, ...], state: PostState, staged: Any
+    planner: Planner, publisher: Publisher, dispatched: Post, kinds: tuple[Any, ...], state: PostState, staged: Staged
 ) -> None:
     await publisher.tell(*[kind(**ids(dispatched, number)) for number, kind in enumerate(kinds)])
-    assert (await publisher.post(dispatched)).state is state
-    assert [one.state for one in await staged(PostFinished)] == ([] if state is PostState.DISPATCHED else [state])
+    assert (await planner.get(dispatched)).state is state
+    assert [one.state for one in await staged(PostFinished)] == (
+        [] if state is PostState.DISPATCHED else [POST_STATES[state]]
+    )
 
 
 async def test_a_cancelled_post_that_was_partly_out_says_so(
-    publisher: Publisher, dispatched: queries.Post, database: Database, clock: FakeClock, workspace_id: UUID
+    planner: Planner, publisher: Publisher, dispatched: Post, database: Database, clock: FakeClock, workspace_id: UUID
 ) -> None:
     await publisher.tell(published(dispatched, 0))
     async with database.transaction() as session:
         await planning.cancel_post(session, Command(workspace_id, dispatched.id, "", clock.now()))
-    assert (await publisher.post(dispatched)).state is PostState.DISPATCHED
+    assert (await planner.get(dispatched)).state is PostState.DISPATCHED
     await publisher.tell(*[DeliveryCancelled(**ids(dispatched, number)) for number in (1, 2)])
-    assert (await publisher.post(dispatched)).state is PostState.PARTIALLY_PUBLISHED
+    assert (await planner.get(dispatched)).state is PostState.PARTIALLY_PUBLISHED
 
 
 async def test_a_failure_that_turns_out_published_finishes_the_post_anew(
-    publisher: Publisher, dispatched: queries.Post, staged: Any
+    planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
     await publisher.tell(*[failed(dispatched, number) for number in range(3)])
     await publisher.tell(published(dispatched, 1))
-    assert [one.state for one in await staged(PostFinished)] == ["failed", "partially_published"]
-    assert (await publisher.post(dispatched)).variants[1].failure == ""
+    assert [one.state for one in await staged(PostFinished)] == [POST_STATE_FAILED, POST_STATE_PARTIALLY_PUBLISHED]
+    assert (await planner.get(dispatched)).variants[1].failure == ""
 
 
-async def test_late_news_never_leads_back(publisher: Publisher, dispatched: queries.Post, staged: Any) -> None:
+async def test_late_news_never_leads_back(
+    planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
+) -> None:
     await publisher.tell(*[published(dispatched, number) for number in range(3)])
-    before = await publisher.post(dispatched)
+    before = await planner.get(dispatched)
     await publisher.tell(
         failed(dispatched, 0),
         DeliveryUnknown(**ids(dispatched, 1)),
         DeliveryProcessing(**ids(dispatched, 2)),
         DeliveryCancelled(**ids(dispatched, 2)),
     )
-    assert await publisher.post(dispatched) == before
+    assert await planner.get(dispatched) == before
     assert len(await staged(PostFinished)) == 1
 
 
 async def test_an_event_delivered_again_changes_nothing(
-    publisher: Publisher, dispatched: queries.Post, staged: Any
+    planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
     events = [publisher.event(published(dispatched, number)) for number in range(3)]
     for _ in range(10):
         await publisher.deliver(events)
     assert len(await staged(PostFinished)) == 1
-    assert len([change for change in await publisher.timeline(dispatched) if change.channel_id]) == 3
+    ends = [change for change in await planner.timeline(dispatched) if change.state is PostState.PUBLISHED]
+    assert len(ends) == 1
 
 
 async def test_news_of_another_revision_workspace_post_or_channel_is_ignored(
-    publisher: Publisher, dispatched: queries.Post, create: Any, database: Database, clock: FakeClock
+    publisher: Publisher, dispatched: Post, planner: Planner, database: Database, clock: FakeClock
 ) -> None:
-    before = await publisher.post(dispatched)
+    before = await planner.get(dispatched)
     elsewhere = PostPublished(**{**ids(dispatched, 0), "channel_id": show_id(CHANNEL, new_id())})
     nowhere = PostPublished(**{**ids(dispatched, 0), "post_id": show_id(POST, new_id())})
     await publisher.tell(published(dispatched, 0, revision=2), elsewhere, nowhere)
     await Publisher(database, new_id(), clock).tell(published(dispatched, 0))
-    assert await publisher.post(dispatched) == before
-    planned = await create(leaves=SECOND)
+    assert await planner.get(dispatched) == before
+    planned = await planner.create(leaves=SECOND)
     await publisher.tell(published(planned, 0))
-    assert (await publisher.post(planned)).state is PostState.SCHEDULED
+    assert (await planner.get(planned)).state is PostState.SCHEDULED
 
 
 async def test_an_event_with_a_broken_id_is_refused_for_the_dead_letters(publisher: Publisher) -> None:
@@ -242,20 +263,20 @@ async def test_an_event_with_a_broken_id_is_refused_for_the_dead_letters(publish
 
 
 async def test_the_last_two_deliveries_told_to_two_replicas_at_once_finish_the_post_once(
-    publisher: Publisher, create: Any, database: Database, clock: FakeClock, staged: Any
+    publisher: Publisher, planner: Planner, database: Database, clock: FakeClock, staged: Staged
 ) -> None:
-    posts = [await create(leaves=SECOND, channels=4) for _ in range(10)]
+    posts = [await planner.create(leaves=SECOND, channels=4) for _ in range(10)]
     await clock.advance(SECOND)
     await dispatch_due(database, now=clock.now())
     await asyncio.gather(
         *[publisher.tell_together(*[published(post, number) for post in posts]) for number in range(4)]
     )
-    assert {(await publisher.post(post)).state for post in posts} == {PostState.PUBLISHED}
+    assert {(await planner.get(post)).state for post in posts} == {PostState.PUBLISHED}
     assert sorted(one.post_id for one in await staged(PostFinished)) == sorted(show_id(POST, post.id) for post in posts)
 
 
 async def test_each_part_of_a_thread_is_shown_as_soon_as_it_is_out(
-    publisher: Publisher, dispatched: queries.Post
+    planner: Planner, publisher: Publisher, dispatched: Post
 ) -> None:
     parts = [RemoteSegment(remote_id=str(at), remote_url=f"https://net.example/{at}") for at in (1, 2)]
 
@@ -263,7 +284,7 @@ async def test_each_part_of_a_thread_is_shown_as_soon_as_it_is_out(
         return DeliveryProcessing(**ids(dispatched, 0), segments=parts[:count], segment_count=3)
 
     async def shown() -> tuple[str, int]:
-        variant = (await publisher.post(dispatched)).variants[0]
+        variant = (await planner.get(dispatched)).variants[0]
         return variant.state, len(json.loads(variant.remote_segments))
 
     await publisher.tell(processing(1))
@@ -274,41 +295,41 @@ async def test_each_part_of_a_thread_is_shown_as_soon_as_it_is_out(
     assert await shown() == ("unknown", 1), "told late or twice, it is no news"
     await publisher.tell(processing(2))
     assert await shown() == ("processing", 2)
-    assert (await publisher.post(dispatched)).state is PostState.DISPATCHED
+    assert (await planner.get(dispatched)).state is PostState.DISPATCHED
     await publisher.tell(failed(dispatched, 0, segments=parts, segment_count=3))
     await publisher.tell(processing(2))
     assert await shown() == ("failed", 2)
-    details = [change.detail for change in await publisher.timeline(dispatched) if change.state == "processing"]
-    assert details == [f"{count} of 3 parts are out, from https://net.example/1" for count in (1, 2)]
+    (status,) = await delivery_statuses(planner, dispatched)
+    assert status.detail == "content_rejected: too\ufffd long (2 of the parts are out, from https://net.example/1)"
 
 
 async def test_a_post_of_which_a_part_is_out_is_partially_published(
-    publisher: Publisher, dispatched: queries.Post, staged: Any
+    planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
     out = [RemoteSegment(remote_id="1", remote_url="https://net.example/1")]
     await publisher.tell(
         failed(dispatched, 0, segments=out, segment_count=3), *(failed(dispatched, at) for at in others(dispatched))
     )
-    post = await publisher.post(dispatched)
+    post = await planner.get(dispatched)
     assert post.state is PostState.PARTIALLY_PUBLISHED
     assert (post.variants[0].remote_id, post.variants[0].remote_url) == ("1", "https://net.example/1")
     assert json.loads(post.variants[0].remote_segments) == [["1", "https://net.example/1"]]
     assert any(
-        "1 of 3 parts are out, from https://net.example/1" in one.detail for one in await publisher.timeline(post)
+        "1 of the parts are out, from https://net.example/1" in one.detail for one in await planner.timeline(post)
     )
 
 
 async def test_a_post_that_its_network_no_longer_has_stays_published(
-    publisher: Publisher, dispatched: queries.Post, clock: FakeClock
+    planner: Planner, publisher: Publisher, dispatched: Post, clock: FakeClock
 ) -> None:
     await publisher.tell(*(published(dispatched, at) for at in (0, *others(dispatched))))
     seen = PostRemoved(post_id=ids(dispatched, 0)["post_id"], channel_id=ids(dispatched, 0)["channel_id"])
     seen.observe_time.FromDatetime(clock.now())
     await publisher.tell(seen)
-    post = await publisher.post(dispatched)
+    post = await planner.get(dispatched)
     assert post.state is PostState.PUBLISHED
     assert [variant.remove_time for variant in post.variants] == [clock.now(), *[None] * len(others(dispatched))]
 
 
-def others(post: queries.Post) -> range:
+def others(post: Post) -> range:
     return range(1, len(post.variants))

@@ -86,41 +86,129 @@ class _VariantState:
 class _VariantStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_VariantState.ValueType], builtins.type):
     DESCRIPTOR: descriptor.EnumDescriptor
     VARIANT_STATE_UNSPECIFIED: _VariantState.ValueType  # 0
-    """Not handed over yet."""
-    VARIANT_STATE_PENDING: _VariantState.ValueType  # 1
+    """Never sent."""
+    VARIANT_STATE_PLANNED: _VariantState.ValueType  # 1
+    """Not handed to the publisher yet."""
+    VARIANT_STATE_PENDING: _VariantState.ValueType  # 2
     """With the publisher."""
-    VARIANT_STATE_PROCESSING: _VariantState.ValueType  # 2
-    """The network took it and is still working."""
-    VARIANT_STATE_PUBLISHED: _VariantState.ValueType  # 3
-    """It is out."""
-    VARIANT_STATE_FAILED: _VariantState.ValueType  # 4
-    """It is not out, and why is told."""
-    VARIANT_STATE_UNKNOWN: _VariantState.ValueType  # 5
-    """The call left and no answer came back; being found out."""
-    VARIANT_STATE_MISSED: _VariantState.ValueType  # 6
+    VARIANT_STATE_PROCESSING: _VariantState.ValueType  # 3
+    """The network accepted it and is still working."""
+    VARIANT_STATE_PUBLISHED: _VariantState.ValueType  # 4
+    """Public."""
+    VARIANT_STATE_FAILED: _VariantState.ValueType  # 5
+    """Not public; `failure` says why."""
+    VARIANT_STATE_UNKNOWN: _VariantState.ValueType  # 6
+    """The call left and no answer came back; the publisher looks it up."""
+    VARIANT_STATE_MISSED: _VariantState.ValueType  # 7
     """Too late to be sent."""
-    VARIANT_STATE_CANCELLED: _VariantState.ValueType  # 7
+    VARIANT_STATE_CANCELLED: _VariantState.ValueType  # 8
     """Stopped before any call."""
 
 class VariantState(_VariantState, metaclass=_VariantStateEnumTypeWrapper):
-    """Where the delivery to one channel stands, as far as the scheduler was told."""
+    """State of the delivery to one channel, as the publisher reported it last."""
 
 VARIANT_STATE_UNSPECIFIED: VariantState.ValueType  # 0
-"""Not handed over yet."""
-VARIANT_STATE_PENDING: VariantState.ValueType  # 1
+"""Never sent."""
+VARIANT_STATE_PLANNED: VariantState.ValueType  # 1
+"""Not handed to the publisher yet."""
+VARIANT_STATE_PENDING: VariantState.ValueType  # 2
 """With the publisher."""
-VARIANT_STATE_PROCESSING: VariantState.ValueType  # 2
-"""The network took it and is still working."""
-VARIANT_STATE_PUBLISHED: VariantState.ValueType  # 3
-"""It is out."""
-VARIANT_STATE_FAILED: VariantState.ValueType  # 4
-"""It is not out, and why is told."""
-VARIANT_STATE_UNKNOWN: VariantState.ValueType  # 5
-"""The call left and no answer came back; being found out."""
-VARIANT_STATE_MISSED: VariantState.ValueType  # 6
+VARIANT_STATE_PROCESSING: VariantState.ValueType  # 3
+"""The network accepted it and is still working."""
+VARIANT_STATE_PUBLISHED: VariantState.ValueType  # 4
+"""Public."""
+VARIANT_STATE_FAILED: VariantState.ValueType  # 5
+"""Not public; `failure` says why."""
+VARIANT_STATE_UNKNOWN: VariantState.ValueType  # 6
+"""The call left and no answer came back; the publisher looks it up."""
+VARIANT_STATE_MISSED: VariantState.ValueType  # 7
 """Too late to be sent."""
-VARIANT_STATE_CANCELLED: VariantState.ValueType  # 7
+VARIANT_STATE_CANCELLED: VariantState.ValueType  # 8
 """Stopped before any call."""
+
+class _SegmentState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SegmentStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_SegmentState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    SEGMENT_STATE_UNSPECIFIED: _SegmentState.ValueType  # 0
+    """Never sent."""
+    SEGMENT_STATE_PLANNED: _SegmentState.ValueType  # 1
+    """Not handed to the publisher yet."""
+    SEGMENT_STATE_WAITING: _SegmentState.ValueType  # 2
+    """Behind a part that is not public yet."""
+    SEGMENT_STATE_PENDING: _SegmentState.ValueType  # 3
+    """With the publisher."""
+    SEGMENT_STATE_PROCESSING: _SegmentState.ValueType  # 4
+    """The network accepted it and is still working."""
+    SEGMENT_STATE_PUBLISHED: _SegmentState.ValueType  # 5
+    """Public."""
+    SEGMENT_STATE_FAILED: _SegmentState.ValueType  # 6
+    """Not public."""
+    SEGMENT_STATE_UNKNOWN: _SegmentState.ValueType  # 7
+    """The call left and no answer came back."""
+    SEGMENT_STATE_MISSED: _SegmentState.ValueType  # 8
+    """Too late to be sent."""
+    SEGMENT_STATE_CANCELLED: _SegmentState.ValueType  # 9
+    """Stopped before any call."""
+    SEGMENT_STATE_NOT_SENT: _SegmentState.ValueType  # 10
+    """Never sent, because a part before it did not get out."""
+
+class SegmentState(_SegmentState, metaclass=_SegmentStateEnumTypeWrapper):
+    """State of one part of a variant. Parts are published in order; the first one that is not public has the state of the
+    variant.
+    """
+
+SEGMENT_STATE_UNSPECIFIED: SegmentState.ValueType  # 0
+"""Never sent."""
+SEGMENT_STATE_PLANNED: SegmentState.ValueType  # 1
+"""Not handed to the publisher yet."""
+SEGMENT_STATE_WAITING: SegmentState.ValueType  # 2
+"""Behind a part that is not public yet."""
+SEGMENT_STATE_PENDING: SegmentState.ValueType  # 3
+"""With the publisher."""
+SEGMENT_STATE_PROCESSING: SegmentState.ValueType  # 4
+"""The network accepted it and is still working."""
+SEGMENT_STATE_PUBLISHED: SegmentState.ValueType  # 5
+"""Public."""
+SEGMENT_STATE_FAILED: SegmentState.ValueType  # 6
+"""Not public."""
+SEGMENT_STATE_UNKNOWN: SegmentState.ValueType  # 7
+"""The call left and no answer came back."""
+SEGMENT_STATE_MISSED: SegmentState.ValueType  # 8
+"""Too late to be sent."""
+SEGMENT_STATE_CANCELLED: SegmentState.ValueType  # 9
+"""Stopped before any call."""
+SEGMENT_STATE_NOT_SENT: SegmentState.ValueType  # 10
+"""Never sent, because a part before it did not get out."""
+
+class _ChangeCause:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeCauseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ChangeCause.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CHANGE_CAUSE_UNSPECIFIED: _ChangeCause.ValueType  # 0
+    """Never sent."""
+    CHANGE_CAUSE_API: _ChangeCause.ValueType  # 1
+    """A call."""
+    CHANGE_CAUSE_DUE: _ChangeCause.ValueType  # 2
+    """The publish time."""
+    CHANGE_CAUSE_PUBLISHER: _ChangeCause.ValueType  # 3
+    """A report of the publisher."""
+
+class ChangeCause(_ChangeCause, metaclass=_ChangeCauseEnumTypeWrapper):
+    """Cause of a change of a post."""
+
+CHANGE_CAUSE_UNSPECIFIED: ChangeCause.ValueType  # 0
+"""Never sent."""
+CHANGE_CAUSE_API: ChangeCause.ValueType  # 1
+"""A call."""
+CHANGE_CAUSE_DUE: ChangeCause.ValueType  # 2
+"""The publish time."""
+CHANGE_CAUSE_PUBLISHER: ChangeCause.ValueType  # 3
+"""A report of the publisher."""
 
 @typing.final
 class Post(message.Message):
@@ -267,8 +355,8 @@ class Segment(message.Message):
     REMOTE_URL_FIELD_NUMBER: builtins.int
     text: builtins.str
     """The text as it is to appear."""
-    state: builtins.str
-    """Where this part stands; output only: the variant's state, published, waiting behind another part, or not_sent."""
+    state: SegmentState.ValueType
+    """State of this part; output only."""
     remote_id: builtins.str
     """The id that the network gave; output only, empty until published."""
     remote_url: builtins.str
@@ -282,7 +370,7 @@ class Segment(message.Message):
         *,
         text: builtins.str = ...,
         attachments: abc.Iterable[Attachment] | None = ...,
-        state: builtins.str = ...,
+        state: SegmentState.ValueType = ...,
         remote_id: builtins.str = ...,
         remote_url: builtins.str = ...,
     ) -> None: ...
@@ -318,26 +406,29 @@ class Attachment(message.Message):
 
 @typing.final
 class TimelineEntry(message.Message):
-    """One change of a post's state."""
+    """A change of the post's state, or the newest state of one delivery."""
 
     DESCRIPTOR: descriptor.Descriptor
 
     TIME_FIELD_NUMBER: builtins.int
-    STATE_FIELD_NUMBER: builtins.int
+    POST_STATE_FIELD_NUMBER: builtins.int
+    VARIANT_STATE_FIELD_NUMBER: builtins.int
     CAUSE_FIELD_NUMBER: builtins.int
     CHANNEL_ID_FIELD_NUMBER: builtins.int
     DETAIL_FIELD_NUMBER: builtins.int
     TRACE_ID_FIELD_NUMBER: builtins.int
-    state: builtins.str
-    """The new state in lower case, as in `scheduled`."""
-    cause: builtins.str
-    """Who or what caused it, as in `api`, `due`, `publisher`."""
+    post_state: PostState.ValueType
+    """State of the post."""
+    variant_state: VariantState.ValueType
+    """State of the delivery to `channel_id`."""
+    cause: ChangeCause.ValueType
+    """Cause of the change."""
     channel_id: builtins.str
-    """The channel concerned; empty when it is the whole post."""
+    """The channel of the delivery; empty for the whole post."""
     detail: builtins.str
-    """What there is to say about it; the network's own words where it spoke."""
+    """A note on the change; the network's own words where it gave some."""
     trace_id: builtins.str
-    """The W3C trace id under which it happened, 32 hex digits."""
+    """The W3C trace id of the change, 32 hex digits; empty for a delivery, whose trace the publisher knows."""
     @builtins.property
     def time(self) -> timestamp_pb2.Timestamp:
         """When it happened."""
@@ -346,17 +437,20 @@ class TimelineEntry(message.Message):
         self,
         *,
         time: timestamp_pb2.Timestamp | None = ...,
-        state: builtins.str = ...,
-        cause: builtins.str = ...,
+        post_state: PostState.ValueType = ...,
+        variant_state: VariantState.ValueType = ...,
+        cause: ChangeCause.ValueType = ...,
         channel_id: builtins.str = ...,
         detail: builtins.str = ...,
         trace_id: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["post_state", b"post_state", "state", b"state", "time", b"time", "variant_state", b"variant_state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["cause", b"cause", "channel_id", b"channel_id", "detail", b"detail", "state", b"state", "time", b"time", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cause", b"cause", "channel_id", b"channel_id", "detail", b"detail", "post_state", b"post_state", "state", b"state", "time", b"time", "trace_id", b"trace_id", "variant_state", b"variant_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_state: _TypeAlias = typing.Literal["post_state", "variant_state"]  # noqa: Y015
+    _WhichOneofArgType_state: _TypeAlias = typing.Literal["state", b"state"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_state) -> _WhichOneofReturnType_state | None: ...
 
 @typing.final
 class CreatePostRequest(message.Message):
@@ -410,48 +504,6 @@ class CreatePostResponse(message.Message):
     @builtins.property
     def post(self) -> Post:
         """The new post."""
-
-    def __init__(
-        self,
-        *,
-        post: Post | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["post", b"post"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post", b"post"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class GetPostRequest(message.Message):
-    """Asks for one post."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    POST_ID_FIELD_NUMBER: builtins.int
-    post_id: builtins.str
-    """Which post."""
-    def __init__(
-        self,
-        *,
-        post_id: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class GetPostResponse(message.Message):
-    """One post."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    POST_FIELD_NUMBER: builtins.int
-    @builtins.property
-    def post(self) -> Post:
-        """The post."""
 
     def __init__(
         self,
@@ -784,7 +836,7 @@ class GetPostTimelineResponse(message.Message):
     """Asks for the next page; empty on the last."""
     @builtins.property
     def entries(self) -> containers.RepeatedCompositeFieldContainer[TimelineEntry]:
-        """The changes, the oldest first, up to what one answer carries."""
+        """The changes, the oldest first, up to what one answer carries; the deliveries follow on the last page."""
 
     def __init__(
         self,

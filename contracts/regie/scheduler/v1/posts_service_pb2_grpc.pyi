@@ -20,8 +20,6 @@ class PostsServiceStub:
     """Creates a draft, or a scheduled post when a local publish time is given.
     Fails with INVALID_POST, INVALID_ZONE, TIME_IN_PAST or NONEXISTENT_TIME.
     """
-    GetPost: _aio.UnaryUnaryMultiCallable[_posts_service_pb2.GetPostRequest, _posts_service_pb2.GetPostResponse]
-    """Returns one post. Fails with POST_NOT_FOUND."""
     BatchGetPosts: _aio.UnaryUnaryMultiCallable[_posts_service_pb2.BatchGetPostsRequest, _posts_service_pb2.BatchGetPostsResponse]
     """Returns up to 100 posts at once; those that the workspace does not have are left out.
     Fails with INVALID_ID or TOO_MANY_POSTS.
@@ -42,7 +40,9 @@ class PostsServiceStub:
     Fails with POST_NOT_FOUND, POST_STATE_CONFLICT or REVISION_CONFLICT.
     """
     GetPostTimeline: _aio.UnaryUnaryMultiCallable[_posts_service_pb2.GetPostTimelineRequest, _posts_service_pb2.GetPostTimelineResponse]
-    """Lists every change of the post's own state, the oldest first. Fails with POST_NOT_FOUND."""
+    """Lists every change of the post's own state, the oldest first, and then the state of each delivery that the
+    publisher has reported. Fails with POST_NOT_FOUND.
+    """
 
 class PostsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Plans posts. The workspace of every call is the verified caller's."""
@@ -56,14 +56,6 @@ class PostsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Creates a draft, or a scheduled post when a local publish time is given.
         Fails with INVALID_POST, INVALID_ZONE, TIME_IN_PAST or NONEXISTENT_TIME.
         """
-
-    @_abc_1.abstractmethod
-    def GetPost(
-        self,
-        request: _posts_service_pb2.GetPostRequest,
-        context: _aio.ServicerContext[_posts_service_pb2.GetPostRequest, _abc.Awaitable[_posts_service_pb2.GetPostResponse]],
-    ) -> _abc.Awaitable[_posts_service_pb2.GetPostResponse]:
-        """Returns one post. Fails with POST_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def BatchGetPosts(
@@ -120,6 +112,8 @@ class PostsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _posts_service_pb2.GetPostTimelineRequest,
         context: _aio.ServicerContext[_posts_service_pb2.GetPostTimelineRequest, _abc.Awaitable[_posts_service_pb2.GetPostTimelineResponse]],
     ) -> _abc.Awaitable[_posts_service_pb2.GetPostTimelineResponse]:
-        """Lists every change of the post's own state, the oldest first. Fails with POST_NOT_FOUND."""
+        """Lists every change of the post's own state, the oldest first, and then the state of each delivery that the
+        publisher has reported. Fails with POST_NOT_FOUND.
+        """
 
 def add_PostsServiceServicer_to_server(servicer: PostsServiceServicer, server: _aio.Server) -> None: ...

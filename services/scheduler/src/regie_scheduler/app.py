@@ -13,7 +13,7 @@ from regie_chassis.service import Closing, Readiness, Service, open_broker, open
 from regie_scheduler.events import subscriptions
 from regie_scheduler.idempotency import Purge
 from regie_scheduler.posts.due import DueLoop
-from regie_scheduler.posts.wakeup import Alarm, Listener
+from regie_scheduler.posts.wakeup import DueWakeup, Listener
 from regie_scheduler.rpc.posts import PostsServicer
 from regie_scheduler.settings import SchedulerSettings
 
@@ -25,17 +25,17 @@ def build(settings: SchedulerSettings, *, clock: Clock | None = None, broker: Br
     clock = clock or SystemClock()
     database = open_database(settings, NAME)
     broker = broker or open_broker(settings, NAME)
-    alarm = Alarm()
+    wakeup = DueWakeup()
     events = open_events(settings, NAME, subscriptions(), database=database, broker=broker, clock=clock)
-    register = [partial(add_PostsServiceServicer_to_server, PostsServicer(database, alarm, clock))]
+    register = [partial(add_PostsServiceServicer_to_server, PostsServicer(database, wakeup, clock))]
     rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.loops))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
         loops=[
             *events.loops,
-            DueLoop(database, alarm, clock, batch=settings.due_batch),
-            Listener(database, alarm, clock),
+            DueLoop(database, wakeup, clock, batch=settings.due_batch),
+            Listener(database, wakeup, clock),
             Purge(database, clock),
         ],
         drain=settings.drain,

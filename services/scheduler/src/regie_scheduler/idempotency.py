@@ -1,4 +1,4 @@
-"""Which requests have been carried out: makes every mutation repeatable under the caller's request id."""
+"""Requests that were carried out: makes every mutation repeatable under the caller's request id."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 KEEP = timedelta(days=7)
 PURGE_EVERY = timedelta(hours=1)
 OUTAGE_PAUSE = timedelta(seconds=5)
-MOST_REQUEST_ID = 200  # characters
+MAX_REQUEST_ID = 200  # characters
 
 log = structlog.get_logger()
 
@@ -39,16 +39,16 @@ async def claim(
     """
     if not request_id:
         return None
-    if len(request_id) > MOST_REQUEST_ID or "\x00" in request_id:
-        raise InvalidRequestId(f"a request id has at most {MOST_REQUEST_ID} characters", field="request_id")
+    if len(request_id) > MAX_REQUEST_ID or "\x00" in request_id:
+        raise InvalidRequestId(f"a request id has at most {MAX_REQUEST_ID} characters", field="request_id")
     key = {"workspace_id": workspace_id, "request_id": request_id}
     fresh = await session.execute(_INSERT, {**key, "method": method, "post_id": post_id, "now": now})
     if fresh.first() is not None:
         return None
-    known = (await session.execute(_SELECT, key)).one()
-    if known.method != method or (method != "CreatePost" and known.post_id != post_id):
+    existing = (await session.execute(_SELECT, key)).one()
+    if existing.method != method or (method != "CreatePost" and existing.post_id != post_id):
         raise RequestIdReused("this request id stood for another call; make a new one", field="request_id")
-    return UUID(int=known.post_id.int)
+    return UUID(int=existing.post_id.int)
 
 
 async def purge(session: AsyncSession, *, now: datetime) -> None:

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from regie.scheduler.v1 import posts_service_pb2 as posts_service_pb2
 import builtins as builtins
 import sys
 import typing as typing
@@ -303,7 +304,7 @@ class PostFinished(message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """The post."""
-    state: builtins.str
+    state: posts_service_pb2.PostState.ValueType
     """published, partially_published, failed, missed or cancelled."""
     revision: builtins.int
     """The revision that was delivered."""
@@ -315,7 +316,7 @@ class PostFinished(message.Message):
         self,
         *,
         post_id: builtins.str = ...,
-        state: builtins.str = ...,
+        state: posts_service_pb2.PostState.ValueType = ...,
         outcomes: abc.Iterable[PostOutcome] | None = ...,
         revision: builtins.int = ...,
     ) -> None: ...
@@ -342,7 +343,7 @@ class PostOutcome(message.Message):
     """The channel."""
     delivery_id: builtins.str
     """The delivery, `dlv_…`."""
-    state: builtins.str
+    state: posts_service_pb2.VariantState.ValueType
     """published, failed, missed or cancelled."""
     remote_id: builtins.str
     """The network's id of the first segment; empty unless published."""
@@ -357,7 +358,7 @@ class PostOutcome(message.Message):
         *,
         channel_id: builtins.str = ...,
         delivery_id: builtins.str = ...,
-        state: builtins.str = ...,
+        state: posts_service_pb2.VariantState.ValueType = ...,
         remote_id: builtins.str = ...,
         remote_url: builtins.str = ...,
         failure_kind: builtins.str = ...,

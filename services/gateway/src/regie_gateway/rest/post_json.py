@@ -33,8 +33,10 @@ STATE_NUMBERS = {name: number for number, name in STATES.items()}
 VARIANT_STATES: dict[int, str] = {
     number: name.removeprefix("VARIANT_STATE_").lower() for name, number in pb.VariantState.items()
 }
-VARIANT_STATES[0] = "waiting"
-VariantStateName = Literal["waiting", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled"]
+SEGMENT_STATES: dict[int, str] = {
+    number: name.removeprefix("SEGMENT_STATE_").lower() for name, number in pb.SegmentState.items()
+}
+VariantStateName = Literal["planned", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled"]
 OPEN_STATES = frozenset({"pending", "processing", "unknown"})
 LANGUAGE = re.compile("([A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)?")
 # What a calendar can have; the scheduler says of a date whether it has it.
@@ -183,7 +185,16 @@ class AttachmentView(View):
 
 
 SegmentState = Literal[
-    "waiting", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled", "not_sent"
+    "planned",
+    "waiting",
+    "pending",
+    "processing",
+    "published",
+    "failed",
+    "unknown",
+    "missed",
+    "cancelled",
+    "not_sent",
 ]
 
 
@@ -312,7 +323,7 @@ def _show_variant(variant: pb.Variant) -> dict[str, Any]:
         "segments": [_show_part(segment) for segment in variant.segments],
         "visibility": variant.visibility or "public",
         "language": variant.language,
-        "state": VARIANT_STATES.get(variant.state, "waiting"),
+        "state": VARIANT_STATES.get(variant.state, "planned"),
         "remote_id": variant.remote_id,
         "remote_url": variant.remote_url,
         "failure": variant.failure,
@@ -325,7 +336,7 @@ def _show_part(segment: pb.Segment) -> dict[str, Any]:
     return {
         "text": segment.text,
         "attachments": attachments,
-        "state": segment.state or "waiting",
+        "state": SEGMENT_STATES.get(segment.state, "planned"),
         "remote_id": segment.remote_id,
         "remote_url": segment.remote_url,
     }

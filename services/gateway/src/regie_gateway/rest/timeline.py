@@ -15,11 +15,12 @@ from regie_chassis.errors import RegieError, TimedOut, Unavailable
 from regie_gateway.rest.delivery_json import DeliveryState, FailureOrNone
 from regie_gateway.rest.edge import Call
 from regie_gateway.rest.fields import View, show_time
-from regie_gateway.rest.post_json import PostState
+from regie_gateway.rest.post_json import STATES, VARIANT_STATES, PostState
 
 Timed = tuple[tuple[int, int, bool], dict[str, Any]]
 ROLLED_UP = frozenset({"published", "partially_published", "failed", "missed"})
 """What a post is because of its deliveries: at the same moment, their entries come before."""
+CAUSES = {number: name.removeprefix("CHANGE_CAUSE_").lower() for name, number in scheduler_pb.ChangeCause.items()}
 
 
 class TimelineEntryView(View):
@@ -102,13 +103,14 @@ async def _deliveries(call: Call, post_id: str) -> list[publisher_pb.Delivery] |
 
 
 def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
+    state = VARIANT_STATES[entry.variant_state] if entry.channel_id else STATES[entry.post_state]
     shown = {
         "time": show_time(entry.time),
         "subject": "delivery" if entry.channel_id else "post",
         "channel_id": entry.channel_id,
         "delivery_id": "",
-        "state": entry.state,
-        "cause": entry.cause,
+        "state": state,
+        "cause": CAUSES[entry.cause],
         "attempt": 0,
         "detail": entry.detail,
         "failure_kind": "",
@@ -118,7 +120,7 @@ def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
         "trace_id": entry.trace_id,
         "segments_out": 0,
     }
-    rolled_up = not entry.channel_id and entry.state in ROLLED_UP
+    rolled_up = not entry.channel_id and state in ROLLED_UP
     return (entry.time.seconds, entry.time.nanos, rolled_up), shown
 
 

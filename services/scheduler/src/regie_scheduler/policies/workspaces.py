@@ -1,4 +1,4 @@
-"""What a workspace has decided, as the gateway tells it. A workspace that is not known yet has the defaults."""
+"""Decisions of a workspace, from the gateway's events. An unknown workspace has the defaults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 MISSED_AFTER = timedelta(minutes=10)
-LONGEST_MISSED_AFTER = timedelta(days=7)
+MAX_MISSED_AFTER = timedelta(days=7)
 
 
 async def on_workspace_updated(session: AsyncSession, events: Sequence[Event[WorkspaceUpdated]]) -> None:
@@ -28,9 +28,9 @@ async def on_workspace_updated(session: AsyncSession, events: Sequence[Event[Wor
 
 
 def missed_after(message: WorkspaceUpdated) -> timedelta:
-    """Returns how late a post may leave; the default where the workspace has decided nothing that can be kept to."""
-    told = timedelta(seconds=message.missed_after.seconds, microseconds=message.missed_after.nanos // 1000)
-    return min(told, LONGEST_MISSED_AFTER) if told > timedelta(0) else MISSED_AFTER
+    """Returns how late a post may leave; the default where the workspace's decision is no positive span."""
+    decided = timedelta(seconds=message.missed_after.seconds, microseconds=message.missed_after.nanos // 1000)
+    return min(decided, MAX_MISSED_AFTER) if decided > timedelta(0) else MISSED_AFTER
 
 
 _KEEP_NEWEST = text(

@@ -28,9 +28,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler import telemetry
 from regie_scheduler.policies.workspaces import MISSED_AFTER
-from regie_scheduler.posts.states import Action, PostState, after
-from regie_scheduler.posts.timeline import DUE, Change, write_changes
-from regie_scheduler.posts.wakeup import Alarm, hand_on
+from regie_scheduler.posts.states import Action, ChangeCause, PostState, after
+from regie_scheduler.posts.timeline import Change, write_changes
+from regie_scheduler.posts.wakeup import DueWakeup, hand_on
 
 BATCH = 500
 EACH = 20  # posts of each workspace that go before all others of a backlog
@@ -41,20 +41,20 @@ log = structlog.get_logger()
 
 
 class DueLoop:
-    """Sleeps until the next post is due, claims, and goes on without a pause while whole batches come."""
+    """Sleeps until the next post is due, claims, and claims again without a pause after a full batch."""
 
     name = "due loop"
 
-    def __init__(self, database: Database, alarm: Alarm, clock: Clock, *, batch: int = BATCH) -> None:
+    def __init__(self, database: Database, wakeup: DueWakeup, clock: Clock, *, batch: int = BATCH) -> None:
         self._database = database
-        self._alarm = alarm
+        self._wakeup = wakeup
         self._clock = clock
         self._batch = batch
         self._crowded = False
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Runs until told to stop; a batch in hand is finished first."""
-        watch = asyncio.create_task(hand_on(stopping, self._alarm.event), name="due loop: stopping")
+        watch = asyncio.create_task(hand_on(stopping, self._wakeup.event), name="due loop: stopping")
         try:
             while not stopping.is_set():
                 try:
@@ -70,19 +70,19 @@ class DueLoop:
                 await watch
 
     async def _work(self, stopping: asyncio.Event) -> None:
-        self._alarm.disarm()
+        self._wakeup.clear()
         claimed = await dispatch_due(self._database, now=self._clock.now(), limit=self._batch, in_turns=self._crowded)
         self._crowded = claimed == self._batch
         if self._crowded:
             return
         next_time = await next_due_time(self._database)
         now = self._clock.now()
-        wake_time = now + self._alarm.longest_sleep
+        wake_time = now + self._wakeup.max_sleep
         if next_time is not None and next_time < wake_time:
             wake_time = next_time if next_time > now else now + LOCKED_PAUSE
-        self._alarm.arm(wake_time)
+        self._wakeup.sleep_until(wake_time)
         if not stopping.is_set():
-            await self._clock.wait(self._alarm.event, wake_time - now)
+            await self._clock.wait(self._wakeup.event, wake_time - now)
 
 
 async def dispatch_due(database: Database, *, now: datetime, limit: int = BATCH, in_turns: bool = False) -> int:
@@ -97,16 +97,16 @@ async def dispatch_due(database: Database, *, now: datetime, limit: int = BATCH,
             claimed = await _claim(session, now=now, limit=limit, in_turns=in_turns)
             changes: list[Change] = []
             refused: list[UUID] = []
-            for index, one in enumerate(claimed):
-                if one.state != PostState.DISPATCHED:
-                    changes.append(_miss(session, one, now, _late(one, now)))
+            for index, post in enumerate(claimed):
+                if post.state is not PostState.DISPATCHED:
+                    changes.append(_miss(session, post, now, _lateness(post, now)))
                     continue
                 try:
-                    changes.append(_dispatch(session, one, now, spans))
+                    changes.append(_dispatch(session, post, now, spans))
                 except Exception as error:  # broad: whatever is wrong with one post, the others leave on time
-                    refused.append(one.id)
-                    log.error("due.post_cannot_leave", post=show_id(POST, one.id), exc_info=error)
-                    missed = claimed[index] = replace(one, state=str(PostState.MISSED))
+                    refused.append(post.id)
+                    log.error("due.post_cannot_leave", post=show_id(POST, post.id), exc_info=error)
+                    missed = claimed[index] = replace(post, state=PostState.MISSED)
                     changes.append(_miss(session, missed, now, f"it cannot be handed on: {type(error).__name__}"))
             if refused:
                 await session.execute(_REFUSE, {"ids": refused, "missed": str(PostState.MISSED)})
@@ -118,7 +118,7 @@ async def dispatch_due(database: Database, *, now: datetime, limit: int = BATCH,
     finally:
         for span in spans:
             span.end()
-    _tell(claimed, now=now)
+    _record_telemetry(claimed, now=now)
     return len(claimed)
 
 
@@ -130,12 +130,12 @@ async def next_due_time(database: Database) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A post that was due, with the state that the claim gave it and its contents in their stored form."""
+class ClaimedPost:
+    """A due post with the state that the claim gave it and its contents in their stored form."""
 
     id: UUID
     workspace_id: UUID
-    state: str
+    state: PostState
     revision: int
     publish_time: datetime
     missed_after: timedelta
@@ -143,7 +143,7 @@ class Claimed:
     contents: Sequence[bytes]
 
 
-def _dispatch(session: AsyncSession, post: Claimed, now: datetime, spans: list[Span]) -> Change:
+def _dispatch(session: AsyncSession, post: ClaimedPost, now: datetime, spans: list[Span]) -> Change:
     post_id = show_id(POST, post.id)
     span = telemetry.start_due_span(post_id, post.traceparent)
     spans.append(span)
@@ -160,15 +160,15 @@ def _dispatch(session: AsyncSession, post: Claimed, now: datetime, spans: list[S
         time=now,
         traceparent=traceparent,
     )
-    return Change(post.id, now, post.state, DUE, trace_id=trace_id_of(traceparent))
+    return Change(post.id, now, post.state, ChangeCause.DUE, trace_id=trace_id_of(traceparent))
 
 
-def _late(post: Claimed, now: datetime) -> str:
+def _lateness(post: ClaimedPost, now: datetime) -> str:
     late = _seconds(now - post.publish_time)
     return f"found {late} s late; this workspace sends up to {_seconds(post.missed_after)} s late"
 
 
-def _miss(session: AsyncSession, post: Claimed, now: datetime, reason: str) -> Change:
+def _miss(session: AsyncSession, post: ClaimedPost, now: datetime, reason: str) -> Change:
     post_id = show_id(POST, post.id)
     message = PostMissed(post_id=post_id, reason=reason)
     message.publish_time.FromDatetime(post.publish_time)
@@ -179,21 +179,21 @@ def _miss(session: AsyncSession, post: Claimed, now: datetime, reason: str) -> C
         time=now,
         traceparent=post.traceparent,
     )
-    return Change(post.id, now, post.state, DUE, detail=reason, trace_id=trace_id_of(post.traceparent))
+    return Change(post.id, now, post.state, ChangeCause.DUE, detail=reason, trace_id=trace_id_of(post.traceparent))
 
 
 def _seconds(span: timedelta) -> str:
     return f"{span.total_seconds():.0f}"
 
 
-def _tell(claimed: Sequence[Claimed], *, now: datetime) -> None:
-    telemetry.posts_due((post.publish_time for post in claimed if post.state == PostState.DISPATCHED), now=now)
+def _record_telemetry(claimed: Sequence[ClaimedPost], *, now: datetime) -> None:
+    telemetry.posts_due((post.publish_time for post in claimed if post.state is PostState.DISPATCHED), now=now)
     for post in claimed:
-        if post.state == PostState.MISSED:
+        if post.state is PostState.MISSED:
             telemetry.post_missed(post.id, post.publish_time, now=now)
 
 
-async def _claim(session: AsyncSession, *, now: datetime, limit: int, in_turns: bool) -> list[Claimed]:
+async def _claim(session: AsyncSession, *, now: datetime, limit: int, in_turns: bool) -> list[ClaimedPost]:
     rows = await session.execute(
         _CLAIM_IN_TURNS if in_turns else _CLAIM,
         {
@@ -205,13 +205,14 @@ async def _claim(session: AsyncSession, *, now: datetime, limit: int, in_turns: 
             "missed": str(after(Action.MISS, PostState.SCHEDULED)),
         },
     )
-    return [Claimed(*row) for row in rows]
+    return [ClaimedPost(row.id, row.workspace_id, PostState(row.state), *row[3:]) for row in rows]
 
 
-_EARLIEST = """
+_IS_SCHEDULED = f"state = '{PostState.SCHEDULED}'"
+_EARLIEST = f"""
     WITH due AS MATERIALIZED (
         SELECT id, workspace_id FROM post
-        WHERE state = 'scheduled' AND publish_time <= CAST(:now AS timestamptz)
+        WHERE {_IS_SCHEDULED} AND publish_time <= CAST(:now AS timestamptz)
         ORDER BY publish_time, id
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
@@ -219,18 +220,18 @@ _EARLIEST = """
 # The recursion jumps from workspace to workspace in an index, however many posts each of them has. BETWEEN instead of
 # "=": with a constant workspace the planner may take another index for the order. The last comparison of the state is
 # in a form that no partial index answers to, so that rows are found by their ids.
-_IN_TURNS = """
+_IN_TURNS = f"""
     WITH RECURSIVE space (id) AS (
-        (SELECT workspace_id FROM post WHERE state = 'scheduled' ORDER BY workspace_id LIMIT 1)
+        (SELECT workspace_id FROM post WHERE {_IS_SCHEDULED} ORDER BY workspace_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT workspace_id FROM post WHERE state = 'scheduled' AND workspace_id > space.id
+        SELECT (SELECT workspace_id FROM post WHERE {_IS_SCHEDULED} AND workspace_id > space.id
                 ORDER BY workspace_id LIMIT 1)
         FROM space WHERE space.id IS NOT NULL
     ), turn AS (
         SELECT oldest.id, oldest.publish_time, oldest.rank FROM space CROSS JOIN LATERAL (
             SELECT id, publish_time, row_number() OVER (ORDER BY publish_time, id) AS rank FROM (
                 SELECT id, publish_time FROM post
-                WHERE state = 'scheduled' AND workspace_id BETWEEN space.id AND space.id
+                WHERE {_IS_SCHEDULED} AND workspace_id BETWEEN space.id AND space.id
                     AND publish_time <= CAST(:now AS timestamptz)
                 ORDER BY workspace_id, publish_time, id LIMIT :each
             ) AS first
@@ -238,19 +239,19 @@ _IN_TURNS = """
         UNION ALL
         SELECT * FROM (
             SELECT id, publish_time, CAST(:each AS int) + 1 FROM post
-            WHERE state = 'scheduled' AND publish_time <= CAST(:now AS timestamptz)
+            WHERE {_IS_SCHEDULED} AND publish_time <= CAST(:now AS timestamptz)
             ORDER BY publish_time, id LIMIT CAST(:limit AS int) * 2
         ) AS earliest
     ), place AS MATERIALIZED (
         SELECT id, publish_time, min(rank) AS rank FROM turn GROUP BY id, publish_time
     ), due AS MATERIALIZED (
         SELECT post.id, post.workspace_id FROM place JOIN post ON post.id = place.id
-        WHERE post.state || '' = 'scheduled' AND post.publish_time <= CAST(:now AS timestamptz)
+        WHERE post.state || '' = '{PostState.SCHEDULED}' AND post.publish_time <= CAST(:now AS timestamptz)
         ORDER BY place.rank, place.publish_time, place.id
         LIMIT :limit
         FOR UPDATE OF post SKIP LOCKED
 """
-_JUDGED = """
+_JUDGED = f"""
     ), judged AS (
         SELECT due.id, coalesce(policy.missed_after, CAST(:missed_after AS interval)) AS missed_after
         FROM due LEFT JOIN workspace_policy AS policy USING (workspace_id)
@@ -260,7 +261,7 @@ _JUDGED = """
                          THEN CAST(:missed AS text) ELSE CAST(:dispatched AS text) END,
             update_time = CAST(:now AS timestamptz)
         FROM judged
-        WHERE post.id = judged.id AND post.state = 'scheduled'
+        WHERE post.id = judged.id AND post.{_IS_SCHEDULED}
         RETURNING post.id, post.workspace_id, post.state, post.revision, post.publish_time, judged.missed_after,
                   post.traceparent
     )
@@ -272,4 +273,4 @@ _JUDGED = """
 _CLAIM = text(_EARLIEST + _JUDGED)
 _CLAIM_IN_TURNS = text(_IN_TURNS + _JUDGED)
 _REFUSE = text("UPDATE post SET state = :missed WHERE id = ANY(CAST(:ids AS uuid[]))")
-_NEXT = text("SELECT publish_time FROM post WHERE state = 'scheduled' ORDER BY publish_time, id LIMIT 1")
+_NEXT = text(f"SELECT publish_time FROM post WHERE {_IS_SCHEDULED} ORDER BY publish_time, id LIMIT 1")

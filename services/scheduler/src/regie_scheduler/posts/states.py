@@ -1,6 +1,6 @@
-"""The whole life of a post as a table, and how the fates of its deliveries add up to its state.
+"""The whole life of a post as a table, and its state as the sum of its deliveries.
 
-Nothing here touches the database; `posts`, `due` and `deliveries` ask it before they write.
+Pure: `planning`, `due` and `delivery_reports` ask it before they write.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from regie_chassis.errors import Conflict
 
 
 class PostState(StrEnum):
-    """Where a post stands."""
+    """State of a post."""
 
     DRAFT = "draft"
     IN_REVIEW = "in_review"
@@ -28,7 +28,7 @@ class PostState(StrEnum):
 
 
 class VariantState(StrEnum):
-    """Where the delivery to one channel stands, as far as the publisher has told."""
+    """State of the delivery to one channel, as the publisher reported it last."""
 
     PLANNED = "planned"
     PENDING = "pending"
@@ -40,8 +40,31 @@ class VariantState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class SegmentState(StrEnum):
+    """State of one segment of a variant."""
+
+    PLANNED = "planned"
+    WAITING = "waiting"
+    PENDING = "pending"
+    PROCESSING = "processing"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    MISSED = "missed"
+    CANCELLED = "cancelled"
+    NOT_SENT = "not_sent"
+
+
+class ChangeCause(StrEnum):
+    """Cause of a change of a post."""
+
+    API = "api"
+    DUE = "due"
+    PUBLISHER = "publisher"
+
+
 class Action(StrEnum):
-    """What may be done to a post. What the publisher tells is not an action: see `roll_up`."""
+    """Actions on a post. A report of the publisher is no action: see `roll_up`."""
 
     EDIT = "edit"
     SUBMIT = "submit"
@@ -58,7 +81,7 @@ class PostStateConflict(Conflict):
 
 
 EDITED_AFTER_APPROVAL = PostState.IN_REVIEW
-"""What becomes of an approved post that is edited: it is reviewed again."""
+"""An approved post that is edited is reviewed again."""
 
 TRANSITIONS: Mapping[Action, Mapping[PostState, PostState]] = {
     Action.EDIT: {
@@ -90,7 +113,7 @@ TRANSITIONS: Mapping[Action, Mapping[PostState, PostState]] = {
 NOT_REACHED = frozenset({PostState.IN_REVIEW, PostState.APPROVED, PostState.EXPIRED})
 """States that no call leads to yet: a message does not name them as a way out."""
 
-ROLLED_UP = frozenset(
+FINAL_STATES = frozenset(
     {
         PostState.PUBLISHED,
         PostState.PARTIALLY_PUBLISHED,
@@ -99,7 +122,7 @@ ROLLED_UP = frozenset(
         PostState.CANCELLED,
     }
 )
-"""What `roll_up` can say once every delivery has ended."""
+"""Results of `roll_up` once every delivery has ended."""
 
 # Events come late, twice and out of order. A state is only ever replaced by one of a higher rank, so that their order
 # does not matter; published tops the other ends because a failure can turn out to have been a success.
@@ -120,19 +143,19 @@ def after(action: Action, state: PostState) -> PostState:
     """Returns the state after an action. Raises PostStateConflict."""
     following = TRANSITIONS[action].get(state)
     if following is None:
-        fitting = " or ".join(one for one in TRANSITIONS[action] if one not in NOT_REACHED)
+        fitting = " or ".join(before for before in TRANSITIONS[action] if before not in NOT_REACHED)
         hint = "" if action is Action.CANCEL else "; make a new post"
         raise PostStateConflict(f"the post is {state}, and {action} is for one that is {fitting}{hint}")
     return following
 
 
-def supersedes(told: VariantState, known: VariantState) -> bool:
-    """True when what is told now replaces what is known. Never leads back: published stays published."""
-    return RANKS[told] > RANKS[known]
+def supersedes(reported: VariantState, current: VariantState) -> bool:
+    """True when a reported state replaces the current one. Never leads back: published stays published."""
+    return RANKS[reported] > RANKS[current]
 
 
 def has_ended(state: VariantState) -> bool:
-    """True when nothing more is to be expected of a delivery, but for the late news that it went out after all."""
+    """True when a delivery has ended; only a late report that it was published can follow."""
     return RANKS[state] >= ENDED_RANK
 
 
@@ -153,29 +176,29 @@ def roll_up(variants: Collection[VariantState], *, parts_out: bool = False) -> P
     return PostState.MISSED if VariantState.MISSED in kinds else PostState.CANCELLED
 
 
-def segment_states(variant: VariantState, *, public: int, count: int) -> list[str]:
-    """Returns where each part of a variant stands: parts go out in order, and none after one that did not.
+def segment_states(variant: VariantState, *, public: int, count: int) -> list[SegmentState]:
+    """Returns the state of each segment: segments are published in order, and none after one that was not.
 
-    The part after the public ones has the variant's state; those behind it wait, or will not be sent.
+    The segment after the public ones has the variant's state; those behind it wait, or will not be sent.
     """
     if variant is VariantState.PLANNED:
-        return [""] * count
+        return [SegmentState.PLANNED] * count
     rest = count - public
     if rest <= 0:
-        return ["published"] * count
-    following = "not_sent" if variant is VariantState.PUBLISHED else str(variant)
-    behind = "not_sent" if has_ended(variant) else "waiting"
-    return [*["published"] * public, following, *[behind] * (rest - 1)]
+        return [SegmentState.PUBLISHED] * count
+    following = SegmentState.NOT_SENT if variant is VariantState.PUBLISHED else SegmentState(variant)
+    behind = SegmentState.NOT_SENT if has_ended(variant) else SegmentState.WAITING
+    return [*[SegmentState.PUBLISHED] * public, following, *[behind] * (rest - 1)]
 
 
-def shown(variant: VariantState, post: PostState) -> VariantState:
-    """Returns what a reader sees of a variant: the publisher's word, or what the post's state says until it comes."""
+def state_for_readers(variant: VariantState, post: PostState) -> VariantState:
+    """Returns the reported state of a variant, or the one that follows from the post's state until a report comes."""
     if variant is not VariantState.PLANNED:
         return variant
-    return _UNTOLD.get(post, VariantState.PLANNED)
+    return _BEFORE_REPORTS.get(post, VariantState.PLANNED)
 
 
-_UNTOLD: Mapping[PostState, VariantState] = {
+_BEFORE_REPORTS: Mapping[PostState, VariantState] = {
     PostState.DISPATCHED: VariantState.PENDING,
     PostState.MISSED: VariantState.MISSED,
     PostState.CANCELLED: VariantState.CANCELLED,

@@ -1,86 +1,77 @@
-"""The rows behind a post, as they are written."""
+"""Writes of posts and of their variants."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler.posts.content import StoredContent
-from regie_scheduler.posts.states import PostState, PostStateConflict
+from regie_scheduler.posts.post import Post, Variant
+from regie_scheduler.posts.states import PostState, PostStateConflict, VariantState
 from regie_scheduler.posts.times import PublishTime
 
 
-@dataclass(frozen=True, slots=True)
-class PostRow:
-    """What may change of a post, read under its lock."""
-
-    id: UUID
-    title: str
-    state: PostState
-    time: PublishTime | None
-    revision: int
-    cancel_time: datetime | None
-    traceparent: str
-
-
 async def insert_post(
-    session: AsyncSession,
-    *,
-    workspace_id: UUID,
-    post_id: UUID,
-    title: str,
-    state: PostState,
-    time: PublishTime | None,
-    now: datetime,
-    traceparent: str,
-    contents: Sequence[StoredContent],
+    session: AsyncSession, post: Post, *, workspace_id: UUID, contents: Sequence[StoredContent], traceparent: str
 ) -> None:
-    """Writes a new post at revision 1 with its variants."""
+    """Writes a new post with its variants."""
     await session.execute(
         _INSERT,
         {
-            "id": post_id,
+            "id": post.id,
             "workspace_id": workspace_id,
-            "title": title,
-            "state": str(state),
-            **_time_columns(time),
-            "now": now,
-            "traceparent": traceparent if time else "",
+            "title": post.title,
+            "state": str(post.state),
+            **_time_columns(post.time),
+            "revision": post.revision,
+            "create_time": post.create_time,
+            "traceparent": traceparent,
         },
     )
-    await _insert_variants(session, post_id, contents)
+    await _insert_variants(session, post.id, contents)
 
 
-async def lock_post(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> PostRow | None:
-    """Returns a post and holds its row until the session ends; waits for whoever holds it."""
-    rows = await session.execute(_LOCK, {"workspace_id": workspace_id, "post_id": post_id})
-    row = rows.one_or_none()
+async def lock_post(session: AsyncSession, *, workspace_id: UUID, post_id: UUID) -> Post | None:
+    """Returns a post and holds its row until the session ends; waits for another holder."""
+    row = (await session.execute(_LOCK, {"workspace_id": workspace_id, "post_id": post_id})).one_or_none()
     if row is None:
         return None
-    time = PublishTime(row.publish_local_time, row.time_zone, row.publish_time) if row.publish_time else None
-    return PostRow(row.id, row.title, PostState(row.state), time, row.revision, row.cancel_time, row.traceparent)
+    # A statement of its own: joined to the lock it would show the variants as they were before the wait.
+    variants = await session.execute(_SELECT_VARIANTS, {"post_id": post_id})
+    return Post(
+        id=row.id,
+        title=row.title,
+        state=PostState(row.state),
+        time=PublishTime(row.publish_local_time, row.time_zone, row.publish_time) if row.publish_time else None,
+        revision=row.revision,
+        create_time=row.create_time,
+        update_time=row.update_time,
+        cancel_time=row.cancel_time,
+        variants=[Variant(content, VariantState(state), *rest) for content, state, *rest in variants],
+    )
 
 
-async def update_post(session: AsyncSession, known: PostRow, wanted: PostRow, *, now: datetime) -> None:
-    """Writes what differs between the two. Raises PostStateConflict when the row is not as it is known."""
+async def update_post(session: AsyncSession, existing: Post, updated: Post, *, traceparent: str | None = None) -> None:
+    """Writes every column of a post but its variants; `traceparent` None keeps the stored one.
+
+    Raises PostStateConflict when the row is no longer at the existing state and revision.
+    """
     rows = await session.execute(
         _UPDATE,
         {
-            "id": known.id,
-            "known_state": str(known.state),
-            "known_revision": known.revision,
-            "title": wanted.title,
-            "state": str(wanted.state),
-            **_time_columns(wanted.time),
-            "revision": wanted.revision,
-            "cancel_time": wanted.cancel_time,
-            "traceparent": wanted.traceparent,
-            "now": now,
+            "id": existing.id,
+            "existing_state": str(existing.state),
+            "existing_revision": existing.revision,
+            "title": updated.title,
+            "state": str(updated.state),
+            **_time_columns(updated.time),
+            "revision": updated.revision,
+            "cancel_time": updated.cancel_time,
+            "traceparent": traceparent,
+            "update_time": updated.update_time,
         },
     )
     if rows.first() is None:
@@ -93,19 +84,13 @@ async def replace_variants(session: AsyncSession, post_id: UUID, contents: Seque
     await _insert_variants(session, post_id, contents)
 
 
-async def channels_of(session: AsyncSession, post_id: UUID) -> list[UUID]:
-    """Returns the channels of a post in the order of its variants."""
-    rows = await session.execute(_CHANNELS, {"post_id": post_id})
-    return list(rows.scalars())
-
-
 async def _insert_variants(session: AsyncSession, post_id: UUID, contents: Sequence[StoredContent]) -> None:
     await session.execute(
         _INSERT_VARIANTS,
         {
             "post_id": post_id,
-            "channel_ids": [one.channel_id for one in contents],
-            "contents": [one.content for one in contents],
+            "channel_ids": [content.channel_id for content in contents],
+            "contents": [content.content for content in contents],
         },
     )
 
@@ -122,8 +107,8 @@ _INSERT = text(
     """
     INSERT INTO post (id, workspace_id, title, state, publish_local_time, time_zone, publish_time, revision,
                       create_time, update_time, traceparent)
-    VALUES (:id, :workspace_id, :title, :state, :publish_local_time, :time_zone, :publish_time, 1, :now, :now,
-            :traceparent)
+    VALUES (:id, :workspace_id, :title, :state, :publish_local_time, :time_zone, :publish_time, :revision,
+            :create_time, :create_time, :traceparent)
     """
 )
 _INSERT_VARIANTS = text(
@@ -136,19 +121,25 @@ _INSERT_VARIANTS = text(
 )
 _LOCK = text(
     """
-    SELECT id, title, state, publish_local_time, time_zone, publish_time, revision, cancel_time, traceparent
+    SELECT id, title, state, publish_local_time, time_zone, publish_time, revision, create_time, update_time,
+           cancel_time
     FROM post WHERE id = :post_id AND workspace_id = :workspace_id FOR UPDATE
+    """
+)
+_SELECT_VARIANTS = text(
+    """
+    SELECT content, state, remote_id, remote_url, failure, CAST(remote_segments AS text), remove_time
+    FROM variant WHERE post_id = :post_id ORDER BY position
     """
 )
 _UPDATE = text(
     """
     UPDATE post
     SET title = :title, state = :state, publish_local_time = :publish_local_time, time_zone = :time_zone,
-        publish_time = :publish_time, revision = :revision, cancel_time = :cancel_time, traceparent = :traceparent,
-        update_time = :now
-    WHERE id = :id AND state = :known_state AND revision = :known_revision
+        publish_time = :publish_time, revision = :revision, cancel_time = :cancel_time,
+        traceparent = coalesce(:traceparent, traceparent), update_time = :update_time
+    WHERE id = :id AND state = :existing_state AND revision = :existing_revision
     RETURNING id
     """
 )
 _DELETE_VARIANTS = text("DELETE FROM variant WHERE post_id = :post_id")
-_CHANNELS = text("SELECT channel_id FROM variant WHERE post_id = :post_id ORDER BY position")

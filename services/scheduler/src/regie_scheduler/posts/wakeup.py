@@ -1,7 +1,7 @@
-"""Wakes the due loop when an earlier post appears, whichever replica scheduled it.
+"""Wakes the due loop when an earlier post appears, on every replica.
 
-Inside the process the alarm rings after the commit; between replicas PostgreSQL's LISTEN/NOTIFY carries it. While
-nobody listens (the connection is lost, or looks alive and is not) the due loop looks every second instead.
+Inside the process the wake-up follows the commit; between replicas PostgreSQL's LISTEN/NOTIFY carries it. Without a
+listening connection (it is lost, or looks alive and is not) the due loop polls every second instead.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
 CHANNEL = "post_scheduled"
-LONGEST_SLEEP = timedelta(seconds=60)
-POLL = timedelta(seconds=1)  # between looks while nobody listens
-# A later post is found by the look that ends the longest sleep. The rest is room for a slow commit: NOTIFY takes a
+MAX_SLEEP = timedelta(seconds=60)
+POLL_EVERY = timedelta(seconds=1)  # without a listening connection
+# A later post is claimed after the longest sleep. The rest is room for a slow commit: NOTIFY takes a
 # lock that all commits of the database share, so that it must not be sent for every post.
-NOTIFY_WITHIN = LONGEST_SLEEP + timedelta(seconds=30)
+NOTIFY_WITHIN = MAX_SLEEP + timedelta(seconds=30)
 KEEPALIVE = timedelta(seconds=1)
 KEEPALIVE_TIMEOUT = 2.0  # seconds
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -32,50 +32,50 @@ RECONNECT_PAUSE = timedelta(seconds=1)
 log = structlog.get_logger()
 
 
-class Alarm:
-    """What the due loop sleeps on."""
+class DueWakeup:
+    """Wakes the due loop for posts that leave before the end of its pause."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
         self.listening = False
         self._wake_time: datetime | None = None
 
-    def disarm(self) -> None:
-        """Forgets what has rung; called before a look, so that whatever rings from then on is not lost."""
+    def clear(self) -> None:
+        """Forgets earlier wake-ups; called before each claim, so that a later one is not lost."""
         self.event.clear()
         self._wake_time = None
 
-    def arm(self, wake_time: datetime) -> None:
-        """From now on only posts earlier than `wake_time` ring."""
+    def sleep_until(self, wake_time: datetime) -> None:
+        """From now on only posts earlier than `wake_time` wake the loop."""
         self._wake_time = wake_time
 
-    def ring(self, publish_time: datetime | None = None) -> None:
-        """Wakes the sleeper, unless it wakes before `publish_time` anyway."""
+    def notify(self, publish_time: datetime | None = None) -> None:
+        """Wakes the loop, unless it wakes before `publish_time` anyway."""
         if publish_time is None or self._wake_time is None or publish_time < self._wake_time:
             self.event.set()
 
     @property
-    def longest_sleep(self) -> timedelta:
-        """How long the due loop may go without a look."""
-        return LONGEST_SLEEP if self.listening else POLL
+    def max_sleep(self) -> timedelta:
+        """The longest pause of the due loop."""
+        return MAX_SLEEP if self.listening else POLL_EVERY
 
 
-async def announce(session: AsyncSession, alarm: Alarm, publish_time: datetime, *, now: datetime) -> None:
-    """Tells all replicas of a post's time once the session has committed, where it is near enough to matter."""
+async def notify_replicas(session: AsyncSession, wakeup: DueWakeup, publish_time: datetime, *, now: datetime) -> None:
+    """Sends a post's time to all replicas with the commit of the session, where it is near enough to matter."""
     if publish_time > now + NOTIFY_WITHIN:
         return
     await session.execute(_NOTIFY, {"channel": CHANNEL, "time": publish_time.isoformat()})
-    after_commit(session, lambda: alarm.ring(publish_time))
+    after_commit(session, lambda: wakeup.notify(publish_time))
 
 
 class Listener:
-    """Keeps one connection that listens, and makes it again whenever it is lost."""
+    """Keeps one listening connection, and opens it again whenever it is lost."""
 
     name = "post_scheduled listener"
 
-    def __init__(self, database: Database, alarm: Alarm, clock: Clock) -> None:
+    def __init__(self, database: Database, wakeup: DueWakeup, clock: Clock) -> None:
         self._url = database.url
-        self._alarm = alarm
+        self._wakeup = wakeup
         self._clock = clock
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -86,8 +86,8 @@ class Listener:
             except (OSError, TimeoutError, asyncpg.PostgresError, *BROKEN_CONNECTION) as error:
                 log.warning("listener.lost", error=type(error).__name__)
             finally:
-                self._alarm.listening = False
-                self._alarm.ring()
+                self._wakeup.listening = False
+                self._wakeup.notify()
             await self._clock.wait(stopping, RECONNECT_PAUSE)
 
     async def _listen(self, stopping: asyncio.Event) -> None:
@@ -100,8 +100,8 @@ class Listener:
         try:
             connection.add_termination_listener(lambda _: ended.set())
             await connection.add_listener(CHANNEL, self._on_notification)
-            self._alarm.listening = True
-            self._alarm.ring()  # what was scheduled while nobody listened
+            self._wakeup.listening = True
+            self._wakeup.notify()  # for posts that were scheduled without a listener
             while not await self._clock.wait(ended, KEEPALIVE):
                 await connection.fetchval("SELECT 1", timeout=KEEPALIVE_TIMEOUT)
         finally:
@@ -112,9 +112,9 @@ class Listener:
 
     def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
         try:
-            self._alarm.ring(datetime.fromisoformat(payload))
-        except (ValueError, TypeError):  # not one of ours; a look too many does no harm
-            self._alarm.ring()
+            self._wakeup.notify(datetime.fromisoformat(payload))
+        except (ValueError, TypeError):  # not one of ours; one claim too many does no harm
+            self._wakeup.notify()
 
 
 async def hand_on(source: asyncio.Event, target: asyncio.Event) -> None:

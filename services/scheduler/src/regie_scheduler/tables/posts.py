@@ -18,8 +18,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from regie_scheduler.posts.states import PostState
+from regie_scheduler.posts.states import PostState, VariantState
 from regie_scheduler.tables.metadata import metadata
+
+_IS_SCHEDULED = f"state = '{PostState.SCHEDULED}'"
 
 post = Table(
     "post",
@@ -37,9 +39,9 @@ post = Table(
     Column("cancel_time", DateTime(timezone=True)),
     Column("traceparent", Text, nullable=False, server_default=""),
     CheckConstraint(f"state IN ({', '.join(repr(str(state)) for state in PostState)})", name="post_state"),
-    CheckConstraint("state <> 'scheduled' OR publish_time IS NOT NULL", name="post_scheduled_has_time"),
-    Index("post_due", "publish_time", "id", postgresql_where=text("state = 'scheduled'")),
-    Index("post_due_by_workspace", "workspace_id", "publish_time", "id", postgresql_where=text("state = 'scheduled'")),
+    CheckConstraint(f"state <> '{PostState.SCHEDULED}' OR publish_time IS NOT NULL", name="post_scheduled_has_time"),
+    Index("post_due", "publish_time", "id", postgresql_where=text(_IS_SCHEDULED)),
+    Index("post_due_by_workspace", "workspace_id", "publish_time", "id", postgresql_where=text(_IS_SCHEDULED)),
     Index("post_workspace", "workspace_id", "id"),
     Index("post_workspace_state", "workspace_id", "state", "id"),
 )
@@ -51,7 +53,7 @@ variant = Table(
     Column("channel_id", UUID, primary_key=True),
     Column("position", Integer, nullable=False),
     Column("content", LargeBinary, nullable=False),
-    Column("state", Text, nullable=False, server_default="planned"),
+    Column("state", Text, nullable=False, server_default=VariantState.PLANNED),
     Column("remote_id", Text, nullable=False, server_default=""),
     Column("remote_url", Text, nullable=False, server_default=""),
     Column("failure", Text, nullable=False, server_default=""),
@@ -59,6 +61,7 @@ variant = Table(
     Column("remove_time", DateTime(timezone=True)),
     Column("failure_kind", Text, nullable=False, server_default=""),
     Column("delivery_id", Text, nullable=False, server_default=""),
+    Column("state_time", DateTime(timezone=True)),
 )
 
 # No foreign key: rows are only written under the lock of their post, and a check for each would slow the due loop.
@@ -70,7 +73,6 @@ post_change = Table(
     Column("time", DateTime(timezone=True), nullable=False),
     Column("state", Text, nullable=False),
     Column("cause", Text, nullable=False),
-    Column("channel_id", UUID),
     Column("detail", Text, nullable=False),
     Column("trace_id", Text, nullable=False),
     Index("post_change_post", "post_id", "id"),
