@@ -76,10 +76,10 @@ def test_the_document_offers_the_publishers_own_lists() -> None:
         (PartBody, "text", "maxLength", content.MAX_TEXT),
         (PartBody, "attachments", "maxItems", content.MAX_ATTACHMENTS),
         (AttachmentBody, "alt_text", "maxLength", content.MAX_ALT_TEXT),
-        (UpsertProfiles, "profiles", "maxItems", profile_changes.MOST_AT_ONCE),
-        (ProfileBody, "external_id", "maxLength", attributes.LONGEST_EXTERNAL_ID),
-        (ProfileBody, "attributes", "maxProperties", attributes.MOST),
-        (CreateSegment, "name", "maxLength", lifecycle.LONGEST_NAME),
+        (UpsertProfiles, "profiles", "maxItems", profile_changes.MAX_PROFILES),
+        (ProfileBody, "external_id", "maxLength", attributes.MAX_EXTERNAL_ID),
+        (ProfileBody, "attributes", "maxProperties", attributes.MAX_ATTRIBUTES),
+        (CreateSegment, "name", "maxLength", lifecycle.MAX_NAME),
     ],
 )
 def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name: str, keyword: str, held: int) -> None:
@@ -111,8 +111,8 @@ def test_the_document_states_the_limits_of_an_attribute() -> None:
     assert forms == ComparisonRule.model_json_schema()["properties"]["value"]["oneOf"]
     texts = next(form for form in forms if form["type"] == "string")
     lists = next(form for form in forms if form["type"] == "array")
-    assert texts["maxLength"] == lists["items"]["maxLength"] == attributes.LONGEST_TEXT
-    assert lists["maxItems"] == attributes.LONGEST_LIST
+    assert texts["maxLength"] == lists["items"]["maxLength"] == attributes.MAX_TEXT
+    assert lists["maxItems"] == attributes.MAX_LIST
 
 
 def test_the_document_states_the_form_of_an_attributes_name() -> None:
@@ -125,5 +125,5 @@ def test_the_document_states_the_form_of_an_attributes_name() -> None:
 @pytest.mark.parametrize(("kind", "name"), [(AllRule, "all"), (AnyRule, "any")])
 def test_the_document_states_the_size_of_a_rule(kind: type[BaseModel], name: str) -> None:
     schema = kind.model_json_schema()["$defs"][kind.__name__]["properties"][name]
-    assert (schema["minItems"], schema["maxItems"]) == (1, rules.LONGEST_LIST)
-    assert (DEEPEST, MOST_NODES) == (rules.DEEPEST, rules.MOST_NODES)
+    assert (schema["minItems"], schema["maxItems"]) == (1, rules.MAX_LIST)
+    assert (DEEPEST, MOST_NODES) == (rules.MAX_DEPTH, rules.MAX_NODES)

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta, timezone
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from regie_audience.attributes import kind_of, normal_value, stored
+from regie_audience.attributes import Value, kind_of, normal_value, stored
 from regie_audience.rules.diagnostics import warn
 from regie_audience.rules.instants import instant_of
 from regie_audience.rules.matching import matches
@@ -76,7 +76,7 @@ some_rules: st.SearchStrategy[Rule] = st.recursive(
 )
 
 
-Attributes = dict[str, object]
+Attributes = dict[str, Value]
 
 
 async def _in_sql(database: Database, rule: Rule, people: list[Attributes]) -> list[tuple[bool, Attributes]]:
@@ -153,7 +153,7 @@ def test_a_rule_survives_its_data(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operator", "value", "found", "expected"),
+    ("operator", "value", "actual", "expected"),
     [
         ("eq", "a", None, False),
         ("ne", "a", None, True),
@@ -197,10 +197,10 @@ def test_a_rule_survives_its_data(rule: Rule) -> None:
     ],
 )
 async def test_the_semantics_are_as_written(
-    database: Database, operator: str, value: object, found: object, expected: bool
+    database: Database, operator: str, value: object, actual: Value | None, expected: bool
 ) -> None:
     rule = parse_rule({"comparison": {"attribute": "age", "operator": operator, "value": value}})
-    person = {} if found is None else _kept({"age": found})
+    person = {} if actual is None else _kept({"age": actual})
 
     assert matches(rule, person) is expected
     assert [answer for answer, _ in await _in_sql(database, rule, [person])] == [expected]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
+from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis import dead_letters
 from regie_chassis.consumer import Consumer
 from regie_chassis.database import Database
@@ -16,15 +18,18 @@ from regie_chassis.retry import RetryPolicy
 from regie_chassis.service import Service
 from regie_chassis.testing.clock import FakeClock
 from regie_chassis.testing.memory_broker import MemoryBroker
+from regie_chassis.testing.service_fixtures import MakeEnvelope
 from regie_chassis.testing.waiting import until
 from regie_metrics.events import subscriptions
 from regie_metrics.observations.ingestion import MAX_NUMBERS
 from sqlalchemy import text
 
+MakeReading = Callable[..., PostMetricsObserved]
+
 RETENTION = timedelta(days=90)
 
 
-async def _rows(database: Database, statement: str) -> list[tuple[object, ...]]:
+async def _rows(database: Database, statement: str) -> list[Any]:
     async with database.reading() as session:
         return [tuple(row) for row in await session.execute(text(statement))]
 
@@ -45,9 +50,13 @@ async def _deliver(consumer: Consumer, broker: MemoryBroker, envelopes: list[Env
 
 
 async def test_an_observation_delivered_ten_times_changes_nothing_more(
-    consumer: Consumer, database: Database, memory_broker: MemoryBroker, observed: Callable, say: Callable
+    consumer: Consumer,
+    database: Database,
+    memory_broker: MemoryBroker,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
 ) -> None:
-    message = say(observed(values={"likes": 3, "impressions": 40}))
+    message = make_envelope(make_reading(values={"likes": 3, "impressions": 40}))
     await memory_broker.publish([message])
     received = await memory_broker.fetch(consumer.spec, 100, timedelta(0))
     await consumer.handle(received)
@@ -62,11 +71,15 @@ async def test_an_observation_delivered_ten_times_changes_nothing_more(
 
 
 async def test_the_same_reading_in_two_events_is_one_row(
-    consumer: Consumer, database: Database, memory_broker: MemoryBroker, observed: Callable, say: Callable
+    consumer: Consumer,
+    database: Database,
+    memory_broker: MemoryBroker,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
 ) -> None:
-    reading = observed()
+    reading = make_reading()
 
-    await _deliver(consumer, memory_broker, [say(reading), say(reading)])
+    await _deliver(consumer, memory_broker, [make_envelope(reading), make_envelope(reading)])
 
     assert await _rows(database, "SELECT value FROM observation") == [(1,)]
 
@@ -86,15 +99,15 @@ async def test_one_that_cannot_be_true_is_set_aside_and_its_neighbours_go_on(
     database: Database,
     memory_broker: MemoryBroker,
     clock: FakeClock,
-    observed: Callable,
-    say: Callable,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
     absurd: dict[str, object],
 ) -> None:
     if isinstance(by := absurd.get("observe_time"), timedelta):
         absurd = {"observe_time": clock.now() + by}
-    neighbours = [say(observed(values={"likes": value})) for value in (11, 12)]
+    neighbours = [make_envelope(make_reading(values={"likes": value})) for value in (11, 12)]
 
-    await _deliver(consumer, memory_broker, [neighbours[0], say(observed(**absurd)), neighbours[1]])
+    await _deliver(consumer, memory_broker, [neighbours[0], make_envelope(make_reading(**absurd)), neighbours[1]])
 
     assert await _rows(database, "SELECT value FROM observation ORDER BY value") == [(11,), (12,)]
     assert len(await _rows(database, "SELECT reason FROM dead_letter")) == 1
@@ -105,10 +118,12 @@ async def test_a_dead_letter_of_a_clock_that_ran_ahead_is_taken_in_once_its_time
     database: Database,
     memory_broker: MemoryBroker,
     clock: FakeClock,
-    observed: Callable,
-    say: Callable,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
 ) -> None:
-    await _deliver(consumer, memory_broker, [say(observed(observe_time=clock.now() + timedelta(hours=2)))])
+    await _deliver(
+        consumer, memory_broker, [make_envelope(make_reading(observe_time=clock.now() + timedelta(hours=2)))]
+    )
     await clock.advance(timedelta(hours=3))
 
     outcome = await dead_letters.redrive(database, subscriptions(clock, retention=RETENTION))
@@ -123,13 +138,13 @@ async def test_readings_from_before_the_retention_are_left_out_and_stop_nothing(
     database: Database,
     memory_broker: MemoryBroker,
     clock: FakeClock,
-    observed: Callable,
-    say: Callable,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
     late: timedelta,
 ) -> None:
-    backlog = [say(observed(observe_time=clock.now() - late)) for _ in range(30)]
+    backlog = [make_envelope(make_reading(observe_time=clock.now() - late)) for _ in range(30)]
 
-    await _deliver(consumer, memory_broker, [*backlog, say(observed(values={"likes": 7}))])
+    await _deliver(consumer, memory_broker, [*backlog, make_envelope(make_reading(values={"likes": 7}))])
 
     assert consumer.healthy
     assert await _rows(database, "SELECT value FROM observation") == [(7,)]
@@ -141,32 +156,40 @@ async def test_an_absurd_number_discards_only_itself(
     consumer: Consumer,
     database: Database,
     memory_broker: MemoryBroker,
-    observed: Callable,
-    say: Callable,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
     absurd: dict[str, int],
 ) -> None:
-    await _deliver(consumer, memory_broker, [say(observed(values={**absurd, "replies": 3}))])
+    await _deliver(consumer, memory_broker, [make_envelope(make_reading(values={**absurd, "replies": 3}))])
 
     assert await _rows(database, "SELECT metric, value FROM observation") == [("replies", 3)]
     assert await _rows(database, "SELECT reason FROM dead_letter") == []
 
 
 async def test_every_number_that_a_network_gives_is_kept(
-    consumer: Consumer, database: Database, memory_broker: MemoryBroker, observed: Callable, say: Callable
+    consumer: Consumer,
+    database: Database,
+    memory_broker: MemoryBroker,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
 ) -> None:
     given = {"clicks": 1, "saves": 2, "reach": 3, "video_views": 4, "post_reactions_by_type_total.wow": 5}
 
-    await _deliver(consumer, memory_broker, [say(observed(values=given))])
+    await _deliver(consumer, memory_broker, [make_envelope(make_reading(values=given))])
 
     assert dict(await _rows(database, "SELECT metric, value FROM latest")) == given
 
 
 async def test_names_that_we_know_are_not_crowded_out_by_names_that_we_do_not(
-    consumer: Consumer, database: Database, memory_broker: MemoryBroker, observed: Callable, say: Callable
+    consumer: Consumer,
+    database: Database,
+    memory_broker: MemoryBroker,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
 ) -> None:
     crowd = {f"a{n}": n for n in range(500)}
 
-    await _deliver(consumer, memory_broker, [say(observed(values={**crowd, "views": 9}))])
+    await _deliver(consumer, memory_broker, [make_envelope(make_reading(values={**crowd, "views": 9}))])
 
     kept = dict(await _rows(database, "SELECT metric, value FROM latest"))
     assert (len(kept), kept["views"]) == (MAX_NUMBERS, 9)
@@ -177,24 +200,28 @@ async def test_a_late_observation_finds_its_day(
     database: Database,
     memory_broker: MemoryBroker,
     clock: FakeClock,
-    observed: Callable,
-    say: Callable,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
 ) -> None:
     post, channel = show_id(POST, new_id()), show_id(CHANNEL, new_id())
     times = {9: clock.now(), 4: clock.now() - timedelta(days=40)}
 
     for value, time in times.items():
-        message = observed(post_id=post, channel_id=channel, observe_time=time, values={"likes": value})
-        await _deliver(consumer, memory_broker, [say(message)])
+        message = make_reading(post_id=post, channel_id=channel, observe_time=time, values={"likes": value})
+        await _deliver(consumer, memory_broker, [make_envelope(message)])
 
     assert await _rows(database, "SELECT value FROM observation ORDER BY observe_time") == [(4,), (9,)]
     assert await _rows(database, "SELECT value FROM latest") == [(9,)]
 
 
 async def test_the_running_service_reads_the_publishers_stream(
-    service: Service, memory_broker: MemoryBroker, observed: Callable, say: Callable, workspace_id: UUID
+    service: Service,
+    memory_broker: MemoryBroker,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
+    workspace_id: UUID,
 ) -> None:
-    await memory_broker.publish([say(observed(values={"likes": 5}))])
+    await memory_broker.publish([make_envelope(make_reading(values={"likes": 5}))])
 
     found = await until(lambda: _rows(service.database, "SELECT workspace_id, value FROM latest"))
 

@@ -21,7 +21,7 @@ from regie_chassis.text import storable
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import telemetry
-from regie_audience.attributes import LONGEST_TEXT, Attributes, InvalidProfile, Value, engaged, external_id_of
+from regie_audience.attributes import MAX_TEXT, Attributes, InvalidProfile, Value, engaged, external_id_of
 from regie_audience.profiles.changes import Change, change_profiles
 
 KINDS = frozenset({"like", "reply", "repost", "quote"})
@@ -88,7 +88,7 @@ def _engage(seen: Sequence[_Reaction]) -> Callable[[Attributes], Mapping[str, Va
     return partial(
         engaged,
         network=newest.message.network,
-        handle=handle[:LONGEST_TEXT],
+        handle=handle[:MAX_TEXT],
         kind=newest.message.kind,
         observe_time=newest.observe_time,
         count=len(seen),

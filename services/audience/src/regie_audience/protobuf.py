@@ -10,7 +10,7 @@ from regie_chassis.timestamps import timestamp
 
 from regie_audience import attributes
 from regie_audience.profiles.queries import Profile
-from regie_audience.rules.model import DEEPEST, All, AnyOf, Comparison, InvalidRule, Not, Rule
+from regie_audience.rules.model import MAX_DEPTH, All, AnyOf, Comparison, InvalidRule, Not, Rule
 from regie_audience.segments.queries import Segment
 
 
@@ -62,8 +62,8 @@ def value_data(value: Value) -> object:
 
 def rule_data(rule: segments_pb.Rule, path: str = "rule", depth: int = 1) -> dict[str, object]:
     """Returns a rule as data for `parse_rule`. Raises InvalidRule where it is deeper than any rule may be."""
-    if depth > DEEPEST:
-        raise InvalidRule(f"a rule is at most {DEEPEST} deep; flatten this one", field=path)
+    if depth > MAX_DEPTH:
+        raise InvalidRule(f"a rule is at most {MAX_DEPTH} deep; flatten this one", field=path)
     match rule.WhichOneof("form"):
         case "comparison":
             one = rule.comparison

@@ -1,8 +1,8 @@
-"""Who is in which segment: kept with every change of a profile, and staged as events when it changed.
+"""Memberships follow every change of a profile, and their changes are staged as events.
 
 Locks are always taken in this order, which is why nothing here deadlocks: profiles by external id, memberships,
 segments by id. Whoever writes a membership holds its profile. Changes of a workspace's profiles mark themselves with
-a shared lock for as long as they last, so that `segment_work` can wait for those that do not know a segment yet
+a shared lock for as long as they last, so that `work` can wait for those that do not know a segment yet
 (ADR 0024).
 """
 
@@ -62,7 +62,7 @@ class _Compiled:
 
 @dataclass(slots=True)
 class _Moves:
-    """Who enters and who leaves a segment."""
+    """Profiles that enter and leave a segment."""
 
     segment: _Segment
     entered: list[UUID] = field(default_factory=list)
@@ -94,54 +94,54 @@ async def reevaluate(
     if not changed:
         return
     segments = await _touched(session, workspace_id, changed)
-    in_order = sorted(changed, key=lambda one: one.profile_id.int)
+    in_order = sorted(changed, key=lambda profile: profile.profile_id.int)
     step = max(1, MAX_PAIRS // len(changed))
     moves: list[_Moves] = []
     for begin in range(0, len(segments), step):
         moves += await _move(session, segments[begin : begin + step], in_order, now=now)
     states = await _count(session, moves)
-    traces = {one.profile_id: one.traceparent for one in changed}
+    traces = {profile.profile_id: profile.traceparent for profile in changed}
     _stage(session, moves, states, traces, workspace_id=workspace_id, now=now)
     telemetry.memberships_changed(
-        entered=sum(len(one.entered) for one in moves), left=sum(len(one.left) for one in moves)
+        entered=sum(len(move.entered) for move in moves), left=sum(len(move.left) for move in moves)
     )
 
 
 async def _move(
     session: AsyncSession, segments: Sequence[_Segment], changed: Sequence[ChangedProfile], *, now: datetime
 ) -> list[_Moves]:
-    wanted = await _judge(segments, changed)
-    current = await _current(session, segments, [one.profile_id for one in changed if not one.created])
+    matching_by_segment = await _judge(segments, changed)
+    current = await _current(session, segments, [profile.profile_id for profile in changed if not profile.created])
     moves = []
     for segment in segments:
-        matching, members = wanted[segment.id], current.get(segment.id, set())
-        one = _Moves(segment)
+        matching, members = matching_by_segment[segment.id], current.get(segment.id, set())
+        move = _Moves(segment)
         for profile in changed:
             is_member = profile.profile_id in members
             if (profile.profile_id in matching) != is_member:
-                (one.left if is_member else one.entered).append(profile.profile_id)
-        moves.append(one)
-    await _write(session, _ENTER, [(one.segment.id, one.entered) for one in moves], now=now)
-    await _write(session, _LEAVE, [(one.segment.id, one.left) for one in moves], now=now)
-    return [one for one in moves if one.entered or one.left]
+                (move.left if is_member else move.entered).append(profile.profile_id)
+        moves.append(move)
+    await _write(session, _ENTER, [(move.segment.id, move.entered) for move in moves], now=now)
+    await _write(session, _LEAVE, [(move.segment.id, move.left) for move in moves], now=now)
+    return [move for move in moves if move.entered or move.left]
 
 
 async def _judge(segments: Sequence[_Segment], changed: Sequence[ChangedProfile]) -> dict[UUID, set[UUID]]:
     """Returns who matches each segment. Lets other work of the process go on in between, however many there are."""
-    wanted: dict[UUID, set[UUID]] = {}
+    matching_by_segment: dict[UUID, set[UUID]] = {}
     spent = 0
     for segment in segments:
         rule = _compiled(segment.rule)
         spent += rule.cost * COMPILING
-        matching = wanted[segment.id] = set()
-        for one in changed:
+        matching = matching_by_segment[segment.id] = set()
+        for profile in changed:
             if spent >= CONDITIONS_A_TURN:
                 spent = 0
                 await asyncio.sleep(0)
-            if rule.matches(one.attributes):
-                matching.add(one.profile_id)
+            if rule.matches(profile.attributes):
+                matching.add(profile.profile_id)
             spent += rule.cost
-    return wanted
+    return matching_by_segment
 
 
 @lru_cache(maxsize=COMPILED_RULES)
@@ -161,13 +161,13 @@ def _stage(
 ) -> None:
     """Stages one event for each segment, direction and cause, however many profiles it is about.
 
-    A filling is silent: whoever is in the segment at its end is told of by `SegmentFilled`.
+    A filling stages none of them: `SegmentFilled` counts the members at its end.
     """
-    for one in moves:
-        if states.get(one.segment.id, one.segment.state) != "active":
+    for move in moves:
+        if states.get(move.segment.id, move.segment.state) != "active":
             continue
-        segment_id = show_id(SEGMENT, one.segment.id)
-        for kind, profile_ids in ((SegmentEntered, one.entered), (SegmentLeft, one.left)):
+        segment_id = show_id(SEGMENT, move.segment.id)
+        for kind, profile_ids in ((SegmentEntered, move.entered), (SegmentLeft, move.left)):
             for traceparent, together in _by_trace(profile_ids, traces):
                 stage(
                     session,
@@ -195,8 +195,8 @@ async def _touched(session: AsyncSession, workspace_id: UUID, changed: Sequence[
         {
             "workspace_id": workspace_id,
             # A new profile may match by what it has not.
-            "every": any(one.created for one in changed),
-            "names": sorted({name for one in changed for name in one.changed}),
+            "every": any(profile.created for profile in changed),
+            "names": sorted({name for profile in changed for name in profile.changed}),
         },
     )
     return [_Segment(*row) for row in rows]
@@ -205,14 +205,14 @@ async def _touched(session: AsyncSession, workspace_id: UUID, changed: Sequence[
 async def _current(
     session: AsyncSession, segments: Sequence[_Segment], profile_ids: Sequence[UUID]
 ) -> dict[UUID, set[UUID]]:
-    found: dict[UUID, set[UUID]] = {}
+    members: dict[UUID, set[UUID]] = {}
     if segments and profile_ids:
         rows = await session.execute(
-            _FIND_CURRENT, {"profiles": list(profile_ids), "segments": [one.id for one in segments]}
+            _FIND_CURRENT, {"profiles": list(profile_ids), "segments": [segment.id for segment in segments]}
         )
         for row in rows:
-            found.setdefault(row.segment_id, set()).add(row.profile_id)
-    return found
+            members.setdefault(row.segment_id, set()).add(row.profile_id)
+    return members
 
 
 async def _write(
@@ -229,15 +229,15 @@ async def _count(session: AsyncSession, moves: Sequence[_Moves]) -> dict[UUID, s
     """Adds to the segments' counts, and returns the state of those that it held, as it is now.
 
     Last of all, since every change of a profile in a segment waits here for the one before it to commit. A segment
-    that was being filled is held in any case: its state decides what is told, and it may be filled by now.
+    that was being filled is held in any case: its state decides which events are staged, and it may be filled by now.
     """
-    held = [one for one in moves if one.growth or one.segment.state != "active"]
+    held = [move for move in moves if move.growth or move.segment.state != "active"]
     if not held:
         return {}
-    rows = await session.execute(_HOLD_SEGMENTS, {"ids": [one.segment.id for one in held]})
+    rows = await session.execute(_HOLD_SEGMENTS, {"ids": [move.segment.id for move in held]})
     states = {row.id: row.state for row in rows}
     await session.execute(
-        _ADD_TO_COUNTS, {"ids": [one.segment.id for one in held], "changes": [one.growth for one in held]}
+        _ADD_TO_COUNTS, {"ids": [move.segment.id for move in held], "changes": [move.growth for move in held]}
     )
     return states
 

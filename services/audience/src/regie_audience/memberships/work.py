@@ -29,10 +29,10 @@ from regie_audience.rules.model import parse_rule
 from regie_audience.rules.sql import compile_sql
 
 CHUNK = 2_000  # profiles or memberships a transaction
-SMALLEST_CHUNK = 50  # of a filling whose larger chunks took too long
+MIN_CHUNK = 50  # of a filling whose larger chunks took too long
 CHUNK_TIMEOUT = "5s"  # a statement of a chunk; it holds profiles meanwhile
 LOOK_EVERY = timedelta(seconds=1)
-SHORTEST_PAUSE = timedelta(milliseconds=10)
+MIN_PAUSE = timedelta(milliseconds=10)
 CHANGES_PAUSE = timedelta(milliseconds=50)  # until changes that do not know the segment are looked at again
 MAX_PAUSE = timedelta(minutes=5)  # after failures
 REMEMBERED_WORKSPACES = 1_000
@@ -54,7 +54,7 @@ class Work:
 
 
 class SegmentWork:
-    """The loop that does it. Any number of replicas may run."""
+    """The loop of the work. Any number of replicas may run."""
 
     name = "segment work"
 
@@ -109,7 +109,7 @@ class SegmentWork:
             return
         rows = await session.execute(_SELECT_SEGMENT, {"id": work.segment_id})
         segment = rows.one()
-        size = max(SMALLEST_CHUNK, self._chunk >> work.failures) if work.failures else self._chunk
+        size = max(MIN_CHUNK, self._chunk >> work.failures) if work.failures else self._chunk
         if segment.state == "deleting":
             await _remove_chunk(session, work, size=size)
         else:
@@ -126,7 +126,7 @@ class SegmentWork:
             next_time: datetime | None = (await session.execute(_SELECT_NEXT_TIME)).scalar_one()
         if next_time is None:
             return LOOK_EVERY
-        return min(max(next_time - self._clock.now(), SHORTEST_PAUSE), LOOK_EVERY)
+        return min(max(next_time - self._clock.now(), MIN_PAUSE), LOOK_EVERY)
 
     def _serve(self, workspace_id: UUID) -> None:
         self._served.pop(workspace_id, None)
@@ -208,8 +208,8 @@ async def _end_of_chunk(session: AsyncSession, work: Work, size: int) -> UUID:
     rows = await session.execute(
         _FIND_END, {"workspace_id": work.workspace_id, "reached": work.reached, "skipped": size - 1}
     )
-    found = rows.scalar_one_or_none()
-    return LAST if found is None else found
+    last_id: UUID | None = rows.scalar_one_or_none()
+    return LAST if last_id is None else last_id
 
 
 async def _remove_chunk(session: AsyncSession, work: Work, *, size: int) -> None:

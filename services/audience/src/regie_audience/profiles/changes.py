@@ -30,16 +30,16 @@ from regie_audience.attributes import (
 from regie_audience.memberships.changes import ChangedProfile, mark_change, reevaluate
 from regie_audience.profiles.queries import COLUMNS, Profile, profile_of
 
-MOST_AT_ONCE = 1_000
+MAX_PROFILES = 1_000
 MAX_ANSWER = 6 * 1024 * 1024  # bytes of attributes as JSON; the answer to an upsert has to pass gRPC
 READ_AT_ONCE = 250  # profiles; each may have 64 KiB
-MAX_SINGLE_EVENTS = 20  # of one change; more are told of together
+MAX_SINGLE_EVENTS = 20  # of one change; more share one event
 MAX_EVENT = 256 * 1024  # bytes, far below what NATS carries
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileInput:
-    """A person to create under `id`, or to merge into whoever has the external id. Null removes an attribute."""
+    """A person to create under `id`, or to merge into the profile with the external id. Null removes an attribute."""
 
     id: UUID
     external_id: str
@@ -48,7 +48,7 @@ class ProfileInput:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of the attributes of a person, who is created under `id` where there is none.
+    """A change of a person's attributes. An unknown person is created under `id`.
 
     `traceparent` is that of the cause, None for the current span: a batch of events has no span of its own.
     """
@@ -66,18 +66,18 @@ async def upsert_profiles(
 
     Raises InvalidProfile, and ProfileTooLarge for a profile or an answer that would take too many bytes.
     """
-    if not 1 <= len(inputs) <= MOST_AT_ONCE:
-        raise InvalidProfile(f"give 1 to {MOST_AT_ONCE:,} profiles at a time", field="profiles")
+    if not 1 <= len(inputs) <= MAX_PROFILES:
+        raise InvalidProfile(f"give 1 to {MAX_PROFILES:,} profiles at a time", field="profiles")
     seen: dict[str, int] = {}
     changes = []
-    for index, one in enumerate(inputs):
-        external_id = external_id_of(one.external_id, f"profiles[{index}].external_id")
+    for index, given in enumerate(inputs):
+        external_id = external_id_of(given.external_id, f"profiles[{index}].external_id")
         if (first := seen.setdefault(external_id, index)) != index:
             raise InvalidProfile(
                 f"profiles[{first}] has the same external id; give each once", field=f"profiles[{index}].external_id"
             )
         place = f"profiles[{index}].attributes"
-        changes.append(Change(one.id, external_id, _merge(patch_of(one.attributes, place), place)))
+        changes.append(Change(given.id, external_id, _merge(patch_of(given.attributes, place), place)))
     return await change_profiles(session, workspace_id=workspace_id, changes=changes, now=now, max_answer=MAX_ANSWER)
 
 
@@ -91,24 +91,26 @@ async def change_profiles(
 ) -> list[Profile]:
     """Applies changes, each external id once, and returns the profiles in the order given.
 
-    Segments follow in the same transaction, and what really changed is staged. Raises ProfileTooLarge when the
+    Segments follow in the same transaction, and real changes are staged. Raises ProfileTooLarge when the
     profiles take more than `max_answer` bytes.
     """
     await mark_change(session, workspace_id)
     created = await _create(session, workspace_id, changes, now=now)
     external_ids = [change.external_id for change in changes]
-    found = await _hold(session, workspace_id, external_ids, max_bytes=max_answer)
-    outcomes = [_outcome(change, found[change.external_id], created, now=now) for change in changes]
-    real = [one for one in outcomes if one.created or one.changed]
-    await _save(session, [one.profile for one in real if not one.created])
+    profiles = await _hold(session, workspace_id, external_ids, max_bytes=max_answer)
+    outcomes = [_outcome(change, profiles[change.external_id], created, now=now) for change in changes]
+    real = [outcome for outcome in outcomes if outcome.created or outcome.changed]
+    await _save(session, [outcome.profile for outcome in real if not outcome.created])
     _stage(session, real, workspace_id=workspace_id, now=now)
     changed = [
-        ChangedProfile(one.profile.id, one.profile.attributes, one.changed, one.created, one.traceparent)
-        for one in real
+        ChangedProfile(
+            outcome.profile.id, outcome.profile.attributes, outcome.changed, outcome.created, outcome.traceparent
+        )
+        for outcome in real
     ]
     await reevaluate(session, workspace_id=workspace_id, changed=changed, now=now)
     telemetry.profiles_changed(len(real))
-    return [one.profile for one in outcomes]
+    return [outcome.profile for outcome in outcomes]
 
 
 def _merge(patch: Mapping[str, Value | None], place: str) -> Callable[[Attributes], Mapping[str, Value]]:
@@ -136,10 +138,10 @@ def _outcome(change: Change, before: Profile, created: set[UUID], *, now: dateti
 
 
 def _stage(session: AsyncSession, outcomes: Sequence[_Outcome], *, workspace_id: UUID, now: datetime) -> None:
-    """Stages what changed: one event for each profile, or one for as many as fit where one cause changed many."""
+    """Stages the changes: one event for each profile, or one for as many as fit where one cause changed many."""
     by_cause: dict[str, list[_Outcome]] = {}
-    for one in outcomes:
-        by_cause.setdefault(one.traceparent, []).append(one)
+    for outcome in outcomes:
+        by_cause.setdefault(outcome.traceparent, []).append(outcome)
     for traceparent, together in by_cause.items():
         messages = map(_updated, together) if len(together) <= MAX_SINGLE_EVENTS else _imported(together)
         for message in messages:
@@ -152,23 +154,23 @@ def _stage(session: AsyncSession, outcomes: Sequence[_Outcome], *, workspace_id:
             )
 
 
-def _updated(one: _Outcome) -> ProfileUpdated:
+def _updated(outcome: _Outcome) -> ProfileUpdated:
     return ProfileUpdated(
-        profile_id=show_id(PROFILE, one.profile.id),
-        external_id=one.profile.external_id,
-        changed_attributes=one.changed,
-        created=one.created,
+        profile_id=show_id(PROFILE, outcome.profile.id),
+        external_id=outcome.profile.external_id,
+        changed_attributes=outcome.changed,
+        created=outcome.created,
     )
 
 
 def _imported(outcomes: Sequence[_Outcome]) -> Iterator[ProfilesImported]:
     event, size = ProfilesImported(), 0
-    for one in outcomes:
+    for outcome in outcomes:
         profile = ImportedProfile(
-            profile_id=show_id(PROFILE, one.profile.id),
-            external_id=one.profile.external_id,
-            changed_attributes=one.changed,
-            created=one.created,
+            profile_id=show_id(PROFILE, outcome.profile.id),
+            external_id=outcome.profile.external_id,
+            changed_attributes=outcome.changed,
+            created=outcome.created,
         )
         size += profile.ByteSize()
         if event.profiles and size > MAX_EVENT:
@@ -180,7 +182,7 @@ def _imported(outcomes: Sequence[_Outcome]) -> Iterator[ProfilesImported]:
 
 
 async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[Change], *, now: datetime) -> set[UUID]:
-    """Creates those who are not there yet and returns their ids.
+    """Creates the missing profiles and returns their ids.
 
     Creating comes before any lock, and both in the order of external ids: callers at once wait for one another's
     new rows in that order, then for the old ones in that order, and never in a circle.
@@ -201,7 +203,7 @@ async def _create(session: AsyncSession, workspace_id: UUID, changes: Sequence[C
 async def _hold(
     session: AsyncSession, workspace_id: UUID, external_ids: Sequence[str], *, max_bytes: int | None
 ) -> dict[str, Profile]:
-    found: dict[str, Profile] = {}
+    profiles: dict[str, Profile] = {}
     size = 0
     in_order = sorted(external_ids)  # as the database sorts them: by code point
     for begin in range(0, len(in_order), READ_AT_ONCE):
@@ -210,12 +212,12 @@ async def _hold(
         )
         for row in rows:
             size += row.size
-            found[row.external_id] = profile_of(row)
+            profiles[row.external_id] = profile_of(row)
         if max_bytes is not None and size > max_bytes:
             raise ProfileTooLarge(
                 f"these profiles take more than {max_bytes:,} bytes together; give fewer at a time", field="profiles"
             )
-    return found
+    return profiles
 
 
 async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
@@ -223,9 +225,9 @@ async def _save(session: AsyncSession, profiles: Sequence[Profile]) -> None:
         await session.execute(
             _SAVE,
             {
-                "ids": [one.id for one in profiles],
-                "attributes": [json.dumps(one.attributes) for one in profiles],
-                "times": [one.update_time for one in profiles],
+                "ids": [profile.id for profile in profiles],
+                "attributes": [json.dumps(profile.attributes) for profile in profiles],
+                "times": [profile.update_time for profile in profiles],
             },
         )
 

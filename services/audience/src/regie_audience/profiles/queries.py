@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from regie_chassis.errors import NotFound
-from regie_chassis.paging import Page, page_of, read_token
+from regie_chassis.paging import Page, page_of, read_token, size_of
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -44,10 +44,11 @@ async def get_profile(session: AsyncSession, *, workspace_id: UUID, profile_id: 
     return profile_of(row)
 
 
-async def list_profiles(session: AsyncSession, *, workspace_id: UUID, size: int, token: str) -> Page[Profile]:
-    """Returns a page of profiles, the newest first. Raises InvalidPageToken."""
+async def list_profiles(session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str) -> Page[Profile]:
+    """Returns a page of profiles, the newest first. Raises InvalidPageToken or InvalidPageSize."""
+    size = size_of(page_size)
     rows = await session.execute(
-        _SELECT_PAGE, {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1}
+        _SELECT_PAGE, {"workspace_id": workspace_id, "before": read_token(LIST, page_token), "limit": size + 1}
     )
     return profiles_page([profile_of(row) for row in rows], size, LIST)
 
@@ -57,9 +58,9 @@ def profile_of(row: Row[Any]) -> Profile:
     return Profile(row.id, row.external_id, stored(row.attributes), row.create_time, row.update_time)
 
 
-def profiles_page(found: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
-    """Returns a page of up to `size` of the profiles found; one more than `size` stands for a next page."""
-    return page_of(found, size=size, list_name=list_name, bytes_of=bytes_of)
+def profiles_page(profiles: Sequence[Profile], size: int, list_name: str) -> Page[Profile]:
+    """Returns a page of up to `size` of the profiles; one more than `size` stands for a next page."""
+    return page_of(profiles, size=size, list_name=list_name, bytes_of=bytes_of)
 
 
 def bytes_of(profile: Profile) -> int:

@@ -1,4 +1,4 @@
-"""What a rule's author probably did not mean, shown with a preview: comparisons that never meet the stored type."""
+"""Warnings about a rule, returned with a preview: comparisons that never meet the stored type."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ async def warnings_of(session: AsyncSession, *, workspace_id: UUID, rule: Rule) 
     """Returns up to MAX_WARNINGS hints on a rule, from its own form and from the newest profiles."""
     named = {comparison.attribute for _, comparison in comparisons(rule)}
     rows = await session.execute(_KINDS_OF, {"workspace_id": workspace_id, "sample": SAMPLE, "names": sorted(named)})
-    found: dict[str, set[str]] = {}
-    looked_at = 0
+    kinds_by_name: dict[str, set[str]] = {}
+    sampled = 0
     for row in rows:
-        looked_at = row.looked_at
+        sampled = row.sampled
         if row.kind is not None:
-            found.setdefault(row.name, set()).add(_KINDS.get(row.kind, row.kind))
-    kinds = {name: frozenset(kinds) for name, kinds in found.items()} if looked_at else None
+            kinds_by_name.setdefault(row.name, set()).add(_KINDS.get(row.kind, row.kind))
+    kinds = {name: frozenset(kinds) for name, kinds in kinds_by_name.items()} if sampled else None
     return warn(rule, kinds)
 
 
 def warn(rule: Rule, kinds: Kinds | None) -> list[RuleWarning]:
     """Returns up to MAX_WARNINGS hints, given the kinds of the stored values; None when there are no profiles."""
-    found: list[RuleWarning] = []
+    warnings: list[RuleWarning] = []
     for path, comparison in comparisons(rule):
         messages = [*_of_form(comparison), *(() if kinds is None else _of_kinds(comparison, kinds))]
-        found += [RuleWarning(path, message) for message in messages]
-    return found[:MAX_WARNINGS]
+        warnings += [RuleWarning(path, message) for message in messages]
+    return warnings[:MAX_WARNINGS]
 
 
 def _of_form(rule: Comparison) -> Iterator[str]:
@@ -71,15 +71,15 @@ def _of_kinds(rule: Comparison, kinds: Kinds) -> Iterator[str]:
         if rule.operator != "absent":
             yield f"none of the newest profiles has the attribute {rule.attribute}; check its name"
         return
-    wanted = _wanted(rule)
-    if wanted and not stored & wanted:
+    comparable = _comparable_kinds(rule)
+    if comparable and not stored & comparable:
         yield (
             f"{rule.attribute} is a {' or '.join(sorted(stored))} in the newest profiles, and {rule.operator} compares"
-            f" a {' or '.join(sorted(wanted))}; change the rule's value or send the attribute as that type"
+            f" a {' or '.join(sorted(comparable))}; change the rule's value or send the attribute as that type"
         )
 
 
-def _wanted(rule: Comparison) -> frozenset[str]:
+def _comparable_kinds(rule: Comparison) -> frozenset[str]:
     if rule.operator in EXISTENCE:
         return frozenset()
     if rule.operator == "contains":
@@ -98,8 +98,8 @@ _KINDS_OF = text(
     WITH newest AS MATERIALIZED (
         SELECT attributes FROM profile WHERE workspace_id = :workspace_id ORDER BY id DESC LIMIT :sample
     )
-    SELECT name, jsonb_typeof(attributes -> name) AS kind, (SELECT count(*) FROM newest) AS looked_at
-    FROM newest, unnest(CAST(:names AS text[])) AS wanted (name)
+    SELECT name, jsonb_typeof(attributes -> name) AS kind, (SELECT count(*) FROM newest) AS sampled
+    FROM newest, unnest(CAST(:names AS text[])) AS named (name)
     GROUP BY 1, 2
     """
 )

@@ -70,9 +70,9 @@ def _test_of(rule: Comparison) -> _Test:
     value = rule.value
     match rule.operator:
         case "present":
-            return lambda found: found is not None
+            return lambda actual: actual is not None
         case "absent":
-            return lambda found: found is None
+            return lambda actual: actual is None
         case "eq" | "ne":
             assert value is not None
             return _equal(value) if rule.operator == "eq" else _negated(_equal(value))
@@ -81,49 +81,49 @@ def _test_of(rule: Comparison) -> _Test:
             return _one_of(value)
         case "contains":
             assert isinstance(value, str)
-            return lambda found: isinstance(found, str | list) and value in found
+            return lambda actual: isinstance(actual, str | list) and value in actual
     assert isinstance(value, str | int | float)
     return _ordered(_IN_ORDER[rule.operator], value)
 
 
 def _negated(test: _Test) -> _Test:
-    return lambda found: not test(found)
+    return lambda actual: not test(actual)
 
 
 def _equal(value: Value) -> _Test:
     if isinstance(value, str):
         instant = instant_of(value)
         if instant is not None:
-            return lambda found: isinstance(found, str) and instant_of(found) == instant
-        return lambda found: found == value
+            return lambda actual: isinstance(actual, str) and instant_of(actual) == instant
+        return lambda actual: actual == value
     if isinstance(value, bool):
-        return lambda found: found is value
+        return lambda actual: actual is value
     if isinstance(value, list):
-        return lambda found: found == value
+        return lambda actual: actual == value
     number = float(value)
-    return lambda found: isinstance(found, int | float) and not isinstance(found, bool) and float(found) == number
+    return lambda actual: isinstance(actual, int | float) and not isinstance(actual, bool) and float(actual) == number
 
 
 def _one_of(values: list[str]) -> _Test:
     instants = frozenset(instant for one in values if (instant := instant_of(one)) is not None)
     texts = frozenset(one for one in values if instant_of(one) is None)
     if not instants:
-        return lambda found: isinstance(found, str) and found in texts
-    return lambda found: isinstance(found, str) and (found in texts or instant_of(found) in instants)
+        return lambda actual: isinstance(actual, str) and actual in texts
+    return lambda actual: isinstance(actual, str) and (actual in texts or instant_of(actual) in instants)
 
 
 def _ordered(compare: _Order, value: float | str) -> _Test:
     if not isinstance(value, str):
         number = float(value)
-        return lambda found: (
-            isinstance(found, int | float) and not isinstance(found, bool) and compare(float(found), number)
+        return lambda actual: (
+            isinstance(actual, int | float) and not isinstance(actual, bool) and compare(float(actual), number)
         )
     bound = instant_of(value)
     if bound is None:
-        return lambda found: isinstance(found, str) and compare(found, value)
+        return lambda actual: isinstance(actual, str) and compare(actual, value)
 
-    def test(found: Value | None) -> bool:
-        instant = instant_of(found) if isinstance(found, str) else None
+    def test(actual: Value | None) -> bool:
+        instant = instant_of(actual) if isinstance(actual, str) else None
         return instant is not None and compare(instant, bound)
 
     return test

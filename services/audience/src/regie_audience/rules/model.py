@@ -23,9 +23,9 @@ from regie_chassis.errors import Invalid
 
 from regie_audience.attributes import NAME, Value, kind_of, normal_value, problem_of
 
-DEEPEST = 10
-MOST_NODES = 100
-LONGEST_LIST = 50
+MAX_DEPTH = 10
+MAX_NODES = 100
+MAX_LIST = 50
 MAX_SIZE = 64 * 1024  # bytes as JSON; a change reads the rules of up to 200 segments
 ORDER = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 EXISTENCE = frozenset({"present", "absent"})
@@ -132,10 +132,10 @@ class _Reader:
 
     def read(self, data: object, path: str, depth: int) -> Rule:
         self._nodes += 1
-        if self._nodes > MOST_NODES:
-            raise InvalidRule(f"a rule has at most {MOST_NODES} conditions; give fewer", field=path)
-        if depth > DEEPEST:
-            raise InvalidRule(f"a rule is at most {DEEPEST} deep; flatten this one", field=path)
+        if self._nodes > MAX_NODES:
+            raise InvalidRule(f"a rule has at most {MAX_NODES} conditions; give fewer", field=path)
+        if depth > MAX_DEPTH:
+            raise InvalidRule(f"a rule is at most {MAX_DEPTH} deep; flatten this one", field=path)
         if not isinstance(data, Mapping) or len(data) != 1:
             raise InvalidRule("a condition is one of comparison, all, any or not", field=path)
         ((form, inner),) = data.items()
@@ -152,8 +152,8 @@ class _Reader:
         raise InvalidRule("a condition is one of comparison, all, any or not", field=path)
 
     def _rules(self, data: object, path: str, depth: int) -> tuple[Rule, ...]:
-        if not isinstance(data, list) or not 1 <= len(data) <= LONGEST_LIST:
-            raise InvalidRule(f"give 1 to {LONGEST_LIST} conditions", field=path)
+        if not isinstance(data, list) or not 1 <= len(data) <= MAX_LIST:
+            raise InvalidRule(f"give 1 to {MAX_LIST} conditions", field=path)
         return tuple(self.read(one, f"{path}[{index}]", depth + 1) for index, one in enumerate(data))
 
 
@@ -164,13 +164,13 @@ def _comparison(data: object, path: str) -> Comparison:
     if not isinstance(attribute, str) or not NAME.fullmatch(attribute):
         raise InvalidRule("give the name of an attribute", field=f"{path}.attribute")
     if not isinstance(operator, str) or operator not in TAKES.keys() | EXISTENCE:
-        known = ", ".join([*TAKES, *sorted(EXISTENCE)])
-        raise InvalidRule(f"give one of {known}", field=f"{path}.operator")
+        operators = ", ".join([*TAKES, *sorted(EXISTENCE)])
+        raise InvalidRule(f"give one of {operators}", field=f"{path}.operator")
     if operator in EXISTENCE:
         return Comparison(attribute, operator)
     if kind_of(value) not in TAKES[operator]:
-        wanted = " or ".join(sorted(TAKES[operator]))
-        raise InvalidRule(f"{operator} takes a {wanted}", field=f"{path}.value")
+        kinds = " or ".join(sorted(TAKES[operator]))
+        raise InvalidRule(f"{operator} takes a {kinds}", field=f"{path}.value")
     if problem := problem_of(value):
         raise InvalidRule(problem, field=f"{path}.value")
     assert isinstance(value, str | int | float | list)

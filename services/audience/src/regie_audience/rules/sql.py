@@ -37,63 +37,62 @@ class _Compiler:
 
     def _comparison(self, rule: Comparison) -> str:
         name = self._bind(rule.attribute, "text")
-        found, shown = f"(attributes -> {name})", f"(attributes ->> {name})"
+        stored, as_text = f"(attributes -> {name})", f"(attributes ->> {name})"
         match rule.operator:
             case "present":
-                return f"({found} IS NOT NULL)"
+                return f"({stored} IS NOT NULL)"
             case "absent":
-                return f"({found} IS NULL)"
+                return f"({stored} IS NULL)"
             case "eq":
-                return self._equal(found, shown, rule.value)
+                return self._equal(stored, as_text, rule.value)
             case "ne":
-                return f"(NOT {self._equal(found, shown, rule.value)})"
+                return f"(NOT {self._equal(stored, as_text, rule.value)})"
             case "in":
                 assert isinstance(rule.value, list)
-                return self._one_of(found, shown, rule.value)
+                return self._one_of(stored, as_text, rule.value)
             case "contains":
-                return self._contains(found, shown, rule)
-        return self._ordered(found, shown, rule)
+                return self._contains(stored, as_text, rule)
+        return self._ordered(stored, as_text, rule)
 
-    def _equal(self, found: str, shown: str, value: object) -> str:
+    def _equal(self, stored: str, as_text: str, value: object) -> str:
         if isinstance(value, str) and instant_of(value) is not None:
-            return self._instant(found, shown, "=", value)
-        return f"({found} IS NOT DISTINCT FROM {self._bind(json.dumps(value), 'jsonb')})"
+            return self._instant(stored, as_text, "=", value)
+        return f"({stored} IS NOT DISTINCT FROM {self._bind(json.dumps(value), 'jsonb')})"
 
-    def _one_of(self, found: str, shown: str, values: list[str]) -> str:
+    def _one_of(self, stored: str, as_text: str, values: list[str]) -> str:
         texts = self._bind([one for one in values if instant_of(one) is None], "text[]")
         instants = self._bind([_CUT.sub(r"\1", one) for one in values if instant_of(one) is not None], "text[]")
-        listed = f"{_instant(shown)} = ANY(CAST({instants} AS timestamptz[]))"
+        listed = f"{_instant(as_text)} = ANY(CAST({instants} AS timestamptz[]))"
         return (
-            f"(CASE WHEN jsonb_typeof({found}) IS DISTINCT FROM 'string' THEN false"
-            f" WHEN {shown} = ANY({texts}) THEN true WHEN {shown} ~ {self._form()} THEN {listed} ELSE false END)"
+            f"(CASE WHEN jsonb_typeof({stored}) IS DISTINCT FROM 'string' THEN false"
+            f" WHEN {as_text} = ANY({texts}) THEN true WHEN {as_text} ~ {self._form()} THEN {listed} ELSE false END)"
         )
 
     # CASE below, because only it fixes what is evaluated when.
 
-    def _contains(self, found: str, shown: str, rule: Comparison) -> str:
+    def _contains(self, stored: str, as_text: str, rule: Comparison) -> str:
         value = self._bind(rule.value, "text")
         return (
-            f"(CASE jsonb_typeof({found}) WHEN 'array' THEN jsonb_exists({found}, {value})"
-            f" WHEN 'string' THEN strpos({shown}, {value}) > 0 ELSE false END)"
+            f"(CASE jsonb_typeof({stored}) WHEN 'array' THEN jsonb_exists({stored}, {value})"
+            f" WHEN 'string' THEN strpos({as_text}, {value}) > 0 ELSE false END)"
         )
 
-    def _ordered(self, found: str, shown: str, rule: Comparison) -> str:
+    def _ordered(self, stored: str, as_text: str, rule: Comparison) -> str:
         sign, value = ORDER[rule.operator], rule.value
         if not isinstance(value, str):
             # Both are the shortest decimals of doubles, whose order is the order of the doubles.
             bound = f"CAST({self._bind(json.dumps(value), 'jsonb')} AS numeric)"
-            compared = f"CAST({found} AS numeric) {sign} {bound}"
-            return f"(CASE jsonb_typeof({found}) WHEN 'number' THEN {compared} ELSE false END)"
+            compared = f"CAST({stored} AS numeric) {sign} {bound}"
+            return f"(CASE jsonb_typeof({stored}) WHEN 'number' THEN {compared} ELSE false END)"
         if instant_of(value) is not None:
-            return self._instant(found, shown, sign, value)
-        compared = f'{shown} COLLATE "C" {sign} {self._bind(value, "text")} COLLATE "C"'
-        return f"(CASE jsonb_typeof({found}) WHEN 'string' THEN {compared} ELSE false END)"
+            return self._instant(stored, as_text, sign, value)
+        compared = f'{as_text} COLLATE "C" {sign} {self._bind(value, "text")} COLLATE "C"'
+        return f"(CASE jsonb_typeof({stored}) WHEN 'string' THEN {compared} ELSE false END)"
 
-    def _instant(self, found: str, shown: str, sign: str, value: str) -> str:
-        compared = f"{_instant(shown)} {sign} {_instant(self._bind(value, 'text'))}"
-        return (
-            f"(CASE WHEN jsonb_typeof({found}) = 'string' AND {shown} ~ {self._form()} THEN {compared} ELSE false END)"
-        )
+    def _instant(self, stored: str, as_text: str, sign: str, value: str) -> str:
+        compared = f"{_instant(as_text)} {sign} {_instant(self._bind(value, 'text'))}"
+        is_instant = f"jsonb_typeof({stored}) = 'string' AND {as_text} ~ {self._form()}"
+        return f"(CASE WHEN {is_instant} THEN {compared} ELSE false END)"
 
     def _form(self) -> str:
         self.values["instant_form"] = f"^{FORM}$"
@@ -104,5 +103,5 @@ class _Compiler:
 _CUT = re.compile("([.][0-9]{6})[0-9]+")
 
 
-def _instant(shown: str) -> str:
-    return f"CAST(regexp_replace({shown}, '{_CUT.pattern}', '\\1') AS timestamptz)"
+def _instant(as_text: str) -> str:
+    return f"CAST(regexp_replace({as_text}, '{_CUT.pattern}', '\\1') AS timestamptz)"

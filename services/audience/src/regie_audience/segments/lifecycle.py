@@ -1,6 +1,6 @@
 """Segments are created and deleted.
 
-A new segment answers at once and is filled by `segment_work`; a deleted one is gone at once, and its members are
+A new segment answers at once and is filled by `memberships.work`; a deleted one is gone at once, and its members are
 removed there. The count is kept in the segment's row, so that reading it costs the same at any size.
 """
 
@@ -24,8 +24,8 @@ from regie_audience.segments.queries import ALIVE, COLUMNS, Segment, SegmentNotF
 
 MAX_SEGMENTS = 200  # of a workspace: each new profile is judged by all of them
 
-LONGEST_NAME = 200  # characters
-LONGEST_REQUEST_ID = 200  # characters
+MAX_NAME = 200  # characters
+MAX_REQUEST_ID = 200  # characters
 
 
 class InvalidSegment(Invalid):
@@ -54,17 +54,17 @@ async def create_segment(
     rule: Rule,
     now: datetime,
 ) -> Segment:
-    """Creates a segment that `segment_work` fills. Repeatable under its request id.
+    """Creates a segment that `memberships.work` fills. Repeatable under its request id.
 
     Raises InvalidSegment, SegmentNameTaken, TooManySegments and RequestIdReused.
     """
     _check(name, request_id)
     await _lock(session, workspace_id)
-    known = await _of_request(session, workspace_id, request_id)
-    if known is not None:
-        if (known.name, known.rule) != (name, rule):
+    existing = await _of_request(session, workspace_id, request_id)
+    if existing is not None:
+        if (existing.name, existing.rule) != (name, rule):
             raise RequestIdReused("this request id made another segment; give a new one", field="request_id")
-        return known
+        return existing
     if await _count(session, workspace_id) >= MAX_SEGMENTS:
         raise TooManySegments(f"the workspace has {MAX_SEGMENTS} segments, the most it may have; delete one first")
     if not await _insert(session, segment_id, workspace_id, request_id=request_id, name=name, rule=rule, now=now):
@@ -74,22 +74,22 @@ async def create_segment(
 
 
 async def delete_segment(session: AsyncSession, *, workspace_id: UUID, segment_id: UUID, now: datetime) -> None:
-    """Deletes a segment at once; `segment_work` removes its members. Raises SegmentNotFound, also when repeated."""
+    """Deletes a segment at once; `memberships.work` removes its members. Raises SegmentNotFound, also when repeated."""
     await get_segment(session, workspace_id=workspace_id, segment_id=segment_id)
     # The work first: a chunk holds it and then the segment.
     await add_work(session, segment_id=segment_id, workspace_id=workspace_id, now=now)
     rows = await session.execute(_DELETE, {"id": segment_id, "workspace_id": workspace_id})
     if rows.one_or_none() is None:
         raise SegmentNotFound("there is no such segment; check the id", field="segment_id")
-    shown = show_id(SEGMENT, segment_id)
-    stage(session, SegmentDeleted(segment_id=shown), workspace_id=workspace_id, time=now)
+    event = SegmentDeleted(segment_id=show_id(SEGMENT, segment_id))
+    stage(session, event, workspace_id=workspace_id, time=now)
 
 
 def _check(name: str, request_id: str) -> None:
-    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-        raise InvalidSegment(f"a name has 1 to {LONGEST_NAME} printable characters; give another", field="name")
-    if len(request_id) > LONGEST_REQUEST_ID or "\x00" in request_id:
-        raise InvalidSegment(f"a request id has at most {LONGEST_REQUEST_ID} characters", field="request_id")
+    if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidSegment(f"a name has 1 to {MAX_NAME} printable characters; give another", field="name")
+    if len(request_id) > MAX_REQUEST_ID or "\x00" in request_id:
+        raise InvalidSegment(f"a request id has at most {MAX_REQUEST_ID} characters", field="request_id")
 
 
 async def _lock(session: AsyncSession, workspace_id: UUID) -> None:

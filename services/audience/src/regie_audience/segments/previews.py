@@ -1,4 +1,4 @@
-"""Previews: whom a rule would match, counted and sampled without being stored.
+"""Previews count and sample the profiles that a rule would match, without storing them.
 
 A preview may read every profile of a workspace, so its time is bounded, and a workspace has one at a time: others of
 it wait, and previews of other workspaces go first.
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from regie_chassis.database import QUERY_CANCELED
 from regie_chassis.errors import TooManyRequests, Unavailable
+from regie_chassis.paging import size_of
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,6 +23,7 @@ from regie_audience.rules.model import Rule
 from regie_audience.rules.sql import compile_sql
 from regie_audience.turns import Turns
 
+SAMPLE, MAX_SAMPLE = 10, 50  # profiles
 STATEMENT_TIMEOUT = "4s"  # two of them fit into the deadline of a call
 AT_ONCE = 4  # of all workspaces, of the ten connections that a process has
 MAX_WAITING = 4  # of a workspace, beside the one at work
@@ -37,7 +39,7 @@ class PreviewTooSlow(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """How many a rule would match, the newest of them, and what its author may not have meant."""
+    """The number of matching profiles, the newest of them, and warnings about the rule."""
 
     count: int
     sample: Sequence[Profile]
@@ -51,9 +53,10 @@ def preview_turns() -> Turns:
 
 
 async def preview_segment(
-    session: AsyncSession, *, workspace_id: UUID, rule: Rule, size: int, within: str = STATEMENT_TIMEOUT
+    session: AsyncSession, *, workspace_id: UUID, rule: Rule, sample_size: int, within: str = STATEMENT_TIMEOUT
 ) -> Preview:
-    """Counts and samples whom a rule matches now, one after the other. Needs a transaction. Raises PreviewTooSlow."""
+    """Counts and samples the matching profiles. Needs a transaction. Raises PreviewTooSlow or InvalidPageSize."""
+    size = size_of(sample_size, default=SAMPLE, most=MAX_SAMPLE, field="sample_size")
     condition, values = compile_sql(rule)
     where = f"FROM profile WHERE workspace_id = :workspace_id AND {condition}"
     values |= {"workspace_id": workspace_id}

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from regie_chassis.errors import NotFound
-from regie_chassis.paging import Page, page_of, read_token
+from regie_chassis.paging import Page, page_of, read_token, size_of
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -47,19 +47,23 @@ async def get_segment(session: AsyncSession, *, workspace_id: UUID, segment_id: 
     return segment_of(row)
 
 
-async def list_segments(session: AsyncSession, *, workspace_id: UUID, size: int, token: str) -> Page[Segment]:
-    """Returns a page of segments, the newest first. Raises InvalidPageToken."""
+async def list_segments(session: AsyncSession, *, workspace_id: UUID, page_size: int, page_token: str) -> Page[Segment]:
+    """Returns a page of segments, the newest first. Raises InvalidPageToken or InvalidPageSize."""
+    size = size_of(page_size)
     rows = await session.execute(
-        _SELECT_PAGE, {"workspace_id": workspace_id, "before": read_token(LIST, token), "limit": size + 1}
+        _SELECT_PAGE, {"workspace_id": workspace_id, "before": read_token(LIST, page_token), "limit": size + 1}
     )
     return page_of([segment_of(row) for row in rows], size=size, list_name=LIST, bytes_of=_bytes_of)
 
 
 async def list_segment_members(
-    session: AsyncSession, *, workspace_id: UUID, segment_id: UUID, size: int, token: str
+    session: AsyncSession, *, workspace_id: UUID, segment_id: UUID, page_size: int, page_token: str
 ) -> Page[Profile]:
-    """Returns a page of who is in a segment, the newest profiles first. Raises SegmentNotFound, InvalidPageToken."""
-    before = read_token(MEMBERS, token)
+    """Returns a page of a segment's members, the newest profiles first.
+
+    Raises SegmentNotFound, InvalidPageToken or InvalidPageSize.
+    """
+    size, before = size_of(page_size), read_token(MEMBERS, page_token)
     await get_segment(session, workspace_id=workspace_id, segment_id=segment_id)
     rows = await session.execute(_SELECT_MEMBERS, {"segment_id": segment_id, "before": before, "limit": size + 1})
     return profiles_page([profile_of(row) for row in rows], size, MEMBERS)

@@ -40,8 +40,8 @@ METRICS = frozenset(
 NATIVE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
 MAX_NUMBERS = 50  # of one reading
 FUTURE_TOLERANCE = timedelta(hours=1)  # of a publisher whose clock runs ahead
-LARGEST = 10**15  # far above any post's numbers, far below where sums over channels overflow
-LONGEST_NETWORK = 80  # characters
+MAX_VALUE = 10**15  # far above any post's numbers, far below where sums over channels overflow
+MAX_NETWORK = 80  # characters
 
 
 class ObservationRefused(Invalid):
@@ -64,7 +64,7 @@ class Observation:
 async def on_post_metrics_observed(
     session: AsyncSession, events: Sequence[Event[PostMetricsObserved]], *, now: datetime, retention: timedelta
 ) -> None:
-    """Takes in what the publisher read. Raises ObservationRefused or InvalidId for a reading that cannot be true.
+    """Writes the publisher's readings. Raises ObservationRefused or InvalidId for a reading that cannot be true.
 
     A reading from before the retention is left out and counted: no other try could keep it. So is one number that
     cannot be true, and the rest of its reading stays. Numbers with a name outside METRICS are kept under the network's
@@ -92,24 +92,26 @@ def _read(event: Event[PostMetricsObserved], *, earliest: datetime, latest: date
     if observe_time < earliest:
         telemetry.reading_too_late(event.id, message.network)
         return []
-    if not message.network or len(message.network) > LONGEST_NETWORK or "\x00" in message.network:
-        raise ObservationRefused(f"the network has 1 to {LONGEST_NETWORK} characters")
-    found: list[Observation] = []
+    if not message.network or len(message.network) > MAX_NETWORK or "\x00" in message.network:
+        raise ObservationRefused(f"the network has 1 to {MAX_NETWORK} characters")
+    observations: list[Observation] = []
     for metric, value in sorted(message.values.items(), key=lambda number: (number[0] not in METRICS, number[0])):
-        if problem := _problem_of(metric, value, kept=len(found)):
+        if problem := _problem_of(metric, value, kept=len(observations)):
             telemetry.number_refused(event.id, metric, message.network, problem)
             continue
         if metric not in METRICS:
             telemetry.metric_unnamed(metric, message.network)
-        found.append(Observation(event.workspace_id, post_id, channel_id, message.network, metric, observe_time, value))
-    return found
+        observations.append(
+            Observation(event.workspace_id, post_id, channel_id, message.network, metric, observe_time, value)
+        )
+    return observations
 
 
 def _problem_of(metric: str, value: int, *, kept: int) -> str:
     """Returns why a number is left out; empty when it is kept."""
     if not NATIVE_NAME.fullmatch(metric):
         return "name"
-    if not 0 <= value <= LARGEST:
+    if not 0 <= value <= MAX_VALUE:
         return "value"
     return "too_many" if kept >= MAX_NUMBERS else ""
 

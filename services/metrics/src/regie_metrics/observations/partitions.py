@@ -82,11 +82,11 @@ async def ensure(session: AsyncSession, days: Iterable[date]) -> None:
     A partition is made beside the parent and then attached, since that lets others go on inserting meanwhile
     (`CREATE TABLE … PARTITION OF` would lock the parent against them).
     """
-    wanted = sorted(set(days))
-    if not await _missing(session, wanted):
+    in_order = sorted(set(days))
+    if not await _missing(session, in_order):
         return
     await session.execute(_LOCK, {"key": PARTITION_LOCK})
-    for day in await _missing(session, wanted):
+    for day in await _missing(session, in_order):
         name, start = _name(day), datetime(day.year, day.month, day.day, tzinfo=UTC)
         await session.execute(text(f"CREATE TABLE {name} (LIKE observation INCLUDING ALL)"))
         await session.execute(
@@ -128,7 +128,7 @@ _PARTITIONS = (
 
 _FIND_MISSING = text(
     f"""
-    SELECT day FROM unnest(CAST(:days AS date[]), CAST(:names AS text[])) AS wanted (day, name)
+    SELECT day FROM unnest(CAST(:days AS date[]), CAST(:names AS text[])) AS needed (day, name)
     WHERE name NOT IN ({_PARTITIONS}) ORDER BY day
     """
 )

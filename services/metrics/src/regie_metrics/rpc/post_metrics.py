@@ -28,8 +28,8 @@ class PostMetricsServicer(PostMetricsServiceServicer):
     async def GetPostMetrics(self, request: pb.GetPostMetricsRequest, context: Context) -> pb.GetPostMetricsResponse:
         post_id = parse_id(POST, request.post_id, "post_id")
         async with self._database.reading() as session:
-            found = await series.get_post_metrics(session, workspace_id=caller().workspace_id, post_id=post_id)
-        return pb.GetPostMetricsResponse(totals=found.totals, channels=map(_channel_message, found.channels))
+            metrics = await series.get_post_metrics(session, workspace_id=caller().workspace_id, post_id=post_id)
+        return pb.GetPostMetricsResponse(totals=metrics.totals, channels=map(_channel_message, metrics.channels))
 
     async def GetPostSeries(self, request: pb.GetPostSeriesRequest, context: Context) -> pb.GetPostSeriesResponse:
         post_id = parse_id(POST, request.post_id, "post_id")

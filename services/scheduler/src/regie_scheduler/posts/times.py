@@ -16,8 +16,8 @@ from regie_chassis.errors import Invalid, Unprocessable
 
 from regie_scheduler.posts.zones import find_zone
 
-FARTHEST = timedelta(days=5 * 366)
-WIDEST_OFFSET = timedelta(days=2)  # more than any zone differs from UTC
+MAX_AHEAD = timedelta(days=5 * 366)
+MAX_OFFSET = timedelta(days=2)  # more than any zone differs from UTC
 FIRST, SECOND = "first", "second"  # of the two instants of a wall time that comes twice
 OFFSET = re.compile(r"(.*[0-9])([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)", re.DOTALL)
 WALL_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")
@@ -56,15 +56,15 @@ def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str =
     """Returns the instant of a wall time in a zone; of one that comes twice, the `occurrence`, empty for the first.
 
     Raises InvalidTime, InvalidZone, InvalidOccurrence, NonexistentTime, TimeInPast (before `now`) or TimeTooFar
-    (beyond FARTHEST).
+    (beyond MAX_AHEAD).
     """
     wall = _read_wall_time(local_time)
     zone = find_zone(time_zone)
     here = now.astimezone(UTC).replace(tzinfo=None)
     # Far off, the answer needs no zone, and conversion could leave the calendar.
-    if wall < here - WIDEST_OFFSET:
+    if wall < here - MAX_OFFSET:
         raise TimeInPast(f"{local_time} is in the past; give a time to come", field="publish_local_time")
-    if wall > here + FARTHEST + WIDEST_OFFSET:
+    if wall > here + MAX_AHEAD + MAX_OFFSET:
         raise _too_far(local_time)
     instant = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if instant.astimezone(zone).replace(tzinfo=None) != wall:
@@ -76,7 +76,7 @@ def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str =
     instant = _chosen(wall, zone, occurrence)
     if instant < now:
         raise TimeInPast(f"{local_time} in {time_zone} is in the past; give a time to come", field="publish_local_time")
-    if instant > now + FARTHEST:
+    if instant > now + MAX_AHEAD:
         raise _too_far(local_time)
     return PublishTime(local_time, time_zone, instant)
 
@@ -97,20 +97,20 @@ def _chosen(wall: datetime, zone: ZoneInfo, occurrence: str) -> datetime:
 
 
 def _read_wall_time(local_time: str) -> datetime:
-    shown = local_time[:40]
+    quoted = local_time[:40]
     if WALL_TIME.fullmatch(local_time):
         try:
             return datetime.fromisoformat(local_time)
         except ValueError as error:
             raise InvalidTime(
-                f"{shown!r} is on no calendar or clock; check the day of the month, the hour and the minute",
+                f"{quoted!r} is on no calendar or clock; check the day of the month, the hour and the minute",
                 field="publish_local_time",
             ) from error
     if (offset := OFFSET.fullmatch(local_time)) and WALL_TIME.fullmatch(offset[1]):
         raise InvalidTime(
-            f"{shown!r} has an offset; write {offset[1]}, and the place in time_zone", field="publish_local_time"
+            f"{quoted!r} has an offset; write {offset[1]}, and the place in time_zone", field="publish_local_time"
         )
-    raise InvalidTime(f"{shown!r} is not a wall time; write it as 2026-03-02T09:00:00", field="publish_local_time")
+    raise InvalidTime(f"{quoted!r} is not a wall time; write it as 2026-03-02T09:00:00", field="publish_local_time")
 
 
 def _too_far(local_time: str) -> TimeTooFar:

@@ -82,4 +82,4 @@ def _unambiguous(keys: Mapping[str, str]) -> Mapping[str, str]:
     names: dict[str, list[str]] = {}
     for name, key in keys.items():
         names.setdefault(key, []).append(name)
-    return {key: found[0] for key, found in names.items() if len(found) == 1}
+    return {key: candidates[0] for key, candidates in names.items() if len(candidates) == 1}
