@@ -189,11 +189,12 @@ async def test_a_request_id_stands_for_one_call(planner: Planner) -> None:
 
 async def test_old_requests_are_forgotten(database: Database, planner: Planner, clock: FakeClock) -> None:
     first = await planner.create(request_id="r1")
+    life = timedelta(days=60)
     async with database.transaction() as session:
-        await idempotency.purge(session, now=clock.now() + idempotency.KEEP)
+        await idempotency.purge(session, now=clock.now() + life, life=life)
     assert (await planner.create(request_id="r1")).id == first.id
     async with database.transaction() as session:
-        await idempotency.purge(session, now=clock.now() + idempotency.KEEP + HOUR)
+        await idempotency.purge(session, now=clock.now() + life + HOUR, life=life)
     assert (await planner.create(request_id="r1")).id != first.id
 
 

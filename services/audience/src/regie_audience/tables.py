@@ -53,11 +53,10 @@ membership = sa.Table(
     sa.Column("profile_id", postgresql.UUID, nullable=False),
     _time("enter_time"),
     _time("leave_time", nullable=True),
-    sa.Column("announced", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.PrimaryKeyConstraint("segment_id", "profile_id"),
     sa.Index("membership_current", "segment_id", "profile_id", postgresql_where=sa.text("leave_time IS NULL")),
     sa.Index("membership_of_profile", "profile_id", postgresql_where=sa.text("leave_time IS NULL")),
-    sa.Index("membership_unannounced", "profile_id", postgresql_where=sa.text("NOT announced")),
+    sa.Index("membership_left", "leave_time", postgresql_where=sa.text("leave_time IS NOT NULL")),
 )
 
 segment_work = sa.Table(

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timedelta
 from uuid import UUID
 
-import structlog
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
 from regie_chassis.errors import Conflict, Invalid
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-KEEP = timedelta(days=7)
-PURGE_EVERY = timedelta(hours=1)
-OUTAGE_PAUSE = timedelta(seconds=5)
+BATCH = 5_000  # requests that a purge deletes in a transaction
 MAX_REQUEST_ID = 200  # characters
-
-log = structlog.get_logger()
 
 
 class InvalidRequestId(Invalid):
@@ -51,33 +43,10 @@ async def claim(
     return UUID(int=existing.post_id.int)
 
 
-async def purge(session: AsyncSession, *, now: datetime) -> None:
-    """Forgets requests that nobody repeats any more."""
-    await session.execute(_PURGE, {"limit": now - KEEP})
-
-
-class Purge:
-    """Forgets old requests, once an hour."""
-
-    name = "request purge"
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self._clock = clock
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Runs until told to stop."""
-        while not stopping.is_set():
-            pause = PURGE_EVERY
-            try:
-                async with self._database.transaction() as session:
-                    await purge(session, now=self._clock.now())
-            except Exception as error:
-                if not is_transient(error):
-                    raise
-                log.warning("purge.waits_for_database", error=type(error).__name__)
-                pause = OUTAGE_PAUSE
-            await self._clock.wait(stopping, pause)
+async def purge(session: AsyncSession, *, now: datetime, life: timedelta, batch: int = BATCH) -> bool:
+    """Deletes up to `batch` requests that are older than `life`. Returns True when there may be more."""
+    rows = await session.execute(_PURGE, {"limit": now - life, "batch": batch})
+    return len(rows.all()) == batch
 
 
 _INSERT = text(
@@ -88,4 +57,12 @@ _INSERT = text(
     """
 )
 _SELECT = text("SELECT method, post_id FROM request WHERE workspace_id = :workspace_id AND request_id = :request_id")
-_PURGE = text("DELETE FROM request WHERE create_time < :limit")
+_PURGE = text(
+    """
+    DELETE FROM request WHERE (workspace_id, request_id) IN (
+        SELECT workspace_id, request_id FROM request WHERE create_time < :limit
+        ORDER BY create_time LIMIT :batch FOR UPDATE SKIP LOCKED
+    )
+    RETURNING 1
+    """
+)
