@@ -19,6 +19,7 @@ from regie.audience.events.v1.audience_events_pb2 import (
     SegmentLeft,
 )
 from regie_audience.memberships import changes as memberships
+from regie_audience.memberships.states import SegmentState
 from regie_audience.memberships.work import SegmentWork
 from regie_audience.profiles.changes import ProfileInput, upsert_profiles
 from regie_audience.rules.model import InvalidRule, parse_rule
@@ -593,7 +594,7 @@ async def test_a_segment_is_judged_only_by_the_attributes_that_it_looks_at(
 
 async def test_judging_many_profiles_lets_others_have_their_turns() -> None:
     heavy = {"any": [{"comparison": {"attribute": "a", "operator": "contains", "value": f"{n}x"}} for n in range(50)]}
-    segments = [memberships._Segment(new_id(), "active", json.dumps(heavy)) for _ in range(10)]
+    segments = [memberships._Segment(new_id(), SegmentState.ACTIVE, json.dumps(heavy)) for _ in range(10)]
     changed = [memberships.ChangedProfile(new_id(), {"a": "y" * 100}, ["a"], True, "") for _ in range(400)]
     turns = 0
 

@@ -1,9 +1,9 @@
-"""A profile's attributes: flat facts by name, and what it means to change them. Pure.
+"""A profile's attributes: flat facts by name, and the rules of their change. Pure.
 
 A value is a text, a finite number, a boolean or a list of texts. Values of different types are never the same, not
 even `1` and `true`. A number is a double, whatever form it came in, so that Python and SQL compare the same number.
-Texts are kept in Unicode's form NFC and without blanks at their ends. Names under OWN are Régie's: what was seen of a
-person on a network neither overwrites nor is overwritten by what a customer says.
+Texts are kept in Unicode's form NFC and without blanks at their ends. Names under OWN are Régie's: facts from a
+network and facts from a customer never overwrite one another.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ProfileTooLarge(Unprocessable):
 
 
 def kind_of(value: object) -> str:
-    """Returns text, number, boolean or list; empty for what is no value at all."""
+    """Returns text, number, boolean or list; empty for anything else."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, str):
@@ -57,7 +57,7 @@ def same(one: object, other: object) -> bool:
 
 
 def problem_of(value: object) -> str:
-    """Returns what is wrong with a value, in a sentence; empty when nothing is."""
+    """Returns the problem of a value in a sentence; empty for a valid one."""
     if isinstance(value, str):
         return _problem_of_text(value)
     if not kind_of(value):
@@ -140,7 +140,7 @@ def engaged(
 ) -> dict[str, Value]:
     """Returns the attributes after `count` more engagements, the newest of which is described.
 
-    Only a newer engagement than the last known one changes who and what it was; each one counts.
+    Only the newest engagement changes the handle, the kind and the time; each one counts.
     """
     before, last_time = old.get(f"{OWN}engagement_count", 0.0), old.get(f"{OWN}last_engagement_time", "")
     assert isinstance(before, int | float)

@@ -40,7 +40,7 @@ def segment_message(segment: Segment) -> segments_pb.Segment:
 
 
 def attributes_data(facts: Struct) -> dict[str, object]:
-    """Returns attributes as data; what they may not hold is left for the rules of profiles to refuse."""
+    """Returns attributes as data; the rules of profiles refuse invalid values later."""
     return {name: value_data(value) for name, value in facts.fields.items()}
 
 

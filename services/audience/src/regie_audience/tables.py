@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from regie_audience.memberships.states import SegmentState
+
 metadata = sa.MetaData()
 CODE_POINTS = sa.Text(collation="C")
 
@@ -37,7 +39,7 @@ segment = sa.Table(
     sa.Column("request_id", CODE_POINTS),
     sa.Column("rule", postgresql.JSONB, nullable=False),
     sa.Column("rule_attributes", postgresql.ARRAY(sa.Text)),
-    sa.Column("state", sa.Text, nullable=False, server_default="active"),
+    sa.Column("state", sa.Text, nullable=False, server_default=SegmentState.ACTIVE),
     sa.Column("member_count", sa.BigInteger, nullable=False),
     sa.Column("traceparent", sa.Text, nullable=False),
     _time("create_time"),

@@ -1,4 +1,4 @@
-"""What metrics reacts to."""
+"""Subscriptions of metrics."""
 
 from __future__ import annotations
 

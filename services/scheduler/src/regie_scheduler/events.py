@@ -1,4 +1,4 @@
-"""What the scheduler reacts to."""
+"""Subscriptions of the scheduler."""
 
 from __future__ import annotations
 

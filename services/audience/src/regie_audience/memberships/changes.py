@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import telemetry
 from regie_audience.attributes import Attributes
+from regie_audience.memberships.states import SegmentState
 from regie_audience.rules.matching import Matcher, matcher_of
 from regie_audience.rules.model import cost_of, parse_rule
 
@@ -50,7 +51,7 @@ class ChangedProfile:
 @dataclass(frozen=True, slots=True)
 class _Segment:
     id: UUID
-    state: str
+    state: SegmentState
     rule: str
 
 
@@ -153,7 +154,7 @@ def _compiled(rule: str) -> _Compiled:
 def _stage(
     session: AsyncSession,
     moves: Iterable[_Moves],
-    states: Mapping[UUID, str],
+    states: Mapping[UUID, SegmentState],
     traces: Mapping[UUID, str],
     *,
     workspace_id: UUID,
@@ -164,7 +165,7 @@ def _stage(
     A filling stages none of them: `SegmentFilled` counts the members at its end.
     """
     for move in moves:
-        if states.get(move.segment.id, move.segment.state) != "active":
+        if states.get(move.segment.id, move.segment.state) is not SegmentState.ACTIVE:
             continue
         segment_id = show_id(SEGMENT, move.segment.id)
         for kind, profile_ids in ((SegmentEntered, move.entered), (SegmentLeft, move.left)):
@@ -199,7 +200,7 @@ async def _touched(session: AsyncSession, workspace_id: UUID, changed: Sequence[
             "names": sorted({name for profile in changed for name in profile.changed}),
         },
     )
-    return [_Segment(*row) for row in rows]
+    return [_Segment(row.id, SegmentState(row.state), row.rule) for row in rows]
 
 
 async def _current(
@@ -225,17 +226,17 @@ async def _write(
         await session.execute(statement, values)
 
 
-async def _count(session: AsyncSession, moves: Sequence[_Moves]) -> dict[UUID, str]:
+async def _count(session: AsyncSession, moves: Sequence[_Moves]) -> dict[UUID, SegmentState]:
     """Adds to the segments' counts, and returns the state of those that it held, as it is now.
 
     Last of all, since every change of a profile in a segment waits here for the one before it to commit. A segment
     that was being filled is held in any case: its state decides which events are staged, and it may be filled by now.
     """
-    held = [move for move in moves if move.growth or move.segment.state != "active"]
+    held = [move for move in moves if move.growth or move.segment.state is not SegmentState.ACTIVE]
     if not held:
         return {}
     rows = await session.execute(_HOLD_SEGMENTS, {"ids": [move.segment.id for move in held]})
-    states = {row.id: row.state for row in rows}
+    states = {row.id: SegmentState(row.state) for row in rows}
     await session.execute(
         _ADD_TO_COUNTS, {"ids": [move.segment.id for move in held], "changes": [move.growth for move in held]}
     )
@@ -255,9 +256,9 @@ _UNDER_WAY = text(
 )
 
 _FIND_TOUCHED = text(
-    """
-    SELECT id, state, CAST(rule AS text) FROM segment
-    WHERE workspace_id = :workspace_id AND state <> 'deleting'
+    f"""
+    SELECT id, state, CAST(rule AS text) AS rule FROM segment
+    WHERE workspace_id = :workspace_id AND state <> '{SegmentState.DELETING}'
       AND (:every OR rule_attributes IS NULL OR rule_attributes && CAST(:names AS text[]))
     ORDER BY id
     """

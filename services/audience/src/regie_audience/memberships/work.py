@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import telemetry
 from regie_audience.memberships.changes import changes_under_way
+from regie_audience.memberships.states import SegmentState
 from regie_audience.rules.model import parse_rule
 from regie_audience.rules.sql import compile_sql
 
@@ -110,7 +111,7 @@ class SegmentWork:
         rows = await session.execute(_SELECT_SEGMENT, {"id": work.segment_id})
         segment = rows.one()
         size = max(MIN_CHUNK, self._chunk >> work.failures) if work.failures else self._chunk
-        if segment.state == "deleting":
+        if segment.state == SegmentState.DELETING:
             await _remove_chunk(session, work, size=size)
         else:
             await _fill_chunk(session, work, segment, size=size, now=now)
@@ -185,7 +186,12 @@ async def _fill_chunk(session: AsyncSession, work: Work, segment: Row[Any], *, s
     entered = rows.scalar_one()
     done = upto == LAST
     counted = await session.execute(
-        _ADD_ENTERED, {"id": work.segment_id, "entered": entered, "state": "active" if done else "filling"}
+        _ADD_ENTERED,
+        {
+            "id": work.segment_id,
+            "entered": entered,
+            "state": str(SegmentState.ACTIVE if done else SegmentState.FILLING),
+        },
     )
     telemetry.memberships_changed(entered=entered, left=0)
     if not done:

@@ -1,5 +1,5 @@
 """Rules as Python functions. A rule is compiled once into closures, which judge a profile in a tenth of the time that
-walking its tree takes. What a rule means stands in `rules`.
+walking its tree takes. The meaning of a rule stands in `model`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Conditions on a profile's attributes, as data. Pure.
 
-What a rule means, in Python (`rule_matching`) and in SQL (`rule_sql`) alike:
+The meaning of a rule, in Python (`matching`) and in SQL (`sql`) alike:
 
 - An absent attribute matches `absent` and `ne` alone.
 - A comparison across types is false, and its `ne` is true: the text "34" is no number, so `gt 30` does not match it.
@@ -9,7 +9,7 @@ What a rule means, in Python (`rule_matching`) and in SQL (`rule_sql`) alike:
   compare by code point, upper and lower case differ, and "9" comes after "30".
 - `in`: a text that equals one of the listed texts.
 - `contains`: the list has the text, or the text has the substring.
-- `not` turns around whatever its condition says, also of an absent attribute.
+- `not` is true where its condition is false, also for an absent attribute.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def comparisons(rule: Rule, path: str = "rule") -> Iterator[tuple[str, Compariso
 
 
 def attributes_of(rule: Rule) -> frozenset[str]:
-    """Returns the names that a rule looks at; a change of other attributes never changes what it says."""
+    """Returns the attributes that a rule reads; a change of others never changes its result."""
     return frozenset(comparison.attribute for _, comparison in comparisons(rule))
 
 

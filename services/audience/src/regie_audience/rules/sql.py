@@ -1,4 +1,4 @@
-"""Rules as SQL conditions on the jsonb column `attributes`. What a rule means stands in `rules`."""
+"""Rules as SQL conditions on the jsonb column `attributes`. The meaning of a rule stands in `model`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Segments are created and deleted.
 
-A new segment answers at once and is filled by `memberships.work`; a deleted one is gone at once, and its members are
-removed there. The count is kept in the segment's row, so that reading it costs the same at any size.
+Both answer at once: `memberships.work` fills a new segment and removes the members of a deleted one. The count is kept
+in the segment's row, so that reading it costs the same at any size.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from regie_audience.memberships.states import SegmentState
 from regie_audience.memberships.work import add_work
 from regie_audience.rules.model import Rule, attributes_of, dump_rule
 from regie_audience.segments.queries import ALIVE, COLUMNS, Segment, SegmentNotFound, get_segment, segment_of
@@ -70,7 +71,7 @@ async def create_segment(
     if not await _insert(session, segment_id, workspace_id, request_id=request_id, name=name, rule=rule, now=now):
         raise SegmentNameTaken("another segment has this name; give another", field="name")
     await add_work(session, segment_id=segment_id, workspace_id=workspace_id, now=now)
-    return Segment(segment_id, name, rule, 0, "filling", now)
+    return Segment(segment_id, name, rule, 0, SegmentState.FILLING, now)
 
 
 async def delete_segment(session: AsyncSession, *, workspace_id: UUID, segment_id: UUID, now: datetime) -> None:
@@ -135,9 +136,9 @@ async def _insert(
 
 
 _DELETE = text(
-    """
-    UPDATE segment SET state = 'deleting', name = CAST(id AS text), request_id = NULL
-    WHERE id = :id AND workspace_id = :workspace_id AND state <> 'deleting' RETURNING id
+    f"""
+    UPDATE segment SET state = '{SegmentState.DELETING}', name = CAST(id AS text), request_id = NULL
+    WHERE id = :id AND workspace_id = :workspace_id AND {ALIVE} RETURNING id
     """
 )
 
@@ -150,10 +151,11 @@ _SELECT_OF_REQUEST = text(
 )
 
 _INSERT = text(
-    """
+    f"""
     INSERT INTO segment (id, workspace_id, name, request_id, rule, rule_attributes, state, member_count, traceparent,
         create_time)
-    VALUES (:id, :workspace_id, :name, NULLIF(:request_id, ''), CAST(:rule AS jsonb), :rule_attributes, 'filling', 0,
+    VALUES (:id, :workspace_id, :name, NULLIF(:request_id, ''), CAST(:rule AS jsonb), :rule_attributes,
+        '{SegmentState.FILLING}', 0,
         :traceparent, :now)
     ON CONFLICT (workspace_id, name) DO NOTHING RETURNING id
     """

@@ -13,6 +13,7 @@ from regie_chassis.paging import Page, page_of, read_token, size_of
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from regie_audience.memberships.states import SegmentState
 from regie_audience.profiles.queries import COLUMNS as PROFILE_COLUMNS
 from regie_audience.profiles.queries import Profile, profile_of, profiles_page
 from regie_audience.rules.model import Rule, dump_rule, parse_rule
@@ -34,7 +35,7 @@ class Segment:
     name: str
     rule: Rule
     member_count: int
-    state: str
+    state: SegmentState
     create_time: datetime
 
 
@@ -75,11 +76,11 @@ def _bytes_of(segment: Segment) -> int:
 
 def segment_of(row: Row[Any]) -> Segment:
     """Returns the segment of a row of COLUMNS."""
-    return Segment(row.id, row.name, parse_rule(row.rule), row.member_count, row.state, row.create_time)
+    return Segment(row.id, row.name, parse_rule(row.rule), row.member_count, SegmentState(row.state), row.create_time)
 
 
 COLUMNS = "id, name, rule, member_count, state, create_time"
-ALIVE = "state <> 'deleting'"
+ALIVE = f"state <> '{SegmentState.DELETING}'"
 
 _SELECT_SEGMENT = text(f"SELECT {COLUMNS} FROM segment WHERE id = :id AND workspace_id = :workspace_id AND {ALIVE}")
 

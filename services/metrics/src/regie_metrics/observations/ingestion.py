@@ -16,6 +16,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.errors import Invalid
 from regie_chassis.ids import CHANNEL, POST, parse_id
 from regie_chassis.messaging import Event
+from regie_chassis.timestamps import read_timestamp
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -117,10 +118,9 @@ def _problem_of(metric: str, value: int, *, kept: int) -> str:
 
 
 def _observe_time(message: PostMetricsObserved, *, latest: datetime) -> datetime:
-    try:
-        observe_time = message.observe_time.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise ObservationRefused("the observation's time is not a time") from error
+    observe_time = read_timestamp(message.observe_time)
+    if observe_time is None:
+        raise ObservationRefused("the observation's time is not a time")
     if observe_time > latest:
         raise ObservationRefused(
             f"the observation's time {observe_time.isoformat()} is after {latest.isoformat()}; handle it again by then"

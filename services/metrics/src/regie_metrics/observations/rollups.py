@@ -1,7 +1,7 @@
-"""What is kept of the observations: each hour's and each day's last number, and the newest of all.
+"""Roll-ups of the observations: each hour's and each day's last number, and the newest of all.
 
 Every table is a maximum by (observe_time, value) over its key. A maximum does not depend on the order or the
-repetition of what it is taken over, so that each row can be kept up to date by itself as observations arrive.
+repetition of its rows, so that each row can be kept up to date by itself as observations arrive.
 """
 
 from __future__ import annotations

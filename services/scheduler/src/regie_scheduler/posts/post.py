@@ -1,4 +1,4 @@
-"""A post in memory: what the reads return and the writes store."""
+"""A post in memory, as reads return it and writes store it."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class NonexistentTime(Unprocessable):
 
 @dataclass(frozen=True, slots=True)
 class PublishTime:
-    """When a post leaves: what a person said, and the instant that it means."""
+    """A post's publish time: the wall time as a person wrote it, and its instant."""
 
     local_time: str
     time_zone: str

@@ -1,4 +1,4 @@
-"""Time zones by their names, and advice for what is none: certain, or not given."""
+"""Time zones by their names, and advice for a name that is no zone: certain, or not given."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class InvalidZone(Invalid):
 
 
 def find_zone(name: str) -> ZoneInfo:
-    """Returns the zone. Raises InvalidZone that says what to write instead."""
+    """Returns the zone. Raises InvalidZone with the name to write instead."""
     if name in zone_names():
         return ZoneInfo(name)
     raise InvalidZone(f"{name[:MAX_NAME]!r} is not an IANA time zone; {_advice(name)}", field="time_zone")

@@ -57,7 +57,7 @@ class PostsServicer(PostsServiceServicer):
             post = await planning.create_post(
                 session, command, title=request.title, variants=variants, wall_time=wall_time, wakeup=self._wakeup
             )
-        return pb.CreatePostResponse(post=show_post(post))
+        return pb.CreatePostResponse(post=post_message(post))
 
     async def BatchGetPosts(self, request: pb.BatchGetPostsRequest, context: Context) -> pb.BatchGetPostsResponse:
         if not 1 <= len(request.post_ids) <= READ_BATCH:
@@ -68,7 +68,7 @@ class PostsServicer(PostsServiceServicer):
             existing = [post for post in await queries.get_posts(session, keys) if post is not None]
         posts = fitting(existing, queries.bytes_of)
         return pb.BatchGetPostsResponse(
-            posts=[show_post(post) for post in posts],
+            posts=[post_message(post) for post in posts],
             left_post_ids=[show_id(POST, post.id) for post in existing[len(posts) :]],
         )
 
@@ -85,7 +85,7 @@ class PostsServicer(PostsServiceServicer):
                 states={STATE_FILTERS[number] for number in numbers},
             )
         return pb.ListPostsResponse(
-            posts=[show_post(post) for post in page.items], next_page_token=page.next_page_token
+            posts=[post_message(post) for post in page.items], next_page_token=page.next_page_token
         )
 
     async def EditPost(self, request: pb.EditPostRequest, context: Context) -> pb.EditPostResponse:
@@ -98,7 +98,7 @@ class PostsServicer(PostsServiceServicer):
                 title=request.title if request.HasField("title") else None,
                 variants=[_due_variant(variant) for variant in request.variants],
             )
-        return pb.EditPostResponse(post=show_post(post))
+        return pb.EditPostResponse(post=post_message(post))
 
     async def SchedulePost(self, request: pb.SchedulePostRequest, context: Context) -> pb.SchedulePostResponse:
         command = self._command(_post_id(request.post_id), request.request_id)
@@ -106,13 +106,13 @@ class PostsServicer(PostsServiceServicer):
             post = await planning.schedule_post(
                 session, command, wall_time=_wall_time(request), revision=request.revision, wakeup=self._wakeup
             )
-        return pb.SchedulePostResponse(post=show_post(post))
+        return pb.SchedulePostResponse(post=post_message(post))
 
     async def CancelPost(self, request: pb.CancelPostRequest, context: Context) -> pb.CancelPostResponse:
         command = self._command(_post_id(request.post_id), request.request_id)
         async with self._database.transaction() as session:
             post = await planning.cancel_post(session, command, revision=request.revision)
-        return pb.CancelPostResponse(post=show_post(post))
+        return pb.CancelPostResponse(post=post_message(post))
 
     async def GetPostTimeline(self, request: pb.GetPostTimelineRequest, context: Context) -> pb.GetPostTimelineResponse:
         async with self._database.reading() as session:
@@ -123,20 +123,20 @@ class PostsServicer(PostsServiceServicer):
                 page_token=request.page_token,
             )
         return pb.GetPostTimelineResponse(
-            entries=[_entry(item) for item in page.items], next_page_token=page.next_page_token
+            entries=[_entry_message(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def _command(self, post_id: UUID, request_id: str) -> Command:
         return Command(caller().workspace_id, post_id, request_id, self._clock.now())
 
 
-def show_post(post: Post) -> pb.Post:
+def post_message(post: Post) -> pb.Post:
     """Returns a post as its message."""
     message = pb.Post(
         post_id=show_id(POST, post.id),
         title=post.title,
         state=POST_STATES[post.state],
-        variants=(_show_variant(variant, post.state) for variant in post.variants),
+        variants=(_variant_message(variant, post.state) for variant in post.variants),
         revision=post.revision,
         create_time=timestamp(post.create_time),
         update_time=timestamp(post.update_time),
@@ -154,7 +154,7 @@ def _wall_time(request: pb.CreatePostRequest | pb.SchedulePostRequest) -> WallTi
     return WallTime(request.publish_local_time, request.time_zone, request.occurrence)
 
 
-def _show_variant(variant: Variant, post_state: PostState) -> pb.Variant:
+def _variant_message(variant: Variant, post_state: PostState) -> pb.Variant:
     # The stored DueVariant has the tags of Variant's content (a test compares), so that it is read as one.
     message = pb.Variant.FromString(variant.content)
     state = state_for_readers(variant.state, post_state)
@@ -164,11 +164,11 @@ def _show_variant(variant: Variant, post_state: PostState) -> pb.Variant:
     message.failure = variant.failure
     if variant.remove_time:
         message.remove_time.FromDatetime(variant.remove_time)
-    _show_segments(message, state, json.loads(variant.remote_segments))
+    _set_segment_states(message, state, json.loads(variant.remote_segments))
     return message
 
 
-def _show_segments(message: pb.Variant, state: VariantState, remotes: Sequence[tuple[str, str]]) -> None:
+def _set_segment_states(message: pb.Variant, state: VariantState, remotes: Sequence[tuple[str, str]]) -> None:
     states = segment_states(state, public=len(remotes), count=len(message.segments))
     for segment, segment_state in zip(message.segments, states, strict=True):
         segment.state = SEGMENT_STATES[segment_state]
@@ -176,7 +176,7 @@ def _show_segments(message: pb.Variant, state: VariantState, remotes: Sequence[t
         segment.remote_id, segment.remote_url = remote_id, remote_url
 
 
-def _entry(item: Change | DeliveryStatus) -> pb.TimelineEntry:
+def _entry_message(item: Change | DeliveryStatus) -> pb.TimelineEntry:
     if isinstance(item, DeliveryStatus):
         return pb.TimelineEntry(
             time=timestamp(item.time),
