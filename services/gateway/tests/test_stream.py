@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
-from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostCreated, PostDue
+from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostCreated, PostDue, PostFinished, PostOutcome
+from regie.scheduler.v1.posts_service_pb2 import POST_STATE_PARTIALLY_PUBLISHED, VARIANT_STATE_PUBLISHED
 from regie_chassis.clock import SystemClock
 from regie_chassis.ids import WORKSPACE, new_id, parse_id
 from regie_chassis.messaging import Envelope, Event, headers_of, stream_spec, subject_of
@@ -312,3 +313,12 @@ def test_an_event_becomes_json_with_all_its_fields() -> None:
         "variants": [{"channel_id": "", "segments": [], "visibility": "", "language": "fr"}],
     }
     assert event_json.data_of(PostCreated(title="a\x00b"))["title"] == "a\ufffdb"
+
+
+def test_an_events_states_are_words() -> None:
+    outcomes = [PostOutcome(state=VARIANT_STATE_PUBLISHED), PostOutcome()]
+    data = event_json.data_of(PostFinished(state=POST_STATE_PARTIALLY_PUBLISHED, outcomes=outcomes))
+    assert (data["state"], [outcome["state"] for outcome in data["outcomes"]]) == (
+        "partially_published",
+        ["published", ""],
+    )
