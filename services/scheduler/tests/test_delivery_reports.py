@@ -43,7 +43,7 @@ from regie_scheduler.posts.post import Post
 from regie_scheduler.posts.protobuf import POST_STATES
 from regie_scheduler.posts.states import PostState
 from regie_scheduler.posts.timeline import Change, DeliveryStatus
-from regie_scheduler.testing import Planner
+from regie_scheduler.testing import Planner, due_variant
 
 SECOND = timedelta(seconds=1)
 
@@ -85,8 +85,8 @@ def publisher(database: Database, workspace_id: UUID, clock: FakeClock) -> Publi
 
 @pytest.fixture
 async def dispatched(database: Database, planner: Planner, clock: FakeClock) -> Post:
-    """A post on three channels that has left."""
-    post: Post = await planner.create(leaves=SECOND, channels=3)
+    """A thread of three segments on three channels that has left."""
+    post = await planner.create(leaves=SECOND, variants=[due_variant(segments=3) for _ in range(3)])
     await clock.advance(SECOND)
     assert await dispatch_due(database, now=clock.now()) == 1
     return post
@@ -300,7 +300,7 @@ async def test_each_part_of_a_thread_is_shown_as_soon_as_it_is_out(
     await publisher.tell(processing(2))
     assert await shown() == ("failed", 2)
     (status,) = await delivery_statuses(planner, dispatched)
-    assert status.detail == "content_rejected: too\ufffd long (2 of the parts are out, from https://net.example/1)"
+    assert status.detail == "content_rejected: too\ufffd long (2 of 3 parts are out, from https://net.example/1)"
 
 
 async def test_a_post_of_which_a_part_is_out_is_partially_published(
@@ -314,9 +314,7 @@ async def test_a_post_of_which_a_part_is_out_is_partially_published(
     assert post.state is PostState.PARTIALLY_PUBLISHED
     assert (post.variants[0].remote_id, post.variants[0].remote_url) == ("1", "https://net.example/1")
     assert json.loads(post.variants[0].remote_segments) == [["1", "https://net.example/1"]]
-    assert any(
-        "1 of the parts are out, from https://net.example/1" in one.detail for one in await planner.timeline(post)
-    )
+    assert any("1 of 3 parts are out, from https://net.example/1" in one.detail for one in await planner.timeline(post))
 
 
 async def test_a_post_that_its_network_no_longer_has_stays_published(

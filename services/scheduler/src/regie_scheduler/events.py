@@ -15,7 +15,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 from regie_chassis.consumer import Subscriptions
 
 from regie_scheduler.policies.workspaces import on_workspace_updated
-from regie_scheduler.posts.delivery_reports import (
+from regie_scheduler.posts.delivery_events import (
     on_delivery_cancelled,
     on_delivery_failed,
     on_delivery_missed,

@@ -21,9 +21,9 @@ from regie_scheduler.posts.wakeup import DueWakeup
 PARIS = WallTime("2026-07-01T09:30:00", "Europe/Paris")
 
 
-def due_variant(text: str = "hello", *, channel_id: str = "") -> DueVariant:
-    """Returns the content for one channel, a channel of its own unless one is given."""
-    return DueVariant(channel_id=channel_id or show_id(CHANNEL, new_id()), segments=[DueSegment(text=text)])
+def due_variant(text: str = "hello", *, segments: int = 1) -> DueVariant:
+    """Returns the content for a channel of its own."""
+    return DueVariant(channel_id=show_id(CHANNEL, new_id()), segments=[DueSegment(text=text)] * segments)
 
 
 class Planner:

@@ -1,35 +1,21 @@
 """Reports of the publisher on its deliveries, and the state of a post that follows from them.
 
-Handlers turn events into reports; `apply_reports` writes a batch of them under the locks of their posts. Two replicas
-that handle the last two deliveries of a post at once would otherwise both miss its end.
+A batch of reports is written under the locks of their posts: two replicas that handle the last two deliveries of a
+post at once would otherwise both miss its end. `delivery_events` makes the reports.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import partial
-from typing import TypeVar
+from datetime import datetime
 from uuid import UUID
 
-from regie.publisher.events.v1.publisher_events_pb2 import (
-    DeliveryCancelled,
-    DeliveryFailed,
-    DeliveryMissed,
-    DeliveryProcessing,
-    DeliveryUnknown,
-    PostPublished,
-    PostRemoved,
-    RemoteSegment,
-)
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished, PostOutcome
-from regie_chassis.ids import CHANNEL, POST, parse_id, show_id
-from regie_chassis.messaging import Event
+from regie_chassis.ids import CHANNEL, POST, show_id
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import trace_id_of
-from regie_chassis.text import storable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -44,20 +30,8 @@ from regie_scheduler.posts.states import (
     roll_up,
     supersedes,
 )
-from regie_scheduler.posts.timeline import MAX_DETAIL, Change, write_changes
+from regie_scheduler.posts.timeline import Change, write_changes
 
-DeliveryEvent = TypeVar(
-    "DeliveryEvent",
-    PostPublished,
-    DeliveryProcessing,
-    DeliveryFailed,
-    DeliveryUnknown,
-    DeliveryMissed,
-    DeliveryCancelled,
-)
-
-NEEDS_PERSON = "a person has to find out: "
-_sanitize = partial(storable, most=MAX_DETAIL)
 MAX_OUTCOME_FAILURE = 500  # characters; PostFinished holds up to 50 of them
 
 
@@ -79,49 +53,6 @@ class DeliveryReport:
     remote_url: str = ""
     segments: tuple[tuple[str, str], ...] = ()
     """The public segments, as (id, address)."""
-
-
-async def on_post_published(session: AsyncSession, events: Sequence[Event[PostPublished]]) -> None:
-    """A delivery was published."""
-    await apply_reports(session, [_published(event) for event in events])
-
-
-async def on_delivery_processing(session: AsyncSession, events: Sequence[Event[DeliveryProcessing]]) -> None:
-    """A network accepted a delivery and is still working, or one of its segments is public and the next follows."""
-    await apply_reports(session, [_processing(event) for event in events])
-
-
-async def on_delivery_failed(session: AsyncSession, events: Sequence[Event[DeliveryFailed]]) -> None:
-    """A delivery has failed."""
-    await apply_reports(session, [_failed(event) for event in events])
-
-
-async def on_delivery_unknown(session: AsyncSession, events: Sequence[Event[DeliveryUnknown]]) -> None:
-    """A call left and no answer came back."""
-    await apply_reports(session, [_unknown(event) for event in events])
-
-
-async def on_delivery_missed(session: AsyncSession, events: Sequence[Event[DeliveryMissed]]) -> None:
-    """A delivery was too late to be sent."""
-    await apply_reports(session, [_missed(event) for event in events])
-
-
-async def on_delivery_cancelled(session: AsyncSession, events: Sequence[Event[DeliveryCancelled]]) -> None:
-    """A delivery was stopped before any call."""
-    await apply_reports(session, [_report(event, VariantState.CANCELLED) for event in events])
-
-
-async def on_post_removed(session: AsyncSession, events: Sequence[Event[PostRemoved]]) -> None:
-    """A network no longer has a post. Its state stays published, so that it is never sent again."""
-    await session.execute(
-        _REMOVE,
-        {
-            "workspace_ids": [event.workspace_id for event in events],
-            "post_ids": [parse_id(POST, event.message.post_id) for event in events],
-            "channel_ids": [parse_id(CHANNEL, event.message.channel_id) for event in events],
-            "times": [event.message.observe_time.ToDatetime(UTC) for event in events],
-        },
-    )
 
 
 async def apply_reports(session: AsyncSession, reports: Sequence[DeliveryReport]) -> None:
@@ -166,63 +97,6 @@ class _Post:
 def _is_news(report: DeliveryReport, current: VariantState, segments_out: int) -> bool:
     """True for a later state, and for another public segment of a delivery that has not ended: they only increase."""
     return supersedes(report.state, current) or (not has_ended(current) and len(report.segments) > segments_out)
-
-
-def _processing(event: Event[DeliveryProcessing]) -> DeliveryReport:
-    return _with_segments(_report(event, VariantState.PROCESSING), event.message)
-
-
-def _published(event: Event[PostPublished]) -> DeliveryReport:
-    message = event.message
-    remote_id, url = _sanitize(message.remote_id), _sanitize(message.remote_url)
-    segments = _segments(message.segments) or ((remote_id, url),)
-    report = _report(event, VariantState.PUBLISHED)
-    return replace(report, remote_id=remote_id, remote_url=url, segments=segments)
-
-
-def _failed(event: Event[DeliveryFailed]) -> DeliveryReport:
-    message = event.message
-    failure = _sanitize(": ".join(text for text in (message.network_message, message.detail) if text))
-    report = _report(event, VariantState.FAILED)
-    report = replace(report, failure=failure or message.kind, failure_kind=_sanitize(message.kind))
-    return _with_segments(report, message)
-
-
-def _unknown(event: Event[DeliveryUnknown]) -> DeliveryReport:
-    message = event.message
-    failure = _sanitize((NEEDS_PERSON if message.needs_person else "") + message.reason)
-    return _with_segments(replace(_report(event, VariantState.UNKNOWN), failure=failure), message)
-
-
-def _missed(event: Event[DeliveryMissed]) -> DeliveryReport:
-    return replace(_report(event, VariantState.MISSED), failure=_sanitize(event.message.reason))
-
-
-def _with_segments(
-    report: DeliveryReport, message: DeliveryFailed | DeliveryUnknown | DeliveryProcessing
-) -> DeliveryReport:
-    segments = _segments(message.segments)
-    if not segments:
-        return report
-    return replace(report, remote_id=segments[0][0], remote_url=segments[0][1], segments=segments)
-
-
-def _segments(segments: Iterable[RemoteSegment]) -> tuple[tuple[str, str], ...]:
-    return tuple((_sanitize(segment.remote_id), _sanitize(segment.remote_url)) for segment in segments)
-
-
-def _report(event: Event[DeliveryEvent], state: VariantState) -> DeliveryReport:
-    message = event.message
-    return DeliveryReport(
-        workspace_id=event.workspace_id,
-        post_id=parse_id(POST, message.post_id),
-        channel_id=parse_id(CHANNEL, message.channel_id),
-        revision=message.revision,
-        state=state,
-        time=event.time,
-        traceparent=event.traceparent,
-        delivery_id=_sanitize(message.delivery_id),
-    )
 
 
 def _concerns(report: DeliveryReport, post: _Post | None, states: Mapping[UUID, Mapping[UUID, VariantState]]) -> bool:
@@ -376,17 +250,6 @@ _UPDATE_VARIANTS = text(
         AS report (post_id, channel_id, state, remote_id, remote_url, failure, segments, failure_kind, delivery_id,
                    time)
     WHERE variant.post_id = report.post_id AND variant.channel_id = report.channel_id
-    """
-)
-_REMOVE = text(
-    """
-    UPDATE variant SET remove_time = gone.time
-    FROM unnest(
-        CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:channel_ids AS uuid[]),
-        CAST(:times AS timestamptz[]))
-        AS gone (workspace_id, post_id, channel_id, time)
-    JOIN post ON post.id = gone.post_id AND post.workspace_id = gone.workspace_id
-    WHERE variant.post_id = gone.post_id AND variant.channel_id = gone.channel_id AND variant.remove_time IS NULL
     """
 )
 _UPDATE_POSTS = text(

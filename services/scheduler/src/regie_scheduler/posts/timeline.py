@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -66,7 +67,7 @@ async def list_changes(session: AsyncSession, post_id: UUID, *, after: int, limi
 
 async def list_delivery_statuses(session: AsyncSession, post_id: UUID) -> list[DeliveryStatus]:
     """Returns the reported deliveries of a post, the oldest report first."""
-    rows = await session.execute(_SELECT_STATUSES, {"post_id": post_id})
+    rows = await session.execute(_SELECT_STATUSES, {"post_id": post_id, "published": str(VariantState.PUBLISHED)})
     return [DeliveryStatus(row.channel_id, row.state_time, VariantState(row.state), _detail(row)) for row in rows]
 
 
@@ -76,7 +77,8 @@ def _detail(row: Row[Any]) -> str:
     reason = ": ".join(text for text in (row.failure_kind, row.failure) if text)
     if not row.segments_out:
         return reason
-    segments = f"{row.segments_out} of the parts are out, from {row.remote_url}"
+    count = len(DueVariant.FromString(row.partly_public_content).segments)
+    segments = f"{row.segments_out} of {count} parts are out, from {row.remote_url}"
     return f"{reason} ({segments})" if reason else segments
 
 
@@ -99,7 +101,9 @@ _SELECT_CHANGES = text(
 _SELECT_STATUSES = text(
     """
     SELECT channel_id, state, state_time, failure_kind, failure, remote_url,
-           jsonb_array_length(remote_segments) AS segments_out
+           jsonb_array_length(remote_segments) AS segments_out,
+           CASE WHEN jsonb_array_length(remote_segments) > 0 AND state <> :published THEN content END
+               AS partly_public_content
     FROM variant WHERE post_id = :post_id AND state_time IS NOT NULL ORDER BY state_time, position
     """
 )
