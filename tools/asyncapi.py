@@ -21,6 +21,7 @@ import yaml
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
+from regie_chassis.enums import names_of
 from regie_chassis.events import all_events
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import headers_of, service_of, stream_of, subject_of
@@ -218,7 +219,7 @@ def _type(field: FieldDescriptorProto, nested: Mapping[str, DescriptorProto]) ->
 
 def _single(field: FieldDescriptorProto) -> dict[str, Any]:
     if field.type == _Field.TYPE_ENUM:
-        return {"type": "string", "enum": list(_values(field.type_name))}
+        return {"type": "string", "enum": _enum_names(field.type_name.removeprefix("."))}
     if field.type != _Field.TYPE_MESSAGE:
         return dict(SCALARS[field.type])
     if field.type_name in WELL_KNOWN:
@@ -227,10 +228,8 @@ def _single(field: FieldDescriptorProto) -> dict[str, Any]:
     return {"allOf": [{"$ref": f"#/components/schemas/{service}.{name}"}]}
 
 
-def _values(enum: str) -> Iterator[str]:
-    """Yields the names of an enum's values; the first one stands for none and is never sent."""
-    kind = descriptor_pool.Default().FindEnumTypeByName(enum.removeprefix("."))
-    return (value.name for value in kind.values if value.number)
+def _enum_names(full_name: str) -> list[str]:
+    return [name for name in names_of(descriptor_pool.Default().FindEnumTypeByName(full_name)).values() if name]
 
 
 def _line(comment: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from regie_chassis.enums import names_of
 from regie_chassis.text import storable
 
 
@@ -36,15 +36,8 @@ def _shower(field: Any) -> Callable[[Any], Any]:
     if field.message_type is not None:
         return _show_message
     if field.enum_type is not None:
-        return _words(field.enum_type).__getitem__
+        return names_of(field.enum_type).__getitem__
     return storable if field.type == FieldDescriptor.TYPE_STRING else lambda value: value
-
-
-@cache
-def _words(kind: EnumDescriptor) -> dict[int, str]:
-    """Returns the words of an enum's values, as `published` for POST_STATE_PUBLISHED; none for the unspecified one."""
-    prefix = kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return {value.number: value.name.removeprefix(prefix).lower() if value.number else "" for value in kind.values}
 
 
 def _show_message(value: Message) -> Any:
