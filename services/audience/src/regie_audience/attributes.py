@@ -138,7 +138,7 @@ def size_of(attributes: Attributes) -> int:
 def engaged(
     old: Attributes, *, network: str, handle: str, kind: str, observe_time: datetime, count: int
 ) -> dict[str, Value]:
-    """Returns the attributes after `count` more engagements, the newest of which is described.
+    """Returns the attributes after `count` more engagements; the arguments describe the newest.
 
     Only the newest engagement changes the handle, the kind and the time; each one counts.
     """

@@ -24,7 +24,7 @@ _IN_ORDER: dict[str, _Order] = {
 
 
 def matcher_of(rule: Rule) -> Matcher:
-    """Returns the function that tells whether a profile with the given attributes meets the rule."""
+    """Returns the rule as a function of a profile's attributes."""
     match rule:
         case Comparison():
             return _on_attribute(rule.attribute, _test_of(rule))

@@ -162,7 +162,7 @@ def has_ended(state: VariantState) -> bool:
 def roll_up(variants: Collection[VariantState], *, parts_out: bool = False) -> PostState:
     """Returns the state of a dispatched post from those of all its deliveries: dispatched until the last has ended.
 
-    `parts_out` says that some delivery put a part of its thread out: the post is then never merely `failed`.
+    With `parts_out`, a part of some thread is public: the post is then never merely `failed`.
     """
     if not all(has_ended(state) for state in variants):
         return PostState.DISPATCHED
