@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["regie_local.testing.fixtures"]
+pytest_plugins = ["regie_local.testing.fixtures", "regie_local.testing.service_fixtures"]

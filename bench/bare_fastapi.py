@@ -18,7 +18,7 @@ POST = {
             "segments": [{"text": "a post of the bench", "attachments": []}],
             "visibility": "public",
             "language": "",
-            "state": "waiting",
+            "state": "planned",
             "remote_id": "",
             "remote_url": "",
             "failure": "",

@@ -13,14 +13,16 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.scheduler.v1 import posts_service_pb2 as pb
+from regie_chassis.enums import names_of
 from regie_gateway.mapping.compiled import compile_view
 from regie_gateway.mapping.values import time_value
 from regie_gateway.resources.planning.post_views import OPEN_STATES, PostView
 from results import result_line
 
 TIME = Timestamp(seconds=1_772_442_000, nanos=123_456_000)
-STATES = {number: name.removeprefix("POST_STATE_").lower() for name, number in pb.PostState.items()}
-VARIANT_STATES = {number: name.removeprefix("VARIANT_STATE_").lower() for name, number in pb.VariantState.items()}
+STATES = names_of(pb.PostState.DESCRIPTOR)
+VARIANT_STATES = names_of(pb.VariantState.DESCRIPTOR)
+SEGMENT_STATES = names_of(pb.SegmentState.DESCRIPTOR)
 
 
 def main() -> None:
@@ -57,7 +59,11 @@ def post(*, attachments: int = 0) -> pb.Post:
     ]
     variant = pb.Variant(
         channel_id="chan_01m8370pt6enx8agpg77kpjnft",
-        segments=[pb.Segment(text="Doors open at eight.", attachments=pictures, state="published", remote_id="7")],
+        segments=[
+            pb.Segment(
+                text="Doors open at eight.", attachments=pictures, state=pb.SEGMENT_STATE_PUBLISHED, remote_id="7"
+            )
+        ],
         state=pb.VARIANT_STATE_PUBLISHED,
         remote_url="https://network.example/7",
     )
@@ -111,7 +117,7 @@ def _variant(variant: pb.Variant) -> dict[str, Any]:
         "segments": [_segment(segment) for segment in variant.segments],
         "visibility": variant.visibility or "public",
         "language": variant.language,
-        "state": VARIANT_STATES[variant.state] if variant.state else "waiting",
+        "state": VARIANT_STATES[variant.state] or "planned",
         "remote_id": variant.remote_id,
         "remote_url": variant.remote_url,
         "failure": variant.failure,
@@ -123,7 +129,7 @@ def _segment(segment: pb.Segment) -> dict[str, Any]:
     return {
         "text": segment.text,
         "attachments": [{"media_id": one.media_id, "alt_text": one.alt_text} for one in segment.attachments],
-        "state": segment.state or "waiting",
+        "state": SEGMENT_STATES[segment.state] or "planned",
         "remote_id": segment.remote_id,
         "remote_url": segment.remote_url,
     }

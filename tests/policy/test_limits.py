@@ -6,7 +6,10 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
-from regie_audience import attributes, engagements, profiles, rules, segments
+from regie_audience import attributes, engagements
+from regie_audience.profiles import changes as profile_changes
+from regie_audience.rules import model as rules
+from regie_audience.segments import lifecycle
 from regie_chassis import rpc
 from regie_gateway import post_loader, workspaces
 from regie_gateway.access import idempotency
@@ -22,17 +25,18 @@ from regie_gateway.resources.planning.post_bodies import (
     TextVariantBody,
     ThreadVariantBody,
 )
-from regie_gateway.resources.planning.post_views import PostState, VariantStateName, Visibility
+from regie_gateway.resources.planning.post_views import PostState, SegmentState, VariantStateName, Visibility
 from regie_gateway.resources.publishing.channels import CONNECT_DEADLINE
 from regie_gateway.resources.publishing.deliveries import DeliveryState, FailureKind
-from regie_metrics.observations import METRICS
+from regie_metrics.observations.ingestion import METRICS
 from regie_networks import observation
 from regie_networks.content import VISIBILITIES
 from regie_networks.errors import FailureKind as ConnectorFailureKind
 from regie_networks.registry import NETWORKS
 from regie_publisher.channels import CONNECT_WITHIN
 from regie_publisher.deliveries.delivery import State
-from regie_scheduler import content, policies, states
+from regie_scheduler.policies import workspaces as policies
+from regie_scheduler.posts import content, states
 from regie_scheduler.rpc.posts import READ_BATCH
 
 
@@ -44,11 +48,11 @@ def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
 
 def test_the_document_offers_the_states_that_are_reached() -> None:
     # Those that wait for approvals exist in the contract alone.
-    reached = {after for changes in states.TRANSITIONS.values() for after in changes.values()} | states.ROLLED_UP
+    reached = {after for changes in states.TRANSITIONS.values() for after in changes.values()} | states.FINAL_STATES
     waiting = {states.PostState.IN_REVIEW, states.PostState.APPROVED, states.PostState.EXPIRED}
     assert set(get_args(PostState)) == (reached | {states.PostState.DRAFT}) - waiting
-    shown = {"waiting" if state is states.VariantState.PLANNED else str(state) for state in states.VariantState}
-    assert set(get_args(VariantStateName)) == shown
+    assert set(get_args(VariantStateName)) == set(states.VariantState)
+    assert set(get_args(SegmentState)) == set(states.SegmentState)
 
 
 def test_the_document_offers_the_publishers_own_lists() -> None:
@@ -64,18 +68,18 @@ def test_networks_report_metrics_that_the_metrics_service_knows() -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "keyword", "held"),
     [
-        (CreatePost, "title", "maxLength", content.MOST_TITLE),
-        (CreatePost, "variants", "maxItems", content.MOST_VARIANTS),
-        (ThreadVariantBody, "segments", "maxItems", content.MOST_SEGMENTS),
-        (TextVariantBody, "text", "maxLength", content.MOST_TEXT),
-        (TextVariantBody, "language", "maxLength", content.MOST_LANGUAGE),
-        (PartBody, "text", "maxLength", content.MOST_TEXT),
-        (PartBody, "attachments", "maxItems", content.MOST_ATTACHMENTS),
-        (AttachmentBody, "alt_text", "maxLength", content.MOST_ALT_TEXT),
-        (UpsertProfiles, "profiles", "maxItems", profiles.MOST_AT_ONCE),
-        (ProfileBody, "external_id", "maxLength", attributes.LONGEST_EXTERNAL_ID),
-        (ProfileBody, "attributes", "maxProperties", attributes.MOST),
-        (CreateSegment, "name", "maxLength", segments.LONGEST_NAME),
+        (CreatePost, "title", "maxLength", content.MAX_TITLE),
+        (CreatePost, "variants", "maxItems", content.MAX_VARIANTS),
+        (ThreadVariantBody, "segments", "maxItems", content.MAX_SEGMENTS),
+        (TextVariantBody, "text", "maxLength", content.MAX_TEXT),
+        (TextVariantBody, "language", "maxLength", content.MAX_LANGUAGE),
+        (PartBody, "text", "maxLength", content.MAX_TEXT),
+        (PartBody, "attachments", "maxItems", content.MAX_ATTACHMENTS),
+        (AttachmentBody, "alt_text", "maxLength", content.MAX_ALT_TEXT),
+        (UpsertProfiles, "profiles", "maxItems", profile_changes.MAX_PROFILES),
+        (ProfileBody, "external_id", "maxLength", attributes.MAX_EXTERNAL_ID),
+        (ProfileBody, "attributes", "maxProperties", attributes.MAX_ATTRIBUTES),
+        (CreateSegment, "name", "maxLength", lifecycle.MAX_NAME),
     ],
 )
 def test_the_document_states_the_limit_that_is_held(kind: type[BaseModel], name: str, keyword: str, held: int) -> None:
@@ -91,10 +95,10 @@ def test_the_document_offers_each_owners_closed_list() -> None:
 
 def test_a_fact_that_two_services_need_is_the_same_in_both() -> None:
     assert policies.MISSED_AFTER == workspaces.MISSED_AFTER
-    assert policies.LONGEST_MISSED_AFTER == workspaces.MAX_MISSED_AFTER
+    assert policies.MAX_MISSED_AFTER == workspaces.MAX_MISSED_AFTER
     assert post_loader.MAX_BATCH == READ_BATCH
     # A person's cancel is no summary of what became of the deliveries.
-    assert states.ROLLED_UP - {states.PostState.CANCELLED} == timeline.ROLLED_UP
+    assert states.FINAL_STATES - {states.PostState.CANCELLED} == timeline.ROLLED_UP
 
 
 def test_who_waits_for_another_waits_longer() -> None:
@@ -107,8 +111,8 @@ def test_the_document_states_the_limits_of_an_attribute() -> None:
     assert forms == ComparisonRule.model_json_schema()["properties"]["value"]["oneOf"]
     texts = next(form for form in forms if form["type"] == "string")
     lists = next(form for form in forms if form["type"] == "array")
-    assert texts["maxLength"] == lists["items"]["maxLength"] == attributes.LONGEST_TEXT
-    assert lists["maxItems"] == attributes.LONGEST_LIST
+    assert texts["maxLength"] == lists["items"]["maxLength"] == attributes.MAX_TEXT
+    assert lists["maxItems"] == attributes.MAX_LIST
 
 
 def test_the_document_states_the_form_of_an_attributes_name() -> None:
@@ -121,5 +125,5 @@ def test_the_document_states_the_form_of_an_attributes_name() -> None:
 @pytest.mark.parametrize(("kind", "name"), [(AllRule, "all"), (AnyRule, "any")])
 def test_the_document_states_the_size_of_a_rule(kind: type[BaseModel], name: str) -> None:
     schema = kind.model_json_schema()["$defs"][kind.__name__]["properties"][name]
-    assert (schema["minItems"], schema["maxItems"]) == (1, rules.LONGEST_LIST)
-    assert (MAX_DEPTH, MAX_NODES) == (rules.DEEPEST, rules.MOST_NODES)
+    assert (schema["minItems"], schema["maxItems"]) == (1, rules.MAX_LIST)
+    assert (MAX_DEPTH, MAX_NODES) == (rules.MAX_DEPTH, rules.MAX_NODES)

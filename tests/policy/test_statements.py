@@ -38,12 +38,12 @@ INLINE = {
     "regie_chassis.migrations.create_messaging_tables": 4,
     "regie_chassis.migrations.add_dead_outbox": 2,
     # The condition is compiled from the rule of a preview.
-    "regie_audience.previews.preview_segment": 2,
+    "regie_audience.segments.previews.preview_segment": 2,
     # The condition is compiled from the rule of the segment.
-    "regie_audience.segment_work._fill_chunk": 1,
+    "regie_audience.memberships.work._fill_chunk": 1,
     # DDL takes no parameters, and each day has a partition of its own.
-    "regie_metrics.partitions.Partitions._drop": 1,
-    "regie_metrics.partitions.ensure": 2,
+    "regie_metrics.observations.partitions.Partitions._drop": 1,
+    "regie_metrics.observations.partitions.ensure": 2,
 }
 """How many statements a function builds when it is called."""
 

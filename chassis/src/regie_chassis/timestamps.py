@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import overload
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,3 +19,11 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     stamp = Timestamp()
     stamp.FromDatetime(time)
     return stamp
+
+
+def read_timestamp(stamp: Timestamp) -> datetime | None:
+    """Returns the time of a message, or None for one outside the years 1 to 9999."""
+    try:
+        return stamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

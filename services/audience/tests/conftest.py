@@ -1,10 +1,10 @@
-"""A migrated database, a signer of callers, and the whole service on a clock that stands still."""
+"""Fixtures of the audience's tests: the whole service on a clock that stands still, profiles and segments."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,19 +12,21 @@ from uuid import UUID
 import pytest
 from google.protobuf.message import Message
 from joserfc.jwk import OKPKey
+from pydantic import SecretStr
 from regie.audience.events.v1 import audience_events_pb2
 from regie.audience.v1.profiles_service_pb2_grpc import ProfilesServiceStub
 from regie.audience.v1.segments_service_pb2_grpc import SegmentsServiceStub
-from regie_audience.app import build
-from regie_audience.profiles import Profile, ProfileInput, upsert_profiles
-from regie_audience.rules import read
-from regie_audience.segment_work import SegmentWork
-from regie_audience.segments import Segment, create_segment, get_segment
+from regie_audience.app import NAME, build
+from regie_audience.memberships.work import SegmentWork
+from regie_audience.profiles.changes import ProfileInput, upsert_profiles
+from regie_audience.profiles.queries import Profile
+from regie_audience.rules.model import parse_rule
+from regie_audience.segments.lifecycle import create_segment
+from regie_audience.segments.queries import Segment, get_segment
 from regie_audience.settings import AudienceSettings
+from regie_audience.testing import CreateSegment, NewEvents, Upsert
 from regie_chassis.database import Database
-from regie_chassis.identity import Caller, Signer, new_key
 from regie_chassis.ids import new_id
-from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.relay import IDLE
 from regie_chassis.rpc import open_channel
 from regie_chassis.service import Service
@@ -46,30 +48,9 @@ async def database(new_database: NewDatabase) -> Database:
 
 
 @pytest.fixture
-def workspace_id() -> UUID:
-    """The workspace of the test."""
-    return new_id()
-
-
-@pytest.fixture
-def key() -> OKPKey:
-    """The gateway's key."""
-    return new_key()
-
-
-@pytest.fixture
-def sign(key: OKPKey, clock: FakeClock) -> Callable[[UUID], str]:
-    """Returns a token of a caller from a workspace."""
-    signer = Signer(key)
-    return lambda workspace_id: signer.sign(Caller(workspace_id, "key_test"), audience="audience", now=clock.now())
-
-
-@pytest.fixture
-async def memory_broker(clock: FakeClock) -> MemoryBroker:
-    """A broker in memory that has the publisher's stream."""
-    broker = MemoryBroker(clock)
-    await broker.ensure_stream(stream_spec("publisher"))
-    return broker
+def service_name() -> str:
+    """The service under test."""
+    return NAME
 
 
 @pytest.fixture
@@ -78,8 +59,8 @@ async def service(
 ) -> AsyncIterator[Service]:
     """The running service."""
     settings = AudienceSettings(
-        database_url=database.url,
-        identity_public_key=json.dumps(key.as_dict(private=False)),
+        database_url=SecretStr(database.url),
+        identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
     )
     service = build(settings, clock=clock, broker=memory_broker)
     async with service.app:
@@ -110,22 +91,10 @@ async def method(service: Service) -> AsyncIterator[Method]:
 
 
 @pytest.fixture
-def say(clock: FakeClock, workspace_id: UUID) -> Callable[..., Envelope]:
-    """Makes the message that carries an event."""
-
-    def make(message: Message, *, workspace: UUID | None = None) -> Envelope:
-        name, owner, event_id = message.DESCRIPTOR.full_name, workspace or workspace_id, new_id()
-        headers = headers_of(name, event_id=event_id, workspace_id=owner, time=clock.now(), traceparent="")
-        return Envelope(subject_of(name, owner), str(event_id), message.SerializeToString(), headers)
-
-    return make
-
-
-@pytest.fixture
-def upsert(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable[..., Awaitable[list[Profile]]]:
+def upsert(database: Database, workspace_id: UUID, clock: FakeClock) -> Upsert:
     """Upserts profiles given as external id = attributes."""
 
-    async def run(people: dict[str, dict[str, object]], *, workspace: UUID | None = None) -> list[Profile]:
+    async def run(people: Mapping[str, Mapping[str, object]], *, workspace: UUID | None = None) -> list[Profile]:
         inputs = [ProfileInput(new_id(), external_id, given) for external_id, given in people.items()]
         async with database.transaction() as session:
             return await upsert_profiles(
@@ -136,10 +105,10 @@ def upsert(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable
 
 
 @pytest.fixture
-def begin(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable[..., Awaitable[Segment]]:
+def begin(database: Database, workspace_id: UUID, clock: FakeClock) -> CreateSegment:
     """Creates a segment of a rule given as data, and leaves it to be filled."""
 
-    async def run(name: str, rule: dict[str, object], *, request_id: str = "") -> Segment:
+    async def run(name: str, rule: Mapping[str, object], *, request_id: str = "") -> Segment:
         async with database.transaction() as session:
             return await create_segment(
                 session,
@@ -147,7 +116,7 @@ def begin(database: Database, workspace_id: UUID, clock: FakeClock) -> Callable[
                 workspace_id=workspace_id,
                 request_id=request_id,
                 name=name,
-                rule=read(rule),
+                rule=parse_rule(rule),
                 now=clock.now(),
             )
 
@@ -161,35 +130,33 @@ def work(database: Database, clock: FakeClock) -> SegmentWork:
 
 
 @pytest.fixture
-def create(
-    begin: Callable[..., Awaitable[Segment]], work: SegmentWork, database: Database, workspace_id: UUID
-) -> Callable[..., Awaitable[Segment]]:
+def create(begin: CreateSegment, work: SegmentWork, database: Database, workspace_id: UUID) -> CreateSegment:
     """Creates a segment and fills it."""
 
-    async def run(name: str, rule: dict[str, object], *, request_id: str = "") -> Segment:
-        made = await begin(name, rule, request_id=request_id)
+    async def run(name: str, rule: Mapping[str, object], *, request_id: str = "") -> Segment:
+        segment = await begin(name, rule, request_id=request_id)
         while await work.step():
             pass
         async with database.reading() as session:
-            return await get_segment(session, workspace_id=workspace_id, segment_id=made.id)
+            return await get_segment(session, workspace_id=workspace_id, segment_id=segment.id)
 
     return run
 
 
 @pytest.fixture
-def said(database: Database) -> Callable[[], Awaitable[list[Message]]]:
-    """Returns the events that were staged since the last look, in their order."""
-    seen = 0
+def new_events(database: Database) -> NewEvents:
+    """Reads the outbox from the last row on."""
+    last_id = 0
 
-    async def look() -> list[Message]:
-        nonlocal seen
+    async def read() -> list[Any]:
+        nonlocal last_id
         async with database.reading() as session:
             rows = (
                 await session.execute(
-                    text("SELECT id, type, payload FROM outbox WHERE id > :seen ORDER BY id"), {"seen": seen}
+                    text("SELECT id, type, payload FROM outbox WHERE id > :last_id ORDER BY id"), {"last_id": last_id}
                 )
             ).all()
-        seen = rows[-1].id if rows else seen
+        last_id = rows[-1].id if rows else last_id
         return [getattr(audience_events_pb2, row.type.rsplit(".", 1)[-1]).FromString(row.payload) for row in rows]
 
-    return look
+    return read

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
 from regie_audience.attributes import InvalidProfile
 from regie_audience.engagements import on_engagement_observed
 from regie_audience.events import subscriptions
-from regie_audience.profiles import Profile, list_profiles
+from regie_audience.profiles.queries import Profile, list_profiles
+from regie_audience.testing import CreateSegment, NewEvents, Upsert
 from regie_chassis.consumer import Consumer
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
@@ -22,8 +24,12 @@ from regie_chassis.retry import RetryPolicy
 from regie_chassis.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.service_fixtures import MakeEnvelope
 from regie_local.testing.waiting import until
 from sqlalchemy import text
+
+MakeEngagement = Callable[..., EngagementObserved]
+Deliver = Callable[..., Awaitable[None]]
 
 FAN = {"comparison": {"attribute": "regie.engagement_count", "operator": "ge", "value": 3}}
 
@@ -43,11 +49,11 @@ def consumer(database: Database, memory_broker: MemoryBroker, clock: FakeClock) 
 
 
 @pytest.fixture
-def seen(clock: FakeClock) -> Callable[..., EngagementObserved]:
+def make_engagement(clock: FakeClock) -> MakeEngagement:
     """Makes an engagement; whatever is left out is plain."""
 
-    def make(**fields: object) -> EngagementObserved:
-        given = {
+    def make(**fields: Any) -> EngagementObserved:
+        given: dict[str, Any] = {
             "post_id": show_id(POST, new_id()),
             "channel_id": show_id(CHANNEL, new_id()),
             "network": "sandbox",
@@ -63,7 +69,7 @@ def seen(clock: FakeClock) -> Callable[..., EngagementObserved]:
 
 
 @pytest.fixture
-def deliver(consumer: Consumer, memory_broker: MemoryBroker) -> Callable:
+def deliver(consumer: Consumer, memory_broker: MemoryBroker) -> Deliver:
     """Publishes messages and lets the consumer handle one batch."""
 
     async def run(*envelopes: Envelope) -> None:
@@ -75,14 +81,18 @@ def deliver(consumer: Consumer, memory_broker: MemoryBroker) -> Callable:
 
 async def _profiles(database: Database, workspace_id: UUID) -> dict[str, Profile]:
     async with database.reading() as session:
-        page = await list_profiles(session, workspace_id=workspace_id, size=200, token="")
+        page = await list_profiles(session, workspace_id=workspace_id, page_size=200, page_token="")
     return {one.external_id: one for one in page.items}
 
 
 async def test_a_reaction_makes_a_profile(
-    deliver: Callable, seen: Callable, say: Callable, database: Database, workspace_id: UUID
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    database: Database,
+    workspace_id: UUID,
 ) -> None:
-    await deliver(say(seen()))
+    await deliver(make_envelope(make_engagement()))
 
     (found,) = (await _profiles(database, workspace_id)).values()
     assert found.external_id == "sandbox:7"
@@ -96,11 +106,20 @@ async def test_a_reaction_makes_a_profile(
 
 
 async def test_reactions_add_up_within_a_batch_and_across_batches(
-    deliver: Callable, seen: Callable, say: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    database: Database,
+    workspace_id: UUID,
+    clock: FakeClock,
 ) -> None:
-    await deliver(say(seen()), say(seen(actor_id="8")), say(seen(kind="reply")))
+    await deliver(
+        make_envelope(make_engagement()),
+        make_envelope(make_engagement(actor_id="8")),
+        make_envelope(make_engagement(kind="reply")),
+    )
     await clock.advance(timedelta(minutes=1))
-    await deliver(say(seen(kind="quote", actor_handle="ada.new")))
+    await deliver(make_envelope(make_engagement(kind="quote", actor_handle="ada.new")))
 
     found = await _profiles(database, workspace_id)
     assert {name: one.attributes["regie.engagement_count"] for name, one in found.items()} == {
@@ -112,10 +131,17 @@ async def test_reactions_add_up_within_a_batch_and_across_batches(
 
 
 async def test_a_late_reaction_counts_and_is_not_taken_for_the_last(
-    deliver: Callable, seen: Callable, say: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    database: Database,
+    workspace_id: UUID,
+    clock: FakeClock,
 ) -> None:
-    await deliver(say(seen(kind="reply")))
-    await deliver(say(seen(kind="like", observe_time=clock.now() - timedelta(seconds=1), actor_handle="old")))
+    await deliver(make_envelope(make_engagement(kind="reply")))
+    await deliver(
+        make_envelope(make_engagement(kind="like", observe_time=clock.now() - timedelta(seconds=1), actor_handle="old"))
+    )
 
     found = (await _profiles(database, workspace_id))["sandbox:7"].attributes
     assert (found["regie.engagement_count"], found["regie.last_engagement_kind"], found["regie.handle"]) == (
@@ -126,45 +152,49 @@ async def test_a_late_reaction_counts_and_is_not_taken_for_the_last(
 
 
 async def test_a_reaction_delivered_ten_times_counts_once(
-    deliver: Callable,
-    seen: Callable,
-    say: Callable,
-    said: Callable,
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    new_events: NewEvents,
     database: Database,
     workspace_id: UUID,
     consumer: Consumer,
     memory_broker: MemoryBroker,
 ) -> None:
-    await memory_broker.publish([say(seen())])
+    await memory_broker.publish([make_envelope(make_engagement())])
     received = await memory_broker.fetch(consumer.spec, 100, timedelta(0))
 
     for _ in range(10):
         await consumer.handle(received)
 
     assert (await _profiles(database, workspace_id))["sandbox:7"].attributes["regie.engagement_count"] == 1
-    assert [type(event) for event in await said()] == [ProfileUpdated]
+    assert [type(event) for event in await new_events()] == [ProfileUpdated]
 
 
 async def test_segments_follow_reactions(
-    deliver: Callable, seen: Callable, say: Callable, said: Callable, create: Callable
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    new_events: NewEvents,
+    create: CreateSegment,
 ) -> None:
     await create("fans", FAN)
-    await said()
-    await deliver(say(seen()), say(seen()))
-    assert [type(event) for event in await said()] == [ProfileUpdated]
+    await new_events()
+    await deliver(make_envelope(make_engagement()), make_envelope(make_engagement()))
+    assert [type(event) for event in await new_events()] == [ProfileUpdated]
 
-    await deliver(say(seen()))
+    await deliver(make_envelope(make_engagement()))
 
-    assert [type(event) for event in await said()] == [ProfileUpdated, SegmentEntered]
+    assert [type(event) for event in await new_events()] == [ProfileUpdated, SegmentEntered]
 
 
 async def test_what_is_said_belongs_to_the_trace_of_the_reaction_also_in_a_batch(
-    database: Database, seen: Callable, create: Callable, workspace_id: UUID, clock: FakeClock
+    database: Database, make_engagement: MakeEngagement, create: CreateSegment, workspace_id: UUID, clock: FakeClock
 ) -> None:
     await create("likers", {"comparison": {"attribute": "regie.engagement_count", "operator": "ge", "value": 1}})
     traces = {name: f"00-{number:032x}-{number:016x}-01" for number, name in enumerate(("1", "2"), start=1)}
     events = [
-        Event(new_id(), workspace_id, clock.now(), seen(actor_id=name), traceparent)
+        Event(new_id(), workspace_id, clock.now(), make_engagement(actor_id=name), traceparent)
         for name, traceparent in traces.items()
     ]
 
@@ -182,10 +212,18 @@ async def test_what_is_said_belongs_to_the_trace_of_the_reaction_also_in_a_batch
 
 
 async def test_reactions_in_two_workspaces_stay_apart(
-    deliver: Callable, seen: Callable, say: Callable, database: Database, workspace_id: UUID
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    database: Database,
+    workspace_id: UUID,
 ) -> None:
     other = new_id()
-    await deliver(say(seen()), say(seen(), workspace=other), say(seen(), workspace=other))
+    await deliver(
+        make_envelope(make_engagement()),
+        make_envelope(make_engagement(), workspace=other),
+        make_envelope(make_engagement(), workspace=other),
+    )
 
     counts = [
         (await _profiles(database, one))["sandbox:7"].attributes["regie.engagement_count"]
@@ -195,11 +233,16 @@ async def test_reactions_in_two_workspaces_stay_apart(
 
 
 async def test_what_a_customer_says_neither_freezes_nor_is_frozen_by_what_was_seen(
-    deliver: Callable, seen: Callable, say: Callable, upsert: Callable, database: Database, workspace_id: UUID
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    upsert: Upsert,
+    database: Database,
+    workspace_id: UUID,
 ) -> None:
     await upsert({"sandbox:7": {"engagement_count": "many", "last_engagement_time": "9999", "handle": "boss"}})
 
-    await deliver(say(seen()))
+    await deliver(make_envelope(make_engagement()))
 
     found = (await _profiles(database, workspace_id))["sandbox:7"].attributes
     assert (found["engagement_count"], found["last_engagement_time"], found["handle"]) == ("many", "9999", "boss")
@@ -210,11 +253,16 @@ async def test_what_a_customer_says_neither_freezes_nor_is_frozen_by_what_was_se
 
 
 async def test_a_profile_at_its_limit_of_attributes_takes_reactions_and_updates(
-    deliver: Callable, seen: Callable, say: Callable, upsert: Callable, database: Database, workspace_id: UUID
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    upsert: Upsert,
+    database: Database,
+    workspace_id: UUID,
 ) -> None:
     await upsert({"sandbox:7": {f"a{n}": float(n) for n in range(200)}})
 
-    await deliver(say(seen()))
+    await deliver(make_envelope(make_engagement()))
     await upsert({"sandbox:7": {"a0": 7.0}})
 
     found = (await _profiles(database, workspace_id))["sandbox:7"].attributes
@@ -233,14 +281,18 @@ async def test_a_profile_at_its_limit_of_attributes_takes_reactions_and_updates(
     ],
 )
 async def test_a_reaction_that_cannot_be_read_is_left_out_and_its_neighbours_go_on_in_one_transaction(
-    deliver: Callable,
-    seen: Callable,
-    say: Callable,
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
     database: Database,
     workspace_id: UUID,
     wrong: dict[str, object],
 ) -> None:
-    await deliver(say(seen(actor_id="1")), say(seen(**wrong)), say(seen(actor_id="2")))
+    await deliver(
+        make_envelope(make_engagement(actor_id="1")),
+        make_envelope(make_engagement(**wrong)),
+        make_envelope(make_engagement(actor_id="2")),
+    )
 
     assert set(await _profiles(database, workspace_id)) == {"sandbox:1", "sandbox:2"}
     async with database.reading() as session:
@@ -250,19 +302,28 @@ async def test_a_reaction_that_cannot_be_read_is_left_out_and_its_neighbours_go_
 
 
 async def test_many_absurd_reactions_stop_nothing(
-    deliver: Callable, seen: Callable, say: Callable, consumer: Consumer, database: Database, workspace_id: UUID
+    deliver: Deliver,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    consumer: Consumer,
+    database: Database,
+    workspace_id: UUID,
 ) -> None:
-    await deliver(*(say(seen(actor_id="a" * 600)) for _ in range(30)))
-    await deliver(say(seen()))
+    await deliver(*(make_envelope(make_engagement(actor_id="a" * 600)) for _ in range(30)))
+    await deliver(make_envelope(make_engagement()))
 
     assert consumer.healthy
     assert set(await _profiles(database, workspace_id)) == {"sandbox:7"}
 
 
 async def test_the_running_service_reads_reactions_and_tells_the_world(
-    service: Service, memory_broker: MemoryBroker, seen: Callable, say: Callable, workspace_id: UUID
+    service: Service,
+    memory_broker: MemoryBroker,
+    make_engagement: MakeEngagement,
+    make_envelope: MakeEnvelope,
+    workspace_id: UUID,
 ) -> None:
-    await memory_broker.publish([say(seen())])
+    await memory_broker.publish([make_envelope(make_engagement())])
 
     async def told() -> int:
         return (await memory_broker.stream_state("regie_audience")).last_seq

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from uuid import UUID
 
 import pytest
-from regie_audience.previews import PreviewTooSlow, TooManyPreviews, preview_segment
-from regie_audience.rules import read
+from regie_audience.rules.model import parse_rule
+from regie_audience.segments.previews import PreviewTooSlow, TooManyPreviews, preview_segment
+from regie_audience.testing import Upsert
 from regie_audience.turns import Turns
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
@@ -80,7 +80,7 @@ async def test_a_preview_that_is_given_up_gives_its_turn_back() -> None:
 
 
 async def test_a_preview_that_takes_too_long_is_told_what_to_do(
-    upsert: Callable, database: Database, workspace_id: UUID
+    upsert: Upsert, database: Database, workspace_id: UUID
 ) -> None:
     await upsert({"u": {"age": 20.0}})
     async with database.transaction() as holder:
@@ -88,7 +88,9 @@ async def test_a_preview_that_takes_too_long_is_told_what_to_do(
 
         with pytest.raises(PreviewTooSlow) as refused:
             async with database.transaction() as session:
-                await preview_segment(session, workspace_id=workspace_id, rule=read(ADULT), size=5, within="50ms")
+                await preview_segment(
+                    session, workspace_id=workspace_id, rule=parse_rule(ADULT), sample_size=5, within="50ms"
+                )
 
     assert refused.value.http_status == 503
     assert "create the segment" in refused.value.message

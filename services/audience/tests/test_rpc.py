@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 from uuid import UUID
 
@@ -18,29 +18,30 @@ from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
 from regie_chassis.paging import show_token
 from regie_chassis.rpc import RemoteError, call
+from regie_local.testing.service_fixtures import Sign
 from regie_local.testing.waiting import until
 from sqlalchemy import text
 
 Method = Callable[[Message], Any]
-Ask = Callable[..., Any]
+Ask = Callable[..., Coroutine[Any, Any, Any]]
 
 ADULT = segments_pb.Rule(
     comparison=segments_pb.Comparison(attribute="age", operator="ge", value=Value(number_value=18))
 )
 
 
-def _struct(**attributes: object) -> Struct:
+def _struct(**attributes: Any) -> Struct:
     struct = Struct()
     struct.update(attributes)
     return struct
 
 
-def _input(external_id: str, **attributes: object) -> profiles_pb.ProfileInput:
+def _input(external_id: str, **attributes: Any) -> profiles_pb.ProfileInput:
     return profiles_pb.ProfileInput(external_id=external_id, attributes=_struct(**attributes))
 
 
 @pytest.fixture
-def ask(method: Method, sign: Callable[[UUID], str], workspace_id: UUID) -> Ask:
+def ask(method: Method, sign: Sign, workspace_id: UUID) -> Ask:
     """Calls an RPC by its request's name, as somebody of the test's workspace unless told otherwise."""
 
     async def run(request: Message, *, workspace: UUID | None = None) -> Any:
@@ -84,31 +85,16 @@ async def test_null_removes_an_attribute(ask: Ask) -> None:
 async def test_a_segment_is_made_read_listed_previewed_and_its_members_shown(ask: Ask) -> None:
     people = [_input("old", age=40), _input("young", age=3)]
     made = (await ask(profiles_pb.UpsertProfilesRequest(profiles=people))).profiles
-    rule = segments_pb.Rule(
-        all=segments_pb.RuleList(
-            rules=[
-                ADULT,
-                segments_pb.Rule(
-                    **{
-                        "not": segments_pb.Rule(
-                            any=segments_pb.RuleList(
-                                rules=[
-                                    segments_pb.Rule(
-                                        comparison=segments_pb.Comparison(attribute="city", operator="present")
-                                    ),
-                                    segments_pb.Rule(
-                                        comparison=segments_pb.Comparison(
-                                            attribute="vip", operator="eq", value=Value(bool_value=True)
-                                        )
-                                    ),
-                                ]
-                            )
-                        )
-                    }
-                ),
-            ]
-        )
+    without_city_or_vip = segments_pb.Rule()
+    getattr(without_city_or_vip, "not").any.rules.extend(
+        [
+            segments_pb.Rule(comparison=segments_pb.Comparison(attribute="city", operator="present")),
+            segments_pb.Rule(
+                comparison=segments_pb.Comparison(attribute="vip", operator="eq", value=Value(bool_value=True))
+            ),
+        ]
     )
+    rule = segments_pb.Rule(all=segments_pb.RuleList(rules=[ADULT, without_city_or_vip]))
 
     preview = await ask(segments_pb.PreviewSegmentRequest(rule=rule))
     made_segment = (await ask(segments_pb.CreateSegmentRequest(request_id="r", name="adults", rule=rule))).segment

@@ -8,12 +8,22 @@ from datetime import date, datetime, timedelta, timezone
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from regie_audience.attributes import kind_of, normal_value, stored
-from regie_audience.instants import instant_of
-from regie_audience.rule_matching import matches
-from regie_audience.rule_sql import compile_sql
-from regie_audience.rule_warnings import warn
-from regie_audience.rules import All, AnyOf, Comparison, InvalidRule, Not, Rule, read, read_new, show
+from regie_audience.attributes import Value, kind_of, normal_value, stored
+from regie_audience.rules.diagnostics import warn
+from regie_audience.rules.instants import instant_of
+from regie_audience.rules.matching import matches
+from regie_audience.rules.model import (
+    All,
+    AnyOf,
+    Comparison,
+    InvalidRule,
+    Not,
+    Rule,
+    dump_rule,
+    parse_new_rule,
+    parse_rule,
+)
+from regie_audience.rules.sql import compile_sql
 from regie_chassis.database import Database
 from sqlalchemy import text
 
@@ -66,7 +76,7 @@ some_rules: st.SearchStrategy[Rule] = st.recursive(
 )
 
 
-Attributes = dict[str, object]
+Attributes = dict[str, Value]
 
 
 async def _in_sql(database: Database, rule: Rule, people: list[Attributes]) -> list[tuple[bool, Attributes]]:
@@ -92,7 +102,7 @@ def _kept(given: Attributes) -> Attributes:
 async def test_python_and_sql_agree_before_and_after_the_database(
     database: Database, rule: Rule, given_people: list[Attributes]
 ) -> None:
-    rule, people = read(json.loads(json.dumps(show(rule)))), [_kept(one) for one in given_people]
+    rule, people = parse_rule(json.loads(json.dumps(dump_rule(rule)))), [_kept(one) for one in given_people]
     in_sql = await _in_sql(database, rule, people)
 
     assert [answer for answer, _ in in_sql] == [matches(rule, one) for one in people]
@@ -100,7 +110,7 @@ async def test_python_and_sql_agree_before_and_after_the_database(
 
 
 def test_a_number_stays_the_same_number_on_its_way_through_the_database() -> None:
-    rule = read({"comparison": {"attribute": "n", "operator": "eq", "value": 1.2345678901234567e20}})
+    rule = parse_rule({"comparison": {"attribute": "n", "operator": "eq", "value": 1.2345678901234567e20}})
     # So jsonb shows this double, without a point.
     assert matches(rule, stored(json.loads('{"n": 123456789012345670000}')))
 
@@ -109,7 +119,7 @@ def test_a_number_stays_the_same_number_on_its_way_through_the_database() -> Non
 def test_a_number_that_is_no_double_is_no_value(number: float) -> None:
     assert kind_of(number) == ""
     with pytest.raises(InvalidRule):
-        read({"comparison": {"attribute": "n", "operator": "lt", "value": number}})
+        parse_rule({"comparison": {"attribute": "n", "operator": "lt", "value": number}})
 
 
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -138,12 +148,12 @@ def test_a_date_is_one_that_the_calendar_has(shown: str) -> None:
 @given(rule=some_rules)
 @settings(max_examples=100, deadline=None)
 def test_a_rule_survives_its_data(rule: Rule) -> None:
-    rule = read(show(rule))
-    assert read(json.loads(json.dumps(show(rule)))) == rule
+    rule = parse_rule(dump_rule(rule))
+    assert parse_rule(json.loads(json.dumps(dump_rule(rule)))) == rule
 
 
 @pytest.mark.parametrize(
-    ("operator", "value", "found", "expected"),
+    ("operator", "value", "actual", "expected"),
     [
         ("eq", "a", None, False),
         ("ne", "a", None, True),
@@ -187,10 +197,10 @@ def test_a_rule_survives_its_data(rule: Rule) -> None:
     ],
 )
 async def test_the_semantics_are_as_written(
-    database: Database, operator: str, value: object, found: object, expected: bool
+    database: Database, operator: str, value: object, actual: Value | None, expected: bool
 ) -> None:
-    rule = read({"comparison": {"attribute": "age", "operator": operator, "value": value}})
-    person = {} if found is None else _kept({"age": found})
+    rule = parse_rule({"comparison": {"attribute": "age", "operator": operator, "value": value}})
+    person = {} if actual is None else _kept({"age": actual})
 
     assert matches(rule, person) is expected
     assert [answer for answer, _ in await _in_sql(database, rule, [person])] == [expected]
@@ -237,7 +247,7 @@ def _deep(levels: int) -> dict[str, object]:
 )
 def test_a_wrong_rule_is_told_where_it_is_wrong(data: object, path: str) -> None:
     with pytest.raises(InvalidRule) as refused:
-        read(data)
+        parse_rule(data)
     assert refused.value.field == path
 
 
@@ -245,14 +255,14 @@ def test_a_rule_of_many_bytes_is_refused_where_it_is_given_and_read_where_it_is_
     large = {"any": [_comparison(operator="in", value=["x" * 1_000] * 100)]}
 
     with pytest.raises(InvalidRule) as refused:
-        read_new(large)
+        parse_new_rule(large)
     assert refused.value.field == "rule"
-    assert read(large)
+    assert parse_rule(large)
 
 
 def test_a_rule_at_its_limits_is_right() -> None:
-    assert read(_deep(10))
-    assert read({"all": [{"any": [_comparison()] * 48}, {"any": [_comparison()] * 49}]})
+    assert parse_rule(_deep(10))
+    assert parse_rule({"all": [{"any": [_comparison()] * 48}, {"any": [_comparison()] * 49}]})
 
 
 @pytest.mark.parametrize(
@@ -274,7 +284,7 @@ def test_a_rule_at_its_limits_is_right() -> None:
 def test_a_comparison_that_cannot_meet_the_stored_type_is_warned_of(
     comparison: dict[str, object], kinds: dict[str, list[str]] | None, expected: str
 ) -> None:
-    rule = read({"not": {"all": [{"comparison": {"attribute": "age", **comparison}}]}})
+    rule = parse_rule({"not": {"all": [{"comparison": {"attribute": "age", **comparison}}]}})
 
     found = warn(rule, None if kinds is None else {name: frozenset(known) for name, known in kinds.items()})
 

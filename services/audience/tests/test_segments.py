@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
-from google.protobuf.message import Message
 from regie.audience.events.v1.audience_events_pb2 import (
     ProfilesImported,
     ProfileUpdated,
@@ -19,25 +18,23 @@ from regie.audience.events.v1.audience_events_pb2 import (
     SegmentFilled,
     SegmentLeft,
 )
-from regie_audience import memberships
-from regie_audience.previews import preview_segment
-from regie_audience.profiles import ProfileInput, upsert_profiles
-from regie_audience.rules import InvalidRule, read
-from regie_audience.segment_work import SegmentWork
-from regie_audience.segments import (
+from regie_audience.memberships import changes as memberships
+from regie_audience.memberships.states import SegmentState
+from regie_audience.memberships.work import SegmentWork
+from regie_audience.profiles.changes import ProfileInput, upsert_profiles
+from regie_audience.rules.model import InvalidRule, parse_rule
+from regie_audience.segments.lifecycle import (
     MAX_SEGMENTS,
     InvalidSegment,
     RequestIdReused,
-    Segment,
     SegmentNameTaken,
-    SegmentNotFound,
     TooManySegments,
     create_segment,
     delete_segment,
-    get_segment,
-    list_segment_members,
-    list_segments,
 )
+from regie_audience.segments.previews import preview_segment
+from regie_audience.segments.queries import Segment, SegmentNotFound, get_segment, list_segment_members, list_segments
+from regie_audience.testing import CreateSegment, NewEvents, Upsert
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
 from regie_local.testing.clock import FakeClock
@@ -54,7 +51,7 @@ async def _someone_waits_for_a_row(database: Database) -> bool:
         return bool(rows.scalar_one())
 
 
-def _moves(events: list[Message]) -> list[Message]:
+def _moves(events: list[Any]) -> list[Any]:
     return [event for event in events if not isinstance(event, ProfileUpdated | ProfilesImported)]
 
 
@@ -70,12 +67,14 @@ async def _segment(database: Database, workspace_id: UUID, segment_id: UUID) -> 
 
 async def _members(database: Database, workspace_id: UUID, segment_id: UUID) -> set[str]:
     async with database.reading() as session:
-        page = await list_segment_members(session, workspace_id=workspace_id, segment_id=segment_id, size=200, token="")
+        page = await list_segment_members(
+            session, workspace_id=workspace_id, segment_id=segment_id, page_size=200, page_token=""
+        )
     return {one.external_id for one in page.items}
 
 
 async def test_a_new_segment_is_filled_with_those_who_match(
-    upsert: Callable, create: Callable, database: Database, workspace_id: UUID
+    upsert: Upsert, create: CreateSegment, database: Database, workspace_id: UUID
 ) -> None:
     await upsert({"old": {"age": 40.0}, "young": {"age": 4.0}, "unknown": {}})
     await upsert({"stranger": {"age": 40.0}}, workspace=new_id())
@@ -87,14 +86,23 @@ async def test_a_new_segment_is_filled_with_those_who_match(
 
 
 async def test_who_comes_to_match_enters_and_who_stops_leaves_each_said_once(
-    upsert: Callable, create: Callable, said: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+    upsert: Upsert,
+    create: CreateSegment,
+    new_events: NewEvents,
+    database: Database,
+    workspace_id: UUID,
+    clock: FakeClock,
 ) -> None:
     segment = await create("adults", ADULT)
-    await said()
+    await new_events()
     (person,) = await upsert({"u": {"age": 17.0}})
     profile_id = show_id(PROFILE, person.id)
-    told = {"segment_id": show_id(SEGMENT, segment.id), "profile_id": profile_id, "profile_ids": [profile_id]}
-    assert _moves(await said()) == []
+    ids: dict[str, Any] = {
+        "segment_id": show_id(SEGMENT, segment.id),
+        "profile_id": profile_id,
+        "profile_ids": [profile_id],
+    }
+    assert _moves(await new_events()) == []
 
     for age, expected in (
         (18.0, SegmentEntered),
@@ -105,7 +113,7 @@ async def test_who_comes_to_match_enters_and_who_stops_leaves_each_said_once(
     ):
         await clock.advance(timedelta(minutes=1))
         await upsert({"u": {"age": age}})
-        assert _moves(await said()) == ([expected(**told)] if expected else [])
+        assert _moves(await new_events()) == ([expected(**ids)] if expected else [])
 
     async with database.reading() as session:
         found = await get_segment(session, workspace_id=workspace_id, segment_id=segment.id)
@@ -115,7 +123,7 @@ async def test_who_comes_to_match_enters_and_who_stops_leaves_each_said_once(
 
 
 async def test_the_count_follows_many_moves_at_once(
-    upsert: Callable, create: Callable, database: Database, workspace_id: UUID
+    upsert: Upsert, create: CreateSegment, database: Database, workspace_id: UUID
 ) -> None:
     segments = [await create("adults", ADULT), await create("lyon", LYON), await create("not lyon", {"not": LYON})]
     await upsert({f"u{n}": {"age": float(n), "city": "Lyon" if n % 2 else "Nice"} for n in range(40)})
@@ -129,24 +137,34 @@ async def test_the_count_follows_many_moves_at_once(
 
 
 async def test_creating_a_segment_answers_before_it_is_filled_and_one_event_tells_of_everybody(
-    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, database: Database, workspace_id: UUID
+    upsert: Upsert,
+    begin: CreateSegment,
+    new_events: NewEvents,
+    work: SegmentWork,
+    database: Database,
+    workspace_id: UUID,
 ) -> None:
     await upsert({f"u{n}": {"age": 20.0} for n in range(30)})
-    await said()
+    await new_events()
 
     segment = await begin("adults", ADULT)
 
-    assert (segment.state, segment.member_count, await said()) == ("filling", 0, [])
+    assert (segment.state, segment.member_count, await new_events()) == ("filling", 0, [])
     assert await work.step()
     assert (await _segment(database, workspace_id, segment.id)).member_count == 7
     await _finish(work)
     found = await _segment(database, workspace_id, segment.id)
     assert (found.state, found.member_count) == ("active", 30)
-    assert await said() == [SegmentFilled(segment_id=show_id(SEGMENT, segment.id), member_count=30)]
+    assert await new_events() == [SegmentFilled(segment_id=show_id(SEGMENT, segment.id), member_count=30)]
 
 
 async def test_moves_while_a_segment_is_filled_are_silent_and_counted(
-    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, database: Database, workspace_id: UUID
+    upsert: Upsert,
+    begin: CreateSegment,
+    new_events: NewEvents,
+    work: SegmentWork,
+    database: Database,
+    workspace_id: UUID,
 ) -> None:
     await upsert({f"u{n:02}": {"age": 20.0} for n in range(30)})
     segment = await begin("adults", ADULT)
@@ -154,21 +172,26 @@ async def test_moves_while_a_segment_is_filled_are_silent_and_counted(
 
     await upsert({"u00": {"age": 2.0}, "u29": {"age": 2.0}, "new": {"age": 30.0}})
 
-    assert _moves(await said()) == []
+    assert _moves(await new_events()) == []
     await _finish(work)
-    (filled,) = await said()
+    (filled,) = await new_events()
     assert filled == SegmentFilled(segment_id=show_id(SEGMENT, segment.id), member_count=29)
     assert len(await _members(database, workspace_id, segment.id)) == 29
     await upsert({"u00": {"age": 20.0}, "new": {"age": 3.0}})
-    assert [type(event) for event in _moves(await said())] == [SegmentEntered, SegmentLeft]
+    assert [type(event) for event in _moves(await new_events())] == [SegmentEntered, SegmentLeft]
 
 
 async def test_a_change_under_way_when_the_filling_ends_counts_and_is_told(
-    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, database: Database, workspace_id: UUID
+    upsert: Upsert,
+    begin: CreateSegment,
+    new_events: NewEvents,
+    work: SegmentWork,
+    database: Database,
+    workspace_id: UUID,
 ) -> None:
     segment = await begin("adults", ADULT)
     await work.step()
-    await said()
+    await new_events()
     async with database.transaction() as session:
         # What the last chunk does: it holds the segment when the change, which read "filling", comes to count.
         await session.execute(text("UPDATE segment SET state = 'active'"))
@@ -176,12 +199,17 @@ async def test_a_change_under_way_when_the_filling_ends_counts_and_is_told(
         await until(lambda: _someone_waits_for_a_row(database), timeout=5)
 
     await changing
-    assert [type(event) for event in _moves(await said())] == [SegmentEntered]
+    assert [type(event) for event in _moves(await new_events())] == [SegmentEntered]
     assert (await _segment(database, workspace_id, segment.id)).member_count == 1
 
 
 async def test_the_last_chunk_counts_the_change_that_it_waited_for(
-    begin: Callable, said: Callable, work: SegmentWork, database: Database, workspace_id: UUID, clock: FakeClock
+    begin: CreateSegment,
+    new_events: NewEvents,
+    work: SegmentWork,
+    database: Database,
+    workspace_id: UUID,
+    clock: FakeClock,
 ) -> None:
     await begin("adults", ADULT)
     async with database.transaction() as session:
@@ -193,14 +221,14 @@ async def test_the_last_chunk_counts_the_change_that_it_waited_for(
         await until(lambda: _someone_waits_for_a_row(database), timeout=5)
 
     await filling
-    (filled,) = _moves(await said())
+    (filled,) = _moves(await new_events())
     assert (type(filled), filled.member_count) == (SegmentFilled, 1)
 
 
 async def test_a_chunk_judges_a_profile_that_is_being_changed_as_it_became(
-    upsert: Callable,
-    begin: Callable,
-    said: Callable,
+    upsert: Upsert,
+    begin: CreateSegment,
+    new_events: NewEvents,
     work: SegmentWork,
     database: Database,
     workspace_id: UUID,
@@ -218,19 +246,19 @@ async def test_a_chunk_judges_a_profile_that_is_being_changed_as_it_became(
 
     await filling
     assert await _members(database, workspace_id, segment.id) == set()
-    (filled,) = [event for event in _moves(await said()) if isinstance(event, SegmentFilled)]
+    (filled,) = [event for event in _moves(await new_events()) if isinstance(event, SegmentFilled)]
     assert filled.member_count == 0
 
 
 async def test_many_moves_by_one_change_are_one_event_a_segment(
-    upsert: Callable, create: Callable, said: Callable
+    upsert: Upsert, create: CreateSegment, new_events: NewEvents
 ) -> None:
     segments = [await create("adults", ADULT), await create("everybody", {"not": LYON})]
-    await said()
+    await new_events()
 
     made = await upsert({f"u{n}": {"age": 20.0} for n in range(300)})
 
-    events = _moves(await said())
+    events = _moves(await new_events())
     assert [(type(event), event.segment_id, event.profile_id) for event in events] == [
         (SegmentEntered, show_id(SEGMENT, one.id), "") for one in segments
     ]
@@ -238,9 +266,9 @@ async def test_many_moves_by_one_change_are_one_event_a_segment(
 
 
 async def test_a_restart_goes_on_where_the_last_chunk_ended(
-    upsert: Callable,
-    begin: Callable,
-    said: Callable,
+    upsert: Upsert,
+    begin: CreateSegment,
+    new_events: NewEvents,
     work: SegmentWork,
     database: Database,
     clock: FakeClock,
@@ -249,12 +277,12 @@ async def test_a_restart_goes_on_where_the_last_chunk_ended(
 ) -> None:
     await upsert({f"u{n}": {"age": 20.0} for n in range(40)})
     segment = await begin("adults", ADULT)
-    await said()
+    await new_events()
     await work.step()
 
     loops = [asyncio.create_task(SegmentWork(database, clock, chunk=3).run(stopping)) for _ in range(3)]
 
-    (filled,) = await until(said)
+    (filled,) = await until(new_events)
     assert (filled.segment_id, filled.member_count) == (show_id(SEGMENT, segment.id), 40)
     assert len(await _members(database, workspace_id, segment.id)) == 40
     stopping.set()
@@ -262,15 +290,15 @@ async def test_a_restart_goes_on_where_the_last_chunk_ended(
 
 
 async def test_the_loop_is_woken_by_a_new_segment(
-    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, stopping: asyncio.Event
+    upsert: Upsert, begin: CreateSegment, new_events: NewEvents, work: SegmentWork, stopping: asyncio.Event
 ) -> None:
     await upsert({"u": {"age": 20.0}})
-    await said()
+    await new_events()
     loop = asyncio.create_task(work.run(stopping))
     await begin("adults", ADULT)
     work.wake.set()
 
-    (event,) = await until(said)
+    (event,) = await until(new_events)
 
     assert isinstance(event, SegmentFilled)
     stopping.set()
@@ -278,7 +306,7 @@ async def test_the_loop_is_woken_by_a_new_segment(
 
 
 async def test_a_chunk_that_fails_is_put_off_and_other_workspaces_go_on(
-    upsert: Callable, begin: Callable, said: Callable, work: SegmentWork, database: Database, clock: FakeClock
+    upsert: Upsert, begin: CreateSegment, new_events: NewEvents, work: SegmentWork, database: Database, clock: FakeClock
 ) -> None:
     broken, sound = await begin("broken", ADULT), await begin("adults", ADULT)
     async with database.transaction() as session:
@@ -289,14 +317,14 @@ async def test_a_chunk_that_fails_is_put_off_and_other_workspaces_go_on(
 
     await _finish(work)
 
-    assert [event.segment_id for event in await said()] == [show_id(SEGMENT, sound.id)]
+    assert [event.segment_id for event in await new_events()] == [show_id(SEGMENT, sound.id)]
     async with database.reading() as session:
         left = (await session.execute(text("SELECT segment_id, failures, next_time FROM segment_work"))).one()
     assert tuple(left) == (broken.id, 1, clock.now() + timedelta(seconds=1))
 
 
 async def test_workspaces_take_turns(
-    upsert: Callable, begin: Callable, work: SegmentWork, database: Database, clock: FakeClock, said: Callable
+    upsert: Upsert, begin: CreateSegment, work: SegmentWork, database: Database, clock: FakeClock, new_events: NewEvents
 ) -> None:
     await upsert({f"u{n}": {"age": 20.0} for n in range(50)})
     for n in range(5):
@@ -311,7 +339,7 @@ async def test_workspaces_take_turns(
             workspace_id=other,
             request_id="",
             name="adults",
-            rule=read(ADULT),
+            rule=parse_rule(ADULT),
             now=clock.now(),
         )
 
@@ -321,7 +349,7 @@ async def test_workspaces_take_turns(
 
 
 async def test_the_filling_waits_for_a_change_that_does_not_know_the_segment(
-    upsert: Callable, begin: Callable, work: SegmentWork, database: Database, workspace_id: UUID, clock: FakeClock
+    upsert: Upsert, begin: CreateSegment, work: SegmentWork, database: Database, workspace_id: UUID, clock: FakeClock
 ) -> None:
     async with database.transaction() as session:
         inputs = [ProfileInput(new_id(), "u", {"age": 20.0})]
@@ -341,7 +369,7 @@ async def test_the_filling_waits_for_a_change_that_does_not_know_the_segment(
 
 
 async def test_a_change_waits_for_no_filling(
-    upsert: Callable, begin: Callable, database: Database, workspace_id: UUID
+    upsert: Upsert, begin: CreateSegment, database: Database, workspace_id: UUID
 ) -> None:
     await upsert({f"u{n}": {"age": 20.0} for n in range(9)})
     segment = await begin("adults", ADULT)
@@ -354,9 +382,9 @@ async def test_a_change_waits_for_no_filling(
 
 
 async def test_segments_filled_while_profiles_change_miss_and_double_nobody(
-    upsert: Callable,
-    begin: Callable,
-    said: Callable,
+    upsert: Upsert,
+    begin: CreateSegment,
+    new_events: NewEvents,
     database: Database,
     workspace_id: UUID,
     clock: FakeClock,
@@ -388,13 +416,13 @@ async def test_segments_filled_while_profiles_change_miss_and_double_nobody(
     await asyncio.gather(*loops, ticking)
 
     async with database.transaction() as session:
-        preview = await preview_segment(session, workspace_id=workspace_id, rule=read(ADULT), size=50)
-        page = await list_segments(session, workspace_id=workspace_id, size=50, token="")
+        preview = await preview_segment(session, workspace_id=workspace_id, rule=parse_rule(ADULT), sample_size=50)
+        page = await list_segments(session, workspace_id=workspace_id, page_size=50, page_token="")
         rows = await session.execute(text("SELECT segment_id, profile_id FROM membership WHERE leave_time IS NULL"))
         members = {(show_id(SEGMENT, row.segment_id), show_id(PROFILE, row.profile_id)) for row in rows}
         rows = await session.execute(text("SELECT id FROM profile WHERE CAST(attributes -> 'age' AS numeric) >= 18"))
         adults = {show_id(PROFILE, row.id) for row in rows}
-    events = _moves(await said())
+    events = _moves(await new_events())
     assert preview.count == len(adults) > 0
     assert [one.member_count for one in page.items] == [preview.count] * 4
     assert members == {(show_id(SEGMENT, one.id), adult) for one in page.items for adult in adults}
@@ -404,7 +432,7 @@ async def test_segments_filled_while_profiles_change_miss_and_double_nobody(
     assert {segment_id: counted.get(segment_id, 0) for segment_id in told} == told
 
 
-def _each_story_alternates(moves: list[Message], members: set[tuple[str, str]]) -> dict[str, int]:
+def _each_story_alternates(moves: list[Any], members: set[tuple[str, str]]) -> dict[str, int]:
     """Replays the moves backwards from who is in at the end, and returns how many were in at each filling's end."""
     inside = set(members)
     for event in reversed(moves):
@@ -419,20 +447,20 @@ def _each_story_alternates(moves: list[Message], members: set[tuple[str, str]]) 
     return dict(Counter(segment_id for segment_id, _ in inside))
 
 
-async def test_a_name_is_taken_once_in_a_workspace(create: Callable) -> None:
+async def test_a_name_is_taken_once_in_a_workspace(create: CreateSegment) -> None:
     await create("adults", ADULT)
 
     with pytest.raises(SegmentNameTaken):
         await create("adults", LYON)
 
 
-async def test_names_taken_at_once_go_to_one(create: Callable) -> None:
+async def test_names_taken_at_once_go_to_one(create: CreateSegment) -> None:
     outcomes = await asyncio.gather(*(create("adults", ADULT) for _ in range(5)), return_exceptions=True)
 
     assert sorted(type(one).__name__ for one in outcomes) == ["Segment", *["SegmentNameTaken"] * 4]
 
 
-async def test_the_same_request_makes_one_segment(create: Callable, database: Database) -> None:
+async def test_the_same_request_makes_one_segment(create: CreateSegment, database: Database) -> None:
     first = await create("adults", ADULT, request_id="r1")
 
     assert await create("adults", ADULT, request_id="r1") == first
@@ -441,24 +469,25 @@ async def test_the_same_request_makes_one_segment(create: Callable, database: Da
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a" * 201, "a\x00b", "a\nb"])
-async def test_a_name_of_the_wrong_form_is_refused(create: Callable, name: str) -> None:
+async def test_a_name_of_the_wrong_form_is_refused(create: CreateSegment, name: str) -> None:
     with pytest.raises(InvalidSegment):
         await create(name, ADULT)
 
 
-async def test_a_preview_stores_nothing(upsert: Callable, database: Database, workspace_id: UUID) -> None:
+async def test_a_preview_stores_nothing(upsert: Upsert, database: Database, workspace_id: UUID) -> None:
     await upsert({f"u{n}": {"age": float(n)} for n in range(30)})
 
     async with database.reading() as session:
-        found = await preview_segment(session, workspace_id=workspace_id, rule=read(ADULT), size=5)
+        found = await preview_segment(session, workspace_id=workspace_id, rule=parse_rule(ADULT), sample_size=5)
         stored = (await session.execute(text("SELECT count(*) FROM membership"))).scalar_one()
 
     assert (found.count, len(found.sample), stored) == (12, 5, 0)
-    assert all(one.attributes["age"] >= 18 for one in found.sample)
+    ages = [one.attributes["age"] for one in found.sample]
+    assert all(isinstance(age, float) and age >= 18 for age in ages)
 
 
 async def test_pages_of_members_show_each_once(
-    upsert: Callable, create: Callable, database: Database, workspace_id: UUID
+    upsert: Upsert, create: CreateSegment, database: Database, workspace_id: UUID
 ) -> None:
     segment = await create("adults", ADULT)
     await upsert({f"u{n}": {"age": 20.0} for n in range(7)})
@@ -467,7 +496,7 @@ async def test_pages_of_members_show_each_once(
     while True:
         async with database.reading() as session:
             page = await list_segment_members(
-                session, workspace_id=workspace_id, segment_id=segment.id, size=3, token=token
+                session, workspace_id=workspace_id, segment_id=segment.id, page_size=3, page_token=token
             )
         seen += [one.external_id for one in page.items]
         token = page.next_page_token
@@ -484,9 +513,9 @@ async def _delete(database: Database, workspace_id: UUID, segment_id: UUID, cloc
 
 @pytest.mark.parametrize("chunks", [0, 1, 100])
 async def test_a_deleted_segment_is_gone_at_once_and_its_members_soon_after(
-    upsert: Callable,
-    begin: Callable,
-    said: Callable,
+    upsert: Upsert,
+    begin: CreateSegment,
+    new_events: NewEvents,
     work: SegmentWork,
     database: Database,
     workspace_id: UUID,
@@ -497,11 +526,11 @@ async def test_a_deleted_segment_is_gone_at_once_and_its_members_soon_after(
     kept, segment = await begin("kept", ADULT), await begin("adults", ADULT)
     for _ in range(chunks):
         await work.step()
-    await said()
+    await new_events()
 
     await _delete(database, workspace_id, segment.id, clock)
 
-    assert await said() == [SegmentDeleted(segment_id=show_id(SEGMENT, segment.id))]
+    assert await new_events() == [SegmentDeleted(segment_id=show_id(SEGMENT, segment.id))]
     with pytest.raises(SegmentNotFound):
         await _segment(database, workspace_id, segment.id)
     with pytest.raises(SegmentNotFound):
@@ -509,7 +538,7 @@ async def test_a_deleted_segment_is_gone_at_once_and_its_members_soon_after(
     with pytest.raises(SegmentNotFound):
         await _delete(database, new_id(), kept.id, clock)
     await upsert({"u0": {"age": 3.0}, "new": {"age": 20.0}})
-    assert {getattr(event, "segment_id", "") for event in _moves(await said())} <= {show_id(SEGMENT, kept.id)}
+    assert {getattr(event, "segment_id", "") for event in _moves(await new_events())} <= {show_id(SEGMENT, kept.id)}
     again = await begin("adults", LYON)
     await _finish(work)
     async with database.reading() as session:
@@ -520,7 +549,7 @@ async def test_a_deleted_segment_is_gone_at_once_and_its_members_soon_after(
 
 
 async def test_a_removal_waits_for_a_change_that_still_sees_the_segment(
-    upsert: Callable, create: Callable, work: SegmentWork, database: Database, workspace_id: UUID, clock: FakeClock
+    upsert: Upsert, create: CreateSegment, work: SegmentWork, database: Database, workspace_id: UUID, clock: FakeClock
 ) -> None:
     segment = await create("adults", LYON)
     async with database.transaction() as session:
@@ -536,7 +565,7 @@ async def test_a_removal_waits_for_a_change_that_still_sees_the_segment(
 
 
 async def test_a_workspace_has_a_limited_number_of_segments_and_deleting_makes_room(
-    begin: Callable, database: Database, workspace_id: UUID, clock: FakeClock
+    begin: CreateSegment, database: Database, workspace_id: UUID, clock: FakeClock
 ) -> None:
     made = [await begin(f"s{n}", ADULT) for n in range(MAX_SEGMENTS)]
 
@@ -548,11 +577,11 @@ async def test_a_workspace_has_a_limited_number_of_segments_and_deleting_makes_r
 
 
 async def test_a_segment_is_judged_only_by_the_attributes_that_it_looks_at(
-    upsert: Callable, create: Callable, said: Callable, database: Database
+    upsert: Upsert, create: CreateSegment, new_events: NewEvents, database: Database
 ) -> None:
     await create("adults", ADULT)
     await upsert({"u": {"age": 20.0}})
-    await said()
+    await new_events()
     async with database.transaction() as session:
         # Were it judged again, this rule would not be read.
         await session.execute(text("UPDATE segment SET rule = CAST(:rule AS jsonb)"), {"rule": '{"no": "rule"}'})
@@ -565,7 +594,7 @@ async def test_a_segment_is_judged_only_by_the_attributes_that_it_looks_at(
 
 async def test_judging_many_profiles_lets_others_have_their_turns() -> None:
     heavy = {"any": [{"comparison": {"attribute": "a", "operator": "contains", "value": f"{n}x"}} for n in range(50)]}
-    segments = [memberships._Segment(new_id(), "active", json.dumps(heavy)) for _ in range(10)]
+    segments = [memberships._Segment(new_id(), SegmentState.ACTIVE, json.dumps(heavy)) for _ in range(10)]
     changed = [memberships.ChangedProfile(new_id(), {"a": "y" * 100}, ["a"], True, "") for _ in range(400)]
     turns = 0
 

@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
-from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostCreated, PostDue
-from regie.scheduler.v1 import posts_service_pb2 as posts_pb
+from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostCreated, PostDue, PostFinished, PostOutcome
+from regie.scheduler.v1.posts_service_pb2 import POST_STATE_PARTIALLY_PUBLISHED, VARIANT_STATE_PUBLISHED
 from regie_chassis.clock import SystemClock
 from regie_chassis.ids import WORKSPACE, new_id, parse_id
 from regie_chassis.messaging import Envelope, Event, headers_of, stream_spec, subject_of
@@ -323,7 +323,10 @@ def test_an_event_becomes_json_with_all_its_fields() -> None:
     assert event_json.data_of(PostCreated(title="a\x00b"))["title"] == "a\ufffdb"
 
 
-def test_a_state_in_an_event_is_its_name_and_empty_where_there_is_none() -> None:
-    # No event has an enum yet; the rule is that of all messages.
-    assert event_json.data_of(posts_pb.Post(state=posts_pb.POST_STATE_DRAFT))["state"] == "draft"
-    assert event_json.data_of(posts_pb.Post())["state"] == ""
+def test_an_events_states_are_words() -> None:
+    outcomes = [PostOutcome(state=VARIANT_STATE_PUBLISHED), PostOutcome()]
+    data = event_json.data_of(PostFinished(state=POST_STATE_PARTIALLY_PUBLISHED, outcomes=outcomes))
+    assert (data["state"], [outcome["state"] for outcome in data["outcomes"]]) == (
+        "partially_published",
+        ["published", ""],
+    )

@@ -23,7 +23,7 @@ from sqlalchemy import text
 
 CHANNEL_ID = show_id(CHANNEL, new_id())
 POST = {"title": "Opening", "variants": [{"channel_id": CHANNEL_ID, "text": "Doors open at eight."}]}
-NOT_OUT = {"state": "waiting", "remote_id": "", "remote_url": ""}
+NOT_OUT = {"state": "planned", "remote_id": "", "remote_url": ""}
 
 
 async def test_a_post_is_created_read_edited_scheduled_and_cancelled(world: GatewayHarness) -> None:
@@ -59,7 +59,7 @@ async def test_a_thread_with_pictures_arrives_whole(world: GatewayHarness) -> No
         created = await client.post("/v1/posts", json={"title": "t", "variants": [variant]})
     shown = created.json()["variants"][0]
     assert shown["segments"] == [{**segment, **NOT_OUT} for segment in segments]
-    assert (shown["visibility"], shown["language"], shown["state"]) == ("unlisted", "fr", "waiting")
+    assert (shown["visibility"], shown["language"], shown["state"]) == ("unlisted", "fr", "planned")
 
 
 async def test_an_error_behind_keeps_its_reason_field_and_status(world: GatewayHarness) -> None:
@@ -266,9 +266,18 @@ def _put_timeline(world: GatewayHarness, post_id: str) -> None:
         return Timestamp(seconds=1_770_000_000 + second)
 
     world.backends.scheduler.timelines[post_id] = [
-        scheduler_pb.TimelineEntry(time=at(1), state="scheduled", cause="api"),
-        scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher", channel_id=CHANNEL_ID),
-        scheduler_pb.TimelineEntry(time=at(5), state="published", cause="publisher"),
+        scheduler_pb.TimelineEntry(
+            time=at(1), post_state=scheduler_pb.POST_STATE_SCHEDULED, cause=scheduler_pb.CHANGE_CAUSE_API
+        ),
+        scheduler_pb.TimelineEntry(
+            time=at(5),
+            variant_state=scheduler_pb.VARIANT_STATE_PUBLISHED,
+            cause=scheduler_pb.CHANGE_CAUSE_PUBLISHER,
+            channel_id=CHANNEL_ID,
+        ),
+        scheduler_pb.TimelineEntry(
+            time=at(5), post_state=scheduler_pb.POST_STATE_PUBLISHED, cause=scheduler_pb.CHANGE_CAUSE_PUBLISHER
+        ),
     ]
     changes = [
         deliveries_pb.DeliveryChange(time=at(2), state="claimed", cause="worker", attempt=1),
@@ -335,8 +344,12 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         post_id = path.rsplit("/", 1)[1]
         world.backends.scheduler.timelines[post_id] = [
-            scheduler_pb.TimelineEntry(time=at(1), state="dispatched", cause="due"),
-            scheduler_pb.TimelineEntry(time=at(2), state="published", cause="publisher"),
+            scheduler_pb.TimelineEntry(
+                time=at(1), post_state=scheduler_pb.POST_STATE_DISPATCHED, cause=scheduler_pb.CHANGE_CAUSE_DUE
+            ),
+            scheduler_pb.TimelineEntry(
+                time=at(2), post_state=scheduler_pb.POST_STATE_PUBLISHED, cause=scheduler_pb.CHANGE_CAUSE_PUBLISHER
+            ),
         ]
         changes = [
             deliveries_pb.DeliveryChange(time=at(1), state="pending", cause="PostDue"),

@@ -9,7 +9,7 @@ from regie_chassis.database import Database
 from regie_chassis.loops import PeriodicLoop
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import until
-from regie_metrics.partitions import LOOK_EVERY, Partitions, ensure
+from regie_metrics.observations.partitions import LOOK_EVERY, Partitions, ensure
 from sqlalchemy import text
 
 RETENTION = timedelta(days=90)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
-from regie_metrics.observations import Observation, ingest
+from regie_metrics.observations.ingestion import Observation, ingest
 from sqlalchemy import text
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)

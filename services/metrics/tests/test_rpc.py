@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
+from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.rpc import RemoteError, call
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.service_fixtures import MakeEnvelope, Sign
 from regie_local.testing.waiting import until
 
-Sign = Callable[[UUID], str]
+MakeReading = Callable[..., PostMetricsObserved]
 
 
 async def _totals(stub: PostMetricsServiceStub, post_id: str, token: str) -> pb.GetPostMetricsResponse:
@@ -27,15 +30,15 @@ async def test_a_posts_numbers_come_back_by_channel_and_over_time(
     stub: PostMetricsServiceStub,
     memory_broker: MemoryBroker,
     clock: FakeClock,
-    observed: Callable,
-    say: Callable,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
     sign: Sign,
     workspace_id: UUID,
 ) -> None:
     post_id, channels, token = show_id(POST, new_id()), [show_id(CHANNEL, new_id()) for _ in "12"], sign(workspace_id)
     await memory_broker.publish(
         [
-            say(observed(post_id=post_id, channel_id=channel, values={"likes": value, "replies": 1}))
+            make_envelope(make_reading(post_id=post_id, channel_id=channel, values={"likes": value, "replies": 1}))
             for channel, value in zip(channels, (4, 6), strict=True)
         ]
     )
@@ -60,13 +63,13 @@ async def test_a_posts_numbers_come_back_by_channel_and_over_time(
 async def test_another_workspace_sees_nothing_of_it(
     stub: PostMetricsServiceStub,
     memory_broker: MemoryBroker,
-    observed: Callable,
-    say: Callable,
+    make_reading: MakeReading,
+    make_envelope: MakeEnvelope,
     sign: Sign,
     workspace_id: UUID,
 ) -> None:
     post_id, other = show_id(POST, new_id()), new_id()
-    await memory_broker.publish([say(observed(post_id=post_id))])
+    await memory_broker.publish([make_envelope(make_reading(post_id=post_id))])
 
     async def arrived() -> bool:
         return bool((await _totals(stub, post_id, sign(workspace_id))).totals)
@@ -113,10 +116,10 @@ async def test_bad_input_is_told_what_is_wrong_with_it(
     reason: str,
     field: str,
 ) -> None:
-    asked = {"post_id": show_id(POST, new_id()), "metric": "likes", "granularity": "hour", **changes}
+    fields: dict[str, Any] = {"post_id": show_id(POST, new_id()), "metric": "likes", "granularity": "hour", **changes}
 
     with pytest.raises(RemoteError) as refused:
-        await call(stub.GetPostSeries, pb.GetPostSeriesRequest(**asked), identity=sign(workspace_id))
+        await call(stub.GetPostSeries, pb.GetPostSeriesRequest(**fields), identity=sign(workspace_id))
 
     assert (refused.value.reason, refused.value.field) == (reason, field)
     assert refused.value.http_status == 400

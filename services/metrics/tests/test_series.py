@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from regie_chassis.database import Database
 from regie_chassis.ids import new_id
-from regie_metrics.observations import Observation, ingest
+from regie_metrics.observations.ingestion import Observation, ingest
 from regie_metrics.series import InvalidRange, Point, UnknownMetric, get_post_metrics, get_post_series
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -31,7 +32,7 @@ def _observations(workspace_id: UUID, post_id: UUID, readings: Sequence[Reading]
 
 
 async def _series(database: Database, workspace_id: UUID, post_id: UUID, **changes: object) -> list[Point]:
-    asked: dict[str, object] = {
+    query: dict[str, Any] = {
         "metric": "likes",
         "granularity": "hour",
         "start_time": START,
@@ -39,7 +40,7 @@ async def _series(database: Database, workspace_id: UUID, post_id: UUID, **chang
         **changes,
     }
     async with database.reading() as session:
-        return await get_post_series(session, workspace_id=workspace_id, post_id=post_id, **asked)
+        return await get_post_series(session, workspace_id=workspace_id, post_id=post_id, **query)
 
 
 async def _given(database: Database, readings: Sequence[Reading]) -> tuple[UUID, UUID]:

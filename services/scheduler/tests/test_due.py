@@ -20,14 +20,16 @@ from regie_chassis.ids import POST, new_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.runtime import Loop
 from regie_local.testing.clock import FakeClock
+from regie_local.testing.service_fixtures import Staged
 from regie_local.testing.waiting import until
-from regie_scheduler.alarm import Alarm, Listener, announce
-from regie_scheduler.content import Content
-from regie_scheduler.due import DueLoop, dispatch_due
-from regie_scheduler.policies import MISSED_AFTER, on_workspace_updated
-from regie_scheduler.posts import planning, reading
+from regie_scheduler.policies.workspaces import MISSED_AFTER, on_workspace_updated
+from regie_scheduler.posts import planning
+from regie_scheduler.posts.due import DueLoop, dispatch_due
 from regie_scheduler.posts.planning import Command
-from regie_scheduler.states import PostState
+from regie_scheduler.posts.post import Post
+from regie_scheduler.posts.states import PostState
+from regie_scheduler.posts.wakeup import DueWakeup, Listener, notify_replicas
+from regie_scheduler.testing import Planner, due_variant, time_of
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -46,44 +48,46 @@ async def running(stopping: asyncio.Event, *loops: Loop) -> AsyncIterator[None]:
             await asyncio.gather(*tasks)
 
 
-async def state_of(database: Database, post: reading.Post) -> PostState:
+async def state_of(database: Database, post: Post) -> PostState:
     async with database.reading() as session:
         rows = await session.execute(text("SELECT state FROM post WHERE id = :id"), {"id": post.id})
         return PostState(rows.scalar_one())
 
 
 async def test_a_due_post_leaves_with_all_that_is_needed_to_publish_it(
-    database: Database, clock: FakeClock, create: Any, staged: Any, content: Callable[..., Content]
+    database: Database, clock: FakeClock, planner: Planner, staged: Staged
 ) -> None:
-    contents = [content("first"), content("second")]
-    post = await create(leaves=SECOND, contents=contents)
+    variants = [due_variant("first"), due_variant("second")]
+    post = await planner.create(leaves=SECOND, variants=variants)
     await clock.advance(SECOND)
     assert await dispatch_due(database, now=clock.now()) == 1
     (due,) = await staged(PostDue)
     assert due.post_id == show_id(POST, post.id)
     assert due.revision == 1
-    assert due.publish_time.ToDatetime(clock.now().tzinfo) == post.publish_time
-    assert due.miss_time.ToDatetime(clock.now().tzinfo) == post.publish_time + MISSED_AFTER
+    assert due.publish_time.ToDatetime(clock.now().tzinfo) == time_of(post).instant
+    assert due.miss_time.ToDatetime(clock.now().tzinfo) == time_of(post).instant + MISSED_AFTER
     assert [(one.channel_id, one.segments[0].text) for one in due.variants] == [
-        (one.channel_id, one.segments[0].text) for one in contents
+        (one.channel_id, one.segments[0].text) for one in variants
     ]
     assert await state_of(database, post) is PostState.DISPATCHED
 
 
-async def test_a_post_is_not_due_a_moment_before_its_time(database: Database, clock: FakeClock, create: Any) -> None:
-    await create(leaves=SECOND)
+async def test_a_post_is_not_due_a_moment_before_its_time(
+    database: Database, clock: FakeClock, planner: Planner
+) -> None:
+    await planner.create(leaves=SECOND)
     assert await dispatch_due(database, now=clock.now() + SECOND - timedelta(microseconds=1)) == 0
 
 
-async def test_drafts_never_leave(database: Database, clock: FakeClock, create: Any) -> None:
-    await create()
+async def test_drafts_never_leave(database: Database, clock: FakeClock, planner: Planner) -> None:
+    await planner.create()
     assert await dispatch_due(database, now=clock.now() + HOUR) == 0
 
 
 async def test_the_earliest_posts_of_a_backlog_leave_first(
-    database: Database, clock: FakeClock, create: Any, staged: Any
+    database: Database, clock: FakeClock, planner: Planner, staged: Staged
 ) -> None:
-    posts = [await create(leaves=SECOND * late) for late in (3, 1, 2)]
+    posts = [await planner.create(leaves=SECOND * late) for late in (3, 1, 2)]
     await clock.advance(SECOND * 5)
     assert await dispatch_due(database, now=clock.now(), limit=2) == 2
     assert [due.post_id for due in await staged(PostDue)] == [show_id(POST, posts[1].id), show_id(POST, posts[2].id)]
@@ -92,14 +96,14 @@ async def test_the_earliest_posts_of_a_backlog_leave_first(
 
 
 async def test_the_backlog_of_one_workspace_lets_another_ones_posts_pass(
-    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event
+    database: Database, planner: Planner, clock: FakeClock, staged: Staged, stopping: asyncio.Event
 ) -> None:
     for _ in range(60):
-        await create(leaves=SECOND)
+        await planner.create(leaves=SECOND)
     neighbour = new_id()
-    passing = [show_id(POST, (await create(leaves=SECOND * 2, workspace=neighbour)).id) for _ in range(3)]
+    passing = [show_id(POST, (await planner.create(leaves=SECOND * 2, workspace=neighbour)).id) for _ in range(3)]
     await clock.advance(SECOND * 2)
-    async with running(stopping, DueLoop(database, Alarm(), clock, batch=10)):
+    async with running(stopping, DueLoop(database, DueWakeup(), clock, batch=10)):
 
         async def all_left() -> bool:
             return len(await staged(PostDue)) == 63
@@ -111,9 +115,9 @@ async def test_the_backlog_of_one_workspace_lets_another_ones_posts_pass(
 
 
 async def test_a_claim_in_turns_goes_on_with_the_earliest(
-    database: Database, clock: FakeClock, create: Any, staged: Any
+    database: Database, clock: FakeClock, planner: Planner, staged: Staged
 ) -> None:
-    posts = [show_id(POST, (await create(leaves=SECOND * late)).id) for late in range(1, 51)]
+    posts = [show_id(POST, (await planner.create(leaves=SECOND * late)).id) for late in range(1, 51)]
     await clock.advance(SECOND * 60)
     await dispatch_due(database, now=clock.now(), limit=30, in_turns=True)
     await dispatch_due(database, now=clock.now(), limit=30, in_turns=True)
@@ -121,10 +125,10 @@ async def test_a_claim_in_turns_goes_on_with_the_earliest(
 
 
 async def test_a_post_that_is_too_late_is_missed_and_says_why(
-    database: Database, clock: FakeClock, create: Any, staged: Any
+    database: Database, clock: FakeClock, planner: Planner, staged: Staged
 ) -> None:
-    late = await create(leaves=SECOND)
-    just = await create(leaves=SECOND * 2)
+    late = await planner.create(leaves=SECOND)
+    just = await planner.create(leaves=SECOND * 2)
     now = clock.now() + SECOND * 2 + MISSED_AFTER
     assert await dispatch_due(database, now=now) == 2
     (missed,) = await staged(PostMissed)
@@ -138,9 +142,9 @@ async def test_a_post_that_is_too_late_is_missed_and_says_why(
 
 
 async def test_a_workspace_decides_how_late_its_posts_may_be(
-    database: Database, clock: FakeClock, create: Any, staged: Any, workspace_id: UUID
+    database: Database, clock: FakeClock, planner: Planner, staged: Staged, workspace_id: UUID
 ) -> None:
-    await create(leaves=SECOND)
+    await planner.create(leaves=SECOND)
     updated = WorkspaceUpdated(missed_after=Duration(seconds=5))
     older = WorkspaceUpdated(missed_after=Duration(seconds=3600))
     for message, time in ((updated, clock.now() + SECOND), (older, clock.now())):
@@ -151,18 +155,18 @@ async def test_a_workspace_decides_how_late_its_posts_may_be(
 
 
 async def test_a_cancelled_post_is_never_claimed(
-    database: Database, clock: FakeClock, create: Any, workspace_id: UUID
+    database: Database, clock: FakeClock, planner: Planner, workspace_id: UUID
 ) -> None:
-    post = await create(leaves=SECOND)
+    post = await planner.create(leaves=SECOND)
     async with database.transaction() as session:
         await planning.cancel_post(session, Command(workspace_id, post.id, "", clock.now()))
     assert await dispatch_due(database, now=clock.now() + SECOND * 2) == 0
 
 
 async def test_a_post_that_is_being_cancelled_is_passed_over_and_its_neighbour_leaves(
-    database: Database, clock: FakeClock, create: Any, workspace_id: UUID, staged: Any
+    database: Database, clock: FakeClock, planner: Planner, workspace_id: UUID, staged: Staged
 ) -> None:
-    held, free = await create(leaves=SECOND), await create(leaves=SECOND)
+    held, free = await planner.create(leaves=SECOND), await planner.create(leaves=SECOND)
     async with database.transaction() as session:
         await planning.cancel_post(session, Command(workspace_id, held.id, "", clock.now()))
         assert await dispatch_due(database, now=clock.now() + SECOND) == 1
@@ -171,11 +175,11 @@ async def test_a_post_that_is_being_cancelled_is_passed_over_and_its_neighbour_l
 
 
 async def test_two_loops_at_once_hand_over_each_of_two_hundred_posts_once(
-    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event
+    database: Database, planner: Planner, clock: FakeClock, staged: Staged, stopping: asyncio.Event
 ) -> None:
-    posts = {show_id(POST, (await create(leaves=SECOND)).id) for _ in range(200)}
+    posts = {show_id(POST, (await planner.create(leaves=SECOND)).id) for _ in range(200)}
     await clock.advance(SECOND * 2)
-    loops = [DueLoop(database, Alarm(), clock, batch=7) for _ in range(2)]
+    loops = [DueLoop(database, DueWakeup(), clock, batch=7) for _ in range(2)]
     async with running(stopping, *loops):
 
         async def all_left() -> bool:
@@ -187,12 +191,12 @@ async def test_two_loops_at_once_hand_over_each_of_two_hundred_posts_once(
 
 
 async def test_the_loop_sleeps_until_the_next_post_and_not_a_moment_longer(
-    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event, alarm: Alarm
+    database: Database, planner: Planner, clock: FakeClock, staged: Staged, stopping: asyncio.Event, wakeup: DueWakeup
 ) -> None:
-    alarm.listening = True
-    await create(leaves=SECOND * 30)
-    async with running(stopping, DueLoop(database, alarm, clock)):
-        await until(_armed(alarm))
+    wakeup.listening = True
+    await planner.create(leaves=SECOND * 30)
+    async with running(stopping, DueLoop(database, wakeup, clock)):
+        await until(_asleep(wakeup))
         await clock.advance(SECOND * 29)
         assert await staged(PostDue) == []
         await clock.advance(SECOND)
@@ -200,52 +204,52 @@ async def test_the_loop_sleeps_until_the_next_post_and_not_a_moment_longer(
 
 
 async def test_an_earlier_post_scheduled_in_this_process_wakes_the_loop(
-    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event, alarm: Alarm
+    database: Database, planner: Planner, clock: FakeClock, staged: Staged, stopping: asyncio.Event, wakeup: DueWakeup
 ) -> None:
-    alarm.listening = True
-    async with running(stopping, DueLoop(database, alarm, clock)):
-        await until(_armed(alarm))
-        await create(leaves=timedelta(0))
+    wakeup.listening = True
+    async with running(stopping, DueLoop(database, wakeup, clock)):
+        await until(_asleep(wakeup))
+        await planner.create(leaves=timedelta(0))
         await until(lambda: staged(PostDue))
 
 
 async def test_a_notification_wakes_the_loop_of_another_replica(
-    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event
+    database: Database, planner: Planner, clock: FakeClock, staged: Staged, stopping: asyncio.Event
 ) -> None:
-    elsewhere = Alarm()
+    elsewhere = DueWakeup()
     async with running(stopping, Listener(database, elsewhere, clock), DueLoop(database, elsewhere, clock)):
         await until(_listening(elsewhere))
-        await until(_armed(elsewhere))
-        await create(leaves=timedelta(0))
+        await until(_asleep(elsewhere))
+        await planner.create(leaves=timedelta(0))
         await until(lambda: staged(PostDue))
 
 
 async def test_a_far_post_sends_no_notification(database: Database, clock: FakeClock) -> None:
-    alarm = Alarm()
+    wakeup = DueWakeup()
     async with database.transaction() as session:
-        await announce(session, alarm, clock.now() + HOUR, now=clock.now())
-    assert not alarm.is_set()
+        await notify_replicas(session, wakeup, clock.now() + HOUR, now=clock.now())
+    assert not wakeup.is_set()
 
 
 async def test_a_loop_whose_listener_was_cut_off_looks_every_second_and_listens_again(
-    database: Database, create: Any, staged: Any, stopping: asyncio.Event
+    database: Database, planner: Planner, staged: Staged, stopping: asyncio.Event
 ) -> None:
-    alarm, real = Alarm(), SystemClock()
-    async with running(stopping, Listener(database, alarm, real), DueLoop(database, alarm, real)):
-        await until(_listening(alarm))
+    wakeup, real = DueWakeup(), SystemClock()
+    async with running(stopping, Listener(database, wakeup, real), DueLoop(database, wakeup, real)):
+        await until(_listening(wakeup))
         await _terminate_others(database)
-        await until(lambda: _in_spite_of_the_cut(create(leaves=timedelta(0))))
+        await until(lambda: _in_spite_of_the_cut(planner.create(leaves=timedelta(0))))
         await until(lambda: _in_spite_of_the_cut(staged(PostMissed)))
-        await until(_listening(alarm))
+        await until(_listening(wakeup))
 
 
 async def test_without_a_listener_the_loop_polls(
-    database: Database, create: Any, clock: FakeClock, staged: Any, stopping: asyncio.Event, alarm: Alarm
+    database: Database, planner: Planner, clock: FakeClock, staged: Staged, stopping: asyncio.Event, wakeup: DueWakeup
 ) -> None:
-    async with running(stopping, DueLoop(database, alarm, clock)):
-        await until(_armed(alarm))
+    async with running(stopping, DueLoop(database, wakeup, clock)):
+        await until(_asleep(wakeup))
         async with database.transaction() as session:
-            post = await create()
+            post = await planner.create()
             await session.execute(
                 text("UPDATE post SET state = 'scheduled', publish_time = :now WHERE id = :id"),
                 {"now": clock.now(), "id": post.id},
@@ -256,9 +260,9 @@ async def test_without_a_listener_the_loop_polls(
 
 @pytest.mark.parametrize("limit", [1, 500])
 async def test_a_claim_that_fails_leaves_its_posts_where_they_were(
-    database: Database, clock: FakeClock, create: Any, staged: Any, limit: int
+    database: Database, clock: FakeClock, planner: Planner, staged: Staged, limit: int
 ) -> None:
-    post = await create(leaves=SECOND)
+    post = await planner.create(leaves=SECOND)
     async with database.transaction() as session:
         await session.execute(text("ALTER TABLE outbox ADD CONSTRAINT refuses CHECK (type !~ 'PostDue') NOT VALID"))
     with pytest.raises(Exception, match="refuses"):
@@ -267,16 +271,16 @@ async def test_a_claim_that_fails_leaves_its_posts_where_they_were(
     assert await staged(PostDue) == []
 
 
-def _armed(alarm: Alarm) -> Callable[[], Any]:
+def _asleep(wakeup: DueWakeup) -> Callable[[], Any]:
     async def look() -> bool:
-        return alarm._wake_time is not None
+        return wakeup._wake_time is not None
 
     return look
 
 
-def _listening(alarm: Alarm) -> Callable[[], Any]:
+def _listening(wakeup: DueWakeup) -> Callable[[], Any]:
     async def look() -> bool:
-        return alarm.listening
+        return wakeup.listening
 
     return look
 
@@ -299,9 +303,9 @@ async def _terminate_others(database: Database) -> None:
 
 
 async def test_a_post_that_cannot_be_handed_on_is_missed_and_its_neighbours_leave(
-    database: Database, clock: FakeClock, create: Any, staged: Any
+    database: Database, clock: FakeClock, planner: Planner, staged: Staged
 ) -> None:
-    posts = [await create(leaves=SECOND) for _ in range(3)]
+    posts = [await planner.create(leaves=SECOND) for _ in range(3)]
     async with database.transaction() as session:
         await session.execute(text("UPDATE variant SET content = '\\xff' WHERE post_id = :id"), {"id": posts[1].id})
     await clock.advance(SECOND)

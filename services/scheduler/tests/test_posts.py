@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from functools import partial
 from uuid import UUID
 
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import (
+    DueSegment,
     DueVariant,
     PostCancelled,
     PostCreated,
@@ -21,110 +22,77 @@ from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, new_id, show_id
 from regie_chassis.paging import InvalidPageSize, InvalidPageToken
 from regie_local.testing.clock import FakeClock
-from regie_scheduler import requests
-from regie_scheduler.alarm import Alarm
-from regie_scheduler.content import Content, InvalidPost, Segment
-from regie_scheduler.due import dispatch_due
-from regie_scheduler.posts import planning, reading
-from regie_scheduler.posts.planning import Command, RevisionConflict, WallTime
-from regie_scheduler.posts.reading import PostNotFound
-from regie_scheduler.requests import InvalidRequestId, RequestIdReused
-from regie_scheduler.states import PostState, PostStateConflict
-from regie_scheduler.times import NonexistentTime, TimeInPast
-from regie_scheduler.zones import InvalidZone
+from regie_local.testing.service_fixtures import Staged
+from regie_scheduler import idempotency
+from regie_scheduler.idempotency import InvalidRequestId, RequestIdReused
+from regie_scheduler.posts import queries
+from regie_scheduler.posts.content import InvalidPost
+from regie_scheduler.posts.due import dispatch_due
+from regie_scheduler.posts.planning import RevisionConflict, WallTime
+from regie_scheduler.posts.post import Post
+from regie_scheduler.posts.queries import PostNotFound
+from regie_scheduler.posts.states import PostState, PostStateConflict
+from regie_scheduler.posts.times import NonexistentTime, TimeInPast
+from regie_scheduler.posts.zones import InvalidZone
+from regie_scheduler.testing import Planner, due_variant, time_of
 from sqlalchemy import text
 
 HOUR = timedelta(hours=1)
-PARIS = WallTime("2026-07-01T09:30:00", "Europe/Paris")
 
 
-@pytest.fixture
-def command(workspace_id: UUID, clock: FakeClock) -> Callable[..., Command]:
-    def make(post: reading.Post, *, request_id: str = "", workspace: UUID | None = None) -> Command:
-        return Command(workspace or workspace_id, post.id, request_id, clock.now())
-
-    return make
-
-
-@pytest.fixture
-def edit(database: Database, command: Callable[..., Command]) -> Any:
-    async def run(
-        post: reading.Post,
-        *,
-        revision: int = 0,
-        title: str | None = None,
-        contents: tuple[Content, ...] = (),
-        **whose: Any,
-    ) -> reading.Post:
-        async with database.transaction() as session:
-            return await planning.edit_post(
-                session, command(post, **whose), revision=revision, title=title, contents=contents
-            )
-
-    return run
-
-
-@pytest.fixture
-def schedule(database: Database, command: Callable[..., Command], alarm: Alarm) -> Any:
-    async def run(post: reading.Post, wall_time: WallTime = PARIS, *, revision: int = 0, **whose: Any) -> reading.Post:
-        async with database.transaction() as session:
-            return await planning.schedule_post(
-                session, command(post, **whose), wall_time=wall_time, revision=revision, alarm=alarm
-            )
-
-    return run
-
-
-@pytest.fixture
-def cancel(database: Database, command: Callable[..., Command]) -> Any:
-    async def run(post: reading.Post, *, revision: int = 0, **whose: Any) -> reading.Post:
-        async with database.transaction() as session:
-            return await planning.cancel_post(session, command(post, **whose), revision=revision)
-
-    return run
-
-
-async def set_state(database: Database, post: reading.Post, state: PostState) -> None:
+async def set_state(database: Database, post: Post, state: PostState) -> None:
     async with database.transaction() as session:
         await session.execute(text("UPDATE post SET state = :state WHERE id = :id"), {"state": state, "id": post.id})
 
 
-async def get(database: Database, workspace_id: UUID, post: reading.Post) -> reading.Post:
-    async with database.reading() as session:
-        return await reading.get_post(session, workspace_id=workspace_id, post_id=post.id)
-
-
-async def states_told(database: Database, workspace_id: UUID, post: reading.Post) -> list[str]:
-    async with database.reading() as session:
-        changes, _ = await reading.get_timeline(session, workspace_id=workspace_id, post_id=post.id)
-        return [change.state for change in changes]
-
-
 async def test_a_post_without_a_time_is_a_draft(
-    database: Database, create: Any, staged: Any, workspace_id: UUID
+    database: Database, planner: Planner, staged: Staged, workspace_id: UUID
 ) -> None:
-    post = await create(title="spring")
-    assert (post.state, post.revision, post.publish_time, post.title) == (PostState.DRAFT, 1, None, "spring")
+    post = await planner.create(title="spring")
+    assert (post.state, post.revision, post.time, post.title) == (PostState.DRAFT, 1, None, "spring")
     assert [one.post_id for one in await staged(PostCreated)] == [show_id(POST, post.id)]
     assert await staged(PostScheduled) == []
-    assert await get(database, workspace_id, post) == post
+    assert await planner.get(post) == post
 
 
-async def test_a_post_with_a_time_is_scheduled_at_once(create: Any, staged: Any, clock: FakeClock) -> None:
-    post = await create(leaves=HOUR, channels=3)
-    assert (post.state, post.publish_time) == (PostState.SCHEDULED, clock.now() + HOUR)
+async def test_a_post_with_a_time_is_scheduled_at_once(planner: Planner, staged: Staged, clock: FakeClock) -> None:
+    post = await planner.create(leaves=HOUR, channels=3)
+    assert (post.state, time_of(post).instant) == (PostState.SCHEDULED, clock.now() + HOUR)
     (scheduled,) = await staged(PostScheduled)
-    assert scheduled.publish_time.ToDatetime(clock.now().tzinfo) == post.publish_time
+    assert scheduled.publish_time.ToDatetime(clock.now().tzinfo) == time_of(post).instant
     assert len(scheduled.channel_ids) == 3
 
 
-async def test_posts_of_several_states_are_one_list(
-    database: Database, create: Any, cancel: Any, workspace_id: UUID
+async def test_the_answer_to_each_change_is_the_post_as_it_is_read(
+    database: Database, planner: Planner, clock: FakeClock
 ) -> None:
-    draft, scheduled, cancelled = await create(), await create(leaves=HOUR), await create()
-    await cancel(cancelled)
+    post = await planner.create(channels=2)
+    assert await planner.get(post) == post
+    scheduled = await planner.create(leaves=HOUR, channels=3)
+    assert await planner.get(scheduled) == scheduled
+    changes: list[Callable[[], Awaitable[Post]]] = [
+        partial(planner.schedule, post),
+        partial(planner.schedule, post),
+        partial(planner.edit, post, title="autumn"),
+        partial(planner.edit, post, variants=[due_variant("other words"), due_variant()]),
+        partial(planner.edit, post, title="autumn"),
+        partial(planner.cancel, post),
+    ]
+    for change in changes:
+        await clock.advance(timedelta(minutes=1))
+        answer = await change()
+        assert await planner.get(post) == answer
+    await dispatch_due(database, now=clock.now() + HOUR)
+    for _ in range(2):
+        answer = await planner.cancel(scheduled)
+        assert await planner.get(scheduled) == answer
+
+
+async def test_posts_of_several_states_are_one_list(database: Database, planner: Planner, workspace_id: UUID) -> None:
+    draft, scheduled, cancelled = await planner.create(), await planner.create(leaves=HOUR), await planner.create()
+    await planner.cancel(cancelled)
     async with database.reading() as session:
-        page = await reading.list_posts(
+        page = await queries.list_posts(
             session,
             workspace_id=workspace_id,
             page_size=0,
@@ -134,208 +102,199 @@ async def test_posts_of_several_states_are_one_list(
     assert [post.id for post in page.items] == [scheduled.id, draft.id]
 
 
-async def test_an_edit_that_changes_nothing_is_none(create: Any, edit: Any, staged: Any) -> None:
-    post = await create(title="spring", channels=2)
-    contents = tuple(content_of(variant) for variant in post.variants)
-    assert await edit(post) == post
-    assert await edit(post, title="spring", contents=contents, revision=1) == post
+async def test_an_edit_that_changes_nothing_is_none(planner: Planner, staged: Staged) -> None:
+    post = await planner.create(title="spring", channels=2)
+    contents = [DueVariant.FromString(variant.content) for variant in post.variants]
+    assert await planner.edit(post) == post
+    assert await planner.edit(post, title="spring", variants=contents, revision=1) == post
     assert await staged(PostEdited) == []
-    turned = await edit(post, contents=contents[::-1])
+    turned = await planner.edit(post, variants=contents[::-1])
     assert (turned.revision, [one.content for one in turned.variants]) == (
         2,
         [one.content for one in post.variants[::-1]],
     )
     with pytest.raises(RevisionConflict):
-        await edit(post, title="spring", contents=contents, revision=1)
+        await planner.edit(post, title="spring", variants=contents, revision=1)
 
 
-def content_of(variant: reading.Variant) -> Content:
-    stored = DueVariant.FromString(variant.content)
-    segments = [Segment(segment.text, []) for segment in stored.segments]
-    return Content(stored.channel_id, segments, stored.visibility, stored.language)
-
-
-async def test_another_time_is_another_revision_and_the_same_is_none(create: Any, schedule: Any, staged: Any) -> None:
-    first = await schedule(await create())
+async def test_another_time_is_another_revision_and_the_same_is_none(planner: Planner, staged: Staged) -> None:
+    first = await planner.schedule(await planner.create())
     assert first.revision == 2
-    assert await schedule(first) == first
-    moved = await schedule(first, WallTime("2026-07-01T10:30:00", "Europe/Paris"), revision=2)
+    assert await planner.schedule(first) == first
+    moved = await planner.schedule(first, WallTime("2026-07-01T10:30:00", "Europe/Paris"), revision=2)
     assert moved.revision == 3
     assert [one.revision for one in await staged(PostScheduled)] == [2, 3]
     with pytest.raises(RevisionConflict):
-        await schedule(first, revision=2)
+        await planner.schedule(first, revision=2)
 
 
-async def test_the_second_of_a_time_that_comes_twice_is_another_time(create: Any, schedule: Any) -> None:
-    post = await schedule(await create(), WallTime("2026-10-25T02:30:00", "Europe/Paris"))
-    later = await schedule(post, WallTime("2026-10-25T02:30:00", "Europe/Paris", "second"))
-    assert later.publish_time - post.publish_time == HOUR
+async def test_the_second_of_a_time_that_comes_twice_is_another_time(planner: Planner) -> None:
+    post = await planner.schedule(await planner.create(), WallTime("2026-10-25T02:30:00", "Europe/Paris"))
+    later = await planner.schedule(post, WallTime("2026-10-25T02:30:00", "Europe/Paris", "second"))
+    assert time_of(later).instant - time_of(post).instant == HOUR
 
 
-async def test_a_post_that_has_moved_on_is_not_cancelled_by_who_saw_it_before(
-    create: Any, edit: Any, cancel: Any
-) -> None:
-    post = await create(leaves=HOUR)
-    await edit(post, title="autumn")
+async def test_a_post_that_has_moved_on_is_not_cancelled_by_who_saw_it_before(planner: Planner) -> None:
+    post = await planner.create(leaves=HOUR)
+    await planner.edit(post, title="autumn")
     with pytest.raises(RevisionConflict):
-        await cancel(post, revision=1)
-    assert (await cancel(post, revision=2)).state is PostState.CANCELLED
+        await planner.cancel(post, revision=1)
+    assert (await planner.cancel(post, revision=2)).state is PostState.CANCELLED
 
 
-async def test_a_post_that_cannot_be_published_is_not_kept(database: Database, create: Any, staged: Any) -> None:
+async def test_a_post_that_cannot_be_published_is_not_kept(
+    database: Database, planner: Planner, staged: Staged
+) -> None:
     with pytest.raises(InvalidPost):
-        await create(title="\0")
+        await planner.create(title="\0")
     with pytest.raises(TimeInPast):
-        await create(leaves=-HOUR)
+        await planner.create(leaves=-HOUR)
     assert await staged(PostCreated) == []
 
 
 async def test_a_repeated_request_gives_the_same_post_even_when_its_time_has_passed(
-    create: Any, staged: Any, clock: FakeClock
+    planner: Planner, staged: Staged, clock: FakeClock
 ) -> None:
     leaves = clock.now() + HOUR
-    first = await create(leaves=HOUR, request_id="r1")
+    first = await planner.create(leaves=HOUR, request_id="r1")
     await clock.advance(HOUR * 2)
-    again = await create(leaves=leaves - clock.now(), request_id="r1")
+    again = await planner.create(leaves=leaves - clock.now(), request_id="r1")
     assert again == first
     assert len(await staged(PostCreated)) == 1
 
 
-async def test_the_same_request_sent_twice_at_once_makes_one_post(create: Any, staged: Any) -> None:
-    posts = await asyncio.gather(*[create(request_id="r1") for _ in range(5)])
+async def test_the_same_request_sent_twice_at_once_makes_one_post(planner: Planner, staged: Staged) -> None:
+    posts = await asyncio.gather(*[planner.create(request_id="r1") for _ in range(5)])
     assert len({post.id for post in posts}) == 1
     assert len(await staged(PostCreated)) == 1
 
 
-async def test_without_a_request_id_every_call_counts(create: Any) -> None:
-    assert (await create()).id != (await create()).id
+async def test_without_a_request_id_every_call_counts(planner: Planner) -> None:
+    assert (await planner.create()).id != (await planner.create()).id
 
 
-async def test_a_failed_request_can_be_repeated(create: Any) -> None:
+async def test_a_failed_request_can_be_repeated(planner: Planner) -> None:
     with pytest.raises(TimeInPast):
-        await create(leaves=-HOUR, request_id="r1")
-    assert (await create(leaves=HOUR, request_id="r1")).state is PostState.SCHEDULED
+        await planner.create(leaves=-HOUR, request_id="r1")
+    assert (await planner.create(leaves=HOUR, request_id="r1")).state is PostState.SCHEDULED
 
 
-async def test_a_request_id_stands_for_one_call(create: Any, cancel: Any) -> None:
-    post = await create(request_id="r1")
+async def test_a_request_id_stands_for_one_call(planner: Planner) -> None:
+    post = await planner.create(request_id="r1")
     with pytest.raises(RequestIdReused):
-        await cancel(post, request_id="r1")
+        await planner.cancel(post, request_id="r1")
     with pytest.raises(InvalidRequestId):
-        await create(request_id="r" * 999)
+        await planner.create(request_id="r" * 999)
 
 
-async def test_old_requests_are_forgotten(database: Database, create: Any, clock: FakeClock) -> None:
-    first = await create(request_id="r1")
+async def test_old_requests_are_forgotten(database: Database, planner: Planner, clock: FakeClock) -> None:
+    first = await planner.create(request_id="r1")
+    life = timedelta(days=60)
     async with database.transaction() as session:
-        await requests.purge(session, now=clock.now() + requests.KEEP)
-    assert (await create(request_id="r1")).id == first.id
+        await idempotency.purge(session, now=clock.now() + life, life=life)
+    assert (await planner.create(request_id="r1")).id == first.id
     async with database.transaction() as session:
-        await requests.purge(session, now=clock.now() + requests.KEEP + HOUR)
-    assert (await create(request_id="r1")).id != first.id
+        await idempotency.purge(session, now=clock.now() + life + HOUR, life=life)
+    assert (await planner.create(request_id="r1")).id != first.id
 
 
 async def test_another_workspace_sees_and_touches_nothing(
-    database: Database, create: Any, edit: Any, schedule: Any, cancel: Any, clock: FakeClock
+    database: Database, planner: Planner, clock: FakeClock
 ) -> None:
-    post, other = await create(), new_id()
-    for act in (edit, schedule, cancel):
+    post, other = await planner.create(), new_id()
+    for act in (planner.edit, planner.schedule, planner.cancel):
         with pytest.raises(PostNotFound):
             await act(post, workspace=other)
     with pytest.raises(PostNotFound):
-        await get(database, other, post)
+        await planner.get(post, workspace=other)
     with pytest.raises(PostNotFound):
-        await states_told(database, other, post)
+        await planner.timeline(post, workspace=other)
     async with database.reading() as session:
-        page = await reading.list_posts(session, workspace_id=other, page_size=0, page_token="", states=())
+        page = await queries.list_posts(session, workspace_id=other, page_size=0, page_token="", states=())
     assert page.items == []
 
 
 async def test_posts_asked_for_together_are_answered_each_to_its_own_workspace(
-    database: Database, create: Any, workspace_id: UUID
+    database: Database, planner: Planner, workspace_id: UUID
 ) -> None:
-    post, other = await create(), await create()
-    wanted = [
-        reading.Wanted(workspace_id, other.id),
-        reading.Wanted(new_id(), post.id),
-        reading.Wanted(workspace_id, post.id),
-        reading.Wanted(workspace_id, post.id),
+    post, other = await planner.create(), await planner.create()
+    keys = [
+        queries.PostKey(workspace_id, other.id),
+        queries.PostKey(new_id(), post.id),
+        queries.PostKey(workspace_id, post.id),
+        queries.PostKey(workspace_id, post.id),
     ]
     async with database.reading() as session:
-        assert await reading.get_posts(session, wanted) == [other, None, post, post]
+        assert await queries.get_posts(session, keys) == [other, None, post, post]
 
 
-async def test_an_edit_counts_the_revision_and_keeps_what_it_does_not_name(
-    create: Any, edit: Any, staged: Any, content: Callable[..., Content]
-) -> None:
-    post = await create(leaves=HOUR, channels=2)
-    titled = await edit(post, title="new")
+async def test_an_edit_counts_the_revision_and_keeps_what_it_does_not_name(planner: Planner, staged: Staged) -> None:
+    post = await planner.create(leaves=HOUR, channels=2)
+    titled = await planner.edit(post, title="new")
     assert (titled.title, titled.revision, titled.state) == ("new", 2, PostState.SCHEDULED)
     assert titled.variants == post.variants
-    rewritten = await edit(post, contents=(content("other words"),), revision=2)
+    rewritten = await planner.edit(post, variants=(due_variant("other words"),), revision=2)
     assert (rewritten.title, rewritten.revision, len(rewritten.variants)) == ("new", 3, 1)
-    assert rewritten.publish_time == post.publish_time
+    assert time_of(rewritten).instant == time_of(post).instant
     assert [one.revision for one in await staged(PostEdited)] == [2, 3]
 
 
 async def test_an_edited_post_leaves_with_its_new_words(
-    database: Database, create: Any, edit: Any, staged: Any, clock: FakeClock, content: Callable[..., Content]
+    database: Database, planner: Planner, staged: Staged, clock: FakeClock
 ) -> None:
-    post = await create(leaves=HOUR)
-    await edit(post, contents=(content("new words"),))
+    post = await planner.create(leaves=HOUR)
+    await planner.edit(post, variants=(due_variant("new words"),))
     await dispatch_due(database, now=clock.now() + HOUR)
     (due,) = await staged(PostDue)
     assert (due.revision, due.variants[0].segments[0].text) == (2, "new words")
 
 
-async def test_an_edit_of_a_revision_that_is_gone_is_refused(create: Any, edit: Any) -> None:
-    post = await create()
-    await edit(post, title="one", revision=1)
+async def test_an_edit_of_a_revision_that_is_gone_is_refused(planner: Planner) -> None:
+    post = await planner.create()
+    await planner.edit(post, title="one", revision=1)
     with pytest.raises(RevisionConflict, match="revision 2") as caught:
-        await edit(post, title="two", revision=1)
+        await planner.edit(post, title="two", revision=1)
     assert caught.value.reason == "REVISION_CONFLICT"
 
 
-async def test_of_two_edits_at_once_on_one_revision_one_is_refused(create: Any, edit: Any) -> None:
-    post = await create()
+async def test_of_two_edits_at_once_on_one_revision_one_is_refused(planner: Planner) -> None:
+    post = await planner.create()
     results = await asyncio.gather(
-        *[edit(post, title=str(number), revision=1) for number in range(4)], return_exceptions=True
+        *[planner.edit(post, title=str(number), revision=1) for number in range(4)], return_exceptions=True
     )
     assert sorted(type(one).__name__ for one in results) == ["Post", *["RevisionConflict"] * 3]
 
 
-async def test_a_repeated_edit_changes_nothing(create: Any, edit: Any) -> None:
-    post = await create()
-    await edit(post, title="one", request_id="e1", revision=1)
-    assert (await edit(post, title="one", request_id="e1", revision=1)).revision == 2
+async def test_a_repeated_edit_changes_nothing(planner: Planner) -> None:
+    post = await planner.create()
+    await planner.edit(post, title="one", request_id="e1", revision=1)
+    assert (await planner.edit(post, title="one", request_id="e1", revision=1)).revision == 2
     with pytest.raises(RequestIdReused):
-        await edit(await create(), title="one", request_id="e1")
+        await planner.edit(await planner.create(), title="one", request_id="e1")
 
 
-async def test_editing_an_approved_post_returns_it_to_review(database: Database, create: Any, edit: Any) -> None:
-    post = await create()
+async def test_editing_an_approved_post_returns_it_to_review(database: Database, planner: Planner) -> None:
+    post = await planner.create()
     await set_state(database, post, PostState.APPROVED)
-    assert (await edit(post, title="new")).state is PostState.IN_REVIEW
+    assert (await planner.edit(post, title="new")).state is PostState.IN_REVIEW
 
 
-async def test_what_has_left_cannot_be_edited_or_moved(
-    database: Database, create: Any, edit: Any, schedule: Any, clock: FakeClock
-) -> None:
-    post = await create(leaves=HOUR)
+async def test_what_has_left_cannot_be_edited_or_moved(database: Database, planner: Planner, clock: FakeClock) -> None:
+    post = await planner.create(leaves=HOUR)
     await dispatch_due(database, now=clock.now() + HOUR)
-    for act in (edit, schedule):
+    for act in (planner.edit, planner.schedule):
         with pytest.raises(PostStateConflict) as caught:
             await act(post)
         assert caught.value.reason == "POST_STATE_CONFLICT"
 
 
-async def test_scheduling_sets_and_moves_the_time(create: Any, schedule: Any, staged: Any) -> None:
-    post = await create()
-    planned = await schedule(post)
-    assert (planned.publish_local_time, planned.time_zone) == ("2026-07-01T09:30:00", "Europe/Paris")
-    assert planned.publish_time.isoformat() == "2026-07-01T07:30:00+00:00"
-    moved = await schedule(post, WallTime("2026-07-01T09:30:00", "Asia/Tokyo"))
-    assert moved.publish_time.isoformat() == "2026-07-01T00:30:00+00:00"
+async def test_scheduling_sets_and_moves_the_time(planner: Planner, staged: Staged) -> None:
+    post = await planner.create()
+    planned = await planner.schedule(post)
+    assert (time_of(planned).local_time, time_of(planned).time_zone) == ("2026-07-01T09:30:00", "Europe/Paris")
+    assert time_of(planned).instant.isoformat() == "2026-07-01T07:30:00+00:00"
+    moved = await planner.schedule(post, WallTime("2026-07-01T09:30:00", "Asia/Tokyo"))
+    assert time_of(moved).instant.isoformat() == "2026-07-01T00:30:00+00:00"
     assert [one.time_zone for one in await staged(PostScheduled)] == ["Europe/Paris", "Asia/Tokyo"]
 
 
@@ -348,86 +307,84 @@ async def test_scheduling_sets_and_moves_the_time(create: Any, schedule: Any, st
     ],
 )
 async def test_a_refused_time_leaves_the_old_one(
-    database: Database, create: Any, schedule: Any, workspace_id: UUID, wall_time: WallTime, error: type[Exception]
+    database: Database, planner: Planner, workspace_id: UUID, wall_time: WallTime, error: type[Exception]
 ) -> None:
-    post = await create(leaves=HOUR)
+    post = await planner.create(leaves=HOUR)
     with pytest.raises(error):
-        await schedule(post, wall_time)
-    assert await get(database, workspace_id, post) == post
+        await planner.schedule(post, wall_time)
+    assert await planner.get(post) == post
 
 
-async def test_a_moved_post_leaves_at_its_new_time_only(
-    database: Database, create: Any, schedule: Any, clock: FakeClock
-) -> None:
-    post = await create(leaves=HOUR)
+async def test_a_moved_post_leaves_at_its_new_time_only(database: Database, planner: Planner, clock: FakeClock) -> None:
+    post = await planner.create(leaves=HOUR)
     later = (clock.now() + HOUR * 3).replace(tzinfo=None).isoformat()
-    await schedule(post, WallTime(later, "UTC"))
+    await planner.schedule(post, WallTime(later, "UTC"))
     assert await dispatch_due(database, now=clock.now() + HOUR) == 0
     assert await dispatch_due(database, now=clock.now() + HOUR * 3) == 1
 
 
 @pytest.mark.parametrize("state", [PostState.DRAFT, PostState.IN_REVIEW, PostState.APPROVED])
 async def test_what_has_not_left_is_cancelled_at_once(
-    database: Database, create: Any, cancel: Any, staged: Any, state: PostState
+    database: Database, planner: Planner, staged: Staged, state: PostState
 ) -> None:
-    post = await create()
+    post = await planner.create()
     await set_state(database, post, state)
-    assert (await cancel(post)).state is PostState.CANCELLED
+    assert (await planner.cancel(post)).state is PostState.CANCELLED
     assert len(await staged(PostCancelled)) == 1
 
 
 async def test_a_dispatched_post_stays_so_until_its_deliveries_tell(
-    database: Database, create: Any, cancel: Any, staged: Any, clock: FakeClock
+    database: Database, planner: Planner, staged: Staged, clock: FakeClock
 ) -> None:
-    post = await create(leaves=HOUR)
+    post = await planner.create(leaves=HOUR)
     await dispatch_due(database, now=clock.now() + HOUR)
-    cancelled = await cancel(post)
+    cancelled = await planner.cancel(post)
     assert (cancelled.state, cancelled.cancel_time) == (PostState.DISPATCHED, clock.now())
-    await cancel(post)
+    await planner.cancel(post)
     assert [one.revision for one in await staged(PostCancelled)] == [1]
 
 
 @pytest.mark.parametrize("state", [PostState.PUBLISHED, PostState.FAILED, PostState.CANCELLED, PostState.MISSED])
-async def test_what_is_over_cannot_be_cancelled(database: Database, create: Any, cancel: Any, state: PostState) -> None:
-    post = await create()
+async def test_what_is_over_cannot_be_cancelled(database: Database, planner: Planner, state: PostState) -> None:
+    post = await planner.create()
     await set_state(database, post, state)
     with pytest.raises(PostStateConflict):
-        await cancel(post)
+        await planner.cancel(post)
 
 
 async def test_the_timeline_tells_every_change_in_order(
-    database: Database, create: Any, edit: Any, schedule: Any, cancel: Any, workspace_id: UUID
+    database: Database, planner: Planner, workspace_id: UUID
 ) -> None:
-    post = await create()
-    await schedule(post)
-    await edit(post, title="new")
-    await cancel(post)
-    assert await states_told(database, workspace_id, post) == ["draft", "scheduled", "scheduled", "cancelled"]
+    post = await planner.create()
+    await planner.schedule(post)
+    await planner.edit(post, title="new")
+    await planner.cancel(post)
+    assert [change.state for change in await planner.timeline(post)] == ["draft", "scheduled", "scheduled", "cancelled"]
 
 
-async def test_pages_are_stable_while_posts_are_added(database: Database, create: Any, workspace_id: UUID) -> None:
-    made = [(await create()).id for _ in range(5)]
+async def test_pages_are_stable_while_posts_are_added(database: Database, planner: Planner, workspace_id: UUID) -> None:
+    made = [(await planner.create()).id for _ in range(5)]
     seen: list[UUID] = []
     token = ""
     async with database.reading() as session:
         for _ in range(3):
-            page = await reading.list_posts(
+            page = await queries.list_posts(
                 session, workspace_id=workspace_id, page_size=2, page_token=token, states=()
             )
             seen += [post.id for post in page.items]
             token = page.next_page_token
-            await create()
+            await planner.create()
     assert (seen, token) == (made[::-1], "")
 
 
-async def test_posts_are_listed_by_state(database: Database, create: Any, workspace_id: UUID) -> None:
-    planned = [(await create(leaves=HOUR)).id for _ in range(3)]
-    await create()
+async def test_posts_are_listed_by_state(database: Database, planner: Planner, workspace_id: UUID) -> None:
+    planned = [(await planner.create(leaves=HOUR)).id for _ in range(3)]
+    await planner.create()
     async with database.reading() as session:
-        first = await reading.list_posts(
+        first = await queries.list_posts(
             session, workspace_id=workspace_id, page_size=2, page_token="", states={PostState.SCHEDULED}
         )
-        rest = await reading.list_posts(
+        rest = await queries.list_posts(
             session,
             workspace_id=workspace_id,
             page_size=2,
@@ -441,27 +398,27 @@ async def test_posts_are_listed_by_state(database: Database, create: Any, worksp
 async def test_a_forged_page_token_is_refused(database: Database, workspace_id: UUID, token: str) -> None:
     with pytest.raises(InvalidPageToken):
         async with database.reading() as session:
-            await reading.list_posts(session, workspace_id=workspace_id, page_size=0, page_token=token, states=())
+            await queries.list_posts(session, workspace_id=workspace_id, page_size=0, page_token=token, states=())
 
 
 @pytest.mark.parametrize("size", [-1, 201])
 async def test_a_page_size_out_of_bounds_is_refused(database: Database, workspace_id: UUID, size: int) -> None:
     with pytest.raises(InvalidPageSize):
         async with database.reading() as session:
-            await reading.list_posts(session, workspace_id=workspace_id, page_size=size, page_token="", states=())
+            await queries.list_posts(session, workspace_id=workspace_id, page_size=size, page_token="", states=())
 
 
 async def test_a_page_of_large_posts_ends_before_it_passes_its_bytes(
-    database: Database, create: Any, workspace_id: UUID
+    database: Database, planner: Planner, workspace_id: UUID
 ) -> None:
-    large = Content(show_id(CHANNEL, new_id()), [Segment("x" * 100_000, [])] * 5, "", "")
-    posts = [await create(contents=[large]) for _ in range(20)]
+    large = DueVariant(channel_id=show_id(CHANNEL, new_id()), segments=[DueSegment(text="x" * 100_000)] * 5)
+    posts = [await planner.create(variants=[large]) for _ in range(20)]
     listed: list[UUID] = []
-    sizes = []
+    sizes: list[int] = []
     token = ""
     async with database.reading() as session:
         while not sizes or token:
-            page = await reading.list_posts(
+            page = await queries.list_posts(
                 session, workspace_id=workspace_id, page_size=200, page_token=token, states=()
             )
             listed += [post.id for post in page.items]

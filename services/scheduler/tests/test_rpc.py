@@ -72,7 +72,7 @@ def variant(words: str = "hello", **changes: Any) -> pb.Variant:
     )
 
 
-def soon(span: timedelta) -> dict[str, str]:
+def soon(span: timedelta) -> dict[str, Any]:
     return {
         "publish_local_time": (SystemClock().now() + span).replace(tzinfo=None).isoformat(),
         "time_zone": "Etc/UTC",
@@ -81,8 +81,8 @@ def soon(span: timedelta) -> dict[str, str]:
 
 async def test_a_post_goes_its_whole_way(ask: Call, workspace_id: UUID, memory_broker: MemoryBroker) -> None:
     await memory_broker.ensure_stream(stream_spec("publisher"))
-    said = variant()
-    request = pb.CreatePostRequest(request_id="r1", title="spring", variants=[said])
+    content = variant()
+    request = pb.CreatePostRequest(request_id="r1", title="spring", variants=[content])
     post = (await ask("CreatePost", request)).post
     assert (post.state, post.revision, post.variants[0].segments[0].text) == (pb.POST_STATE_DRAFT, 1, "hello")
     assert (await ask("CreatePost", request)).post == post
@@ -96,28 +96,29 @@ async def test_a_post_goes_its_whole_way(ask: Call, workspace_id: UUID, memory_b
         return next((one for one in sent(memory_broker, PostDue)), None)
 
     message = await until(due)
-    assert (message.post_id, message.revision, message.variants[0].channel_id) == (post.post_id, 3, said.channel_id)
-    await memory_broker.publish([told(workspace_id, PostPublished(
-        post_id=post.post_id, channel_id=said.channel_id, revision=3, remote_id="r", remote_url="https://n.example/r"
+    assert (message.post_id, message.revision, message.variants[0].channel_id) == (post.post_id, 3, content.channel_id)
+    await memory_broker.publish([envelope_of(workspace_id, PostPublished(
+        post_id=post.post_id, channel_id=content.channel_id, revision=3, remote_id="r", remote_url="https://n.example/r"
     ))])  # fmt: skip
 
     async def finished() -> bool:
         return bool(sent(memory_broker, PostFinished))
 
     await until(finished)
-    post = (await ask("GetPost", pb.GetPostRequest(post_id=post.post_id))).post
+    (post,) = (await ask("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=[post.post_id]))).posts
     assert (post.state, post.variants[0].state) == (pb.POST_STATE_PUBLISHED, pb.VARIANT_STATE_PUBLISHED)
     assert post.variants[0].remote_url == "https://n.example/r"
     timeline = await ask("GetPostTimeline", pb.GetPostTimelineRequest(post_id=post.post_id))
-    assert [(one.state, one.cause) for one in timeline.entries] == [
-        ("draft", "api"),
-        ("draft", "api"),
-        ("scheduled", "api"),
-        ("dispatched", "due"),
-        ("published", "publisher"),
-        ("published", "publisher"),
+    *changes, delivery = timeline.entries
+    assert [(change.post_state, change.cause) for change in changes] == [
+        (pb.POST_STATE_DRAFT, pb.CHANGE_CAUSE_API),
+        (pb.POST_STATE_DRAFT, pb.CHANGE_CAUSE_API),
+        (pb.POST_STATE_SCHEDULED, pb.CHANGE_CAUSE_API),
+        (pb.POST_STATE_DISPATCHED, pb.CHANGE_CAUSE_DUE),
+        (pb.POST_STATE_PUBLISHED, pb.CHANGE_CAUSE_PUBLISHER),
     ]
-    assert timeline.entries[4].channel_id == said.channel_id
+    assert (delivery.channel_id, delivery.variant_state) == (content.channel_id, pb.VARIANT_STATE_PUBLISHED)
+    assert (delivery.cause, delivery.detail) == (pb.CHANGE_CAUSE_PUBLISHER, "https://n.example/r")
 
 
 async def test_a_post_that_is_stopped_on_its_way_says_so(ask: Call, database: Database) -> None:
@@ -127,7 +128,7 @@ async def test_a_post_that_is_stopped_on_its_way_says_so(ask: Call, database: Da
         await session.execute(text("UPDATE post SET state = 'dispatched'"))
     stopped = (await ask("CancelPost", pb.CancelPostRequest(post_id=post.post_id))).post
     assert (stopped.state, stopped.HasField("cancel_time")) == (pb.POST_STATE_DISPATCHED, True)
-    assert [segment.state for segment in stopped.variants[0].segments] == ["pending"]
+    assert [segment.state for segment in stopped.variants[0].segments] == [pb.SEGMENT_STATE_PENDING]
 
 
 async def test_posts_are_listed_and_cancelled(ask: Call) -> None:
@@ -191,8 +192,7 @@ GONE = show_id(POST, new_id())
             400,
             "publish_local_time",
         ),
-        ("GetPost", pb.GetPostRequest(post_id=GONE), "POST_NOT_FOUND", 404, "post_id"),
-        ("GetPost", pb.GetPostRequest(post_id="42"), "INVALID_ID", 400, "post_id"),
+        ("CancelPost", pb.CancelPostRequest(post_id="42"), "INVALID_ID", 400, "post_id"),
         ("BatchGetPosts", pb.BatchGetPostsRequest(), "TOO_MANY_POSTS", 400, "post_ids"),
         ("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=[GONE] * 101), "TOO_MANY_POSTS", 400, "post_ids"),
         ("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=[GONE, "42"]), "INVALID_ID", 400, "post_ids"),
@@ -226,7 +226,7 @@ async def test_conflicts_say_what_the_post_is(ask: Call) -> None:
 async def test_another_workspaces_post_looks_like_none(ask: Call) -> None:
     post = (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]))).post
     with pytest.raises(RemoteError) as caught:
-        await ask("GetPost", pb.GetPostRequest(post_id=post.post_id), workspace=new_id())
+        await ask("GetPostTimeline", pb.GetPostTimelineRequest(post_id=post.post_id), workspace=new_id())
     assert caught.value.reason == "POST_NOT_FOUND"
 
 
@@ -234,9 +234,9 @@ async def test_posts_are_read_together_and_another_workspaces_are_left_out(ask: 
     ours = [(await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]))).post for _ in range(2)]
     stranger = new_id()
     theirs = (await ask("CreatePost", pb.CreatePostRequest(variants=[variant()]), workspace=stranger)).post
-    wanted = pb.BatchGetPostsRequest(post_ids=[ours[1].post_id, theirs.post_id, GONE, ours[0].post_id])
-    assert sorted((await ask("BatchGetPosts", wanted)).posts, key=lambda post: post.post_id) == ours
-    assert list((await ask("BatchGetPosts", wanted, workspace=stranger)).posts) == [theirs]
+    request = pb.BatchGetPostsRequest(post_ids=[ours[1].post_id, theirs.post_id, GONE, ours[0].post_id])
+    assert sorted((await ask("BatchGetPosts", request)).posts, key=lambda post: post.post_id) == ours
+    assert list((await ask("BatchGetPosts", request, workspace=stranger)).posts) == [theirs]
 
 
 async def test_a_hundred_posts_are_read_at_once(ask: Call) -> None:
@@ -263,7 +263,7 @@ async def test_the_service_answers_again_after_its_connections_were_cut(ask: Cal
 
     async def answered() -> bool:
         try:
-            return bool(await ask("GetPost", pb.GetPostRequest(post_id=post.post_id)))
+            return bool(await ask("BatchGetPosts", pb.BatchGetPostsRequest(post_ids=[post.post_id])))
         except RemoteError as error:
             if error.retryable:
                 return False
@@ -282,7 +282,7 @@ def sent(broker: MemoryBroker, kind: type[Message]) -> list[Any]:
     ]
 
 
-def told(workspace_id: UUID, message: Message) -> Envelope:
+def envelope_of(workspace_id: UUID, message: Message) -> Envelope:
     event_id, name = new_id(), message.DESCRIPTOR.full_name
     headers = headers_of(name, event_id=event_id, workspace_id=workspace_id, time=SystemClock().now(), traceparent="")
     return Envelope(subject_of(name, workspace_id), str(event_id), message.SerializeToString(), headers)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_scheduler.states import (
+from regie_scheduler.posts.states import (
+    FINAL_STATES,
     NOT_REACHED,
-    ROLLED_UP,
     TRANSITIONS,
     Action,
     PostState,
     PostStateConflict,
+    SegmentState,
     VariantState,
     after,
     has_ended,
     roll_up,
     segment_states,
-    shown,
+    state_for_readers,
     supersedes,
 )
 
 variant_states = st.sampled_from(list(VariantState))
 ENDED = [state for state in VariantState if has_ended(state)]
-GONE = {PostState.DISPATCHED, PostState.EXPIRED, *ROLLED_UP}
+GONE = {PostState.DISPATCHED, PostState.EXPIRED, *FINAL_STATES}
 
 
 @given(st.sampled_from(list(Action)), st.sampled_from(list(PostState)))
@@ -61,7 +64,7 @@ def test_editing_an_approved_post_returns_it_to_review() -> None:
 
 @given(st.lists(variant_states, min_size=1, max_size=50))
 def test_a_post_ends_exactly_when_its_last_delivery_does(states: list[VariantState]) -> None:
-    ended = roll_up(states) in ROLLED_UP
+    ended = roll_up(states) in FINAL_STATES
     assert ended == all(has_ended(state) for state in states)
     assert ended or roll_up(states) is PostState.DISPATCHED
 
@@ -78,18 +81,20 @@ def test_the_end_of_a_post_is_the_sum_of_its_deliveries(states: list[VariantStat
 
 @given(st.lists(variant_states, max_size=20), st.randoms())
 def test_the_order_in_which_news_comes_does_not_change_whether_it_is_out(
-    told: list[VariantState], random: st.DataObject
+    reported: list[VariantState], random: Random
 ) -> None:
     def fold(states: list[VariantState]) -> VariantState:
-        known = VariantState.PLANNED
+        current = VariantState.PLANNED
         for state in states:
-            known = state if supersedes(state, known) else known
-        return known
+            current = state if supersedes(state, current) else current
+        return current
 
-    shuffled = list(told)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    first, second = fold(told), fold(shuffled)
-    assert (first is VariantState.PUBLISHED) == (VariantState.PUBLISHED in told) == (second is VariantState.PUBLISHED)
+    shuffled = list(reported)
+    random.shuffle(shuffled)
+    first, second = fold(reported), fold(shuffled)
+    assert (
+        (first is VariantState.PUBLISHED) == (VariantState.PUBLISHED in reported) == (second is VariantState.PUBLISHED)
+    )
     assert has_ended(first) == has_ended(second)
 
 
@@ -107,18 +112,17 @@ def test_an_unknown_delivery_may_turn_out_published_or_failed() -> None:
 
 
 def test_a_variant_is_pending_from_the_moment_its_post_is_dispatched() -> None:
-    assert shown(VariantState.PLANNED, PostState.SCHEDULED) is VariantState.PLANNED
-    assert shown(VariantState.PLANNED, PostState.DISPATCHED) is VariantState.PENDING
-    assert shown(VariantState.PLANNED, PostState.MISSED) is VariantState.MISSED
-    assert shown(VariantState.UNKNOWN, PostState.DISPATCHED) is VariantState.UNKNOWN
+    assert state_for_readers(VariantState.PLANNED, PostState.SCHEDULED) is VariantState.PLANNED
+    assert state_for_readers(VariantState.PLANNED, PostState.DISPATCHED) is VariantState.PENDING
+    assert state_for_readers(VariantState.PLANNED, PostState.MISSED) is VariantState.MISSED
+    assert state_for_readers(VariantState.UNKNOWN, PostState.DISPATCHED) is VariantState.UNKNOWN
 
 
 @given(st.sampled_from(list(VariantState)), st.integers(0, 5), st.integers(1, 5))
 def test_every_part_of_a_variant_has_a_state(variant: VariantState, public: int, count: int) -> None:
     states = segment_states(variant, public=min(public, count), count=count)
     assert len(states) == count
-    if variant is not VariantState.PLANNED:
-        assert states.count("published") == min(public, count)
+    assert states.count(SegmentState.PUBLISHED) == (0 if variant is VariantState.PLANNED else min(public, count))
 
 
 @given(st.lists(st.sampled_from(list(VariantState)), min_size=1, max_size=5))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -14,7 +13,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from regie_chassis.database import Database
 from regie_chassis.telemetry import tracer
 from regie_local.testing.clock import FakeClock
-from regie_scheduler.due import dispatch_due
+from regie_scheduler.posts.due import dispatch_due
+from regie_scheduler.testing import Planner
 from sqlalchemy import text
 
 
@@ -32,10 +32,10 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 async def test_a_due_post_starts_a_trace_that_is_linked_to_that_of_its_scheduling(
-    database: Database, clock: FakeClock, create: Any, spans: InMemorySpanExporter
+    database: Database, clock: FakeClock, planner: Planner, spans: InMemorySpanExporter
 ) -> None:
     with tracer().start_as_current_span("api call") as scheduling:
-        await create(leaves=timedelta(seconds=1))
+        await planner.create(leaves=timedelta(seconds=1))
     await dispatch_due(database, now=clock.now() + timedelta(seconds=1))
     (due,) = [span for span in spans.get_finished_spans() if span.name == "due PostDue"]
     assert due.parent is None

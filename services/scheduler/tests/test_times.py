@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from regie_scheduler.times import (
-    FARTHEST,
+from regie_scheduler.posts.times import (
+    MAX_AHEAD,
     InvalidOccurrence,
     InvalidTime,
     NonexistentTime,
@@ -21,7 +21,7 @@ from regie_scheduler.times import (
     occurrence_of,
     resolve,
 )
-from regie_scheduler.zones import NOT_PLACES, InvalidZone, suggestion, zone_names
+from regie_scheduler.posts.zones import NOT_PLACES, InvalidZone, suggestion, zone_names
 
 NOW = datetime(2026, 1, 10, 12, tzinfo=UTC)
 read = datetime.fromisoformat
@@ -279,7 +279,7 @@ def test_any_date_of_the_calendar_has_an_answer(zone: str, wall: datetime) -> No
         instant = resolve(wall.isoformat(), zone, now=NOW).instant
     except (TimeInPast, TimeTooFar, NonexistentTime):
         return
-    assert NOW <= instant <= NOW + FARTHEST
+    assert NOW <= instant <= NOW + MAX_AHEAD
 
 
 def test_the_past_begins_a_microsecond_ago() -> None:
@@ -290,8 +290,8 @@ def test_the_past_begins_a_microsecond_ago() -> None:
 
 
 def test_a_time_beyond_five_years_is_refused() -> None:
-    last = (NOW + FARTHEST).replace(tzinfo=None)
-    assert resolve(last.isoformat(), "UTC", now=NOW).instant == NOW + FARTHEST
+    last = (NOW + MAX_AHEAD).replace(tzinfo=None)
+    assert resolve(last.isoformat(), "UTC", now=NOW).instant == NOW + MAX_AHEAD
     with pytest.raises(TimeTooFar):
         resolve((last + timedelta(microseconds=1)).isoformat(), "UTC", now=NOW)
     with pytest.raises(TimeTooFar):

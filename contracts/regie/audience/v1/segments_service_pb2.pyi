@@ -112,7 +112,7 @@ class Comparison(message.Message):
 
 @typing.final
 class Segment(message.Message):
-    """A named rule and whom it matches."""
+    """A named rule and the profiles that it matches."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -339,7 +339,7 @@ class DeleteSegmentResponse(message.Message):
 
 @typing.final
 class PreviewSegmentRequest(message.Message):
-    """Asks whom a rule would match."""
+    """Asks which profiles a rule would match."""
 
     DESCRIPTOR: descriptor.Descriptor
 

@@ -100,7 +100,7 @@ class SegmentsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewSegment(self, request, context):
-        """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
+        """Counts and samples the profiles that a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
         PREVIEW_TOO_SLOW.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -25,7 +25,7 @@ class SegmentsServiceStub:
     DeleteSegment: _aio.UnaryUnaryMultiCallable[_segments_service_pb2.DeleteSegmentRequest, _segments_service_pb2.DeleteSegmentResponse]
     """Deletes a segment; its members stay profiles. Fails with SEGMENT_NOT_FOUND."""
     PreviewSegment: _aio.UnaryUnaryMultiCallable[_segments_service_pb2.PreviewSegmentRequest, _segments_service_pb2.PreviewSegmentResponse]
-    """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
+    """Counts and samples the profiles that a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
     PREVIEW_TOO_SLOW.
     """
     ListSegmentMembers: _aio.UnaryUnaryMultiCallable[_segments_service_pb2.ListSegmentMembersRequest, _segments_service_pb2.ListSegmentMembersResponse]
@@ -72,7 +72,7 @@ class SegmentsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _segments_service_pb2.PreviewSegmentRequest,
         context: _aio.ServicerContext[_segments_service_pb2.PreviewSegmentRequest, _abc.Awaitable[_segments_service_pb2.PreviewSegmentResponse]],
     ) -> _abc.Awaitable[_segments_service_pb2.PreviewSegmentResponse]:
-        """Counts and samples whom a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
+        """Counts and samples the profiles that a rule would match, without storing it. Fails with INVALID_RULE, TOO_MANY_PREVIEWS or
         PREVIEW_TOO_SLOW.
         """
 

@@ -25,59 +25,59 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&regie/scheduler/v1/posts_service.proto\x12\x12regie.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x03\n\x04Post\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\x12-\n\x08variants\x18\x04 \x03(\x0b\x32\x1b.regie.scheduler.v1.Variant\x12\x1a\n\x12publish_local_time\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x30\n\x0cpublish_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x08 \x01(\x03\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63\x61ncel_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noccurrence\x18\x0c \x01(\t\"\x8c\x02\n\x07Variant\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12-\n\x08segments\x18\x02 \x03(\x0b\x32\x1b.regie.scheduler.v1.Segment\x12\x12\n\nvisibility\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .regie.scheduler.v1.VariantState\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x08 \x01(\t\x12/\n\x0bremove_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x01\n\x07Segment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x33\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32\x1e.regie.scheduler.v1.Attachment\x12\r\n\x05state\x18\x14 \x01(\t\x12\x11\n\tremote_id\x18\x15 \x01(\t\x12\x12\n\nremote_url\x18\x16 \x01(\t\"0\n\nAttachment\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x10\n\x08\x61lt_text\x18\x02 \x01(\t\"\x8d\x01\n\rTimelineEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x12\n\nchannel_id\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"\xa8\x01\n\x11\x43reatePostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12-\n\x08variants\x18\x03 \x03(\x0b\x32\x1b.regie.scheduler.v1.Variant\x12\x1a\n\x12publish_local_time\x18\x04 \x01(\t\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12\x12\n\noccurrence\x18\x06 \x01(\t\"<\n\x12\x43reatePostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"!\n\x0eGetPostRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\"9\n\x0fGetPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"(\n\x14\x42\x61tchGetPostsRequest\x12\x10\n\x08post_ids\x18\x01 \x03(\t\"W\n\x15\x42\x61tchGetPostsResponse\x12\'\n\x05posts\x18\x01 \x03(\x0b\x32\x18.regie.scheduler.v1.Post\x12\x15\n\rleft_post_ids\x18\x02 \x03(\t\"\x96\x01\n\x10ListPostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\x12-\n\x06states\x18\x04 \x03(\x0e\x32\x1d.regie.scheduler.v1.PostState\"U\n\x11ListPostsResponse\x12\'\n\x05posts\x18\x01 \x03(\x0b\x32\x18.regie.scheduler.v1.Post\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x95\x01\n\x0f\x45\x64itPostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x12\n\x05title\x18\x04 \x01(\tH\x00\x88\x01\x01\x12-\n\x08variants\x18\x05 \x03(\x0b\x32\x1b.regie.scheduler.v1.VariantB\x08\n\x06_title\":\n\x10\x45\x64itPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"\x8f\x01\n\x13SchedulePostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x1a\n\x12publish_local_time\x18\x03 \x01(\t\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12\x12\n\noccurrence\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\">\n\x14SchedulePostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"J\n\x11\x43\x61ncelPostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"<\n\x12\x43\x61ncelPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"=\n\x16GetPostTimelineRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17GetPostTimelineResponse\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.regie.scheduler.v1.TimelineEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xc3\x02\n\tPostState\x12\x1a\n\x16POST_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10POST_STATE_DRAFT\x10\x01\x12\x18\n\x14POST_STATE_IN_REVIEW\x10\x02\x12\x17\n\x13POST_STATE_APPROVED\x10\x03\x12\x18\n\x14POST_STATE_SCHEDULED\x10\x04\x12\x19\n\x15POST_STATE_DISPATCHED\x10\x05\x12\x18\n\x14POST_STATE_PUBLISHED\x10\x06\x12\"\n\x1ePOST_STATE_PARTIALLY_PUBLISHED\x10\x07\x12\x15\n\x11POST_STATE_FAILED\x10\x08\x12\x15\n\x11POST_STATE_MISSED\x10\t\x12\x18\n\x14POST_STATE_CANCELLED\x10\n\x12\x16\n\x12POST_STATE_EXPIRED\x10\x0b*\xef\x01\n\x0cVariantState\x12\x1d\n\x19VARIANT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15VARIANT_STATE_PENDING\x10\x01\x12\x1c\n\x18VARIANT_STATE_PROCESSING\x10\x02\x12\x1b\n\x17VARIANT_STATE_PUBLISHED\x10\x03\x12\x18\n\x14VARIANT_STATE_FAILED\x10\x04\x12\x19\n\x15VARIANT_STATE_UNKNOWN\x10\x05\x12\x18\n\x14VARIANT_STATE_MISSED\x10\x06\x12\x1b\n\x17VARIANT_STATE_CANCELLED\x10\x07\x32\x82\x06\n\x0cPostsService\x12[\n\nCreatePost\x12%.regie.scheduler.v1.CreatePostRequest\x1a&.regie.scheduler.v1.CreatePostResponse\x12R\n\x07GetPost\x12\".regie.scheduler.v1.GetPostRequest\x1a#.regie.scheduler.v1.GetPostResponse\x12\x64\n\rBatchGetPosts\x12(.regie.scheduler.v1.BatchGetPostsRequest\x1a).regie.scheduler.v1.BatchGetPostsResponse\x12X\n\tListPosts\x12$.regie.scheduler.v1.ListPostsRequest\x1a%.regie.scheduler.v1.ListPostsResponse\x12U\n\x08\x45\x64itPost\x12#.regie.scheduler.v1.EditPostRequest\x1a$.regie.scheduler.v1.EditPostResponse\x12\x61\n\x0cSchedulePost\x12\'.regie.scheduler.v1.SchedulePostRequest\x1a(.regie.scheduler.v1.SchedulePostResponse\x12[\n\nCancelPost\x12%.regie.scheduler.v1.CancelPostRequest\x1a&.regie.scheduler.v1.CancelPostResponse\x12j\n\x0fGetPostTimeline\x12*.regie.scheduler.v1.GetPostTimelineRequest\x1a+.regie.scheduler.v1.GetPostTimelineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&regie/scheduler/v1/posts_service.proto\x12\x12regie.scheduler.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x03\n\x04Post\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\x12-\n\x08variants\x18\x04 \x03(\x0b\x32\x1b.regie.scheduler.v1.Variant\x12\x1a\n\x12publish_local_time\x18\x05 \x01(\t\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x30\n\x0cpublish_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x08 \x01(\x03\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63\x61ncel_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\noccurrence\x18\x0c \x01(\t\"\x8c\x02\n\x07Variant\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12-\n\x08segments\x18\x02 \x03(\x0b\x32\x1b.regie.scheduler.v1.Segment\x12\x12\n\nvisibility\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .regie.scheduler.v1.VariantState\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x08 \x01(\t\x12/\n\x0bremove_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa4\x01\n\x07Segment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x33\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32\x1e.regie.scheduler.v1.Attachment\x12/\n\x05state\x18\x14 \x01(\x0e\x32 .regie.scheduler.v1.SegmentState\x12\x11\n\tremote_id\x18\x15 \x01(\t\x12\x12\n\nremote_url\x18\x16 \x01(\t\"0\n\nAttachment\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x10\n\x08\x61lt_text\x18\x02 \x01(\t\"\x98\x02\n\rTimelineEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\npost_state\x18\x02 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostStateH\x00\x12\x39\n\rvariant_state\x18\x03 \x01(\x0e\x32 .regie.scheduler.v1.VariantStateH\x00\x12.\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x1f.regie.scheduler.v1.ChangeCause\x12\x12\n\nchannel_id\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x10\n\x08trace_id\x18\x07 \x01(\tB\x07\n\x05state\"\xa8\x01\n\x11\x43reatePostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12-\n\x08variants\x18\x03 \x03(\x0b\x32\x1b.regie.scheduler.v1.Variant\x12\x1a\n\x12publish_local_time\x18\x04 \x01(\t\x12\x11\n\ttime_zone\x18\x05 \x01(\t\x12\x12\n\noccurrence\x18\x06 \x01(\t\"<\n\x12\x43reatePostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"(\n\x14\x42\x61tchGetPostsRequest\x12\x10\n\x08post_ids\x18\x01 \x03(\t\"W\n\x15\x42\x61tchGetPostsResponse\x12\'\n\x05posts\x18\x01 \x03(\x0b\x32\x18.regie.scheduler.v1.Post\x12\x15\n\rleft_post_ids\x18\x02 \x03(\t\"\x96\x01\n\x10ListPostsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\x12-\n\x06states\x18\x04 \x03(\x0e\x32\x1d.regie.scheduler.v1.PostState\"U\n\x11ListPostsResponse\x12\'\n\x05posts\x18\x01 \x03(\x0b\x32\x18.regie.scheduler.v1.Post\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x95\x01\n\x0f\x45\x64itPostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x12\n\x05title\x18\x04 \x01(\tH\x00\x88\x01\x01\x12-\n\x08variants\x18\x05 \x03(\x0b\x32\x1b.regie.scheduler.v1.VariantB\x08\n\x06_title\":\n\x10\x45\x64itPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"\x8f\x01\n\x13SchedulePostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x1a\n\x12publish_local_time\x18\x03 \x01(\t\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12\x12\n\noccurrence\x18\x05 \x01(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03\">\n\x14SchedulePostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"J\n\x11\x43\x61ncelPostRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\"<\n\x12\x43\x61ncelPostResponse\x12&\n\x04post\x18\x01 \x01(\x0b\x32\x18.regie.scheduler.v1.Post\"=\n\x16GetPostTimelineRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"f\n\x17GetPostTimelineResponse\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.regie.scheduler.v1.TimelineEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xc3\x02\n\tPostState\x12\x1a\n\x16POST_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10POST_STATE_DRAFT\x10\x01\x12\x18\n\x14POST_STATE_IN_REVIEW\x10\x02\x12\x17\n\x13POST_STATE_APPROVED\x10\x03\x12\x18\n\x14POST_STATE_SCHEDULED\x10\x04\x12\x19\n\x15POST_STATE_DISPATCHED\x10\x05\x12\x18\n\x14POST_STATE_PUBLISHED\x10\x06\x12\"\n\x1ePOST_STATE_PARTIALLY_PUBLISHED\x10\x07\x12\x15\n\x11POST_STATE_FAILED\x10\x08\x12\x15\n\x11POST_STATE_MISSED\x10\t\x12\x18\n\x14POST_STATE_CANCELLED\x10\n\x12\x16\n\x12POST_STATE_EXPIRED\x10\x0b*\x8a\x02\n\x0cVariantState\x12\x1d\n\x19VARIANT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15VARIANT_STATE_PLANNED\x10\x01\x12\x19\n\x15VARIANT_STATE_PENDING\x10\x02\x12\x1c\n\x18VARIANT_STATE_PROCESSING\x10\x03\x12\x1b\n\x17VARIANT_STATE_PUBLISHED\x10\x04\x12\x18\n\x14VARIANT_STATE_FAILED\x10\x05\x12\x19\n\x15VARIANT_STATE_UNKNOWN\x10\x06\x12\x18\n\x14VARIANT_STATE_MISSED\x10\x07\x12\x1b\n\x17VARIANT_STATE_CANCELLED\x10\x08*\xc1\x02\n\x0cSegmentState\x12\x1d\n\x19SEGMENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SEGMENT_STATE_PLANNED\x10\x01\x12\x19\n\x15SEGMENT_STATE_WAITING\x10\x02\x12\x19\n\x15SEGMENT_STATE_PENDING\x10\x03\x12\x1c\n\x18SEGMENT_STATE_PROCESSING\x10\x04\x12\x1b\n\x17SEGMENT_STATE_PUBLISHED\x10\x05\x12\x18\n\x14SEGMENT_STATE_FAILED\x10\x06\x12\x19\n\x15SEGMENT_STATE_UNKNOWN\x10\x07\x12\x18\n\x14SEGMENT_STATE_MISSED\x10\x08\x12\x1b\n\x17SEGMENT_STATE_CANCELLED\x10\t\x12\x1a\n\x16SEGMENT_STATE_NOT_SENT\x10\n*s\n\x0b\x43hangeCause\x12\x1c\n\x18\x43HANGE_CAUSE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HANGE_CAUSE_API\x10\x01\x12\x14\n\x10\x43HANGE_CAUSE_DUE\x10\x02\x12\x1a\n\x16\x43HANGE_CAUSE_PUBLISHER\x10\x03\x32\xae\x05\n\x0cPostsService\x12[\n\nCreatePost\x12%.regie.scheduler.v1.CreatePostRequest\x1a&.regie.scheduler.v1.CreatePostResponse\x12\x64\n\rBatchGetPosts\x12(.regie.scheduler.v1.BatchGetPostsRequest\x1a).regie.scheduler.v1.BatchGetPostsResponse\x12X\n\tListPosts\x12$.regie.scheduler.v1.ListPostsRequest\x1a%.regie.scheduler.v1.ListPostsResponse\x12U\n\x08\x45\x64itPost\x12#.regie.scheduler.v1.EditPostRequest\x1a$.regie.scheduler.v1.EditPostResponse\x12\x61\n\x0cSchedulePost\x12\'.regie.scheduler.v1.SchedulePostRequest\x1a(.regie.scheduler.v1.SchedulePostResponse\x12[\n\nCancelPost\x12%.regie.scheduler.v1.CancelPostRequest\x1a&.regie.scheduler.v1.CancelPostResponse\x12j\n\x0fGetPostTimeline\x12*.regie.scheduler.v1.GetPostTimelineRequest\x1a+.regie.scheduler.v1.GetPostTimelineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.scheduler.v1.posts_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_POSTSTATE']._serialized_start=2535
-  _globals['_POSTSTATE']._serialized_end=2858
-  _globals['_VARIANTSTATE']._serialized_start=2861
-  _globals['_VARIANTSTATE']._serialized_end=3100
+  _globals['_POSTSTATE']._serialized_start=2614
+  _globals['_POSTSTATE']._serialized_end=2937
+  _globals['_VARIANTSTATE']._serialized_start=2940
+  _globals['_VARIANTSTATE']._serialized_end=3206
+  _globals['_SEGMENTSTATE']._serialized_start=3209
+  _globals['_SEGMENTSTATE']._serialized_end=3530
+  _globals['_CHANGECAUSE']._serialized_start=3532
+  _globals['_CHANGECAUSE']._serialized_end=3647
   _globals['_POST']._serialized_start=96
   _globals['_POST']._serialized_end=509
   _globals['_VARIANT']._serialized_start=512
   _globals['_VARIANT']._serialized_end=780
   _globals['_SEGMENT']._serialized_start=783
-  _globals['_SEGMENT']._serialized_end=913
-  _globals['_ATTACHMENT']._serialized_start=915
-  _globals['_ATTACHMENT']._serialized_end=963
-  _globals['_TIMELINEENTRY']._serialized_start=966
-  _globals['_TIMELINEENTRY']._serialized_end=1107
-  _globals['_CREATEPOSTREQUEST']._serialized_start=1110
-  _globals['_CREATEPOSTREQUEST']._serialized_end=1278
-  _globals['_CREATEPOSTRESPONSE']._serialized_start=1280
-  _globals['_CREATEPOSTRESPONSE']._serialized_end=1340
-  _globals['_GETPOSTREQUEST']._serialized_start=1342
-  _globals['_GETPOSTREQUEST']._serialized_end=1375
-  _globals['_GETPOSTRESPONSE']._serialized_start=1377
-  _globals['_GETPOSTRESPONSE']._serialized_end=1434
-  _globals['_BATCHGETPOSTSREQUEST']._serialized_start=1436
-  _globals['_BATCHGETPOSTSREQUEST']._serialized_end=1476
-  _globals['_BATCHGETPOSTSRESPONSE']._serialized_start=1478
-  _globals['_BATCHGETPOSTSRESPONSE']._serialized_end=1565
-  _globals['_LISTPOSTSREQUEST']._serialized_start=1568
-  _globals['_LISTPOSTSREQUEST']._serialized_end=1718
-  _globals['_LISTPOSTSRESPONSE']._serialized_start=1720
-  _globals['_LISTPOSTSRESPONSE']._serialized_end=1805
-  _globals['_EDITPOSTREQUEST']._serialized_start=1808
-  _globals['_EDITPOSTREQUEST']._serialized_end=1957
-  _globals['_EDITPOSTRESPONSE']._serialized_start=1959
-  _globals['_EDITPOSTRESPONSE']._serialized_end=2017
-  _globals['_SCHEDULEPOSTREQUEST']._serialized_start=2020
-  _globals['_SCHEDULEPOSTREQUEST']._serialized_end=2163
-  _globals['_SCHEDULEPOSTRESPONSE']._serialized_start=2165
-  _globals['_SCHEDULEPOSTRESPONSE']._serialized_end=2227
-  _globals['_CANCELPOSTREQUEST']._serialized_start=2229
-  _globals['_CANCELPOSTREQUEST']._serialized_end=2303
-  _globals['_CANCELPOSTRESPONSE']._serialized_start=2305
-  _globals['_CANCELPOSTRESPONSE']._serialized_end=2365
-  _globals['_GETPOSTTIMELINEREQUEST']._serialized_start=2367
-  _globals['_GETPOSTTIMELINEREQUEST']._serialized_end=2428
-  _globals['_GETPOSTTIMELINERESPONSE']._serialized_start=2430
-  _globals['_GETPOSTTIMELINERESPONSE']._serialized_end=2532
-  _globals['_POSTSSERVICE']._serialized_start=3103
-  _globals['_POSTSSERVICE']._serialized_end=3873
+  _globals['_SEGMENT']._serialized_end=947
+  _globals['_ATTACHMENT']._serialized_start=949
+  _globals['_ATTACHMENT']._serialized_end=997
+  _globals['_TIMELINEENTRY']._serialized_start=1000
+  _globals['_TIMELINEENTRY']._serialized_end=1280
+  _globals['_CREATEPOSTREQUEST']._serialized_start=1283
+  _globals['_CREATEPOSTREQUEST']._serialized_end=1451
+  _globals['_CREATEPOSTRESPONSE']._serialized_start=1453
+  _globals['_CREATEPOSTRESPONSE']._serialized_end=1513
+  _globals['_BATCHGETPOSTSREQUEST']._serialized_start=1515
+  _globals['_BATCHGETPOSTSREQUEST']._serialized_end=1555
+  _globals['_BATCHGETPOSTSRESPONSE']._serialized_start=1557
+  _globals['_BATCHGETPOSTSRESPONSE']._serialized_end=1644
+  _globals['_LISTPOSTSREQUEST']._serialized_start=1647
+  _globals['_LISTPOSTSREQUEST']._serialized_end=1797
+  _globals['_LISTPOSTSRESPONSE']._serialized_start=1799
+  _globals['_LISTPOSTSRESPONSE']._serialized_end=1884
+  _globals['_EDITPOSTREQUEST']._serialized_start=1887
+  _globals['_EDITPOSTREQUEST']._serialized_end=2036
+  _globals['_EDITPOSTRESPONSE']._serialized_start=2038
+  _globals['_EDITPOSTRESPONSE']._serialized_end=2096
+  _globals['_SCHEDULEPOSTREQUEST']._serialized_start=2099
+  _globals['_SCHEDULEPOSTREQUEST']._serialized_end=2242
+  _globals['_SCHEDULEPOSTRESPONSE']._serialized_start=2244
+  _globals['_SCHEDULEPOSTRESPONSE']._serialized_end=2306
+  _globals['_CANCELPOSTREQUEST']._serialized_start=2308
+  _globals['_CANCELPOSTREQUEST']._serialized_end=2382
+  _globals['_CANCELPOSTRESPONSE']._serialized_start=2384
+  _globals['_CANCELPOSTRESPONSE']._serialized_end=2444
+  _globals['_GETPOSTTIMELINEREQUEST']._serialized_start=2446
+  _globals['_GETPOSTTIMELINEREQUEST']._serialized_end=2507
+  _globals['_GETPOSTTIMELINERESPONSE']._serialized_start=2509
+  _globals['_GETPOSTTIMELINERESPONSE']._serialized_end=2611
+  _globals['_POSTSSERVICE']._serialized_start=3650
+  _globals['_POSTSSERVICE']._serialized_end=4336
 # @@protoc_insertion_point(module_scope)

@@ -40,11 +40,6 @@ class PostsServiceStub:
                 request_serializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.CreatePostRequest.SerializeToString,
                 response_deserializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.CreatePostResponse.FromString,
                 _registered_method=True)
-        self.GetPost = channel.unary_unary(
-                '/regie.scheduler.v1.PostsService/GetPost',
-                request_serializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.GetPostRequest.SerializeToString,
-                response_deserializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.GetPostResponse.FromString,
-                _registered_method=True)
         self.BatchGetPosts = channel.unary_unary(
                 '/regie.scheduler.v1.PostsService/BatchGetPosts',
                 request_serializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.BatchGetPostsRequest.SerializeToString,
@@ -84,13 +79,6 @@ class PostsServiceServicer:
     def CreatePost(self, request, context):
         """Creates a draft, or a scheduled post when a local publish time is given.
         Fails with INVALID_POST, INVALID_ZONE, TIME_IN_PAST or NONEXISTENT_TIME.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def GetPost(self, request, context):
-        """Returns one post. Fails with POST_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,7 +125,8 @@ class PostsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPostTimeline(self, request, context):
-        """Lists every change of the post's own state, the oldest first. Fails with POST_NOT_FOUND.
+        """Lists every change of the post's own state, the oldest first, and then the state of each delivery that the
+        publisher has reported. Fails with POST_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,11 +139,6 @@ def add_PostsServiceServicer_to_server(servicer, server):
                     servicer.CreatePost,
                     request_deserializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.CreatePostRequest.FromString,
                     response_serializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.CreatePostResponse.SerializeToString,
-            ),
-            'GetPost': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetPost,
-                    request_deserializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.GetPostRequest.FromString,
-                    response_serializer=regie_dot_scheduler_dot_v1_dot_posts__service__pb2.GetPostResponse.SerializeToString,
             ),
             'BatchGetPosts': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchGetPosts,
@@ -215,33 +199,6 @@ class PostsService:
             '/regie.scheduler.v1.PostsService/CreatePost',
             regie_dot_scheduler_dot_v1_dot_posts__service__pb2.CreatePostRequest.SerializeToString,
             regie_dot_scheduler_dot_v1_dot_posts__service__pb2.CreatePostResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def GetPost(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/regie.scheduler.v1.PostsService/GetPost',
-            regie_dot_scheduler_dot_v1_dot_posts__service__pb2.GetPostRequest.SerializeToString,
-            regie_dot_scheduler_dot_v1_dot_posts__service__pb2.GetPostResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,14 +7,17 @@ from functools import partial
 from regie.audience.v1.profiles_service_pb2_grpc import add_ProfilesServiceServicer_to_server
 from regie.audience.v1.segments_service_pb2_grpc import add_SegmentsServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.database import Database
 from regie_chassis.messaging import Broker
-from regie_chassis.runtime import App
+from regie_chassis.retention import purge_loop
+from regie_chassis.runtime import App, Loop
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
 from regie_audience.events import subscriptions
+from regie_audience.memberships.retention import purge_left_memberships
+from regie_audience.memberships.work import SegmentWork
 from regie_audience.rpc.profiles import ProfilesServicer
 from regie_audience.rpc.segments import SegmentsServicer
-from regie_audience.segment_work import SegmentWork
 from regie_audience.settings import AudienceSettings
 
 NAME = "audience"
@@ -36,7 +39,14 @@ def build(settings: AudienceSettings, *, clock: Clock | None = None, broker: Bro
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
-        loops=[*events.loops, work],
+        loops=[*events.loops, work, *_purges(settings, database, clock)],
         drain=settings.drain,
     )
     return Service(app, database, broker, events, rpc)
+
+
+def _purges(settings: AudienceSettings, database: Database, clock: Clock) -> list[Loop]:
+    if not settings.left_membership_life:
+        return []
+    purge = partial(purge_left_memberships, life=settings.left_membership_life)
+    return [purge_loop("membership purge", purge, database=database, clock=clock)]

@@ -1,9 +1,9 @@
-"""A profile's attributes: flat facts by name, and what it means to change them. Pure.
+"""A profile's attributes: flat facts by name, and the rules of their change. Pure.
 
 A value is a text, a finite number, a boolean or a list of texts. Values of different types are never the same, not
 even `1` and `true`. A number is a double, whatever form it came in, so that Python and SQL compare the same number.
-Texts are kept in Unicode's form NFC and without blanks at their ends. Names under OWN are Régie's: what was seen of a
-person on a network neither overwrites nor is overwritten by what a customer says.
+Texts are kept in Unicode's form NFC and without blanks at their ends. Names under OWN are Régie's: facts from a
+network and facts from a customer never overwrite one another.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 
 from regie_chassis.errors import Invalid, Unprocessable
 
-MOST = 200
+MAX_ATTRIBUTES = 200
 MAX_SIZE = 64 * 1024  # bytes of a customer's attributes as JSON
-LONGEST_TEXT = 1_000  # characters
-LONGEST_LIST = 100
-LONGEST_EXTERNAL_ID = 500  # characters
+MAX_TEXT = 1_000  # characters
+MAX_LIST = 100
+MAX_EXTERNAL_ID = 500  # characters
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}")
 OWN = "regie."
 _show_json = json.JSONEncoder(ensure_ascii=False).encode
@@ -39,7 +39,7 @@ class ProfileTooLarge(Unprocessable):
 
 
 def kind_of(value: object) -> str:
-    """Returns text, number, boolean or list; empty for what is no value at all."""
+    """Returns text, number, boolean or list; empty for anything else."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, str):
@@ -57,14 +57,14 @@ def same(one: object, other: object) -> bool:
 
 
 def problem_of(value: object) -> str:
-    """Returns what is wrong with a value, in a sentence; empty when nothing is."""
+    """Returns the problem of a value in a sentence; empty for a valid one."""
     if isinstance(value, str):
         return _problem_of_text(value)
     if not kind_of(value):
         return "give a text, a finite number, true or false, or a list of texts"
     if isinstance(value, list):
-        if len(value) > LONGEST_LIST:
-            return f"give at most {LONGEST_LIST} texts"
+        if len(value) > MAX_LIST:
+            return f"give at most {MAX_LIST} texts"
         return next(filter(None, map(_problem_of_text, value)), "")
     return ""
 
@@ -91,9 +91,9 @@ def stored(attributes: Mapping[str, Value]) -> dict[str, Value]:
 def external_id_of(given: str, field: str) -> str:
     """Returns an external id as it is kept. Raises InvalidProfile. Ids that differ in case are different people."""
     external_id = normal_text(given)
-    if not external_id or len(external_id) > LONGEST_EXTERNAL_ID or not external_id.isprintable():
+    if not external_id or len(external_id) > MAX_EXTERNAL_ID or not external_id.isprintable():
         raise InvalidProfile(
-            f"an external id has 1 to {LONGEST_EXTERNAL_ID} printable characters; give another", field=field
+            f"an external id has 1 to {MAX_EXTERNAL_ID} printable characters; give another", field=field
         )
     return external_id
 
@@ -103,8 +103,8 @@ def patch_of(given: Mapping[str, object], field: str) -> dict[str, Value | None]
 
     Raises InvalidProfile for a name or a value of the wrong form, and for a name that is Régie's own.
     """
-    if len(given) > MOST:
-        raise InvalidProfile(f"a profile has at most {MOST} attributes; give fewer", field=field)
+    if len(given) > MAX_ATTRIBUTES:
+        raise InvalidProfile(f"a profile has at most {MAX_ATTRIBUTES} attributes; give fewer", field=field)
     return {name: _value_of(name, value, field) for name, value in given.items()}
 
 
@@ -116,8 +116,10 @@ def merged(old: Attributes, patch: Mapping[str, Value | None], field: str = "att
     """
     kept = {name: value for name, value in {**old, **patch}.items() if value is not None}
     count = _count(kept)
-    if count > MOST and count > _count(old):
-        raise InvalidProfile(f"the profile would have {count} attributes; at most {MOST} are kept", field=field)
+    if count > MAX_ATTRIBUTES and count > _count(old):
+        raise InvalidProfile(
+            f"the profile would have {count} attributes; at most {MAX_ATTRIBUTES} are kept", field=field
+        )
     size = size_of(kept)
     if size > MAX_SIZE and size > size_of(old):
         raise ProfileTooLarge(
@@ -136,22 +138,22 @@ def size_of(attributes: Attributes) -> int:
 def engaged(
     old: Attributes, *, network: str, handle: str, kind: str, observe_time: datetime, count: int
 ) -> dict[str, Value]:
-    """Returns the attributes after `count` more engagements, the newest of which is described.
+    """Returns the attributes after `count` more engagements; the arguments describe the newest.
 
-    Only a newer engagement than the last known one changes who and what it was; each one counts.
+    Only the newest engagement changes the handle, the kind and the time; each one counts.
     """
-    before, known = old.get(f"{OWN}engagement_count", 0.0), old.get(f"{OWN}last_engagement_time", "")
+    before, last_time = old.get(f"{OWN}engagement_count", 0.0), old.get(f"{OWN}last_engagement_time", "")
     assert isinstance(before, int | float)
-    assert isinstance(known, str)
+    assert isinstance(last_time, str)
     new: dict[str, Value] = {**old, f"{OWN}engagement_count": float(before + count)}
     # One form and one zone, so that the order of the texts is the order of the times.
-    shown = observe_time.astimezone(UTC).isoformat(timespec="microseconds")
-    if shown >= known:
+    time_text = observe_time.astimezone(UTC).isoformat(timespec="microseconds")
+    if time_text >= last_time:
         new |= {
             f"{OWN}network": network,
             f"{OWN}handle": handle,
             f"{OWN}last_engagement_kind": kind,
-            f"{OWN}last_engagement_time": shown,
+            f"{OWN}last_engagement_time": time_text,
         }
     return new
 
@@ -177,8 +179,8 @@ def _value_of(name: str, value: object, field: str) -> Value | None:
 
 
 def _problem_of_text(text: str) -> str:
-    if len(text) > LONGEST_TEXT:
-        return f"give a text of at most {LONGEST_TEXT} characters"
+    if len(text) > MAX_TEXT:
+        return f"give a text of at most {MAX_TEXT} characters"
     return "leave the character U+0000 out; no text can hold it" if "\x00" in text else ""
 
 
@@ -190,4 +192,4 @@ def _is_double(number: float) -> bool:
 
 
 def _count(attributes: Attributes) -> int:
-    return sum(not name.startswith(OWN) for name in attributes) if len(attributes) > MOST else len(attributes)
+    return sum(not name.startswith(OWN) for name in attributes) if len(attributes) > MAX_ATTRIBUTES else len(attributes)

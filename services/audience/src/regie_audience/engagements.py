@@ -1,4 +1,4 @@
-"""People who were seen to react to a post: they are profiles too, known as `<network>:<their id there>`.
+"""Engagements: a person who reacted to a post has a profile, with the external id `<network>:<id on the network>`.
 
 The id is one person on the whole network: a DID on Bluesky, the full handle (`ada@mastodon.example`) in Mastodon's
 family, where each server numbers people in its own way.
@@ -11,18 +11,19 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
 from regie_chassis.messaging import Event
 from regie_chassis.text import storable
+from regie_chassis.timestamps import read_timestamp
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import telemetry
-from regie_audience.attributes import LONGEST_TEXT, Attributes, InvalidProfile, Value, engaged, external_id_of
-from regie_audience.profiles import Change, change_profiles
+from regie_audience.attributes import MAX_TEXT, Attributes, InvalidProfile, Value, engaged, external_id_of
+from regie_audience.profiles.changes import Change, change_profiles
 
 KINDS = frozenset({"like", "reply", "repost", "quote"})
 
@@ -40,10 +41,10 @@ class _Reaction:
 async def on_engagement_observed(
     session: AsyncSession, events: Sequence[Event[EngagementObserved]], *, new_id: NewId, now: datetime
 ) -> None:
-    """Creates or updates the profiles of those who reacted; each engagement counts once.
+    """Creates or updates the profiles of people who reacted; each engagement counts once.
 
-    What a network says may be of no person at all. Such an engagement is counted and left out: no other try could
-    read it, and it must hold up neither its neighbours nor other workspaces.
+    An engagement without a valid person is counted and left out: no other try could read it, and it must hold up
+    neither its neighbours nor other workspaces.
     """
     by_workspace: dict[UUID, dict[str, list[_Reaction]]] = {}
     for event in events:
@@ -61,7 +62,7 @@ async def on_engagement_observed(
 
 
 def _read(event: Event[EngagementObserved]) -> _Reaction | str:
-    """Returns what was seen, or why it cannot be read."""
+    """Returns the reaction, or the reason why it cannot be read."""
     message = event.message
     if not message.network or not message.actor_id:
         return "it names no network or no person"
@@ -71,9 +72,8 @@ def _read(event: Event[EngagementObserved]) -> _Reaction | str:
         external_id = external_id_of(f"{message.network}:{message.actor_id}", "actor_id")
     except InvalidProfile:
         return "the person's id is no external id"
-    try:
-        observe_time = message.observe_time.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
+    observe_time = read_timestamp(message.observe_time)
+    if observe_time is None:
         return "its time is not a time"
     return _Reaction(external_id, observe_time, message, event.traceparent)
 
@@ -88,7 +88,7 @@ def _engage(seen: Sequence[_Reaction]) -> Callable[[Attributes], Mapping[str, Va
     return partial(
         engaged,
         network=newest.message.network,
-        handle=handle[:LONGEST_TEXT],
+        handle=handle[:MAX_TEXT],
         kind=newest.message.kind,
         observe_time=newest.observe_time,
         count=len(seen),

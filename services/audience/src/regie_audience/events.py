@@ -1,4 +1,4 @@
-"""What the audience reacts to."""
+"""Subscriptions of the audience."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from regie_audience.memberships.states import SegmentState
+
 metadata = sa.MetaData()
 CODE_POINTS = sa.Text(collation="C")
 
@@ -37,7 +39,7 @@ segment = sa.Table(
     sa.Column("request_id", CODE_POINTS),
     sa.Column("rule", postgresql.JSONB, nullable=False),
     sa.Column("rule_attributes", postgresql.ARRAY(sa.Text)),
-    sa.Column("state", sa.Text, nullable=False, server_default="active"),
+    sa.Column("state", sa.Text, nullable=False, server_default=SegmentState.ACTIVE),
     sa.Column("member_count", sa.BigInteger, nullable=False),
     sa.Column("traceparent", sa.Text, nullable=False),
     _time("create_time"),
@@ -53,11 +55,10 @@ membership = sa.Table(
     sa.Column("profile_id", postgresql.UUID, nullable=False),
     _time("enter_time"),
     _time("leave_time", nullable=True),
-    sa.Column("announced", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.PrimaryKeyConstraint("segment_id", "profile_id"),
     sa.Index("membership_current", "segment_id", "profile_id", postgresql_where=sa.text("leave_time IS NULL")),
     sa.Index("membership_of_profile", "profile_id", postgresql_where=sa.text("leave_time IS NULL")),
-    sa.Index("membership_unannounced", "profile_id", postgresql_where=sa.text("NOT announced")),
+    sa.Index("membership_left", "leave_time", postgresql_where=sa.text("leave_time IS NOT NULL")),
 )
 
 segment_work = sa.Table(

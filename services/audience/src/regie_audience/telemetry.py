@@ -34,7 +34,7 @@ def memberships_changed(*, entered: int, left: int) -> None:
 
 
 def segment_filled(segment_id: UUID, members: int) -> None:
-    """A new segment has everybody whom its rule matches."""
+    """A new segment has all matching profiles."""
     log.info("audience.segment_filled", segment_id=str(segment_id), members=members)
 
 

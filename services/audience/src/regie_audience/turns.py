@@ -1,4 +1,4 @@
-"""Turns of workspaces at what is shared: some of one workspace at once, some of all, in the order of arrival."""
+"""Turns of workspaces at a shared resource: some of one workspace at once, some of all, in the order of arrival."""
 
 from __future__ import annotations
 

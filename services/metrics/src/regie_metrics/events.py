@@ -1,4 +1,4 @@
-"""What metrics reacts to."""
+"""Subscriptions of metrics."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from regie_chassis.consumer import Subscriptions
 from regie_chassis.messaging import Event
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_metrics import observations
+from regie_metrics.observations import ingestion
 
 
 def subscriptions(clock: Clock, *, retention: timedelta) -> Subscriptions:
     """Returns the map of events to handlers; this edge asks the clock for them."""
 
     async def on_post_metrics_observed(session: AsyncSession, events: Sequence[Event[PostMetricsObserved]]) -> None:
-        await observations.on_post_metrics_observed(session, events, now=clock.now(), retention=retention)
+        await ingestion.on_post_metrics_observed(session, events, now=clock.now(), retention=retention)
 
     return {PostMetricsObserved: on_post_metrics_observed}

@@ -23,10 +23,10 @@ from regie_chassis.errors import Invalid
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_metrics.observations import METRICS
+from regie_metrics.observations.ingestion import METRICS
 
-LONGEST_RANGE = timedelta(days=731)  # two years, one of them a leap year
-LONGEST_HOURLY_RANGE = timedelta(days=100)  # hence at most 2,401 points
+MAX_RANGE = timedelta(days=731)  # two years, one of them a leap year
+MAX_HOURLY_RANGE = timedelta(days=100)  # hence at most 2,401 points
 TABLES = {"hour": "hourly", "day": "daily"}
 
 
@@ -75,10 +75,10 @@ async def get_post_metrics(session: AsyncSession, *, workspace_id: UUID, post_id
     totals: dict[str, int] = {}
     channels = []
     for channel_id, group in groupby(rows.all(), key=lambda row: row.channel_id):
-        found = list(group)
-        newest = max(found, key=lambda row: row.observe_time)
-        values = {row.metric: row.value for row in found}
-        times = {row.metric: row.observe_time for row in found}
+        rows_of_channel = list(group)
+        newest = max(rows_of_channel, key=lambda row: row.observe_time)
+        values = {row.metric: row.value for row in rows_of_channel}
+        times = {row.metric: row.observe_time for row in rows_of_channel}
         channels.append(ChannelTotals(channel_id, newest.network, values, times, newest.observe_time))
         for metric, value in values.items():
             totals[metric] = totals.get(metric, 0) + value
@@ -107,11 +107,11 @@ async def get_post_series(
         raise InvalidRange(f"{granularity[:80]!r} is not a granularity; give hour or day", field="granularity")
     if start_time >= end_time:
         raise InvalidRange("the range ends before it begins; let it begin earlier", field="start_time")
-    if end_time - start_time > LONGEST_RANGE:
+    if end_time - start_time > MAX_RANGE:
         raise InvalidRange("the range is longer than two years; ask for less at a time", field="start_time")
-    if granularity == "hour" and end_time - start_time > LONGEST_HOURLY_RANGE:
+    if granularity == "hour" and end_time - start_time > MAX_HOURLY_RANGE:
         raise InvalidRange(
-            f"the range is longer than {LONGEST_HOURLY_RANGE.days} days; ask for less at a time, or by day",
+            f"the range is longer than {MAX_HOURLY_RANGE.days} days; ask for less at a time, or by day",
             field="start_time",
         )
     rows = await session.execute(

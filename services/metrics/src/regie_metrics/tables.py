@@ -46,6 +46,7 @@ hourly, daily = (
         sa.Column("start_time", sa.DateTime(timezone=True), nullable=False),
         *_reading(),
         sa.PrimaryKeyConstraint("workspace_id", "post_id", "metric", "channel_id", "start_time"),
+        sa.Index(f"{name}_start_time", "start_time", postgresql_using="brin"),
     )
     for name in ("hourly", "daily")
 )

@@ -39,7 +39,7 @@ def number_refused(event_id: UUID, name: str, network: str, problem: str) -> Non
 
 
 def reading_too_late(event_id: UUID, network: str) -> None:
-    """A whole reading was left out: it is older than what is kept."""
+    """A whole reading was left out, because it is older than the life of observations."""
     _refused.add(1, {"network": network[:40], "problem": "too_late"})
     log.warning("metrics.reading_too_late", event_id=str(event_id), network=network[:40])
 

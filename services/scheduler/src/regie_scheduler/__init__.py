@@ -1,1 +1,1 @@
-"""Plans posts and says when they are due."""
+"""Plans posts and hands them to the publisher when they are due."""

@@ -6,15 +6,17 @@ from functools import partial
 
 from regie.scheduler.v1.posts_service_pb2_grpc import add_PostsServiceServicer_to_server
 from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.database import Database
 from regie_chassis.messaging import Broker
 from regie_chassis.retention import purge_loop
-from regie_chassis.runtime import App
+from regie_chassis.runtime import App, Loop
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
-from regie_scheduler import requests
-from regie_scheduler.alarm import Alarm, Listener
-from regie_scheduler.due import DueLoop
+from regie_scheduler import idempotency
 from regie_scheduler.events import subscriptions
+from regie_scheduler.posts.due import DueLoop
+from regie_scheduler.posts.retention import purge_ended_posts
+from regie_scheduler.posts.wakeup import DueWakeup, Listener
 from regie_scheduler.rpc.posts import PostsServicer
 from regie_scheduler.settings import SchedulerSettings
 
@@ -26,19 +28,28 @@ def build(settings: SchedulerSettings, *, clock: Clock | None = None, broker: Br
     clock = clock or SystemClock()
     database = open_database(settings, NAME)
     broker = broker or open_broker(settings, NAME)
-    alarm = Alarm()
+    wakeup = DueWakeup()
     events = open_events(settings, NAME, subscriptions(), database=database, broker=broker, clock=clock)
-    register = [partial(add_PostsServiceServicer_to_server, PostsServicer(database, alarm, clock))]
+    register = [partial(add_PostsServiceServicer_to_server, PostsServicer(database, wakeup, clock))]
     rpc = open_rpc(settings, clock=clock, register=register, readiness=Readiness(database, events.watched))
     app = App(
         NAME,
         parts=[Closing("database", database.close), Closing("broker", broker.close), rpc],
         loops=[
             *events.loops,
-            DueLoop(database, alarm, clock, batch=settings.due_batch),
-            Listener(database, alarm, clock),
-            purge_loop("request purge", requests.purge, database=database, clock=clock),
+            DueLoop(database, wakeup, clock, batch=settings.due_batch),
+            Listener(database, wakeup, clock),
+            *_purges(settings, database, clock),
         ],
         drain=settings.drain,
     )
     return Service(app, database, broker, events, rpc)
+
+
+def _purges(settings: SchedulerSettings, database: Database, clock: Clock) -> list[Loop]:
+    purge_requests = partial(idempotency.purge, life=settings.request_life)
+    loops: list[Loop] = [purge_loop("request purge", purge_requests, database=database, clock=clock)]
+    if settings.post_life:
+        purge_posts = partial(purge_ended_posts, life=settings.post_life)
+        loops.append(purge_loop("post purge", purge_posts, database=database, clock=clock))
+    return loops

@@ -1,4 +1,4 @@
-"""What the scheduler reacts to."""
+"""Subscriptions of the scheduler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 )
 from regie_chassis.consumer import Subscriptions
 
-from regie_scheduler.deliveries import (
+from regie_scheduler.policies.workspaces import on_workspace_updated
+from regie_scheduler.posts.delivery_events import (
     on_delivery_cancelled,
     on_delivery_failed,
     on_delivery_missed,
@@ -23,7 +24,6 @@ from regie_scheduler.deliveries import (
     on_post_published,
     on_post_removed,
 )
-from regie_scheduler.policies import on_workspace_updated
 
 
 def subscriptions() -> Subscriptions:

@@ -1,4 +1,4 @@
-"""What the scheduler counts and logs, one function a business fact."""
+"""Counters and logs of the scheduler, one function a business fact."""
 
 from __future__ import annotations
 

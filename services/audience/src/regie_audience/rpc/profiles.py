@@ -7,18 +7,17 @@ from regie.audience.v1.profiles_service_pb2_grpc import ProfilesServiceServicer
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import PROFILE, new_id, parse_id
-from regie_chassis.paging import size_of
 from regie_chassis.rpc import Context, caller
 
-from regie_audience import profiles
+from regie_audience.profiles import changes, queries
+from regie_audience.protobuf import attributes_data, profile_message
 from regie_audience.turns import Turns
-from regie_audience.wire import attributes_data, profile_message
 
 UPSERTS_AT_ONCE = 4  # of a workspace, of the ten connections that a process has
 
 
 class ProfilesServicer(ProfilesServiceServicer):
-    """Answers for the caller's workspace alone."""
+    """Serves the caller's workspace alone."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -27,26 +26,24 @@ class ProfilesServicer(ProfilesServiceServicer):
 
     async def UpsertProfiles(self, request: pb.UpsertProfilesRequest, context: Context) -> pb.UpsertProfilesResponse:
         inputs = [
-            profiles.ProfileInput(new_id(), one.external_id, attributes_data(one.attributes))
-            for one in request.profiles
+            changes.ProfileInput(new_id(), one.external_id, attributes_data(one.attributes)) for one in request.profiles
         ]
         workspace_id = caller().workspace_id
         async with self._upserts.turn(workspace_id), self._database.transaction() as session:
-            done = await profiles.upsert_profiles(
+            upserted = await changes.upsert_profiles(
                 session, workspace_id=workspace_id, inputs=inputs, now=self._clock.now()
             )
-        return pb.UpsertProfilesResponse(profiles=map(profile_message, done))
+        return pb.UpsertProfilesResponse(profiles=map(profile_message, upserted))
 
     async def GetProfile(self, request: pb.GetProfileRequest, context: Context) -> pb.GetProfileResponse:
         profile_id = parse_id(PROFILE, request.profile_id, "profile_id")
         async with self._database.reading() as session:
-            found = await profiles.get_profile(session, workspace_id=caller().workspace_id, profile_id=profile_id)
-        return pb.GetProfileResponse(profile=profile_message(found))
+            profile = await queries.get_profile(session, workspace_id=caller().workspace_id, profile_id=profile_id)
+        return pb.GetProfileResponse(profile=profile_message(profile))
 
     async def ListProfiles(self, request: pb.ListProfilesRequest, context: Context) -> pb.ListProfilesResponse:
-        size = size_of(request.page_size)
         async with self._database.reading() as session:
-            page = await profiles.list_profiles(
-                session, workspace_id=caller().workspace_id, size=size, token=request.page_token
+            page = await queries.list_profiles(
+                session, workspace_id=caller().workspace_id, page_size=request.page_size, page_token=request.page_token
             )
         return pb.ListProfilesResponse(profiles=map(profile_message, page.items), next_page_token=page.next_page_token)

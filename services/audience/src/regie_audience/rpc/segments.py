@@ -7,19 +7,17 @@ from regie.audience.v1.segments_service_pb2_grpc import SegmentsServiceServicer
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import SEGMENT, new_id, parse_id
-from regie_chassis.paging import size_of
 from regie_chassis.rpc import Context, caller
 
-from regie_audience import rules, segments
-from regie_audience.previews import preview_segment, preview_turns
-from regie_audience.segment_work import SegmentWork
-from regie_audience.wire import profile_message, rule_data, segment_message
-
-SAMPLE, LARGEST_SAMPLE = 10, 50
+from regie_audience.memberships.work import SegmentWork
+from regie_audience.protobuf import profile_message, rule_data, segment_message
+from regie_audience.rules.model import parse_new_rule
+from regie_audience.segments import lifecycle, queries
+from regie_audience.segments.previews import preview_segment, preview_turns
 
 
 class SegmentsServicer(SegmentsServiceServicer):
-    """Answers for the caller's workspace alone."""
+    """Serves the caller's workspace alone."""
 
     def __init__(self, database: Database, clock: Clock, *, work: SegmentWork) -> None:
         self._database = database
@@ -28,9 +26,9 @@ class SegmentsServicer(SegmentsServiceServicer):
         self._previews = preview_turns()
 
     async def CreateSegment(self, request: pb.CreateSegmentRequest, context: Context) -> pb.CreateSegmentResponse:
-        rule = rules.read_new(rule_data(request.rule))
+        rule = parse_new_rule(rule_data(request.rule))
         async with self._database.transaction() as session:
-            made = await segments.create_segment(
+            segment = await lifecycle.create_segment(
                 session,
                 segment_id=new_id(),
                 workspace_id=caller().workspace_id,
@@ -40,12 +38,12 @@ class SegmentsServicer(SegmentsServiceServicer):
                 now=self._clock.now(),
             )
         self._work.wake.set()
-        return pb.CreateSegmentResponse(segment=segment_message(made))
+        return pb.CreateSegmentResponse(segment=segment_message(segment))
 
     async def DeleteSegment(self, request: pb.DeleteSegmentRequest, context: Context) -> pb.DeleteSegmentResponse:
         segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
         async with self._database.transaction() as session:
-            await segments.delete_segment(
+            await lifecycle.delete_segment(
                 session, workspace_id=caller().workspace_id, segment_id=segment_id, now=self._clock.now()
             )
         self._work.wake.set()
@@ -54,41 +52,40 @@ class SegmentsServicer(SegmentsServiceServicer):
     async def GetSegment(self, request: pb.GetSegmentRequest, context: Context) -> pb.GetSegmentResponse:
         segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
         async with self._database.reading() as session:
-            found = await segments.get_segment(session, workspace_id=caller().workspace_id, segment_id=segment_id)
-        return pb.GetSegmentResponse(segment=segment_message(found))
+            segment = await queries.get_segment(session, workspace_id=caller().workspace_id, segment_id=segment_id)
+        return pb.GetSegmentResponse(segment=segment_message(segment))
 
     async def ListSegments(self, request: pb.ListSegmentsRequest, context: Context) -> pb.ListSegmentsResponse:
-        size = size_of(request.page_size)
         async with self._database.reading() as session:
-            page = await segments.list_segments(
-                session, workspace_id=caller().workspace_id, size=size, token=request.page_token
+            page = await queries.list_segments(
+                session, workspace_id=caller().workspace_id, page_size=request.page_size, page_token=request.page_token
             )
         return pb.ListSegmentsResponse(segments=map(segment_message, page.items), next_page_token=page.next_page_token)
 
     async def PreviewSegment(self, request: pb.PreviewSegmentRequest, context: Context) -> pb.PreviewSegmentResponse:
-        rule = rules.read_new(rule_data(request.rule))
-        size = size_of(request.sample_size, default=SAMPLE, most=LARGEST_SAMPLE, field="sample_size")
+        rule = parse_new_rule(rule_data(request.rule))
         workspace_id = caller().workspace_id
         async with self._previews.turn(workspace_id), self._database.transaction() as session:
-            found = await preview_segment(session, workspace_id=workspace_id, rule=rule, size=size)
+            preview = await preview_segment(
+                session, workspace_id=workspace_id, rule=rule, sample_size=request.sample_size
+            )
         return pb.PreviewSegmentResponse(
-            count=found.count,
-            sample=map(profile_message, found.sample),
-            warnings=[pb.RuleWarning(field=one.path, message=one.message) for one in found.warnings],
+            count=preview.count,
+            sample=map(profile_message, preview.sample),
+            warnings=[pb.RuleWarning(field=warning.path, message=warning.message) for warning in preview.warnings],
         )
 
     async def ListSegmentMembers(
         self, request: pb.ListSegmentMembersRequest, context: Context
     ) -> pb.ListSegmentMembersResponse:
         segment_id = parse_id(SEGMENT, request.segment_id, "segment_id")
-        size = size_of(request.page_size)
         async with self._database.reading() as session:
-            page = await segments.list_segment_members(
+            page = await queries.list_segment_members(
                 session,
                 workspace_id=caller().workspace_id,
                 segment_id=segment_id,
-                size=size,
-                token=request.page_token,
+                page_size=request.page_size,
+                page_token=request.page_token,
             )
         return pb.ListSegmentMembersResponse(
             profiles=map(profile_message, page.items), next_page_token=page.next_page_token

@@ -10,10 +10,10 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from regie_chassis.enums import names_of
 from regie_chassis.text import storable
 
 from regie_gateway.mapping.code import Code, Mapper, attribute
-from regie_gateway.mapping.values import enum_names
 
 TIMES = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration"})
 
@@ -48,5 +48,5 @@ def _of_item(code: Code, field: FieldDescriptor, value: str) -> str:
         name = field.message_type.full_name
         return f"{value}.ToJsonString()" if name in TIMES else f"{code.bind(_mapper(field.message_type))}({value})"
     if field.enum_type is not None:
-        return f"{code.bind(enum_names(field.enum_type))}[{value}]"
+        return f"{code.bind(names_of(field.enum_type))}[{value}]"
     return f"{code.bind(storable)}({value})" if field.type == FieldDescriptor.TYPE_STRING else value

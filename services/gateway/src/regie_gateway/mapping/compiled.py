@@ -14,10 +14,11 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from regie_chassis.enums import names_of
 
 from regie_gateway.mapping.code import Code, Mapper, attribute
 from regie_gateway.mapping.overrides import From, WhenEmpty
-from regie_gateway.mapping.values import enum_names, json_value, struct_value, time_value
+from regie_gateway.mapping.values import json_value, struct_value, time_value
 
 Source = TypeVar("Source")
 
@@ -83,14 +84,14 @@ def _of_field(code: Code, field: FieldDescriptor, view_field: FieldInfo) -> str:
 def _or_default(code: Code, field: FieldDescriptor, default: str) -> str:
     if field.enum_type is None:
         return f"{attribute(field.name)} or {default!r}"
-    names = {**enum_names(field.enum_type), 0: default}
+    names = {**names_of(field.enum_type), 0: default}
     return f"{code.bind(names)}.get({attribute(field.name)}, {default!r})"
 
 
 def _of_item(code: Code, field: FieldDescriptor, view_field: FieldInfo) -> str | None:
     """Returns the name of the function for one value of a field; None for a value that JSON has as it is."""
     if field.enum_type is not None:
-        return code.bind(enum_names(field.enum_type).__getitem__)
+        return code.bind(names_of(field.enum_type).__getitem__)
     if field.message_type is None:
         return None
     if field.message_type.full_name in WELL_KNOWN:

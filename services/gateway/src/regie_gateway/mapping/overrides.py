@@ -1,6 +1,6 @@
 """Marks of a view's field whose value is not that of the message's field of the same name.
 
-A mark stands in the field's annotation: `state: Annotated[SegmentState, WhenEmpty("waiting")]`.
+A mark stands in the field's annotation: `state: Annotated[SegmentState, WhenEmpty("planned")]`.
 """
 
 from __future__ import annotations

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 MAX_EXACT_INTEGER = 2**53  # beyond, a double does not tell neighbours apart
-_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def time_value(time: Timestamp) -> str | None:
@@ -18,16 +15,6 @@ def time_value(time: Timestamp) -> str | None:
     if not time.seconds and not time.nanos:
         return None
     return time.ToJsonString()
-
-
-def enum_names(enum: EnumDescriptor) -> dict[int, str]:
-    """Returns the names of an enum by number, in lower case and without the enum's own: POST_STATE_DRAFT → draft.
-
-    The unspecified value has the empty name.
-    """
-    prefix = _WORD_START.sub("_", enum.name).upper() + "_"
-    names = {value.number: value.name.removeprefix(prefix).lower() for value in enum.values}
-    return {number: "" if name == "unspecified" else name for number, name in names.items()}
 
 
 def struct_value(struct: Struct) -> dict[str, Any]:

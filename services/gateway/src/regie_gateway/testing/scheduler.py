@@ -53,6 +53,10 @@ class FakeScheduler(PostsServiceServicer):
                 create_time=timestamp(),
                 update_time=timestamp(),
             )
+            for variant in post.variants:
+                variant.state = pb.VARIANT_STATE_PLANNED
+                for segment in variant.segments:
+                    segment.state = pb.SEGMENT_STATE_PLANNED
             if request.publish_local_time:
                 _schedule(post, request)
             self.memory.put(post.post_id, post)
@@ -67,10 +71,6 @@ class FakeScheduler(PostsServiceServicer):
         fitting = posts[: self.posts_an_answer]
         left = [post.post_id for post in posts[len(fitting) :]]
         return pb.BatchGetPostsResponse(posts=fitting, left_post_ids=left)
-
-    async def GetPost(self, request: pb.GetPostRequest, context: Any) -> pb.GetPostResponse:
-        self.memory.see(request)
-        return pb.GetPostResponse(post=self._find(request.post_id))
 
     async def ListPosts(self, request: pb.ListPostsRequest, context: Any) -> pb.ListPostsResponse:
         self.memory.see(request)

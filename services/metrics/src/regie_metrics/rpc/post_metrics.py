@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
@@ -11,7 +11,7 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.ids import CHANNEL, POST, parse_id, show_id
 from regie_chassis.rpc import Context, caller
-from regie_chassis.timestamps import timestamp
+from regie_chassis.timestamps import read_timestamp, timestamp
 
 from regie_metrics import series
 
@@ -19,7 +19,7 @@ DEFAULT_RANGE = timedelta(days=30)
 
 
 class PostMetricsServicer(PostMetricsServiceServicer):
-    """Answers for the caller's workspace alone."""
+    """Serves the caller's workspace alone."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -28,8 +28,8 @@ class PostMetricsServicer(PostMetricsServiceServicer):
     async def GetPostMetrics(self, request: pb.GetPostMetricsRequest, context: Context) -> pb.GetPostMetricsResponse:
         post_id = parse_id(POST, request.post_id, "post_id")
         async with self._database.reading() as session:
-            found = await series.get_post_metrics(session, workspace_id=caller().workspace_id, post_id=post_id)
-        return pb.GetPostMetricsResponse(totals=found.totals, channels=map(_channel_message, found.channels))
+            metrics = await series.get_post_metrics(session, workspace_id=caller().workspace_id, post_id=post_id)
+        return pb.GetPostMetricsResponse(totals=metrics.totals, channels=map(_channel_message, metrics.channels))
 
     async def GetPostSeries(self, request: pb.GetPostSeriesRequest, context: Context) -> pb.GetPostSeriesResponse:
         post_id = parse_id(POST, request.post_id, "post_id")
@@ -65,10 +65,10 @@ def _channel_message(totals: series.ChannelTotals) -> pb.ChannelTotals:
 
 
 def _time(value: Timestamp, field: str) -> datetime:
-    try:
-        return value.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise series.InvalidRange("this is not a time of the years 1 to 9999", field=field) from error
+    time = read_timestamp(value)
+    if time is None:
+        raise series.InvalidRange("this is not a time of the years 1 to 9999", field=field)
+    return time
 
 
 def _before(end_time: datetime, span: timedelta) -> datetime:

@@ -1,1 +1,1 @@
-"""Posts: `reading` them and `planning` what becomes of them."""
+"""Posts: planning, the due loop, the reports of their deliveries, and reads."""

@@ -1,7 +1,7 @@
-"""What people do with posts before they are out: create, edit, schedule, cancel.
+"""Use cases before a post leaves: create, edit, schedule, cancel.
 
-Each use case locks the post's row, asks `states`, writes, and stages its event; the due loop's claim locks the very
-same row. All are repeatable under a request id.
+Each one locks the post's row, asks `states`, writes, and stages its event; the due loop's claim locks the very same
+row. The answer is built from the locked row and the change. All are repeatable under a request id.
 """
 
 from __future__ import annotations
@@ -11,21 +11,28 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated, PostEdited, PostScheduled
+from regie.scheduler.events.v1.scheduler_events_pb2 import (
+    DueVariant,
+    PostCancelled,
+    PostCreated,
+    PostEdited,
+    PostScheduled,
+)
 from regie_chassis.errors import Conflict
-from regie_chassis.ids import CHANNEL, POST, show_id
+from regie_chassis.ids import POST, show_id
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import current_traceparent, trace_id_of
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_scheduler import requests
-from regie_scheduler.alarm import Alarm, announce
-from regie_scheduler.content import Content, check_contents, check_title
-from regie_scheduler.posts import rows
-from regie_scheduler.posts.reading import Post, get_post, not_found
-from regie_scheduler.states import Action, PostState, after
-from regie_scheduler.timeline import API, Change, write_changes
-from regie_scheduler.times import PublishTime, resolve
+from regie_scheduler import idempotency
+from regie_scheduler.posts import store
+from regie_scheduler.posts.content import check_title, check_variants
+from regie_scheduler.posts.post import Post, Variant
+from regie_scheduler.posts.queries import get_post, not_found
+from regie_scheduler.posts.states import Action, ChangeCause, PostState, after
+from regie_scheduler.posts.timeline import Change, write_changes
+from regie_scheduler.posts.times import PublishTime, resolve
+from regie_scheduler.posts.wakeup import DueWakeup, notify_replicas
 
 
 class RevisionConflict(Conflict):
@@ -34,7 +41,7 @@ class RevisionConflict(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """On whose behalf, on which post, under which request id and when something is done."""
+    """Workspace, post, request id and time of a call."""
 
     workspace_id: UUID
     post_id: UUID
@@ -44,7 +51,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class WallTime:
-    """When a post is to leave, as a person says it."""
+    """A publish time as a person writes it."""
 
     local_time: str
     time_zone: str
@@ -57,115 +64,125 @@ async def create_post(
     command: Command,
     *,
     title: str,
-    contents: Sequence[Content],
+    variants: Sequence[DueVariant],
     wall_time: WallTime | None,
-    alarm: Alarm,
+    wakeup: DueWakeup,
 ) -> Post:
     """Creates a post under the command's id, scheduled when a wall time is given, else as a draft.
 
-    Raises InvalidPost and what `times.resolve` raises. A repeated request returns the post of the first.
+    Raises InvalidPost and the errors of `times.resolve`. A repeated request returns the post of the first.
     """
     check_title(title)
-    stored = check_contents(contents)
+    contents = check_variants(variants)
     if repeated := await _repeated(session, command, "CreatePost"):
         return repeated
     time = _resolve(wall_time, command) if wall_time else None
-    state = after(Action.SCHEDULE, PostState.DRAFT) if time else PostState.DRAFT
-    traceparent = current_traceparent()
-    await rows.insert_post(
-        session,
-        workspace_id=command.workspace_id,
-        post_id=command.post_id,
+    post = Post(
+        id=command.post_id,
         title=title,
-        state=state,
+        state=after(Action.SCHEDULE, PostState.DRAFT) if time else PostState.DRAFT,
         time=time,
-        now=command.now,
-        traceparent=traceparent,
-        contents=stored,
+        revision=1,
+        create_time=command.now,
+        update_time=command.now,
+        cancel_time=None,
+        variants=[Variant(content.content) for content in contents],
     )
-    _stage(session, command, PostCreated(post_id=show_id(POST, command.post_id), title=title))
-    await _note(session, command, state, detail=_at(time) if time else "")
+    traceparent = current_traceparent() if time else ""
+    await store.insert_post(
+        session, post, workspace_id=command.workspace_id, contents=contents, traceparent=traceparent
+    )
+    _stage(session, command, PostCreated(post_id=show_id(POST, post.id), title=title))
+    await _write_change(session, command, post.state, detail=_departure(time) if time else "")
     if time:
-        await _scheduled(session, command, time, 1, [one.channel_id for one in stored], alarm)
-    return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+        await _announce_time(session, command, post, time, wakeup)
+    return post
 
 
 async def edit_post(
-    session: AsyncSession, command: Command, *, revision: int, title: str | None, contents: Sequence[Content]
+    session: AsyncSession, command: Command, *, revision: int, title: str | None, variants: Sequence[DueVariant]
 ) -> Post:
     """Replaces the title unless it is None, and the variants unless there are none, of a post that has not left.
 
-    Where nothing would change nothing does, not even the revision. An approved post returns to review. Raises
+    An edit without a change leaves everything as it is, also the revision. An approved post returns to review. Raises
     PostNotFound, InvalidPost, PostStateConflict or RevisionConflict; `revision` 0 skips the last check.
     """
     if title is not None:
         check_title(title)
-    stored = check_contents(contents) if contents else []
+    contents = check_variants(variants) if variants else []
     if repeated := await _repeated(session, command, "EditPost"):
         return repeated
-    found = await _lock(session, command)
-    state = after(Action.EDIT, found.state)
-    _check_revision(found, revision)
-    existing = await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
-    same_content = not stored or [one.content for one in stored] == [one.content for one in existing.variants]
-    if same_content and title in (None, found.title):
-        return existing
-    edited = replace(found, state=state, title=found.title if title is None else title, revision=found.revision + 1)
-    await rows.update_post(session, found, edited, now=command.now)
+    post = await _lock(session, command)
+    state = after(Action.EDIT, post.state)
+    _check_revision(post, revision)
+    new_variants = [Variant(content.content) for content in contents]
+    same_content = not contents or [one.content for one in new_variants] == [one.content for one in post.variants]
+    if same_content and title in (None, post.title):
+        return post
+    edited = replace(
+        post,
+        state=state,
+        title=post.title if title is None else title,
+        revision=post.revision + 1,
+        update_time=command.now,
+        variants=post.variants if same_content else new_variants,
+    )
+    await store.update_post(session, post, edited)
     if not same_content:
-        await rows.replace_variants(session, command.post_id, stored)
-    _stage(session, command, PostEdited(post_id=show_id(POST, command.post_id), revision=edited.revision))
-    await _note(session, command, state, detail=f"edited, revision {edited.revision}")
-    return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+        await store.replace_variants(session, post.id, contents)
+    _stage(session, command, PostEdited(post_id=show_id(POST, post.id), revision=edited.revision))
+    await _write_change(session, command, state, detail=f"edited, revision {edited.revision}")
+    return edited
 
 
 async def schedule_post(
-    session: AsyncSession, command: Command, *, wall_time: WallTime, revision: int = 0, alarm: Alarm
+    session: AsyncSession, command: Command, *, wall_time: WallTime, revision: int = 0, wakeup: DueWakeup
 ) -> Post:
     """Sets or moves the time at which a post leaves; another time is another revision, the same is no change.
 
-    Raises PostNotFound, PostStateConflict, RevisionConflict (`revision` 0 skips it) and what `times.resolve` raises.
+    Raises PostNotFound, PostStateConflict, RevisionConflict (`revision` 0 skips it) and the errors of `times.resolve`.
     """
     if repeated := await _repeated(session, command, "SchedulePost"):
         return repeated
-    found = await _lock(session, command)
-    state = after(Action.SCHEDULE, found.state)
-    _check_revision(found, revision)
+    post = await _lock(session, command)
+    state = after(Action.SCHEDULE, post.state)
+    _check_revision(post, revision)
     time = _resolve(wall_time, command)
-    if state is found.state and time == found.time:
-        return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
-    planned = replace(found, state=state, time=time, revision=found.revision + 1, traceparent=current_traceparent())
-    await rows.update_post(session, found, planned, now=command.now)
-    await _note(session, command, state, detail=_at(time))
-    post = await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
-    channel_ids = await rows.channels_of(session, command.post_id)
-    await _scheduled(session, command, time, planned.revision, channel_ids, alarm)
-    return post
+    if state is post.state and time == post.time:
+        return post
+    planned = replace(post, state=state, time=time, revision=post.revision + 1, update_time=command.now)
+    await store.update_post(session, post, planned, traceparent=current_traceparent())
+    await _write_change(session, command, state, detail=_departure(time))
+    await _announce_time(session, command, planned, time, wakeup)
+    return planned
 
 
 async def cancel_post(session: AsyncSession, command: Command, *, revision: int = 0) -> Post:
-    """Stops a post; of one that is dispatched, what no call has left for yet.
+    """Cancels a post. A post that has not left becomes `cancelled`.
 
-    A dispatched post stays so, with the wish noted, until its deliveries tell what became of them. Raises
-    PostNotFound, PostStateConflict or RevisionConflict (`revision` 0 skips it).
+    For a dispatched post only the request is recorded: the publisher stops the deliveries that have not been sent, and
+    the post's final state follows from their outcomes. Raises PostNotFound, PostStateConflict or RevisionConflict
+    (`revision` 0 skips it).
     """
     if repeated := await _repeated(session, command, "CancelPost"):
         return repeated
-    found = await _lock(session, command)
-    state = after(Action.CANCEL, found.state)
-    _check_revision(found, revision)
-    if found.cancel_time is None:
-        await rows.update_post(session, found, replace(found, state=state, cancel_time=command.now), now=command.now)
-        _stage(session, command, PostCancelled(post_id=show_id(POST, command.post_id), revision=found.revision))
-        asked = "asked to stop; waits for the deliveries" if state is PostState.DISPATCHED else ""
-        await _note(session, command, state, detail=asked)
-    return await get_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+    post = await _lock(session, command)
+    state = after(Action.CANCEL, post.state)
+    _check_revision(post, revision)
+    if post.cancel_time is not None:
+        return post
+    cancelled = replace(post, state=state, cancel_time=command.now, update_time=command.now)
+    await store.update_post(session, post, cancelled)
+    _stage(session, command, PostCancelled(post_id=show_id(POST, post.id), revision=post.revision))
+    detail = "asked to stop; waits for the deliveries" if state is PostState.DISPATCHED else ""
+    await _write_change(session, command, state, detail=detail)
+    return cancelled
 
 
-def _check_revision(found: rows.PostRow, seen: int) -> None:
-    if seen and seen != found.revision:
+def _check_revision(post: Post, seen: int) -> None:
+    if seen and seen != post.revision:
         raise RevisionConflict(
-            f"the post is at revision {found.revision}, not {seen}; read it again and repeat the change on that",
+            f"the post is at revision {post.revision}, not {seen}; read it again and repeat the change on that",
             field="revision",
         )
 
@@ -175,7 +192,7 @@ def _resolve(wall_time: WallTime, command: Command) -> PublishTime:
 
 
 async def _repeated(session: AsyncSession, command: Command, method: str) -> Post | None:
-    known = await requests.claim(
+    post_id = await idempotency.claim(
         session,
         workspace_id=command.workspace_id,
         request_id=command.request_id,
@@ -183,36 +200,31 @@ async def _repeated(session: AsyncSession, command: Command, method: str) -> Pos
         post_id=command.post_id,
         now=command.now,
     )
-    if known is None:
+    if post_id is None:
         return None
-    return await get_post(session, workspace_id=command.workspace_id, post_id=known)
+    return await get_post(session, workspace_id=command.workspace_id, post_id=post_id)
 
 
-async def _lock(session: AsyncSession, command: Command) -> rows.PostRow:
-    found = await rows.lock_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
-    if found is None:
+async def _lock(session: AsyncSession, command: Command) -> Post:
+    post = await store.lock_post(session, workspace_id=command.workspace_id, post_id=command.post_id)
+    if post is None:
         raise not_found(command.post_id)
-    return found
+    return post
 
 
-async def _scheduled(
-    session: AsyncSession,
-    command: Command,
-    time: PublishTime,
-    revision: int,
-    channel_ids: Sequence[UUID],
-    alarm: Alarm,
+async def _announce_time(
+    session: AsyncSession, command: Command, post: Post, time: PublishTime, wakeup: DueWakeup
 ) -> None:
     message = PostScheduled(
-        post_id=show_id(POST, command.post_id),
+        post_id=show_id(POST, post.id),
         publish_local_time=time.local_time,
         time_zone=time.time_zone,
-        channel_ids=[show_id(CHANNEL, channel_id) for channel_id in channel_ids],
-        revision=revision,
+        channel_ids=[DueVariant.FromString(variant.content).channel_id for variant in post.variants],
+        revision=post.revision,
     )
     message.publish_time.FromDatetime(time.instant)
     _stage(session, command, message)
-    await announce(session, alarm, time.instant, now=command.now)
+    await notify_replicas(session, wakeup, time.instant, now=command.now)
 
 
 def _stage(
@@ -221,10 +233,11 @@ def _stage(
     stage(session, message, workspace_id=command.workspace_id, time=command.now)
 
 
-async def _note(session: AsyncSession, command: Command, state: PostState, *, detail: str) -> None:
+async def _write_change(session: AsyncSession, command: Command, state: PostState, *, detail: str) -> None:
     trace_id = trace_id_of(current_traceparent())
-    await write_changes(session, [Change(command.post_id, command.now, state, API, detail, trace_id=trace_id)])
+    change = Change(command.post_id, command.now, state, ChangeCause.API, detail, trace_id)
+    await write_changes(session, [change])
 
 
-def _at(time: PublishTime) -> str:
+def _departure(time: PublishTime) -> str:
     return f"leaves at {time.local_time} in {time.time_zone}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
+from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceServicer
 from regie_chassis.clock import Clock
@@ -16,24 +17,18 @@ from regie_chassis.paging import fitting
 from regie_chassis.rpc import Context, caller
 from regie_chassis.timestamps import timestamp
 
-from regie_scheduler.alarm import Alarm
-from regie_scheduler.content import Attachment, Content, Segment
-from regie_scheduler.posts import planning, reading
+from regie_scheduler.posts import planning, queries
 from regie_scheduler.posts.planning import Command, WallTime
-from regie_scheduler.posts.reading import Post, Wanted
-from regie_scheduler.states import PostState, VariantState, segment_states, shown
-from regie_scheduler.timeline import Change
-from regie_scheduler.times import occurrence_of
+from regie_scheduler.posts.post import Post, Variant
+from regie_scheduler.posts.protobuf import CHANGE_CAUSES, POST_STATES, SEGMENT_STATES, VARIANT_STATES
+from regie_scheduler.posts.queries import PostKey
+from regie_scheduler.posts.states import ChangeCause, PostState, VariantState, segment_states, state_for_readers
+from regie_scheduler.posts.timeline import Change, DeliveryStatus
+from regie_scheduler.posts.times import occurrence_of
+from regie_scheduler.posts.wakeup import DueWakeup
 
 READ_BATCH = 100
-POST_STATES = {state: pb.PostState.Value(f"POST_STATE_{state.name}") for state in PostState}
 STATE_FILTERS = {number: state for state, number in POST_STATES.items()}
-VARIANT_STATES = {
-    state: pb.VARIANT_STATE_UNSPECIFIED
-    if state is VariantState.PLANNED
-    else pb.VariantState.Value(f"VARIANT_STATE_{state.name}")
-    for state in VariantState
-}
 
 
 class InvalidState(Invalid):
@@ -45,46 +40,36 @@ class TooManyPosts(Invalid):
 
 
 class PostsServicer(PostsServiceServicer):
-    """Answers for posts."""
+    """Serves the caller's workspace alone."""
 
-    def __init__(self, database: Database, alarm: Alarm, clock: Clock) -> None:
+    def __init__(self, database: Database, wakeup: DueWakeup, clock: Clock) -> None:
         self._database = database
-        self._alarm = alarm
+        self._wakeup = wakeup
         self._clock = clock
-
-    async def _read(self, wanted: Sequence[Wanted]) -> list[Post | None]:
-        async with self._database.reading() as session:
-            return await reading.get_posts(session, wanted)
 
     async def CreatePost(self, request: pb.CreatePostRequest, context: Context) -> pb.CreatePostResponse:
         command = self._command(new_id(), request.request_id)
-        contents = [_content(variant) for variant in request.variants]
+        variants = [_due_variant(variant) for variant in request.variants]
         # A zone without a time is a mistake to point out, not a draft.
         scheduled = request.publish_local_time or request.time_zone or request.occurrence
         wall_time = _wall_time(request) if scheduled else None
         async with self._database.transaction() as session:
             post = await planning.create_post(
-                session, command, title=request.title, contents=contents, wall_time=wall_time, alarm=self._alarm
+                session, command, title=request.title, variants=variants, wall_time=wall_time, wakeup=self._wakeup
             )
-        return pb.CreatePostResponse(post=show_post(post))
-
-    async def GetPost(self, request: pb.GetPostRequest, context: Context) -> pb.GetPostResponse:
-        wanted = Wanted(caller().workspace_id, _post_id(request.post_id))
-        (post,) = await self._read([wanted])
-        if post is None:
-            raise reading.not_found(wanted.post_id)
-        return pb.GetPostResponse(post=show_post(post))
+        return pb.CreatePostResponse(post=post_message(post))
 
     async def BatchGetPosts(self, request: pb.BatchGetPostsRequest, context: Context) -> pb.BatchGetPostsResponse:
         if not 1 <= len(request.post_ids) <= READ_BATCH:
             raise TooManyPosts(f"ask for 1 to {READ_BATCH} posts at once", field="post_ids")
         workspace_id = caller().workspace_id
-        wanted = [Wanted(workspace_id, parse_id(POST, post_id, "post_ids")) for post_id in request.post_ids]
-        found = [post for post in await self._read(wanted) if post is not None]
-        posts = fitting(found, reading.bytes_of)
+        keys = [PostKey(workspace_id, parse_id(POST, post_id, "post_ids")) for post_id in request.post_ids]
+        async with self._database.reading() as session:
+            existing = [post for post in await queries.get_posts(session, keys) if post is not None]
+        posts = fitting(existing, queries.bytes_of)
         return pb.BatchGetPostsResponse(
-            posts=[show_post(post) for post in posts],
-            left_post_ids=[show_id(POST, post.id) for post in found[len(posts) :]],
+            posts=[post_message(post) for post in posts],
+            left_post_ids=[show_id(POST, post.id) for post in existing[len(posts) :]],
         )
 
     async def ListPosts(self, request: pb.ListPostsRequest, context: Context) -> pb.ListPostsResponse:
@@ -92,7 +77,7 @@ class PostsServicer(PostsServiceServicer):
         if not numbers <= STATE_FILTERS.keys():
             raise InvalidState("there is no such state; leave it out for all posts", field="state")
         async with self._database.reading() as session:
-            page = await reading.list_posts(
+            page = await queries.list_posts(
                 session,
                 workspace_id=caller().workspace_id,
                 page_size=request.page_size,
@@ -100,7 +85,7 @@ class PostsServicer(PostsServiceServicer):
                 states={STATE_FILTERS[number] for number in numbers},
             )
         return pb.ListPostsResponse(
-            posts=[show_post(post) for post in page.items], next_page_token=page.next_page_token
+            posts=[post_message(post) for post in page.items], next_page_token=page.next_page_token
         )
 
     async def EditPost(self, request: pb.EditPostRequest, context: Context) -> pb.EditPostResponse:
@@ -111,56 +96,57 @@ class PostsServicer(PostsServiceServicer):
                 command,
                 revision=request.revision,
                 title=request.title if request.HasField("title") else None,
-                contents=[_content(variant) for variant in request.variants],
+                variants=[_due_variant(variant) for variant in request.variants],
             )
-        return pb.EditPostResponse(post=show_post(post))
+        return pb.EditPostResponse(post=post_message(post))
 
     async def SchedulePost(self, request: pb.SchedulePostRequest, context: Context) -> pb.SchedulePostResponse:
         command = self._command(_post_id(request.post_id), request.request_id)
         async with self._database.transaction() as session:
             post = await planning.schedule_post(
-                session, command, wall_time=_wall_time(request), revision=request.revision, alarm=self._alarm
+                session, command, wall_time=_wall_time(request), revision=request.revision, wakeup=self._wakeup
             )
-        return pb.SchedulePostResponse(post=show_post(post))
+        return pb.SchedulePostResponse(post=post_message(post))
 
     async def CancelPost(self, request: pb.CancelPostRequest, context: Context) -> pb.CancelPostResponse:
         command = self._command(_post_id(request.post_id), request.request_id)
         async with self._database.transaction() as session:
             post = await planning.cancel_post(session, command, revision=request.revision)
-        return pb.CancelPostResponse(post=show_post(post))
+        return pb.CancelPostResponse(post=post_message(post))
 
     async def GetPostTimeline(self, request: pb.GetPostTimelineRequest, context: Context) -> pb.GetPostTimelineResponse:
         async with self._database.reading() as session:
-            changes, token = await reading.get_timeline(
+            page = await queries.list_timeline(
                 session,
                 workspace_id=caller().workspace_id,
                 post_id=_post_id(request.post_id),
                 page_token=request.page_token,
             )
-        return pb.GetPostTimelineResponse(entries=[_entry(change) for change in changes], next_page_token=token)
+        return pb.GetPostTimelineResponse(
+            entries=[_entry_message(item) for item in page.items], next_page_token=page.next_page_token
+        )
 
     def _command(self, post_id: UUID, request_id: str) -> Command:
         return Command(caller().workspace_id, post_id, request_id, self._clock.now())
 
 
-def show_post(post: Post) -> pb.Post:
-    """Returns a post as callers see it."""
+def post_message(post: Post) -> pb.Post:
+    """Returns a post as its message."""
     message = pb.Post(
         post_id=show_id(POST, post.id),
         title=post.title,
         state=POST_STATES[post.state],
-        variants=_variants(post),
-        publish_local_time=post.publish_local_time,
-        time_zone=post.time_zone,
+        variants=(_variant_message(variant, post.state) for variant in post.variants),
         revision=post.revision,
         create_time=timestamp(post.create_time),
         update_time=timestamp(post.update_time),
+        cancel_time=timestamp(post.cancel_time),
     )
-    if post.publish_time:
-        message.publish_time.FromDatetime(post.publish_time)
-        message.occurrence = occurrence_of(post.publish_local_time, post.time_zone, post.publish_time)
-    if post.cancel_time:
-        message.cancel_time.FromDatetime(post.cancel_time)
+    if post.time:
+        message.publish_local_time = post.time.local_time
+        message.time_zone = post.time.time_zone
+        message.publish_time.FromDatetime(post.time.instant)
+        message.occurrence = occurrence_of(post.time.local_time, post.time.time_zone, post.time.instant)
     return message
 
 
@@ -168,51 +154,51 @@ def _wall_time(request: pb.CreatePostRequest | pb.SchedulePostRequest) -> WallTi
     return WallTime(request.publish_local_time, request.time_zone, request.occurrence)
 
 
-def _variants(post: Post) -> Iterable[pb.Variant]:
-    for variant in post.variants:
-        # The stored DueVariant has the tags of Variant's content (a test compares), so that it is read as one.
-        message = pb.Variant.FromString(variant.content)
-        state = shown(VariantState(variant.state), post.state)
-        message.state = VARIANT_STATES[state]
-        message.remote_id = variant.remote_id
-        message.remote_url = variant.remote_url
-        message.failure = variant.failure
-        if variant.remove_time:
-            message.remove_time.FromDatetime(variant.remove_time)
-        if state is not VariantState.PLANNED:
-            _show_segments(message, state, json.loads(variant.remote_segments))
-        yield message
+def _variant_message(variant: Variant, post_state: PostState) -> pb.Variant:
+    # The stored DueVariant has the tags of Variant's content (a test compares), so that it is read as one.
+    message = pb.Variant.FromString(variant.content)
+    state = state_for_readers(variant.state, post_state)
+    message.state = VARIANT_STATES[state]
+    message.remote_id = variant.remote_id
+    message.remote_url = variant.remote_url
+    message.failure = variant.failure
+    if variant.remove_time:
+        message.remove_time.FromDatetime(variant.remove_time)
+    _set_segment_states(message, state, json.loads(variant.remote_segments))
+    return message
 
 
-def _show_segments(message: pb.Variant, state: VariantState, remotes: Sequence[tuple[str, str]]) -> None:
+def _set_segment_states(message: pb.Variant, state: VariantState, remotes: Sequence[tuple[str, str]]) -> None:
     states = segment_states(state, public=len(remotes), count=len(message.segments))
     for segment, segment_state in zip(message.segments, states, strict=True):
-        segment.state = segment_state
+        segment.state = SEGMENT_STATES[segment_state]
     for segment, (remote_id, remote_url) in zip(message.segments, remotes, strict=False):
         segment.remote_id, segment.remote_url = remote_id, remote_url
 
 
-def _entry(change: Change) -> pb.TimelineEntry:
+def _entry_message(item: Change | DeliveryStatus) -> pb.TimelineEntry:
+    if isinstance(item, DeliveryStatus):
+        return pb.TimelineEntry(
+            time=timestamp(item.time),
+            variant_state=VARIANT_STATES[item.state],
+            cause=CHANGE_CAUSES[ChangeCause.PUBLISHER],
+            channel_id=show_id(CHANNEL, item.channel_id),
+            detail=item.detail,
+        )
     return pb.TimelineEntry(
-        time=timestamp(change.time),
-        state=change.state,
-        cause=change.cause,
-        channel_id=show_id(CHANNEL, change.channel_id) if change.channel_id else "",
-        detail=change.detail,
-        trace_id=change.trace_id,
+        time=timestamp(item.time),
+        post_state=POST_STATES[item.state],
+        cause=CHANGE_CAUSES[item.cause],
+        detail=item.detail,
+        trace_id=item.trace_id,
     )
 
 
-def _content(variant: pb.Variant) -> Content:
-    return Content(
-        channel_id=variant.channel_id,
-        segments=[
-            Segment(segment.text, [Attachment(one.media_id, one.alt_text) for one in segment.attachments])
-            for segment in variant.segments
-        ],
-        visibility=variant.visibility,
-        language=variant.language,
-    )
+def _due_variant(variant: pb.Variant) -> DueVariant:
+    """Returns the content of a variant: the fields of DueVariant have the same tags, the others are output only."""
+    content = DueVariant.FromString(variant.SerializeToString())
+    content.DiscardUnknownFields()
+    return content
 
 
 def _post_id(value: str) -> UUID:

@@ -11,7 +11,6 @@ from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie_gateway.http.fields import View
 from regie_gateway.mapping.overrides import From, WhenEmpty
 from regie_gateway.mapping.values import time_value
-from regie_gateway.resources.publishing.deliveries import SegmentState
 
 # Those of the contract that a post can reach today; in_review, approved and expired wait for approvals.
 PostState = Literal[
@@ -26,7 +25,19 @@ PostState = Literal[
 ]
 Visibility = Literal["public", "unlisted", "private", "direct"]
 Occurrence = Literal["first", "second"]
-VariantStateName = Literal["waiting", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled"]
+VariantStateName = Literal["planned", "pending", "processing", "published", "failed", "unknown", "missed", "cancelled"]
+SegmentState = Literal[
+    "planned",
+    "waiting",
+    "pending",
+    "processing",
+    "published",
+    "failed",
+    "unknown",
+    "missed",
+    "cancelled",
+    "not_sent",
+]
 OPEN_STATES = frozenset({pb.VARIANT_STATE_PENDING, pb.VARIANT_STATE_PROCESSING, pb.VARIANT_STATE_UNKNOWN})
 
 
@@ -42,7 +53,7 @@ class PartView(View):
 
     text: str
     attachments: list[AttachmentView]
-    state: Annotated[SegmentState, WhenEmpty("waiting")] = Field(
+    state: Annotated[SegmentState, WhenEmpty("planned")] = Field(
         description="not_sent: a part before it did not go out, so this one will not either."
     )
     remote_id: str = Field(description="The network's id; empty until published.")
@@ -56,7 +67,7 @@ class VariantView(View):
     segments: list[PartView]
     visibility: Annotated[Visibility, WhenEmpty("public")]
     language: str
-    state: Annotated[VariantStateName, WhenEmpty("waiting")]
+    state: Annotated[VariantStateName, WhenEmpty("planned")]
     remote_id: str
     remote_url: str = Field(description="Of the first part that is out, also where later ones failed.")
     failure: str

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
+from regie_chassis.enums import names_of
 from regie_chassis.errors import RegieError, TimedOut, Unavailable
 
 from regie_gateway.http.context import RequestContext
@@ -21,6 +22,9 @@ from regie_gateway.resources.publishing.deliveries import DeliveryState, Failure
 Timed = tuple[tuple[int, int, bool], dict[str, Any]]
 ROLLED_UP = frozenset({"published", "partially_published", "failed", "missed"})
 """The states of a post that follow from its deliveries; at the same time, the deliveries' entries come first."""
+POST_STATES = names_of(scheduler_pb.PostState.DESCRIPTOR)
+VARIANT_STATES = names_of(scheduler_pb.VariantState.DESCRIPTOR)
+CAUSES = names_of(scheduler_pb.ChangeCause.DESCRIPTOR)
 
 
 class TimelineEntryView(View):
@@ -103,13 +107,14 @@ async def _deliveries(context: RequestContext, post_id: str) -> list[publisher_p
 
 
 def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
+    state = VARIANT_STATES[entry.variant_state] if entry.channel_id else POST_STATES[entry.post_state]
     view = {
         "time": time_value(entry.time),
         "subject": "delivery" if entry.channel_id else "post",
         "channel_id": entry.channel_id,
         "delivery_id": "",
-        "state": entry.state,
-        "cause": entry.cause,
+        "state": state,
+        "cause": CAUSES[entry.cause],
         "attempt": 0,
         "detail": entry.detail,
         "failure_kind": "",
@@ -119,7 +124,7 @@ def _of_post(entry: scheduler_pb.TimelineEntry) -> Timed:
         "trace_id": entry.trace_id,
         "segments_out": 0,
     }
-    rolled_up = not entry.channel_id and entry.state in ROLLED_UP
+    rolled_up = not entry.channel_id and state in ROLLED_UP
     return (entry.time.seconds, entry.time.nanos, rolled_up), view
 
 

@@ -1,0 +1,93 @@
+"""Pytest fixtures for the tests of one service: its caller, its broker in memory and the events that it stages.
+
+A service's conftest names the service in a fixture `service_name`, and its migrations in a fixture `database`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import pytest
+from google.protobuf.message import Message
+from joserfc.jwk import OKPKey
+from regie_chassis.database import Database
+from regie_chassis.identity import Caller, Signer, new_key
+from regie_chassis.ids import new_id
+from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
+from sqlalchemy import text
+
+from regie_local.testing.clock import FakeClock
+from regie_local.testing.memory_broker import MemoryBroker
+
+StagedEvent = TypeVar("StagedEvent", bound=Message)
+
+Sign = Callable[[UUID], str]
+"""Returns the token of a caller from a workspace."""
+
+
+class Staged(Protocol):
+    """Returns the staged events of a type, the oldest first."""
+
+    async def __call__(self, kind: type[StagedEvent], /) -> list[StagedEvent]: ...
+
+
+class MakeEnvelope(Protocol):
+    """Returns the envelope that carries an event, from the test's workspace unless another is given."""
+
+    def __call__(self, message: Message, *, workspace: UUID | None = None) -> Envelope: ...
+
+
+@pytest.fixture
+def workspace_id() -> UUID:
+    """The workspace of the test."""
+    return new_id()
+
+
+@pytest.fixture
+def key() -> OKPKey:
+    """The gateway's key."""
+    return new_key()
+
+
+@pytest.fixture
+def sign(key: OKPKey, clock: FakeClock, service_name: str) -> Sign:
+    """Signs callers for the service under test."""
+    signer = Signer(key)
+    return lambda workspace_id: signer.sign(Caller(workspace_id, "key_test"), audience=service_name, now=clock.now())
+
+
+@pytest.fixture
+async def memory_broker(clock: FakeClock) -> MemoryBroker:
+    """A broker in memory with the publisher's stream."""
+    broker = MemoryBroker(clock)
+    await broker.ensure_stream(stream_spec("publisher"))
+    return broker
+
+
+@pytest.fixture
+def make_envelope(clock: FakeClock, workspace_id: UUID) -> MakeEnvelope:
+    """Wraps events as the relay does."""
+
+    def make(message: Message, *, workspace: UUID | None = None) -> Envelope:
+        name, owner, event_id = message.DESCRIPTOR.full_name, workspace or workspace_id, new_id()
+        headers = headers_of(name, event_id=event_id, workspace_id=owner, time=clock.now(), traceparent="")
+        return Envelope(subject_of(name, owner), str(event_id), message.SerializeToString(), headers)
+
+    return make
+
+
+@pytest.fixture
+def staged(database: Database) -> Staged:
+    """Reads the outbox."""
+
+    async def read(kind: type[StagedEvent], /) -> list[StagedEvent]:
+        async with database.reading() as session:
+            rows = await session.execute(_SELECT_STAGED, {"type": kind.DESCRIPTOR.full_name})
+            return [kind.FromString(payload) for payload in rows.scalars()]
+
+    return read
+
+
+_SELECT_STAGED = text("SELECT payload FROM outbox WHERE type = :type ORDER BY id")

@@ -1,0 +1,1 @@
+"""Profiles: people as far as a workspace knows them."""

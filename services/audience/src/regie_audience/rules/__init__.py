@@ -1,0 +1,1 @@
+"""Rules: their form, and how Python, SQL and their author's eye read them. No table of their own."""

@@ -1,0 +1,1 @@
+"""Segments: named rules, their previews and their reads."""

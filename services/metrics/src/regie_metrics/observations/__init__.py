@@ -1,0 +1,1 @@
+"""Observations: numbers read from the networks, their partitions and their roll-ups."""

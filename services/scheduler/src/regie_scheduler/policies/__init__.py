@@ -1,0 +1,1 @@
+"""Decisions of a workspace that the scheduler keeps to."""

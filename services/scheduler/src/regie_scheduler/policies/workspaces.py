@@ -1,0 +1,45 @@
+"""Decisions of a workspace, from the gateway's events. An unknown workspace has the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
+from regie_chassis.messaging import Event
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+MISSED_AFTER = timedelta(minutes=10)
+MAX_MISSED_AFTER = timedelta(days=7)
+
+
+async def on_workspace_updated(session: AsyncSession, events: Sequence[Event[WorkspaceUpdated]]) -> None:
+    """Keeps the newest policy of each workspace, whatever order the events come in."""
+    newest = {event.workspace_id: event for event in sorted(events, key=lambda event: event.time)}
+    await session.execute(
+        _KEEP_NEWEST,
+        {
+            "workspace_ids": list(newest),
+            "missed_after": [missed_after(event.message) for event in newest.values()],
+            "times": [event.time for event in newest.values()],
+        },
+    )
+
+
+def missed_after(message: WorkspaceUpdated) -> timedelta:
+    """Returns how late a post may leave; the default where the workspace's decision is no positive span."""
+    decided = timedelta(seconds=message.missed_after.seconds, microseconds=message.missed_after.nanos // 1000)
+    return min(decided, MAX_MISSED_AFTER) if decided > timedelta(0) else MISSED_AFTER
+
+
+_KEEP_NEWEST = text(
+    """
+    INSERT INTO workspace_policy (workspace_id, missed_after, update_time)
+    SELECT * FROM unnest(
+        CAST(:workspace_ids AS uuid[]), CAST(:missed_after AS interval[]), CAST(:times AS timestamptz[]))
+    ON CONFLICT (workspace_id) DO UPDATE
+    SET missed_after = excluded.missed_after, update_time = excluded.update_time
+    WHERE workspace_policy.update_time < excluded.update_time
+    """
+)
