@@ -19,8 +19,8 @@ from regie_chassis.loops import PeriodicLoop
 from regie_chassis.settings import Lives
 
 PURGE_EVERY = timedelta(hours=1)
-RESTORE_WINDOW = timedelta(days=14)  # a backup that is older is not restored to go on from
-KEYS_LIFE = timedelta(days=30)  # of keys that make something once: longer than streams, inboxes and the restore window
+RESTORE_WINDOW = timedelta(days=30)  # a backup that is older is not restored to go on from
+KEYS_LIFE = timedelta(days=60)  # of keys that make something once: longer than streams, inboxes and the restore window
 
 
 class Purge(Protocol):

@@ -89,7 +89,7 @@ class ServiceSettings(NatsSettings):
 
     outbox_life_minutes: int = Field(default=15, ge=15, le=7 * 24 * 60)
     """Of events after their acknowledgement; what NATS loses in a power cut is replayed from them."""
-    inbox_life_days: int = Field(default=14, ge=8, le=29)
+    inbox_life_days: int = Field(default=14, ge=8, le=30)
     """Of notes that an event was handled: longer than streams keep it, shorter than keys that make something once."""
     dead_life_days: int = Field(default=90, ge=1, le=3650)
     """Of dead letters, and of events that can never be sent."""

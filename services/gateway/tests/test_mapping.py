@@ -62,7 +62,7 @@ FULL = pb.Post(
 FULL_JSON = (
     b'{"post_id":"post_1","title":"Opening","state":"partially_published","variants":[{"channel_id":"chan_1",'
     b'"segments":[{"text":"Doors open","attachments":[{"media_id":"med_1","alt_text":"A door"}],"state":"published",'
-    b'"remote_id":"7","remote_url":"https://one.example/7"},{"text":"at eight.","attachments":[],"state":"waiting",'
+    b'"remote_id":"7","remote_url":"https://one.example/7"},{"text":"at eight.","attachments":[],"state":"planned",'
     b'"remote_id":"","remote_url":""}],"visibility":"unlisted","language":"en","state":"unknown","remote_id":"7",'
     b'"remote_url":"https://one.example/7","failure":"lost","remove_time":"2026-03-02T09:00:00Z"}],"publish_at":'
     b'{"local_time":"2026-03-02T10:00:00","time_zone":"Europe/Paris","occurrence":"first","time":"2026-03-02T09:00:00Z"},'
@@ -79,7 +79,7 @@ def test_an_empty_draft_shows_its_defaults() -> None:
     draft = pb.Post(state=pb.POST_STATE_DRAFT, variants=[pb.Variant()])
     view = compile_view(pb.Post, PostView)(draft)
     assert (view["publish_at"], view["cancellation"], view["create_time"]) == (None, None, None)
-    assert (view["variants"][0]["visibility"], view["variants"][0]["state"]) == ("public", "waiting")
+    assert (view["variants"][0]["visibility"], view["variants"][0]["state"]) == ("public", "planned")
 
 
 def test_a_page_is_shown_with_its_token() -> None:
@@ -162,7 +162,7 @@ def test_a_row_shows_the_fields_of_its_view_alone() -> None:
 
 
 class StateView(View):
-    state: Annotated[Literal["waiting", "unknown"], WhenEmpty("waiting")]
+    state: Annotated[Literal["planned", "unknown"], WhenEmpty("planned")]
 
 
 def test_a_state_that_this_version_does_not_know_is_shown_as_the_default() -> None:
