@@ -148,6 +148,10 @@ class Publishing:
                 await connector.find(draft, 0, alone())
         assert await connector.find(draft, 0, alone()) == remote
 
+    async def test_asking_about_a_post_that_is_not_being_processed_claims_nothing(self, harness: Harness) -> None:
+        with pytest.raises(ConnectorError):
+            await harness.connector().check(harness.draft(), 0, "none")
+
     async def test_preparation_uploads_each_picture_once_and_goes_on_where_it_was_broken_off(
         self, harness: Harness
     ) -> None:
