@@ -31,8 +31,8 @@ from regie_chassis.testing.waiting import settle, until
 from regie_metrics.app import build as build_metrics
 from regie_metrics.settings import MetricsSettings
 from regie_publisher.app import build as build_publisher
+from regie_publisher.channels.sealing import new_master_key
 from regie_publisher.connectors.connector import Observation
-from regie_publisher.sealing import new_master_key
 from regie_publisher.settings import PublisherSettings
 from regie_publisher.testing.network import FakeConnector, Play
 from regie_scheduler.app import build as build_scheduler

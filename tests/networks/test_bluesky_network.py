@@ -29,9 +29,9 @@ from regie_publisher.connectors.connector import (
     Segment,
 )
 from regie_publisher.connectors.testing import FakeCredentials, MemoryHandles, alone
-from regie_publisher.pictures.picture import Bounds, Rendition
-from regie_publisher.pictures.pool import PicturePool
-from regie_publisher.pictures.process import Limits
+from regie_publisher.media.images.picture import Bounds, Rendition
+from regie_publisher.media.images.pool import PicturePool
+from regie_publisher.media.images.process import Limits
 
 pytestmark = pytest.mark.networks
 

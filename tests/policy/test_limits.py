@@ -29,7 +29,7 @@ from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
 from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule, Operator
 from regie_gateway.rest.segments import CreateSegment
 from regie_metrics.observations import METRICS
-from regie_publisher.channels import CONNECT_WITHIN
+from regie_publisher.channels.connecting import CONNECT_WITHIN
 from regie_publisher.connectors import connector
 from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
 from regie_publisher.deliveries.delivery import State

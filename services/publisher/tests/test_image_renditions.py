@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from regie_publisher.pictures.picture import GIF, JPEG, PNG, WEBP, Bounds
-from regie_publisher.pictures.refusals import TooLarge, Unreadable
-from regie_publisher.pictures.renditions import fit
+from regie_publisher.media.images.picture import GIF, JPEG, PNG, WEBP, Bounds
+from regie_publisher.media.images.refusals import TooLarge, Unreadable
+from regie_publisher.media.images.renditions import fit
 from regie_publisher.testing.pictures import encoded, noise, opened, plain
 
 CLEAR = encoded(Image.new("RGBA", (300, 200), (200, 30, 30, 0)), "PNG")

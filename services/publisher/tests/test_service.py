@@ -30,8 +30,8 @@ from regie_chassis.rpc import RemoteError, call, open_channel
 from regie_chassis.service import Service
 from regie_chassis.testing.waiting import until
 from regie_publisher.app import build
-from regie_publisher.hosts import FIRST_WINDOW
-from regie_publisher.sealing import new_master_key
+from regie_publisher.channels.sealing import new_master_key
+from regie_publisher.fairness.hosts import FIRST_WINDOW
 from regie_publisher.settings import PublisherSettings
 from regie_publisher.testing.pictures import many_scans, plain, telling_exif
 from regie_sandbox.testing import RunningSandbox, running_sandbox

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 from pydantic import ValidationError
-from regie_publisher.sealing import new_master_key
+from regie_publisher.channels.sealing import new_master_key
 from regie_publisher.settings import PublisherSettings
 
 GOOD: dict[str, str] = {"database_url": "postgresql+asyncpg://u:p@h/d", "master_key": new_master_key()}

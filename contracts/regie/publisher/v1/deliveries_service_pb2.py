@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+regie/publisher/v1/deliveries_service.proto\x12\x12regie.publisher.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x03\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\r\n\x05state\x18\x05 \x01(\t\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x14\n\x0c\x66\x61ilure_kind\x18\x08 \x01(\t\x12\x17\n\x0fnetwork_message\x18\t \x01(\t\x12\x33\n\x07\x63hanges\x18\n \x03(\x0b\x32\".regie.publisher.v1.DeliveryChange\x12\x31\n\rcall_end_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0equiet_end_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_look_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x08segments\x18\x14 \x03(\x0b\x32#.regie.publisher.v1.DeliverySegment\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"G\n\x0f\x44\x65liverySegment\x12\r\n\x05state\x18\x01 \x01(\t\x12\x11\n\tremote_id\x18\x02 \x01(\t\x12\x12\n\nremote_url\x18\x03 \x01(\t\"\xba\x01\n\x0e\x44\x65liveryChange\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fnetwork_message\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12\x14\n\x0csegments_out\x18\x14 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"<\n\x15ListDeliveriesRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x16ListDeliveriesResponse\x12\x30\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1c.regie.publisher.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x16ResolveDeliveryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12\x11\n\tpublished\x18\x03 \x01(\x08\x12\x12\n\nremote_url\x18\x04 \x01(\t\"I\n\x17ResolveDeliveryResponse\x12.\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x1c.regie.publisher.v1.Delivery2\xe8\x01\n\x11\x44\x65liveriesService\x12g\n\x0eListDeliveries\x12).regie.publisher.v1.ListDeliveriesRequest\x1a*.regie.publisher.v1.ListDeliveriesResponse\x12j\n\x0fResolveDelivery\x12*.regie.publisher.v1.ResolveDeliveryRequest\x1a+.regie.publisher.v1.ResolveDeliveryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+regie/publisher/v1/deliveries_service.proto\x12\x12regie.publisher.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x03\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\r\n\x05state\x18\x05 \x01(\t\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x14\n\x0c\x66\x61ilure_kind\x18\x08 \x01(\t\x12\x17\n\x0fnetwork_message\x18\t \x01(\t\x12\x33\n\x07\x63hanges\x18\n \x03(\x0b\x32\".regie.publisher.v1.DeliveryChange\x12\x31\n\rcall_end_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0equiet_end_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_look_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x08segments\x18\x14 \x03(\x0b\x32#.regie.publisher.v1.DeliverySegment\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"G\n\x0f\x44\x65liverySegment\x12\r\n\x05state\x18\x01 \x01(\t\x12\x11\n\tremote_id\x18\x02 \x01(\t\x12\x12\n\nremote_url\x18\x03 \x01(\t\"\xba\x01\n\x0e\x44\x65liveryChange\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fnetwork_message\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12\x14\n\x0csegments_out\x18\x14 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"O\n\x15ListDeliveriesRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"c\n\x16ListDeliveriesResponse\x12\x30\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1c.regie.publisher.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x16ResolveDeliveryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12\x11\n\tpublished\x18\x03 \x01(\x08\x12\x12\n\nremote_url\x18\x04 \x01(\t\"I\n\x17ResolveDeliveryResponse\x12.\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x1c.regie.publisher.v1.Delivery2\xe8\x01\n\x11\x44\x65liveriesService\x12g\n\x0eListDeliveries\x12).regie.publisher.v1.ListDeliveriesRequest\x1a*.regie.publisher.v1.ListDeliveriesResponse\x12j\n\x0fResolveDelivery\x12*.regie.publisher.v1.ResolveDeliveryRequest\x1a+.regie.publisher.v1.ResolveDeliveryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELIVERYCHANGE']._serialized_start=643
   _globals['_DELIVERYCHANGE']._serialized_end=829
   _globals['_LISTDELIVERIESREQUEST']._serialized_start=831
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=891
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=893
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=992
-  _globals['_RESOLVEDELIVERYREQUEST']._serialized_start=994
-  _globals['_RESOLVEDELIVERYREQUEST']._serialized_end=1098
-  _globals['_RESOLVEDELIVERYRESPONSE']._serialized_start=1100
-  _globals['_RESOLVEDELIVERYRESPONSE']._serialized_end=1173
-  _globals['_DELIVERIESSERVICE']._serialized_start=1176
-  _globals['_DELIVERIESSERVICE']._serialized_end=1408
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=910
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=912
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1011
+  _globals['_RESOLVEDELIVERYREQUEST']._serialized_start=1013
+  _globals['_RESOLVEDELIVERYREQUEST']._serialized_end=1117
+  _globals['_RESOLVEDELIVERYRESPONSE']._serialized_start=1119
+  _globals['_RESOLVEDELIVERYRESPONSE']._serialized_end=1192
+  _globals['_DELIVERIESSERVICE']._serialized_start=1195
+  _globals['_DELIVERIESSERVICE']._serialized_end=1427
 # @@protoc_insertion_point(module_scope)

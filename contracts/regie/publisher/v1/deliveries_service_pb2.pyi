@@ -191,19 +191,23 @@ class ListDeliveriesRequest(message.Message):
 
     POST_ID_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """Which post."""
     page_token: builtins.str
     """Where the last page ended; empty for the first."""
+    page_size: builtins.int
+    """At most this many, 1 to 100; 0 means 100."""
     def __init__(
         self,
         *,
         post_id: builtins.str = ...,
         page_token: builtins.str = ...,
+        page_size: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["page_token", b"page_token", "post_id", b"post_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token", "post_id", b"post_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx2
@@ -25,36 +27,52 @@ from regie_chassis.runtime import App, Loop, Part
 from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 from regie_chassis.settings import WrongSetting
 
-from regie_publisher.accounts import Accounts
-from regie_publisher.channels import Rotation
+from regie_publisher.channels.accounts import MAX_CHANNELS, Accounts
+from regie_publisher.channels.key_rotation import KeyRotation
+from regie_publisher.channels.sealing import Keyring
 from regie_publisher.connectors.bluesky.connector import BlueskyConnector
 from regie_publisher.connectors.connector import Connector
 from regie_publisher.connectors.mastodon.connector import MastodonConnector
 from regie_publisher.connectors.sandbox import SandboxConnector
 from regie_publisher.deliveries.attempts import Attempts
-from regie_publisher.deliveries.ledger import Ledger
-from regie_publisher.deliveries.pursuit import Pursuit
-from regie_publisher.deliveries.resolving import Resolver
-from regie_publisher.deliveries.sweeping import count_unknown, sweep
+from regie_publisher.deliveries.lease_rescue import count_unknown, rescue_expired_leases
+from regie_publisher.deliveries.outcome_writer import OutcomeWriter
+from regie_publisher.deliveries.reconciler import Reconciler
+from regie_publisher.deliveries.resolution import Resolver
 from regie_publisher.deliveries.worker import Worker
 from regie_publisher.events import subscriptions
-from regie_publisher.hosts import Hosts
-from regie_publisher.media import Library
-from regie_publisher.observations import Observer
-from regie_publisher.pictures.pool import PicturePool
+from regie_publisher.fairness.hosts import Hosts
+from regie_publisher.fairness.sharing import Limits
+from regie_publisher.media.images.pool import PicturePool
+from regie_publisher.media.store import MediaStore
+from regie_publisher.metric_collection.collector import MetricCollector
 from regie_publisher.polling import Polling
 from regie_publisher.rpc.channels import ChannelsServicer
 from regie_publisher.rpc.deliveries import DeliveriesServicer
 from regie_publisher.rpc.media import MediaServicer
-from regie_publisher.sealing import Keyring
 from regie_publisher.settings import PublisherSettings
 
 NAME = "publisher"
 CHECK_IDLE = timedelta(milliseconds=500)
-SWEEP_IDLE = timedelta(seconds=1)
-OBSERVE_IDLE = timedelta(seconds=1)
-OBSERVE_PACE = timedelta(milliseconds=500)
+RESCUE_IDLE = timedelta(seconds=1)
+COLLECT_IDLE = timedelta(seconds=1)
+COLLECT_PACE = timedelta(milliseconds=500)
 REWRAP_IDLE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The parts of one process that work on deliveries, and the parts that they share."""
+
+    hosts: Hosts
+    accounts: Accounts
+    media_store: MediaStore
+    writer: OutcomeWriter
+    attempts: Attempts
+    worker: Worker
+    reconciler: Reconciler
+    collector: MetricCollector
+    resolver: Resolver
 
 
 def build(
@@ -71,91 +89,122 @@ def build(
     broker = broker or open_broker(settings, NAME)
     client = _client(settings)
     networks = _networks(settings, client) if connectors is None else connectors
-    keyring = _keyring(settings)
-    pictures = PicturePool()
-    library = Library(database, _store(settings.media_url), pictures)
-    name = f"{socket.gethostname()}/{os.getpid()}/{new_id().hex[-8:]}"
-    accounts = Accounts(database, keyring, clock, worker=name)
-    ledger = Ledger(database, clock)
-    attempts = Attempts(connectors=networks, accounts=accounts, library=library, ledger=ledger, clock=clock)
-    hosts = Hosts(max_window=settings.in_flight)
-    worker = Worker(
+    keyring, pictures = _keyring(settings), PicturePool()
+    workers = build_workers(
         database,
-        attempts,
-        accounts,
-        hosts,
-        clock,
-        worker=name,
+        connectors=networks,
+        keyring=keyring,
+        media_store=MediaStore(database, _store(settings.media_url), pictures),
+        hosts=Hosts(max_window=settings.in_flight),
+        clock=clock,
+        name=f"{socket.gethostname()}/{os.getpid()}/{new_id().hex[-8:]}",
         in_flight=settings.in_flight,
         channel_in_flight=settings.channel_in_flight,
     )
-    pursuit = Pursuit(
+    handlers = subscriptions(networks, clock=clock, wake=workers.worker.wake.set)
+    events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
+    servicers = _servicers(settings, database, workers, connectors=networks, keyring=keyring, clock=clock)
+    rpc = open_rpc(settings, clock=clock, register=servicers, readiness=Readiness(database, events.loops))
+    loops = [*events.loops, *_loops(database, workers, connectors=networks, keyring=keyring, clock=clock)]
+    closing = (("database", database.close), ("broker", broker.close), ("http client", client.aclose))
+    parts: list[Part] = [*(Closing(name, close) for name, close in closing), pictures, rpc]
+    return Service(App(NAME, parts=parts, loops=loops, drain=settings.drain), database, broker, events, rpc)
+
+
+def build_workers(
+    database: Database,
+    *,
+    connectors: Mapping[str, Connector],
+    keyring: Keyring,
+    media_store: MediaStore,
+    hosts: Hosts,
+    clock: Clock,
+    name: str,
+    in_flight: int,
+    channel_in_flight: int,
+    max_channels: int = MAX_CHANNELS,
+) -> Workers:
+    """Returns the workers of one process, which claim under `name`."""
+    accounts = Accounts(database, keyring, clock, worker=name, max_channels=max_channels)
+    writer = OutcomeWriter(database, clock)
+    attempts = Attempts(connectors=connectors, accounts=accounts, media_store=media_store, writer=writer, clock=clock)
+    limits = Limits(in_flight, channel_in_flight)
+    worker = Worker(database, attempts, accounts, hosts, clock, worker=name, limits=limits)
+    reconciler = Reconciler(
         database,
-        connectors=networks,
+        connectors=connectors,
         accounts=accounts,
-        library=library,
-        ledger=ledger,
+        media_store=media_store,
+        writer=writer,
         clock=clock,
         worker=name,
         wake=worker.wake.set,
         hosts=hosts,
     )
-    observer = Observer(database, connectors=networks, accounts=accounts, hosts=hosts, clock=clock)
-    handlers = subscriptions(networks, clock=clock, wake=worker.wake.set)
-    events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
-    resolver = Resolver(database, connectors=networks, accounts=accounts, library=library, clock=clock)
+    collector = MetricCollector(database, connectors=connectors, accounts=accounts, hosts=hosts, clock=clock)
+    resolver = Resolver(database, connectors=connectors, accounts=accounts, media_store=media_store, clock=clock)
+    return Workers(hosts, accounts, media_store, writer, attempts, worker, reconciler, collector, resolver)
+
+
+def _servicers(
+    settings: PublisherSettings,
+    database: Database,
+    workers: Workers,
+    *,
+    connectors: Mapping[str, Connector],
+    keyring: Keyring,
+    clock: Clock,
+) -> list[Callable[[Any], None]]:
     channels = ChannelsServicer(
         database,
-        connectors=networks,
+        connectors=connectors,
         keyring=keyring,
-        hosts=hosts,
+        hosts=workers.hosts,
         allowed_hosts=settings.allowed_hosts,
         clock=clock,
     )
-    rpc = open_rpc(
-        settings,
-        clock=clock,
-        register=[
-            partial(add_ChannelsServiceServicer_to_server, channels),
-            partial(add_MediaServiceServicer_to_server, MediaServicer(library, clock)),
-            partial(add_DeliveriesServiceServicer_to_server, DeliveriesServicer(database, resolver)),
-        ],
-        readiness=Readiness(database, events.loops),
-    )
-    loops: list[Loop] = [
-        *events.loops,
-        worker,
-        Polling("processing deliveries", pursuit.begin_checks, idle=CHECK_IDLE, clock=clock, slots=pursuit.checks),
-        Polling("unknown deliveries", pursuit.begin_finds, idle=CHECK_IDLE, clock=clock, slots=pursuit.finds),
-        Polling("expired leases", partial(_sweep, database, networks, clock), idle=SWEEP_IDLE, clock=clock),
+    return [
+        partial(add_ChannelsServiceServicer_to_server, channels),
+        partial(add_MediaServiceServicer_to_server, MediaServicer(workers.media_store, clock)),
+        partial(add_DeliveriesServiceServicer_to_server, DeliveriesServicer(database, workers.resolver)),
+    ]
+
+
+def _loops(
+    database: Database,
+    workers: Workers,
+    *,
+    connectors: Mapping[str, Connector],
+    keyring: Keyring,
+    clock: Clock,
+) -> list[Loop]:
+    rescue, rotation = partial(_rescue, database, connectors, clock), KeyRotation(database, keyring)
+    reconciler, collector = workers.reconciler, workers.collector
+    checks, lookups = reconciler.check_slots, reconciler.lookup_slots
+    return [
+        workers.worker,
+        Polling("processing deliveries", reconciler.start_checks, idle=CHECK_IDLE, clock=clock, slots=checks),
+        Polling("unknown deliveries", reconciler.start_lookups, idle=CHECK_IDLE, clock=clock, slots=lookups),
+        Polling("expired leases", rescue, idle=RESCUE_IDLE, clock=clock),
         Polling(
             "observations",
-            observer.begin_due,
-            idle=OBSERVE_IDLE,
+            collector.start_due,
+            idle=COLLECT_IDLE,
             clock=clock,
-            slots=observer.slots,
-            pace=OBSERVE_PACE,
+            slots=collector.slots,
+            pace=COLLECT_PACE,
         ),
-        Polling("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
+        Polling("master key rotation", rotation.rewrap_some, idle=REWRAP_IDLE, clock=clock),
     ]
-    parts: list[Part] = [
-        Closing("database", database.close),
-        Closing("broker", broker.close),
-        Closing("http client", client.aclose),
-        pictures,
-        rpc,
-    ]
-    app = App(NAME, parts=parts, loops=loops, drain=settings.drain)
-    return Service(app, database, broker, events, rpc)
 
 
-async def _sweep(database: Database, networks: Mapping[str, Connector], clock: Clock) -> int:
+async def _rescue(database: Database, networks: Mapping[str, Connector], clock: Clock) -> int:
     quiets = {name: connector.quiet for name, connector in networks.items()}
     async with database.transaction() as session:
-        swept = await sweep(session, quiets=quiets, now=clock.now())
+        rescued = await rescue_expired_leases(session, quiets=quiets, now=clock.now())
     async with database.reading() as session:
         await count_unknown(session)
-    return swept
+    return rescued
 
 
 def _client(settings: PublisherSettings) -> httpx2.AsyncClient:

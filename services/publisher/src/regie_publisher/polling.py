@@ -10,7 +10,7 @@ import structlog
 from regie_chassis.clock import Clock
 from regie_chassis.database import is_transient
 
-from regie_publisher.shares import Slots
+from regie_publisher.fairness.slots import Slots
 
 OUTAGE_PAUSE = timedelta(seconds=1)
 

@@ -23,6 +23,7 @@ DeliveryState = Literal[
     "unknown",
     "missed",
     "cancelled",
+    "removed",  # in the changes only
 ]
 FailureKind = Literal[
     "auth_expired",

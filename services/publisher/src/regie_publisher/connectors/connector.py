@@ -14,7 +14,7 @@ from typing import Protocol
 
 from regie_publisher.connectors import values as bounds
 from regie_publisher.connectors.look import Look
-from regie_publisher.pictures.picture import Bounds, Rendition
+from regie_publisher.media.images.picture import Bounds, Rendition
 
 VISIBILITIES = ("public", "unlisted", "private", "direct")
 """Who may see a post; a draft has one of these, or none for the network's usual one. Few networks have all."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageCms
 
-from regie_publisher.pictures.png import SIGNATURE, chunk
-from regie_publisher.pictures.profiles import D65, P3_PRIMARIES, matrix_profile
+from regie_publisher.media.images.png import SIGNATURE, chunk
+from regie_publisher.media.images.profiles import D65, P3_PRIMARIES, matrix_profile
 
 SECRET = b"48.8583 N 2.2944 E by Jane"
 """What must be in no stored byte."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regie_publisher.connectors.bluesky.records import MAX_PICTURE_BYTES
 from regie_publisher.connectors.connector import Picture
-from regie_publisher.pictures.picture import JPEG, Bounds, Rendition
+from regie_publisher.media.images.picture import JPEG, Bounds, Rendition
 
 BOUNDS = Bounds(max_bytes=MAX_PICTURE_BYTES, max_side=2000, content_types=(JPEG,))
 

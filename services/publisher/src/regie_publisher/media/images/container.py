@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regie_publisher.pictures.refusals import TooLarge
+from regie_publisher.media.images.refusals import TooLarge
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
-from regie_publisher.pictures.container import MAX_BYTES
-from regie_publisher.pictures.refusals import TooLarge
+from regie_publisher.media.images.container import MAX_BYTES
+from regie_publisher.media.images.refusals import TooLarge
 
 QUALITIES = (93, 84, 72)
 """Tried in turn until the file is small enough."""

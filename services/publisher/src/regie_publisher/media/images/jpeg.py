@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from regie_publisher.pictures.container import Container, check_canvas
-from regie_publisher.pictures.exif import Facts, read_exif
-from regie_publisher.pictures.profiles import ADOBE_RGB
-from regie_publisher.pictures.refusals import COSTLY, TooCostly, Unreadable
+from regie_publisher.media.images.container import Container, check_canvas
+from regie_publisher.media.images.exif import Facts, read_exif
+from regie_publisher.media.images.profiles import ADOBE_RGB
+from regie_publisher.media.images.refusals import COSTLY, TooCostly, Unreadable
 
 MAX_SCANS = 100
 MAX_PASSES = 1_000_000_000

@@ -16,17 +16,17 @@ from typing import Any
 
 from PIL import Image
 
-from regie_publisher.pictures import heif
-from regie_publisher.pictures.container import MAX_BYTES, Container, check_bytes, check_canvas
-from regie_publisher.pictures.encoding import Style, encode, save, style_of
-from regie_publisher.pictures.exif import read_exif
-from regie_publisher.pictures.gif import read_gif
-from regie_publisher.pictures.jpeg import read_jpeg
-from regie_publisher.pictures.picture import GIF, JPEG, PNG, WEBP, Normalised
-from regie_publisher.pictures.pixels import eight_bits, moves_colours, to_srgb, upright, with_alpha
-from regie_publisher.pictures.png import read_png
-from regie_publisher.pictures.refusals import COSTLY, TooCostly, TooLarge, Unreadable
-from regie_publisher.pictures.webp import read_webp
+from regie_publisher.media.images import heif
+from regie_publisher.media.images.container import MAX_BYTES, Container, check_bytes, check_canvas
+from regie_publisher.media.images.encoding import Style, encode, save, style_of
+from regie_publisher.media.images.exif import read_exif
+from regie_publisher.media.images.gif import read_gif
+from regie_publisher.media.images.jpeg import read_jpeg
+from regie_publisher.media.images.picture import GIF, JPEG, PNG, WEBP, Normalised
+from regie_publisher.media.images.pixels import eight_bits, moves_colours, to_srgb, upright, with_alpha
+from regie_publisher.media.images.png import read_png
+from regie_publisher.media.images.refusals import COSTLY, TooCostly, TooLarge, Unreadable
+from regie_publisher.media.images.webp import read_webp
 
 TYPES = {"PNG": PNG, "JPEG": JPEG, "WEBP": WEBP, "GIF": GIF}
 TAIL = 32

@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from regie_publisher.pictures.cicp import profile_of_code_points
-from regie_publisher.pictures.container import Container, check_canvas
-from regie_publisher.pictures.exif import Facts, read_exif
-from regie_publisher.pictures.profiles import D65, SRGB_PRIMARIES, matrix_profile
-from regie_publisher.pictures.refusals import Unreadable
+from regie_publisher.media.images.cicp import profile_of_code_points
+from regie_publisher.media.images.container import Container, check_canvas
+from regie_publisher.media.images.exif import Facts, read_exif
+from regie_publisher.media.images.profiles import D65, SRGB_PRIMARIES, matrix_profile
+from regie_publisher.media.images.refusals import Unreadable
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DAMAGED = "the PNG picture is damaged or not whole: save it anew"

@@ -14,10 +14,10 @@ from uuid import UUID
 
 import structlog
 
-from regie_publisher.pictures.container import check_bytes
-from regie_publisher.pictures.picture import Bounds, Normalised, Rendition
-from regie_publisher.pictures.process import Limits, MachineBusy, WorkerLost, WorkerProcess
-from regie_publisher.pictures.refusals import REFUSALS, TooCostly, Unreadable
+from regie_publisher.media.images.container import check_bytes
+from regie_publisher.media.images.picture import Bounds, Normalised, Rendition
+from regie_publisher.media.images.process import Limits, MachineBusy, WorkerLost, WorkerProcess
+from regie_publisher.media.images.refusals import REFUSALS, TooCostly, Unreadable
 
 WORKERS = 2
 MAX_WAITING = 32

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from regie_publisher.pictures import frames
-from regie_publisher.pictures.refusals import COSTLY, TooCostly
+from regie_publisher.media.images import frames
+from regie_publisher.media.images.refusals import COSTLY, TooCostly
 
-MODULE = "regie_publisher.pictures.worker"
+MODULE = "regie_publisher.media.images.worker"
 KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH",)
 """What a Python may need to start; anything else may be a secret."""
 STREAM_BUFFER = 1_000_000

@@ -12,11 +12,11 @@ import signal
 import sys
 from typing import BinaryIO
 
-from regie_publisher.pictures import frames
-from regie_publisher.pictures.normalising import normalise
-from regie_publisher.pictures.picture import Bounds, Normalised, Rendition
-from regie_publisher.pictures.refusals import COSTLY, PictureRefused, TooCostly
-from regie_publisher.pictures.renditions import fit
+from regie_publisher.media.images import frames
+from regie_publisher.media.images.normalising import normalise
+from regie_publisher.media.images.picture import Bounds, Normalised, Rendition
+from regie_publisher.media.images.refusals import COSTLY, PictureRefused, TooCostly
+from regie_publisher.media.images.renditions import fit
 
 NICENESS = 5
 """So that hostile pictures do not take the time of the process that publishes."""
