@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
+from regie_chassis.enums import names_of
 from regie_chassis.events import all_events
 from regie_chassis.ids import new_id
 from regie_chassis.messaging import headers_of, service_of, stream_of, subject_of
@@ -216,12 +218,18 @@ def _type(field: FieldDescriptorProto, nested: Mapping[str, DescriptorProto]) ->
 
 
 def _single(field: FieldDescriptorProto) -> dict[str, Any]:
+    if field.type == _Field.TYPE_ENUM:
+        return {"type": "string", "enum": _enum_names(field.type_name.removeprefix("."))}
     if field.type != _Field.TYPE_MESSAGE:
         return dict(SCALARS[field.type])
     if field.type_name in WELL_KNOWN:
         return dict(WELL_KNOWN[field.type_name])
     _, _, service, _, _, name = field.type_name.split(".")
     return {"allOf": [{"$ref": f"#/components/schemas/{service}.{name}"}]}
+
+
+def _enum_names(full_name: str) -> list[str]:
+    return [name for name in names_of(descriptor_pool.Default().FindEnumTypeByName(full_name)).values() if name]
 
 
 def _line(comment: str) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from pydantic import BaseModel, TypeAdapter
+from regie.publisher.events.v1 import publisher_events_pb2
+from regie.publisher.v1 import channels_service_pb2 as channels_pb
+from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie_audience import attributes, engagements, profiles, rules, segments
 from regie_chassis import rpc
+from regie_chassis.enums import numbers_of
 from regie_gateway import idempotency, reads, workspaces
 from regie_gateway.rest import timeline
 from regie_gateway.rest.channels import CONNECT_DEADLINE, Network
@@ -29,10 +35,12 @@ from regie_gateway.rest.profiles import Fact, ProfileBody, UpsertProfiles
 from regie_gateway.rest.rules import DEEPEST, MOST_NODES, AllRule, AnyRule, ComparisonRule, Operator
 from regie_gateway.rest.segments import CreateSegment
 from regie_metrics.observations import METRICS
+from regie_publisher.channels.channel import ChannelState
 from regie_publisher.channels.connecting import CONNECT_WITHIN
 from regie_publisher.connectors import connector
 from regie_publisher.connectors.connector import FailureKind as ConnectorFailureKind
-from regie_publisher.deliveries.delivery import State
+from regie_publisher.deliveries.delivery import Cause, State
+from regie_publisher.deliveries.queries import SegmentState
 from regie_scheduler import content, policies, states
 from regie_scheduler.rpc.posts import READ_BATCH
 
@@ -58,6 +66,20 @@ def test_the_document_offers_the_publishers_own_lists() -> None:
     sources = [path.read_text() for path in Path(connector.__file__).parent.rglob("*.py")]
     connectors = {name for source in sources for name in re.findall(r"^class (\w+)Connector:", source, re.MULTILINE)}
     assert set(get_args(Network)) == {name.lower() for name in connectors}
+
+
+@pytest.mark.parametrize(
+    ("contract", "owned"),
+    [
+        (channels_pb.ChannelState, ChannelState),
+        (deliveries_pb.DeliveryState, State),
+        (deliveries_pb.DeliverySegmentState, SegmentState),
+        (deliveries_pb.DeliveryCause, Cause),
+        (publisher_events_pb2.FailureKind, ConnectorFailureKind),
+    ],
+)
+def test_the_publishers_contract_has_the_lists_of_its_code(contract: EnumTypeWrapper, owned: type[StrEnum]) -> None:
+    assert {name for name in numbers_of(contract.DESCRIPTOR) if name} == {one.name.lower() for one in owned}
 
 
 @pytest.mark.parametrize(

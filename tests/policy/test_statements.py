@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from regie_chassis.database import ARRAYS
 from regie_chassis.testing.fixtures import NewDatabase
+from regie_publisher.channels.channel import ChannelState
 from regie_publisher.deliveries.delivery import Cause, State
 from sqlalchemy import TextClause
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
@@ -46,6 +47,13 @@ def test_the_causes_in_statements_are_those_of_the_list() -> None:
     words = {word for statement in noted for word in re.findall(r"'(\w+)'", statement)}
     assert len(noted) >= 9
     assert {"host_silent", "call_may_land", "lease_expired"} <= words <= {*Cause, *State}
+
+
+def test_the_states_in_the_publishers_statements_are_those_of_the_lists() -> None:
+    sources = "".join(path.read_text() for path in ROOT.glob("services/publisher/src/**/*.py"))
+    compared = re.findall(r"\bstate(?: \|\| '')? (?:=|<>|IN|NOT IN) (?:\(([^)]*)\)|('\w+'))", sources)
+    words = {word for found in compared for word in re.findall(r"'(\w+)'", "".join(found))}
+    assert {"pending", "publishing", "unknown", "needs_attention"} <= words <= {*State, *ChannelState}
 
 
 def test_a_connection_knows_every_type_of_which_statements_take_lists() -> None:

@@ -32,7 +32,9 @@ async def test_a_preview_shows_people_only_to_who_may_read_them(world: Any) -> N
 
 async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: Any) -> None:
     delivery_id = show_id(DELIVERY, new_id())
-    world.behind.publisher.deliveries["x"] = [publisher_pb.Delivery(delivery_id=delivery_id, state="unknown")]
+    world.behind.publisher.deliveries["x"] = [
+        publisher_pb.Delivery(delivery_id=delivery_id, state=publisher_pb.DELIVERY_STATE_UNKNOWN)
+    ]
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         channel = await client.post("/v1/channels", json={"network": "sandbox", "credentials": {"access_token": "x"}})

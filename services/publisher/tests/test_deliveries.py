@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from regie.publisher.events.v1 import publisher_events_pb2 as pb
 from regie.publisher.events.v1.publisher_events_pb2 import (
     ChannelNeedsAttention,
     DeliveryCancelled,
@@ -57,7 +58,7 @@ async def test_nothing_is_sent_to_another_workspaces_channel(harness: PublisherH
     await harness.work()
     assert harness.connector.calls == []
     [event] = await harness.events(DeliveryFailed)
-    assert (event.kind, event.source) == ("unsupported", "user")
+    assert (event.kind, event.source) == (pb.FAILURE_KIND_UNSUPPORTED, pb.FAILURE_SOURCE_USER)
     assert "no such channel" in event.detail
 
 
@@ -72,7 +73,9 @@ async def test_a_disconnected_channels_deliveries_fail_clearly(harness: Publishe
     await harness.work()
     assert harness.connector.calls == []
     events = await harness.events(DeliveryFailed)
-    assert [(event.kind, "connect it again" in event.detail) for event in events] == [("auth_expired", True)] * 2
+    assert [(event.kind, "connect it again" in event.detail) for event in events] == [
+        (pb.FAILURE_KIND_AUTH_EXPIRED, True)
+    ] * 2
 
 
 async def test_a_cancelled_post_is_never_claimed(harness: PublisherHarness) -> None:
@@ -170,7 +173,7 @@ async def test_a_network_that_stays_away_fails_the_delivery_before_its_miss_time
             break
         await clock.advance(row.next_action_time - clock.now())
     [event] = await harness.events(DeliveryFailed)
-    assert (event.kind, event.network_message) == ("network_unreachable", "no connection")
+    assert (event.kind, event.network_message) == (pb.FAILURE_KIND_NETWORK_UNREACHABLE, "no connection")
 
 
 async def test_a_refused_post_fails_in_the_networks_own_words(harness: PublisherHarness) -> None:
@@ -178,7 +181,11 @@ async def test_a_refused_post_fails_in_the_networks_own_words(harness: Publisher
     await harness.receive(harness.due(await harness.channel()))
     await harness.work()
     [event] = await harness.events(DeliveryFailed)
-    assert (event.kind, event.source, event.network_message) == ("content_rejected", "user", "not with us")
+    assert (event.kind, event.source, event.network_message) == (
+        pb.FAILURE_KIND_CONTENT_REJECTED,
+        pb.FAILURE_SOURCE_USER,
+        "not with us",
+    )
 
 
 async def test_content_that_breaks_a_known_limit_is_never_sent(harness: PublisherHarness) -> None:
@@ -209,7 +216,7 @@ async def test_a_rate_limit_that_lasts_past_the_miss_time_fails_at_once(harness:
     await harness.receive(harness.due(await harness.channel()))
     await harness.work()
     [event] = await harness.events(DeliveryFailed)
-    assert event.kind == "rate_limited"
+    assert event.kind == pb.FAILURE_KIND_RATE_LIMITED
 
 
 async def test_a_post_behind_a_long_rate_limit_is_missed_at_its_miss_time(
@@ -230,7 +237,7 @@ async def test_expired_credentials_fail_the_delivery_and_ask_for_attention_once(
     harness.connector.script = deque([Play.EXPIRE, Play.EXPIRE])
     await harness.receive(harness.due(channel), harness.due(channel))
     await harness.work()
-    assert [event.kind for event in await harness.events(DeliveryFailed)] == ["auth_expired"] * 2
+    assert [event.kind for event in await harness.events(DeliveryFailed)] == [pb.FAILURE_KIND_AUTH_EXPIRED] * 2
     [event] = await harness.events(ChannelNeedsAttention)
     assert event.reason == "token revoked"
     await harness.channel()

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from regie.publisher.events.v1.publisher_events_pb2 import (
+    FAILURE_KIND_DUPLICATE_CONTENT,
     ChannelNeedsAttention,
     DeliveryCancelled,
     DeliveryFailed,
@@ -397,7 +398,7 @@ async def test_another_revision_of_a_post_that_is_out_or_on_its_way_does_not_go_
     await harness.receive(harness.due(channel, post_id=post_id, revision=3))
     await harness.work()
     assert await harness.states() == ["published", "failed", "failed"]
-    assert {event.kind for event in await harness.events(DeliveryFailed)} == {"duplicate_content"}
+    assert {event.kind for event in await harness.events(DeliveryFailed)} == {FAILURE_KIND_DUPLICATE_CONTENT}
     assert len(harness.connector.posts) == 1
 
 

@@ -7,7 +7,7 @@ from io import BytesIO
 import pytest
 from obstore.store import MemoryStore
 from PIL import Image
-from regie.publisher.events.v1.publisher_events_pb2 import DeliveryFailed
+from regie.publisher.events.v1.publisher_events_pb2 import FAILURE_KIND_MEDIA_REJECTED, DeliveryFailed
 from regie_chassis.ids import MEDIA, new_id, show_id
 from regie_publisher.connectors.connector import Draft
 from regie_publisher.media.store import InvalidMedia, MediaQueueFull, MediaStore, MediaTooCostly, MediaTooLarge
@@ -50,7 +50,7 @@ async def test_another_workspaces_picture_is_not_published(harness: PublisherHar
     await harness.work()
     assert harness.connector.calls == []
     [event] = await harness.events(DeliveryFailed)
-    assert event.kind == "media_rejected"
+    assert event.kind == FAILURE_KIND_MEDIA_REJECTED
 
 
 async def test_a_picture_that_the_store_has_lost_delays_the_post_and_sends_nothing(harness: PublisherHarness) -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from regie.publisher.events.v1.publisher_events_pb2 import DeliveryFailed, DeliveryUnknown, PostPublished
+from regie.publisher.events.v1.publisher_events_pb2 import (
+    FAILURE_KIND_CONTENT_REJECTED,
+    DeliveryFailed,
+    DeliveryUnknown,
+    PostPublished,
+)
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
 from regie_chassis.ids import POST, parse_id
 from regie_chassis.messaging import Event
@@ -64,7 +69,8 @@ async def test_what_our_own_check_refuses_is_not_said_in_the_networks_name(harne
     await harness.receive(harness.due(channel))
     await harness.work()
     (failed,) = await harness.events(DeliveryFailed)
-    assert (failed.kind, failed.detail, failed.network_message) == ("content_rejected", "The text is too long", "")
+    assert (failed.detail, failed.network_message) == ("The text is too long", "")
+    assert failed.kind == FAILURE_KIND_CONTENT_REJECTED
     last = (await harness.rows("delivery_change"))[-1]
     assert (last.detail, last.network_message) == ("The text is too long", "")
 

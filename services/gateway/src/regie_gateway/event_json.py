@@ -9,6 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from regie_chassis.enums import names_of
 from regie_chassis.text import storable
 
 
@@ -34,6 +35,8 @@ def _field(message: Message, field: Any) -> Any:
 def _shower(field: Any) -> Callable[[Any], Any]:
     if field.message_type is not None:
         return _show_message
+    if field.enum_type is not None:
+        return names_of(field.enum_type).__getitem__
     return storable if field.type == FieldDescriptor.TYPE_STRING else lambda value: value
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import structlog
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
+from regie_chassis.database import LOCK_NOT_AVAILABLE, Database, is_transient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,7 +25,6 @@ LOOK_EVERY = timedelta(hours=1)
 OUTAGE_PAUSE = timedelta(seconds=1)
 LOCK_TIMEOUT = "2s"  # for the drop, which stops the ingest while it waits
 PARTITION_LOCK = 0x706172746974696F  # "partitio"; whoever makes partitions holds it until commit
-LOCK_NOT_AVAILABLE = "55P03"
 
 log = structlog.get_logger()
 

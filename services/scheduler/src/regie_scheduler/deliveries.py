@@ -20,11 +20,14 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryMissed,
     DeliveryProcessing,
     DeliveryUnknown,
+    FailureKind,
+    FailureSource,
     PostPublished,
     PostRemoved,
     RemoteSegment,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished, PostOutcome
+from regie_chassis.enums import names_of
 from regie_chassis.ids import CHANNEL, POST, parse_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.outbox import stage
@@ -172,12 +175,13 @@ def _published(event: Event[PostPublished]) -> Fate:
 def _failed(event: Event[DeliveryFailed]) -> Fate:
     message = event.message
     said = ": ".join(words for words in (message.network_message, message.detail) if words)
-    detail = _kept(f"{message.kind} ({message.source}): {said}{_parts_out(message)}")
+    kind, source = names_of(FailureKind.DESCRIPTOR)[message.kind], names_of(FailureSource.DESCRIPTOR)[message.source]
+    detail = _kept(f"{kind} ({source}): {said}{_parts_out(message)}")
     fate = replace(
         _fate(event, VariantState.FAILED),
         detail=detail,
-        failure=_kept(said) or message.kind,
-        failure_kind=_kept(message.kind),
+        failure=_kept(said) or kind,
+        failure_kind=kind,
     )
     return _with_segments(fate, message)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Request, Response
 from pydantic import ConfigDict, Field
 from regie.publisher.v1 import channels_service_pb2 as pb
+from regie_chassis.enums import names_of
 
 from regie_gateway.rest.edge import call_of, reply
 from regie_gateway.rest.fields import Body, ChannelId, Page, View, show_time, without_default
@@ -162,7 +163,7 @@ def show_channel(channel: pb.Channel) -> dict[str, Any]:
         "remote_id": channel.remote_id,
         "handle": channel.handle,
         "display_name": channel.display_name,
-        "state": channel.state,
+        "state": names_of(pb.ChannelState.DESCRIPTOR)[channel.state],
         "attention": channel.attention,
         "create_time": show_time(channel.create_time),
         "blocked_until_time": show_time(channel.blocked_until_time),

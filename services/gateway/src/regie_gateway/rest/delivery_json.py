@@ -6,11 +6,23 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
+from regie.publisher.events.v1.publisher_events_pb2 import FailureKind as FailureKindNumber
 from regie.publisher.v1 import deliveries_service_pb2 as pb
+from regie_chassis.enums import names_of
 from regie_chassis.validation import refusal
 
 from regie_gateway.rest.fields import Body, View, show_time, without_default
 from regie_gateway.rest.post_json import SegmentState
+
+STATES = names_of(pb.DeliveryState.DESCRIPTOR)
+SEGMENT_STATES = names_of(pb.DeliverySegmentState.DESCRIPTOR)
+FAILURE_KINDS = names_of(FailureKindNumber.DESCRIPTOR)
+# Two causes are events, and go by their names.
+CAUSES = {
+    **names_of(pb.DeliveryCause.DESCRIPTOR),
+    pb.DELIVERY_CAUSE_POST_DUE: "PostDue",
+    pb.DELIVERY_CAUSE_POST_CANCELLED: "PostCancelled",
+}
 
 # Both lists are those of the publisher (tests/policy/test_limits.py).
 DeliveryState = Literal[
@@ -113,24 +125,24 @@ def show_delivery(delivery: pb.Delivery) -> dict[str, Any]:
         "post_id": delivery.post_id,
         "channel_id": delivery.channel_id,
         "revision": delivery.revision,
-        "state": delivery.state,
+        "state": STATES[delivery.state],
         "remote_id": delivery.remote_id,
         "remote_url": delivery.remote_url,
-        "failure_kind": delivery.failure_kind,
+        "failure_kind": FAILURE_KINDS[delivery.failure_kind],
         "network_message": delivery.network_message,
         "call_end_time": show_time(delivery.call_end_time),
         "quiet_end_time": show_time(delivery.quiet_end_time),
         "next_look_time": show_time(delivery.next_look_time),
         "detail": delivery.detail,
         "segments": [
-            {"state": segment.state, "remote_id": segment.remote_id, "remote_url": segment.remote_url}
+            {"state": SEGMENT_STATES[segment.state], "remote_id": segment.remote_id, "remote_url": segment.remote_url}
             for segment in delivery.segments
         ],
         "changes": [
             {
                 "time": show_time(change.time),
-                "state": change.state,
-                "cause": change.cause,
+                "state": STATES[change.state],
+                "cause": CAUSES[change.cause],
                 "attempt": change.attempt,
                 "network_message": change.network_message,
                 "trace_id": change.trace_id,

@@ -12,7 +12,7 @@ from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
 from regie_chassis.errors import RegieError, TimedOut, Unavailable
 
-from regie_gateway.rest.delivery_json import DeliveryState, FailureOrNone
+from regie_gateway.rest.delivery_json import CAUSES, FAILURE_KINDS, STATES, DeliveryState, FailureOrNone
 from regie_gateway.rest.edge import Call
 from regie_gateway.rest.fields import View, show_time
 from regie_gateway.rest.post_json import PostState
@@ -129,17 +129,19 @@ def _of_delivery(delivery: publisher_pb.Delivery) -> Iterator[Timed]:
         public = max(public, change.segments_out)
         addresses = ", ".join(segment.remote_url for segment in newly if segment.remote_url)
         detail = ": ".join(words for words in (_parts(delivery, change), addresses, change.detail) if words)
-        newest = delivery.state == "unknown" and change == delivery.changes[-1]
+        newest = delivery.state == publisher_pb.DELIVERY_STATE_UNKNOWN and change == delivery.changes[-1]
         shown = {
             "time": show_time(change.time),
             "subject": "delivery",
             "channel_id": delivery.channel_id,
             "delivery_id": delivery.delivery_id,
-            "state": change.state,
-            "cause": change.cause,
+            "state": STATES[change.state],
+            "cause": CAUSES[change.cause],
             "attempt": change.attempt,
             "detail": detail,
-            "failure_kind": delivery.failure_kind if change.state == "failed" else "",
+            "failure_kind": FAILURE_KINDS[delivery.failure_kind]
+            if change.state == publisher_pb.DELIVERY_STATE_FAILED
+            else "",
             "network_message": change.network_message,
             "quiet_end_time": show_time(delivery.quiet_end_time) if newest else None,
             "next_look_time": show_time(delivery.next_look_time) if newest else None,

@@ -8,15 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from google.protobuf.message import Message
-from regie.publisher.events.v1.publisher_events_pb2 import (
-    DeliveryCancelled,
-    DeliveryFailed,
-    DeliveryMissed,
-    DeliveryProcessing,
-    DeliveryUnknown,
-    PostPublished,
-    RemoteSegment,
-)
+from regie.publisher.events.v1 import publisher_events_pb2 as pb
 from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.outbox import fitting, stage
 from regie_chassis.timestamps import timestamp
@@ -27,17 +19,18 @@ from regie_publisher.deliveries.delivery import Outcome, State
 from regie_publisher.deliveries.telemetry import log_end
 
 SOURCES = {
-    FailureKind.AUTH_EXPIRED: "user",
-    FailureKind.CONTENT_REJECTED: "user",
-    FailureKind.DUPLICATE_CONTENT: "user",
-    FailureKind.MEDIA_REJECTED: "user",
-    FailureKind.UNSUPPORTED: "user",
-    FailureKind.RATE_LIMITED: "platform",
-    FailureKind.NETWORK_UNREACHABLE: "platform",
-    FailureKind.PLATFORM_ERROR: "platform",
-    FailureKind.INTERNAL: "system",
+    FailureKind.AUTH_EXPIRED: pb.FAILURE_SOURCE_USER,
+    FailureKind.CONTENT_REJECTED: pb.FAILURE_SOURCE_USER,
+    FailureKind.DUPLICATE_CONTENT: pb.FAILURE_SOURCE_USER,
+    FailureKind.MEDIA_REJECTED: pb.FAILURE_SOURCE_USER,
+    FailureKind.UNSUPPORTED: pb.FAILURE_SOURCE_USER,
+    FailureKind.RATE_LIMITED: pb.FAILURE_SOURCE_PLATFORM,
+    FailureKind.NETWORK_UNREACHABLE: pb.FAILURE_SOURCE_PLATFORM,
+    FailureKind.PLATFORM_ERROR: pb.FAILURE_SOURCE_PLATFORM,
+    FailureKind.INTERNAL: pb.FAILURE_SOURCE_SYSTEM,
 }
 """The party that has to act on a failure."""
+FAILURE_KINDS = {kind: pb.FailureKind.Value(f"FAILURE_KIND_{kind.name}") for kind in FailureKind}
 
 
 class DeliveryRow(Protocol):
@@ -92,51 +85,59 @@ def _to_message(
         "revision": delivery.revision,
     }
     segments: dict[str, Any] = {
-        "segments": [RemoteSegment(remote_id=remote.id, remote_url=remote.url) for remote in remotes],
+        "segments": [pb.RemoteSegment(remote_id=remote.id, remote_url=remote.url) for remote in remotes],
         "segment_count": segment_count,
     }
     match outcome.state:
         case State.PUBLISHED:
-            return PostPublished(
-                **ids,
-                **segments,
-                network=delivery.network,
-                remote_id=remotes[0].id if remotes else "",
-                remote_url=remotes[0].url if remotes else "",
-                publish_time=timestamp(time),
-                attempt=delivery.attempt_number,
-            )
+            return _to_published(delivery, remotes, time, ids | segments)
         case State.FAILED:
             return _to_failed(delivery, outcome, ids | segments)
         case State.UNKNOWN:
-            return DeliveryUnknown(
-                **ids,
-                **segments,
-                reason=outcome.message,
-                needs_person=outcome.needs_person,
-                call_end_time=timestamp(outcome.call_end),
-                quiet_end_time=timestamp(outcome.quiet_end),
-                next_look_time=timestamp(outcome.next_action_time),
-            )
+            return _to_unknown(outcome, ids | segments)
         case State.MISSED:
-            return DeliveryMissed(**ids, reason=outcome.detail)
+            return pb.DeliveryMissed(**ids, reason=outcome.detail)
         case State.CANCELLED:
-            return DeliveryCancelled(**ids)
+            return pb.DeliveryCancelled(**ids)
         case State.PROCESSING:
-            return DeliveryProcessing(**ids, **segments)
+            return pb.DeliveryProcessing(**ids, **segments)
         case State.PUBLISHING | State.PENDING if outcome.remote is not None:
-            return DeliveryProcessing(**ids, **segments)
+            return pb.DeliveryProcessing(**ids, **segments)
         case _:
             return None
 
 
-def _to_failed(delivery: DeliveryRow, outcome: Outcome, fields: dict[str, Any]) -> DeliveryFailed:
-    assert outcome.failure_kind is not None
-    return DeliveryFailed(
+def _to_published(
+    delivery: DeliveryRow, remotes: Sequence[Remote], time: datetime, fields: dict[str, Any]
+) -> pb.PostPublished:
+    return pb.PostPublished(
         **fields,
-        kind=outcome.failure_kind,
+        network=delivery.network,
+        remote_id=remotes[0].id if remotes else "",
+        remote_url=remotes[0].url if remotes else "",
+        publish_time=timestamp(time),
+        attempt=delivery.attempt_number,
+    )
+
+
+def _to_failed(delivery: DeliveryRow, outcome: Outcome, fields: dict[str, Any]) -> pb.DeliveryFailed:
+    assert outcome.failure_kind is not None
+    return pb.DeliveryFailed(
+        **fields,
+        kind=FAILURE_KINDS[outcome.failure_kind],
         source=SOURCES[outcome.failure_kind],
         network_message=outcome.message,
         detail=outcome.detail,
         attempt=delivery.attempt_number,
+    )
+
+
+def _to_unknown(outcome: Outcome, fields: dict[str, Any]) -> pb.DeliveryUnknown:
+    return pb.DeliveryUnknown(
+        **fields,
+        reason=outcome.message,
+        needs_person=outcome.needs_person,
+        call_end_time=timestamp(outcome.call_end),
+        quiet_end_time=timestamp(outcome.quiet_end),
+        next_look_time=timestamp(outcome.next_action_time),
     )

@@ -13,8 +13,8 @@ from regie_chassis.paging import Page, page_of, read_token, size_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.connectors.connector import Remote
-from regie_publisher.deliveries.delivery import ENDED, State, remotes_of
+from regie_publisher.connectors.connector import FailureKind, Remote
+from regie_publisher.deliveries.delivery import ENDED, Cause, State, remotes_of
 
 MAX_PAGE = 100
 LIST = "deliveries"
@@ -45,7 +45,7 @@ class Change:
 
     time: datetime
     state: State
-    cause: str
+    cause: Cause
     attempt_number: int
     network_message: str
     trace_id: str
@@ -71,7 +71,7 @@ class Delivery:
     revision: int
     state: State
     remote: Remote | None
-    failure_kind: str
+    failure_kind: FailureKind | None
     network_message: str
     changes: Sequence[Change]
     call_end: datetime | None
@@ -109,7 +109,7 @@ async def with_changes(session: AsyncSession, rows: Sequence[Any]) -> list[Deliv
         change = Change(
             row.time,
             State(row.state),
-            row.cause,
+            Cause(row.cause),
             row.attempt_number,
             row.network_message,
             row.trace_id,
@@ -135,7 +135,7 @@ def _to_delivery(row: Any, changes: Sequence[Change]) -> Delivery:
         row.revision,
         state,
         remotes[0] if remotes else None,
-        row.failure_kind,
+        FailureKind(row.failure_kind) if row.failure_kind else None,
         row.network_message,
         changes,
         row.call_end_time,

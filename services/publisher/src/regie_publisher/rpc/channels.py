@@ -13,7 +13,7 @@ from regie_chassis.rpc import Context, caller
 from regie_chassis.timestamps import timestamp
 
 from regie_publisher.addresses import host_of
-from regie_publisher.channels.channel import Channel
+from regie_publisher.channels.channel import Channel, ChannelState
 from regie_publisher.channels.connecting import connect_channel, disconnect_channel
 from regie_publisher.channels.queries import get_channel, list_channels
 from regie_publisher.channels.sealing import Keyring
@@ -21,6 +21,7 @@ from regie_publisher.connectors.connector import Connector
 from regie_publisher.fairness.concurrency import ConcurrencyLimit, TooManyConnects
 from regie_publisher.fairness.hosts import Hosts
 
+STATES = {state: pb.ChannelState.Value(f"CHANNEL_STATE_{state.name}") for state in ChannelState}
 CONNECTS_AT_ONCE = 10
 """Concurrent connects of a workspace: each may take 40 s, and most people connect one account after the other."""
 
@@ -98,7 +99,7 @@ class ChannelsServicer(ChannelsServiceServicer):
             remote_id=channel.remote_id,
             handle=channel.handle,
             display_name=channel.display_name,
-            state=channel.state,
+            state=STATES[channel.state],
             attention=channel.attention,
             create_time=timestamp(channel.create_time),
             blocked_until_time=timestamp(channel.block_time) if channel.block_time and blocked else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regie.publisher.events.v1.publisher_events_pb2 import FAILURE_KIND_UNSPECIFIED
 from regie.publisher.v1 import deliveries_service_pb2 as pb
 from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceServicer
 from regie_chassis.database import Database
@@ -9,10 +10,17 @@ from regie_chassis.ids import CHANNEL, DELIVERY, POST, parse_id, show_id
 from regie_chassis.rpc import Context, caller
 from regie_chassis.timestamps import timestamp
 
-from regie_publisher.deliveries.queries import Change, Delivery, list_deliveries
+from regie_publisher.deliveries.delivery import Cause, State
+from regie_publisher.deliveries.events import FAILURE_KINDS
+from regie_publisher.deliveries.queries import Change, Delivery, SegmentState, list_deliveries
 from regie_publisher.deliveries.resolution import Resolver
 from regie_publisher.fairness.concurrency import ConcurrencyLimit, TooManyResolves
 
+STATES = {state: pb.DeliveryState.Value(f"DELIVERY_STATE_{state.name}") for state in State}
+SEGMENT_STATES = {
+    state: pb.DeliverySegmentState.Value(f"DELIVERY_SEGMENT_STATE_{state.name}") for state in SegmentState
+}
+CAUSES = {cause: pb.DeliveryCause.Value(f"DELIVERY_CAUSE_{cause.name}") for cause in Cause}
 RESOLVES_AT_ONCE = 10
 """Concurrent resolutions of a workspace: each may call the network, which may be slow."""
 
@@ -58,10 +66,10 @@ def _delivery(delivery: Delivery) -> pb.Delivery:
         post_id=show_id(POST, delivery.post_id),
         channel_id=show_id(CHANNEL, delivery.channel_id),
         revision=delivery.revision,
-        state=delivery.state,
+        state=STATES[delivery.state],
         remote_id=delivery.remote.id if delivery.remote else "",
         remote_url=delivery.remote.url if delivery.remote else "",
-        failure_kind=delivery.failure_kind,
+        failure_kind=FAILURE_KINDS[delivery.failure_kind] if delivery.failure_kind else FAILURE_KIND_UNSPECIFIED,
         network_message=delivery.network_message,
         changes=[_change(change) for change in delivery.changes],
         call_end_time=timestamp(delivery.call_end),
@@ -70,7 +78,7 @@ def _delivery(delivery: Delivery) -> pb.Delivery:
         detail=delivery.detail,
         segments=[
             pb.DeliverySegment(
-                state=segment.state,
+                state=SEGMENT_STATES[segment.state],
                 remote_id=segment.remote.id if segment.remote else "",
                 remote_url=segment.remote.url if segment.remote else "",
             )
@@ -82,8 +90,8 @@ def _delivery(delivery: Delivery) -> pb.Delivery:
 def _change(change: Change) -> pb.DeliveryChange:
     return pb.DeliveryChange(
         time=timestamp(change.time),
-        state=change.state,
-        cause=change.cause,
+        state=STATES[change.state],
+        cause=CAUSES[change.cause],
         attempt=change.attempt_number,
         network_message=change.network_message,
         trace_id=change.trace_id,
