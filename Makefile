@@ -53,7 +53,7 @@ check: lint proto-check deploy-check ## Check everything that needs no running s
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy tools bench chassis/src $(wildcard services/*/src)
+	@$(BIN)/mypy tools bench chassis/src $(wildcard services/*/src) services/publisher/tests
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form

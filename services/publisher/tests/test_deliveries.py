@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from regie.publisher.events.v1 import publisher_events_pb2 as pb
 from regie.publisher.events.v1.publisher_events_pb2 import (
     ChannelNeedsAttention,
-    DeliveryCancelled,
     DeliveryFailed,
     DeliveryMissed,
     DeliveryProcessing,
@@ -19,11 +16,9 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostPublished,
 )
 from regie_chassis.ids import new_id
-from regie_chassis.outbox import MAX_EVENT
 from regie_chassis.testing.clock import FakeClock
 from regie_publisher.channels.connecting import disconnect_channel
-from regie_publisher.connectors.connector import CannotTell, Draft, FailureKind, NotSent, Refused, Remote
-from regie_publisher.deliveries.delivery import LEASE, MARGIN, Cause, Outcome, RecordedOutcome, State
+from regie_publisher.connectors.connector import CannotTell, FailureKind, NotSent, Refused
 from regie_publisher.deliveries.lookup_decisions import LOOKUP_PAUSES
 from regie_publisher.testing.harness import NewHarness, PublisherHarness
 from regie_publisher.testing.network import Play
@@ -76,62 +71,6 @@ async def test_a_disconnected_channels_deliveries_fail_clearly(harness: Publishe
     assert [(event.kind, "connect it again" in event.detail) for event in events] == [
         (pb.FAILURE_KIND_AUTH_EXPIRED, True)
     ] * 2
-
-
-async def test_a_cancelled_post_is_never_claimed(harness: PublisherHarness) -> None:
-    event = harness.due(await harness.channel())
-    await harness.receive(event)
-    await harness.cancel(event)
-    await harness.work()
-    assert harness.connector.calls == []
-    assert await harness.states() == ["cancelled"]
-    assert len(await harness.events(DeliveryCancelled)) == 1
-
-
-async def test_a_cancellation_that_comes_before_its_post_wins(harness: PublisherHarness) -> None:
-    event = harness.due(await harness.channel())
-    await harness.cancel(event)
-    await harness.receive(event)
-    await harness.work()
-    assert harness.connector.calls == []
-    assert len(await harness.events(DeliveryCancelled)) == 1
-
-
-async def test_a_cancellation_of_an_older_revision_does_not_stop_a_newer_one(harness: PublisherHarness) -> None:
-    event = harness.due(await harness.channel(), revision=2)
-    await harness.cancel(event, revision=1)
-    await harness.receive(event)
-    await harness.work()
-    assert len(harness.connector.posts) == 1
-
-
-async def test_a_cancellation_while_preparing_stops_the_call(harness: PublisherHarness) -> None:
-    event = harness.due(await harness.channel())
-    await harness.receive(event)
-    async with harness.database.transaction() as session:
-        [held] = await harness.claim_only(session)
-    await harness.cancel(event)
-    await harness.attempt(held)
-    assert harness.connector.calls == []
-    assert await harness.states() == ["cancelled"]
-
-
-async def test_a_cancellation_while_the_call_is_refused_for_now_prevents_the_next(
-    harness: PublisherHarness, clock: FakeClock
-) -> None:
-    event = harness.due(await harness.channel())
-    harness.connector.script = deque([Play.LIMIT])
-
-    async def cancel(_draft: Draft, _index: int) -> None:
-        await harness.cancel(event)
-
-    harness.connector.before_publish = cancel
-    await harness.receive(event)
-    await harness.work()
-    await clock.advance(LATER)
-    await harness.work()
-    assert harness.connector.posts == []
-    assert await harness.states() == ["cancelled"]
 
 
 async def test_a_post_that_is_too_late_at_its_claim_is_missed_and_not_sent(
@@ -359,79 +298,6 @@ async def test_prepared_handles_outlive_a_failed_preparation(harness: PublisherH
     assert len(harness.connector.posts) == 1
 
 
-async def test_a_worker_that_dies_before_its_mark_costs_nothing_but_time(
-    new_harness: NewHarness, clock: FakeClock
-) -> None:
-    first, second = new_harness(), new_harness()
-    await first.receive(first.due(await first.channel()))
-    # The claim of a worker that ends before it does anything.
-    async with first.database.transaction() as session:
-        from_claim = await first.claim_only(session)
-    assert len(from_claim) == 1
-    await second.work()
-    assert second.connector.calls == []
-    await clock.advance(LEASE)
-    assert await second.rescue() == 1
-    await second.work()
-    assert len(second.connector.posts) == 1
-    assert ("pending", "lease_expired") in await second.changes()
-
-
-@pytest.mark.parametrize("effect", [True, False])
-async def test_a_worker_that_dies_after_its_mark_leaves_an_unknown_that_is_found_out(
-    new_harness: NewHarness, clock: FakeClock, effect: bool
-) -> None:
-    first, second = new_harness(), new_harness()
-    await first.receive(first.due(await first.channel()))
-    async with first.database.transaction() as session:
-        [held] = await first.claim_only(session)
-    await first.writer.mark(held)
-    if effect:
-        await first.accounts.open([held.channel_id])
-        await first.publish_only(held)
-    await clock.advance(LEASE)
-    await second.rescue()
-    assert await second.states() == ["unknown"]
-    await second.work()
-    await second.settle(clock.advance)
-    await second.work()
-    assert len(second.connector.posts) == 1
-    assert await second.states() == ["published"]
-
-
-async def test_a_zombie_writes_nothing_and_sends_nothing(new_harness: NewHarness, clock: FakeClock) -> None:
-    zombie, living = new_harness(), new_harness()
-    await zombie.receive(zombie.due(await zombie.channel()))
-
-    async def fall_asleep(_draft: Draft, _index: int) -> None:
-        zombie.connector.after_publish = None
-        await clock.advance(LEASE)
-        await living.rescue()
-
-    zombie.connector.after_publish = fall_asleep
-    await zombie.work()
-    assert await living.states() == ["unknown"], "the zombie's answer is not written"
-    assert await living.events(PostPublished) == []
-    await clock.advance(MARGIN)
-    await living.reconciler.find_unknown()
-    assert len(living.connector.posts) == 1
-    assert len(await living.events(PostPublished)) == 1
-
-
-async def test_a_zombie_that_wakes_before_its_call_makes_none(new_harness: NewHarness, clock: FakeClock) -> None:
-    zombie, living = new_harness(), new_harness()
-    await zombie.receive(zombie.due(await zombie.channel()))
-    async with zombie.database.transaction() as session:
-        [held] = await zombie.claim_only(session)
-    await clock.advance(LEASE)
-    await living.rescue()
-    await living.work()
-    await zombie.accounts.open([held.channel_id])
-    await zombie.attempt(held)
-    assert len(living.connector.posts) == 1
-    assert len(living.connector.published()) == 1
-
-
 async def test_a_big_channel_does_not_starve_a_small_one(new_harness: NewHarness) -> None:
     harness = new_harness(in_flight=20, channel_in_flight=5)
     big, small = await harness.channel("big"), await harness.channel("small")
@@ -456,59 +322,3 @@ async def test_two_workers_at_once_send_each_post_once(new_harness: NewHarness) 
             await worker.finish()
     keys = first.connector.published()
     assert len(keys) == len(set(keys)) == 100
-
-
-async def test_words_that_no_database_can_hold_do_no_harm(harness: PublisherHarness) -> None:
-    harness.connector.review_error = Refused(FailureKind.CONTENT_REJECTED, "no\x00 \ud800 way")
-    await harness.receive(harness.due(await harness.channel()))
-    await harness.work()
-    [event] = await harness.events(DeliveryFailed)
-    assert event.network_message == "no way"
-
-
-async def test_a_step_of_a_thread_that_is_written_twice_counts_once(harness: PublisherHarness) -> None:
-    await harness.receive(harness.due(await harness.channel(), texts=("one", "two")))
-    async with harness.database.transaction() as session:
-        [held] = await harness.claim_only(session)
-    await harness.writer.mark(held)
-    step = Outcome(
-        State.PUBLISHING, Cause.WORKER, next_action_time=harness.clock.now() + LEASE, remote=Remote("1", "u")
-    )
-    assert await harness.writer.record(RecordedOutcome(held, step, ""))
-    assert not await harness.writer.record(RecordedOutcome(held, step, "")), "as after a commit whose answer was lost"
-    [row] = await harness.rows()
-    assert row.remote_ids == ["1"]
-
-
-async def test_an_outcome_that_cannot_be_written_takes_no_neighbour_along(harness: PublisherHarness) -> None:
-    await harness.receive(*(harness.due(channel) for channel in [await harness.channel()] for _ in range(3)))
-    async with harness.database.transaction() as session:
-        first, *others = await harness.claim_only(session)
-    good = Outcome(State.FAILED, Cause.WORKER, failure_kind=FailureKind.CONTENT_REJECTED)
-    bad = replace(good, lookups=2**40)  # more than its column holds
-    notes = [RecordedOutcome(first, bad, ""), *(RecordedOutcome(one, good, "") for one in others)]
-    results = await asyncio.gather(*(harness.writer.record(note) for note in notes), return_exceptions=True)
-    assert isinstance(results[0], Exception)
-    assert results[1:] == [True, True]
-    assert sorted(await harness.states()) == ["claimed", "failed", "failed"]
-
-
-async def test_an_outcome_that_makes_too_large_an_event_is_recorded_and_fails_no_neighbour(
-    harness: PublisherHarness,
-) -> None:
-    channels = [await harness.channel(f"a{number}") for number in range(2)]
-    await harness.receive(*(harness.due(channel) for channel in channels))
-    async with harness.database.transaction() as session:
-        large, small = await harness.claim_only(session)
-    for held in (large, small):
-        await harness.writer.mark(held)
-    # Straight to the record, past what caps a network's words where they come in.
-    notes = [
-        RecordedOutcome(held, Outcome(State.PUBLISHED, Cause.WORKER, remote=Remote("1", url)), "")
-        for held, url in ((large, "x" * 1024 * 1024), (small, "https://small"))
-    ]
-    assert await asyncio.gather(*map(harness.writer.record, notes)) == [True, True]
-    assert [row.state for row in await harness.rows()] == ["published", "published"]
-    said = await harness.events(PostPublished)
-    assert len(said) == 2
-    assert all(event.ByteSize() < MAX_EVENT for event in said)

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,6 +21,7 @@ from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceStub
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant, PostDue
 from regie_chassis.database import Database
+from regie_chassis.embedded.nats import EmbeddedNats
 from regie_chassis.enums import names_of
 from regie_chassis.identity import Caller, Signer, new_key
 from regie_chassis.ids import POST, new_id, show_id
@@ -135,7 +135,9 @@ async def running_house(
 
 
 @pytest.fixture
-async def house(database: Database, broker: NatsBroker, nats_server: Any, tmp_path: Path) -> AsyncIterator[House]:
+async def house(
+    database: Database, broker: NatsBroker, nats_server: EmbeddedNats, tmp_path: Path
+) -> AsyncIterator[House]:
     """A publisher with everything real around it."""
     async with (
         running_sandbox() as sandbox,
