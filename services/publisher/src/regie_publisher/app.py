@@ -39,6 +39,7 @@ from regie_publisher.deliveries.lease_rescue import count_unknown, rescue_expire
 from regie_publisher.deliveries.outcome_writer import OutcomeWriter
 from regie_publisher.deliveries.reconciler import Reconciler
 from regie_publisher.deliveries.resolution import Resolver
+from regie_publisher.deliveries.retention import DeliveryRetention
 from regie_publisher.deliveries.worker import Worker
 from regie_publisher.events import subscriptions
 from regie_publisher.fairness.hosts import Hosts
@@ -58,6 +59,7 @@ RESCUE_IDLE = timedelta(seconds=1)
 COLLECT_IDLE = timedelta(seconds=1)
 COLLECT_PACE = timedelta(milliseconds=500)
 REWRAP_IDLE = timedelta(minutes=10)
+PURGE_IDLE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,9 @@ def build(
     events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
     servicers = _servicers(settings, database, workers, connectors=networks, keyring=keyring, clock=clock)
     rpc = open_rpc(settings, clock=clock, register=servicers, readiness=Readiness(database, events.loops))
-    loops = [*events.loops, *_loops(database, workers, connectors=networks, keyring=keyring, clock=clock)]
+    retention = DeliveryRetention(database, clock, life=timedelta(days=settings.delivery_life_days))
+    purge = Polling("old deliveries", retention.purge_some, idle=PURGE_IDLE, clock=clock)
+    loops = [*events.loops, *_loops(database, workers, connectors=networks, keyring=keyring, clock=clock), purge]
     closing = (("database", database.close), ("broker", broker.close), ("http client", client.aclose))
     parts: list[Part] = [*(Closing(name, close) for name, close in closing), pictures, rpc]
     return Service(App(NAME, parts=parts, loops=loops, drain=settings.drain), database, broker, events, rpc)

@@ -35,6 +35,9 @@ class PublisherSettings(ServiceSettings):
     channel_in_flight: int = Field(default=8, ge=1, le=1000)
     """Deliveries in flight of one channel: servers of networks are small, and some hang under more."""
 
+    delivery_life_days: int = Field(default=400, ge=60, le=3650)
+    """Days for which ended deliveries are kept after their last change. They make a post once, so that they outlive the
+    streams of events, the inbox and a backup of 30 days."""
     quiet_seconds: float = Field(default=120.0, gt=0, le=3600)
     """The time after a call without an answer in which it may still land: no post counts as absent before."""
 

@@ -98,6 +98,8 @@ remote = sa.Table(
     comment="which delivery holds a post of an account at its server; no post belongs to two",
 )
 
+sa.Index("remote_delivery", remote.c.delivery_id)
+
 attempt = sa.Table(
     "attempt",
     metadata,
@@ -135,3 +137,4 @@ cancellation = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("time", TIME, nullable=False),
 )
+sa.Index("cancellation_time", cancellation.c.time)
