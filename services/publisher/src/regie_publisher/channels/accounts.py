@@ -1,7 +1,7 @@
 """Opens accounts: loads the credentials of channels and keeps them decrypted in this process's memory.
 
 They are kept under the version that they were sealed with. A channel that is not in memory is loaded; only its row
-says that it is disconnected (ADR 0018).
+shows that it is disconnected (ADR 0018).
 """
 
 from __future__ import annotations

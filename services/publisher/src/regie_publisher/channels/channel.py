@@ -14,7 +14,7 @@ from regie_publisher.channels.sealing import Sealed
 
 
 class ChannelState(StrEnum):
-    """Whether a channel can be used. The contract's enum has the same names."""
+    """The state of a channel. The contract's enum has the same names."""
 
     ACTIVE = "active"
     NEEDS_ATTENTION = "needs_attention"

@@ -1,6 +1,6 @@
 """Connects and disconnects accounts.
 
-One account is one channel of a workspace, whatever address it is reached at (ADR 0018).
+One account is one channel of a workspace at all of its addresses (ADR 0018).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from regie_publisher.deliveries.events import stage_outcome
 
 
 async def on_post_cancelled(session: AsyncSession, events: Sequence[Event[PostCancelled]], *, clock: Clock) -> None:
-    """Cancels every delivery of the posts whose call has not begun and of which no earlier call may still land.
+    """Cancels the posts' deliveries without a call: none is under way, and no earlier one may still land.
 
     The cancellation is remembered for a `PostDue` that comes after it, and for a delivery whose call is under way now
     and turns out to have had no effect.

@@ -1,4 +1,4 @@
-"""Applies what outcomes say about channels: restrictions to clear, pauses, and expired credentials."""
+"""Applies the effects of outcomes on channels: cleared restrictions, pauses, and expired credentials."""
 
 from __future__ import annotations
 

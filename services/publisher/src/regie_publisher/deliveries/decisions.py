@@ -1,4 +1,4 @@
-"""Decides what follows an attempt: a pure function for each kind of answer or error.
+"""Decides the outcome of an attempt: a pure function for each kind of answer or error.
 
 Decisions about lookups of unknown deliveries are in `lookup_decisions`.
 """
@@ -151,7 +151,7 @@ def decide_check_error(
 
 
 def decide_not_published(now: datetime) -> Outcome:
-    """Decides after a person has said that the post is not published, when no call may land any more."""
+    """Decides after a person's answer that the post is not published, once no call may land any more."""
     return Outcome(State.PENDING, Cause.PERSON, next_action_time=now, consecutive_attempts=0, proven=True)
 
 

@@ -14,7 +14,7 @@ from regie_publisher.connectors.connector import FailureKind, Remote
 
 LEASE = timedelta(seconds=30)
 NETWORK_TIMEOUT = timedelta(seconds=20)
-"""The limit of one publish, whatever its connector does."""
+"""The limit of one publish, enforced outside of its connector."""
 MARGIN = timedelta(seconds=5)
 """For clocks that differ. A call may still begin for LEASE - NETWORK_TIMEOUT - MARGIN after its mark."""
 PREPARE_TIMEOUT = timedelta(minutes=10)

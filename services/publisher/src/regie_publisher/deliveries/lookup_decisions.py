@@ -1,4 +1,4 @@
-"""Decides what follows a lookup of an unknown delivery: pure functions over the rule of `absence`."""
+"""Decides the outcome of a lookup of an unknown delivery: pure functions over the rule of `absence`."""
 
 from __future__ import annotations
 
@@ -66,10 +66,9 @@ def decide_absent(delivery: ClaimedDelivery, absence: Absence, lookup_time: date
 def decide_inconclusive(
     error: CannotTell, delivery: ClaimedDelivery, absence: Absence, lookup_time: datetime
 ) -> Outcome | None:
-    """Decides after a lookup that cannot tell whose a post is: a network that honours keys answers the repeated call
-    with the right post.
+    """Decides after an inconclusive lookup, whose post may be another delivery's.
 
-    Returns None if no call may be made.
+    A network that honours keys answers the repeated call with the right post. Returns None if no call may be made.
     """
     doubt = Doubt(
         end=delivery.call_end or lookup_time, first=delivery.compose_time, empty_lookups=delivery.empty_lookups

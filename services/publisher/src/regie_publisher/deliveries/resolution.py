@@ -1,6 +1,6 @@
 """Lets a person settle an unknown delivery.
 
-The person says whether the post is on the network. The network says which post is at the address (ADR 0026): an address
+The person decides whether the post is on the network. The network names the post at the address (ADR 0026): an address
 has many spellings, people mistake one post for another, and a post recorded for the wrong delivery is missing at its
 own, which is then sent again.
 """
@@ -79,7 +79,7 @@ class RemoteUrlRequired(Unprocessable):
 
 
 class RemoteUrlNotChecked(Unavailable):
-    """The network cannot say now which post is at the address."""
+    """The network cannot name the post at the address now."""
 
 
 class Resolver:

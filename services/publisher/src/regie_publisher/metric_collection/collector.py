@@ -130,7 +130,7 @@ class MetricCollector:
             await self._settle(chunk, results, traceparent_of(span), peer)
 
     def _update_host(self, peer: Peer, error: Exception | None, cause: UUID) -> None:
-        """Records the end of a call for its host; an error of ours says nothing about the host."""
+        """Records the end of a call for its host; an error of ours does not count for the host."""
         if error is None or isinstance(error, Refused):
             self._hosts.answered(peer)
         elif isinstance(error, ConnectorError | TimeoutError):

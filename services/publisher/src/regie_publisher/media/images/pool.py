@@ -58,7 +58,7 @@ class PicturePool:
 
     @property
     def running(self) -> int:
-        """How many pictures are being read."""
+        """The number of pictures that are being read."""
         return len(self._running)
 
     async def start(self) -> None:
@@ -67,7 +67,7 @@ class PicturePool:
             self._idle.append(await WorkerProcess.start(self._limits))
 
     async def stop(self) -> None:
-        """Ends all workers. What waits, or is being read, ends in PoolBusy."""
+        """Ends all workers. Waiting and running work ends in PoolBusy."""
         self._stopping = True
         for job in [job for jobs in self._waiting.values() for job in jobs]:
             _fail(job, PoolBusy("the process is stopping"))

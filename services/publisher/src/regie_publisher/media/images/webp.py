@@ -1,4 +1,4 @@
-"""WebP files, chunk by chunk (RFC 9649); they end where the RIFF header says."""
+"""WebP files, chunk by chunk (RFC 9649); they end at the length in the RIFF header."""
 
 from __future__ import annotations
 

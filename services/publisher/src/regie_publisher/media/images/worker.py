@@ -43,7 +43,7 @@ def _serve(source: BinaryIO, sink: BinaryIO, cpu_seconds: int) -> None:
 
 
 def _limit(kind: int, value: int) -> None:
-    """Sets the soft limit, which the kernel holds to, within what the process may have at most."""
+    """Sets the soft limit, which the kernel enforces, up to the process's hard limit."""
     _soft, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
