@@ -55,7 +55,7 @@ check: lint proto-check openapi-check deploy-check ## Check everything that need
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy tools bench chassis/src networks/src local/src $(wildcard services/*/src) $(addprefix services/,$(addsuffix /tests,audience gateway metrics scheduler))
+	@$(BIN)/mypy tools bench chassis/src networks/src local/src $(wildcard services/*/src) $(addprefix services/,$(addsuffix /tests,audience gateway metrics publisher scheduler))
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form

@@ -29,7 +29,7 @@ from regie_local.services import service_specs
 from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.waiting import settle, until
 from regie_networks.observation import Observation
-from regie_publisher.sealing import new_master_key
+from regie_publisher.channels.sealing import new_master_key
 from regie_publisher.testing.network import FakeConnector, Play
 
 SERVICES = Path(__file__).parents[1] / "services"

@@ -21,8 +21,8 @@ from regie_networks.errors import FailureKind, NotNamed, OutcomeUnknown, Refused
 from regie_networks.observation import Observation
 from regie_networks.rendition import Bounds, Rendition
 from regie_networks.testing.fakes import FakeCredentials, MemoryHandles, alone
-from regie_publisher.pictures.pool import PicturePool
-from regie_publisher.pictures.process import Limits
+from regie_publisher.media.images.pool import PicturePool
+from regie_publisher.media.images.process import Limits
 
 pytestmark = pytest.mark.networks
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, get_args
 
 import pytest
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from pydantic import BaseModel, TypeAdapter
+from regie.publisher.events.v1 import publisher_events_pb2
+from regie.publisher.v1 import channels_service_pb2 as channels_pb
+from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie_audience import attributes, engagements
 from regie_audience.profiles import changes as profile_changes
 from regie_audience.rules import model as rules
 from regie_audience.segments import lifecycle
 from regie_chassis import rpc
+from regie_chassis.enums import numbers_of
 from regie_gateway import post_loader, workspaces
 from regie_gateway.access import idempotency
 from regie_gateway.resources.audience.profiles import Fact, ProfileBody, UpsertProfiles
@@ -33,8 +39,9 @@ from regie_networks import observation
 from regie_networks.content import VISIBILITIES
 from regie_networks.errors import FailureKind as ConnectorFailureKind
 from regie_networks.registry import NETWORKS
-from regie_publisher.channels import CONNECT_WITHIN
-from regie_publisher.deliveries.delivery import State
+from regie_publisher.channels.channel import ChannelState
+from regie_publisher.channels.connecting import CONNECT_WITHIN
+from regie_publisher.deliveries.delivery import Cause, State
 from regie_scheduler.policies import workspaces as policies
 from regie_scheduler.posts import content, states
 from regie_scheduler.rpc.posts import READ_BATCH
@@ -63,6 +70,20 @@ def test_the_document_offers_the_publishers_own_lists() -> None:
 def test_networks_report_metrics_that_the_metrics_service_knows() -> None:
     for network in NETWORKS.values():
         assert set(network.metrics) <= METRICS, network.name
+
+
+@pytest.mark.parametrize(
+    ("contract", "owned"),
+    [
+        (channels_pb.ChannelState, ChannelState),
+        (deliveries_pb.DeliveryState, State),
+        (deliveries_pb.DeliverySegmentState, DeliverySegmentState),
+        (deliveries_pb.DeliveryCause, Cause),
+        (publisher_events_pb2.FailureKind, ConnectorFailureKind),
+    ],
+)
+def test_the_publishers_contract_has_the_lists_of_its_code(contract: EnumTypeWrapper, owned: type[StrEnum]) -> None:
+    assert {name for name in numbers_of(contract.DESCRIPTOR) if name} == {one.name.lower() for one in owned}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ _ACCOUNT_NAME = re.compile(r"@?[^\s@/:]+@([^\s@/:]+)")
 # White space and what nobody sees, as it comes along when a line is copied out of a page: marks of direction, BOM.
 _MARGIN = "\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _MARGINS = re.compile(f"^[{_MARGIN}]+|[{_MARGIN}]+$")
-_PORTS = {"http": 80, "https": 443}
 
 
 class AddressRefused(Unprocessable):
@@ -73,7 +72,7 @@ def plain_server_url(url: str, allowed_hosts: Collection[str]) -> str:
         raise _refused("it must be host and port alone, without user, query or fragment")
     host = _ascii_host(host)
     shown = f"[{host}]" if ":" in host else host
-    shown_port = f":{port}" if port and port != _PORTS[parts.scheme] else ""
+    shown_port = f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else ""
     return f"{parts.scheme}://{shown}{shown_port}{parts.path.rstrip('/')}"
 
 

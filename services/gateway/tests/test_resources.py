@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from regie.audience.v1 import segments_service_pb2 as audience_pb
 from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie.metrics.v1 import post_metrics_service_pb2 as metrics_pb
+from regie.publisher.events.v1.publisher_events_pb2 import FailureKind
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.publisher.v1 import networks_service_pb2 as networks_pb
@@ -280,8 +281,16 @@ def _put_timeline(world: GatewayHarness, post_id: str) -> None:
         ),
     ]
     changes = [
-        deliveries_pb.DeliveryChange(time=at(2), state="claimed", cause="worker", attempt=1),
-        deliveries_pb.DeliveryChange(time=at(4), state="published", cause="worker", attempt=1, network_message="ok"),
+        deliveries_pb.DeliveryChange(
+            time=at(2), state=deliveries_pb.DELIVERY_STATE_CLAIMED, cause=deliveries_pb.DELIVERY_CAUSE_WORKER, attempt=1
+        ),
+        deliveries_pb.DeliveryChange(
+            time=at(4),
+            state=deliveries_pb.DELIVERY_STATE_PUBLISHED,
+            cause=deliveries_pb.DELIVERY_CAUSE_WORKER,
+            attempt=1,
+            network_message="ok",
+        ),
     ]
     delivery = deliveries_pb.Delivery(
         delivery_id=show_id(DELIVERY, new_id()), post_id=post_id, channel_id=CHANNEL_ID, changes=changes
@@ -295,7 +304,7 @@ async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: G
         post_id = path.rsplit("/", 1)[1]
         _put_timeline(world, post_id)
         [delivery] = world.backends.publisher.deliveries[post_id]
-        delivery.changes[-1].state = delivery.state = "unknown"
+        delivery.changes[-1].state = delivery.state = deliveries_pb.DELIVERY_STATE_UNKNOWN
         delivery.quiet_end_time.seconds, delivery.next_look_time.seconds = 1_770_000_120, 1_770_000_014
         entries = (await client.get(f"{path}/timeline")).json()["entries"]
     told = [(entry["quiet_end_time"], entry["next_look_time"]) for entry in entries if entry["subject"] == "delivery"]
@@ -307,14 +316,19 @@ async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(worl
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         post_id = path.rpartition("/")[2]
         addresses = ["https://net.example/1", "https://net.example/2", ""]
-        states = ["published", "published", "failed"]
-        changes = [("publishing", 0, ""), ("publishing", 1, ""), ("publishing", 2, ""), ("failed", 2, "not allowed")]
+        published, failed = deliveries_pb.DELIVERY_SEGMENT_STATE_PUBLISHED, deliveries_pb.DELIVERY_SEGMENT_STATE_FAILED
+        states = [published, published, failed]
+        publishing = deliveries_pb.DELIVERY_STATE_PUBLISHING
+        changes = [
+            *((publishing, out, "") for out in range(3)),
+            (deliveries_pb.DELIVERY_STATE_FAILED, 2, "not allowed"),
+        ]
         world.backends.publisher.deliveries[post_id] = [
             deliveries_pb.Delivery(
                 delivery_id=show_id(DELIVERY, new_id()),
                 channel_id=CHANNEL_ID,
-                state="failed",
-                failure_kind="content_rejected",
+                state=deliveries_pb.DELIVERY_STATE_FAILED,
+                failure_kind=FailureKind.FAILURE_KIND_CONTENT_REJECTED,
                 segments=[
                     deliveries_pb.DeliverySegment(state=state, remote_url=url)
                     for state, url in zip(states, addresses, strict=True)
@@ -352,9 +366,21 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
             ),
         ]
         changes = [
-            deliveries_pb.DeliveryChange(time=at(1), state="pending", cause="PostDue"),
-            deliveries_pb.DeliveryChange(time=at(2), state="publishing", cause="worker", attempt=1),
-            deliveries_pb.DeliveryChange(time=at(2), state="published", cause="worker", attempt=1),
+            deliveries_pb.DeliveryChange(
+                time=at(1), state=deliveries_pb.DELIVERY_STATE_PENDING, cause=deliveries_pb.DELIVERY_CAUSE_POST_DUE
+            ),
+            deliveries_pb.DeliveryChange(
+                time=at(2),
+                state=deliveries_pb.DELIVERY_STATE_PUBLISHING,
+                cause=deliveries_pb.DELIVERY_CAUSE_WORKER,
+                attempt=1,
+            ),
+            deliveries_pb.DeliveryChange(
+                time=at(2),
+                state=deliveries_pb.DELIVERY_STATE_PUBLISHED,
+                cause=deliveries_pb.DELIVERY_CAUSE_WORKER,
+                attempt=1,
+            ),
         ]
         world.backends.publisher.deliveries[post_id] = [
             deliveries_pb.Delivery(
@@ -373,7 +399,9 @@ async def test_in_the_timeline_a_post_ends_after_the_deliveries_of_the_same_mome
 
 async def test_a_person_resolves_an_unknown_delivery(world: GatewayHarness) -> None:
     delivery_id = show_id(DELIVERY, new_id())
-    world.backends.publisher.deliveries["x"] = [deliveries_pb.Delivery(delivery_id=delivery_id, state="unknown")]
+    world.backends.publisher.deliveries["x"] = [
+        deliveries_pb.Delivery(delivery_id=delivery_id, state=deliveries_pb.DELIVERY_STATE_UNKNOWN)
+    ]
     async with world.client() as client:
         answer = await client.post(f"/v1/deliveries/{delivery_id}/resolve", json={"published": True})
     assert answer.json()["state"] == "published"

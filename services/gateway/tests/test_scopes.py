@@ -33,7 +33,9 @@ async def test_a_preview_shows_people_only_to_who_may_read_them(world: GatewayHa
 
 async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: GatewayHarness) -> None:
     delivery_id = show_id(DELIVERY, new_id())
-    world.backends.publisher.deliveries["x"] = [publisher_pb.Delivery(delivery_id=delivery_id, state="unknown")]
+    world.backends.publisher.deliveries["x"] = [
+        publisher_pb.Delivery(delivery_id=delivery_id, state=publisher_pb.DELIVERY_STATE_UNKNOWN)
+    ]
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         channel = await client.post("/v1/channels", json={"network": "sandbox", "credentials": {"access_token": "x"}})

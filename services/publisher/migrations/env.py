@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from regie_chassis.migrations import run_environment
-from regie_publisher.tables import metadata
+from regie_publisher.tables.schema import metadata
 
 run_environment(metadata)

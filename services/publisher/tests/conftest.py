@@ -12,9 +12,9 @@ from regie_chassis.database import Database
 from regie_chassis.ids import new_id
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
-from regie_publisher.accounts import MAX_CHANNELS
-from regie_publisher.sealing import Keyring, new_master_key
-from regie_publisher.testing.desk import Desk, NewDesk, open_desk
+from regie_publisher.channels.accounts import MAX_CHANNELS
+from regie_publisher.channels.sealing import Keyring, new_master_key
+from regie_publisher.testing.harness import NewHarness, PublisherHarness, open_harness
 from regie_publisher.testing.network import FakeConnector
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
@@ -33,11 +33,11 @@ def connector() -> FakeConnector:
 
 
 @pytest.fixture
-async def new_desk(database: Database, connector: FakeConnector, clock: FakeClock) -> AsyncIterator[NewDesk]:
-    """Makes desks: several on one database are several replicas."""
+async def new_harness(database: Database, connector: FakeConnector, clock: FakeClock) -> AsyncIterator[NewHarness]:
+    """Makes harnesses: several on one database are several replicas."""
     keyring = Keyring(new_master_key())
     workspace_id = new_id()
-    made: list[Desk] = []
+    made: list[PublisherHarness] = []
 
     def make(
         *,
@@ -46,8 +46,8 @@ async def new_desk(database: Database, connector: FakeConnector, clock: FakeCloc
         channel_in_flight: int = 50,
         on: Database | None = None,
         max_channels: int = MAX_CHANNELS,
-    ) -> Desk:
-        desk = open_desk(
+    ) -> PublisherHarness:
+        harness = open_harness(
             on or database,
             connector,
             own_clock or clock,
@@ -58,17 +58,17 @@ async def new_desk(database: Database, connector: FakeConnector, clock: FakeCloc
             channel_in_flight=channel_in_flight,
             max_channels=max_channels,
         )
-        made.append(desk)
-        return desk
+        made.append(harness)
+        return harness
 
     yield make
-    for desk in made:
+    for harness in made:
         async with asyncio.timeout(20):
-            await desk.worker.finish()
-            await desk.pictures.stop()
+            await harness.worker.finish()
+            await harness.pictures.stop()
 
 
 @pytest.fixture
-def desk(new_desk: NewDesk) -> Desk:
+def harness(new_harness: NewHarness) -> PublisherHarness:
     """One replica."""
-    return new_desk()
+    return new_harness()

@@ -43,7 +43,7 @@ def look_until_the_end(absence: Absence, delays: list[int], *, wanted: bool = Tr
     for looks in range(1, 200):
         time += (delays[looks - 1] if looks <= len(delays) else 0) * SECOND
         ruling = rule(absence, Doubt(START, START - 60 * SECOND, looks), time, wanted=wanted)
-        if ruling.verdict is not Verdict.LOOK:
+        if ruling.verdict is not Verdict.LOOKUP:
             return End(ruling.verdict, time, looks)
         assert ruling.time is not None
         assert ruling.time > time, "a look that leads nowhere is not made again at once"

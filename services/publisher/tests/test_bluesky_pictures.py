@@ -11,8 +11,8 @@ from regie_networks.bluesky.media import load_rendition
 from regie_networks.bluesky.rules import MAX_PICTURE_BYTES, review
 from regie_networks.draft import Account, Draft, Picture, Segment
 from regie_networks.errors import FailureKind, Refused
-from regie_publisher.media import Media
-from regie_publisher.testing.desk import Desk
+from regie_publisher.media.store import Media
+from regie_publisher.testing.harness import PublisherHarness
 from regie_publisher.testing.pictures import (
     P3,
     SECRET,
@@ -31,12 +31,14 @@ LARGE = (3000, 2000)
 
 
 @pytest.fixture
-def upload(desk: Desk) -> Upload:
+def upload(harness: PublisherHarness) -> Upload:
     """Uploads a picture and returns it as a connector sees it."""
 
     async def store(data: bytes) -> Picture:
-        media: Media = await desk.library.upload(data, workspace_id=desk.workspace_id, now=desk.clock.now())
-        return desk.library.picture(media, show_id(MEDIA, media.id), "")
+        media: Media = await harness.media_store.upload(
+            data, workspace_id=harness.workspace_id, now=harness.clock.now()
+        )
+        return harness.media_store.picture(media, show_id(MEDIA, media.id), "")
 
     return store
 
@@ -120,12 +122,12 @@ async def test_what_is_transparent_becomes_white(upload: Upload) -> None:
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 @pytest.mark.parametrize("size", [(40, 30), (400, 300)])
 async def test_an_animation_is_refused_at_every_size_and_before_its_time(
-    upload: Upload, kind: str, size: tuple[int, int], desk: Desk
+    upload: Upload, kind: str, size: tuple[int, int], harness: PublisherHarness
 ) -> None:
     picture = await upload(animation(kind, size))
     assert picture.frames == 3
     account = Account("https://bsky.example", "did:plc:a", "a", object())  # type: ignore[arg-type]
-    draft = Draft(account, [Segment("key", "text", (picture,))], "public", "en", desk.clock.now())
+    draft = Draft(account, [Segment("key", "text", (picture,))], "public", "en", harness.clock.now())
     with pytest.raises(Refused, match="first frame") as refused:
         review(draft)
     assert refused.value.kind is FailureKind.MEDIA_REJECTED

@@ -20,61 +20,61 @@ from regie_networks.errors import FailureKind, Refused
 from regie_networks.mastodon.connector import MastodonConnector
 from regie_networks.registry import NETWORKS
 from regie_networks.sandbox.connector import SandboxConnector
-from regie_publisher.channels import (
-    Channel,
-    ChannelNotFound,
+from regie_publisher.channels.channel import Channel, ChannelNotFound
+from regie_publisher.channels.connecting import UnknownNetwork, connect_channel, disconnect_channel
+from regie_publisher.channels.queries import get_channel, list_channels
+from regie_publisher.channels.verification import (
     InvalidCredentials,
     NetworkBusy,
     NetworkUnreachable,
     ServerNotSupported,
-    UnknownNetwork,
-    connect_channel,
-    disconnect_channel,
-    get_channel,
-    list_channels,
 )
-from regie_publisher.testing.desk import Desk
+from regie_publisher.testing.harness import PublisherHarness
 from regie_publisher.testing.network import FakeConnector
 
 
-async def connect(desk: Desk, network: str = "fake", token: str = "fake-ada") -> object:
+async def connect(harness: PublisherHarness, network: str = "fake", token: str = "fake-ada") -> object:
     return await connect_channel(
-        desk.database,
-        {"fake": desk.connector},
-        desk.keyring,
-        workspace_id=desk.workspace_id,
+        harness.database,
+        {"fake": harness.connector},
+        harness.keyring,
+        workspace_id=harness.workspace_id,
         network=network,
         server_url="",
         credentials={"access_token": token},
         allowed_hosts=("fake.example:443",),
-        now=desk.clock.now(),
+        now=harness.clock.now(),
     )
 
 
-async def test_the_same_account_connected_again_is_renewed(desk: Desk) -> None:
-    channel = await desk.channel()
-    async with desk.database.transaction() as session:
-        await disconnect_channel(session, workspace_id=desk.workspace_id, channel_id=channel, now=desk.clock.now())
-    assert await desk.channel() == channel
-    async with desk.database.reading() as session:
-        found = await get_channel(session, workspace_id=desk.workspace_id, channel_id=channel)
+async def test_the_same_account_connected_again_is_renewed(harness: PublisherHarness) -> None:
+    channel = await harness.channel()
+    async with harness.database.transaction() as session:
+        await disconnect_channel(
+            session, workspace_id=harness.workspace_id, channel_id=channel, now=harness.clock.now()
+        )
+    assert await harness.channel() == channel
+    async with harness.database.reading() as session:
+        found = await get_channel(session, workspace_id=harness.workspace_id, channel_id=channel)
     assert (found.state, found.handle) == ("active", "ada")
-    assert len(await desk.said(ChannelConnected)) == 2
+    assert len(await harness.events(ChannelConnected)) == 2
 
 
-async def test_disconnecting_twice_is_said_once(desk: Desk) -> None:
-    channel = await desk.channel()
+async def test_disconnecting_twice_is_said_once(harness: PublisherHarness) -> None:
+    channel = await harness.channel()
     for _ in range(2):
-        async with desk.database.transaction() as session:
-            await disconnect_channel(session, workspace_id=desk.workspace_id, channel_id=channel, now=desk.clock.now())
-    assert len(await desk.said(ChannelDisconnected)) == 1
+        async with harness.database.transaction() as session:
+            await disconnect_channel(
+                session, workspace_id=harness.workspace_id, channel_id=channel, now=harness.clock.now()
+            )
+    assert len(await harness.events(ChannelDisconnected)) == 1
 
 
-async def test_wrong_credentials_and_unknown_networks_are_refused(desk: Desk) -> None:
+async def test_wrong_credentials_and_unknown_networks_are_refused(harness: PublisherHarness) -> None:
     with pytest.raises(InvalidCredentials):
-        await connect(desk, token="wrong")
+        await connect(harness, token="wrong")
     with pytest.raises(UnknownNetwork):
-        await connect(desk, network="nowhere")
+        await connect(harness, network="nowhere")
 
 
 class SilentConnector(FakeConnector):
@@ -85,18 +85,20 @@ class SilentConnector(FakeConnector):
         return await super().connect(server_url, credentials)
 
 
-async def test_a_network_that_never_answers_is_unreachable_before_the_caller_gives_up(desk: Desk) -> None:
+async def test_a_network_that_never_answers_is_unreachable_before_the_caller_gives_up(
+    harness: PublisherHarness,
+) -> None:
     with pytest.raises(NetworkUnreachable, match="in time"):
         await connect_channel(
-            desk.database,
+            harness.database,
             {"fake": SilentConnector()},
-            desk.keyring,
-            workspace_id=desk.workspace_id,
+            harness.keyring,
+            workspace_id=harness.workspace_id,
             network="fake",
             server_url="",
             credentials={"access_token": "fake-ada"},
             allowed_hosts=("fake.example:443",),
-            now=desk.clock.now(),
+            now=harness.clock.now(),
             within=timedelta(milliseconds=20),
         )
 
@@ -108,10 +110,10 @@ class BusyConnector(FakeConnector):
         raise Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=timedelta(seconds=90))
 
 
-async def test_a_network_that_asks_to_wait_is_told_with_its_wait(desk: Desk) -> None:
-    desk.connector = BusyConnector()
+async def test_a_network_that_asks_to_wait_is_told_with_its_wait(harness: PublisherHarness) -> None:
+    harness.connector = BusyConnector()
     with pytest.raises(NetworkBusy, match="asks to wait 90 s: slow down"):
-        await connect(desk)
+        await connect(harness)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ async def test_a_network_that_asks_to_wait_is_told_with_its_wait(desk: Desk) -> 
     ],
 )
 async def test_credentials_of_other_names_are_refused_with_the_right_ones(
-    desk: Desk, network: str, named: tuple[str, ...]
+    harness: PublisherHarness, network: str, named: tuple[str, ...]
 ) -> None:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(unasked)) as client:
         connectors: dict[str, Connector] = {
@@ -133,15 +135,15 @@ async def test_credentials_of_other_names_are_refused_with_the_right_ones(
         }
         with pytest.raises(InvalidCredentials) as refused:
             await connect_channel(
-                desk.database,
+                harness.database,
                 connectors,
-                desk.keyring,
-                workspace_id=desk.workspace_id,
+                harness.keyring,
+                workspace_id=harness.workspace_id,
                 network=network,
                 server_url="https://127.0.0.1:1",
                 credentials={"identifier": "press.example.org", "password": "secret"},
                 allowed_hosts=("127.0.0.1:1",),
-                now=desk.clock.now(),
+                now=harness.clock.now(),
             )
     assert (refused.value.field, refused.value.http_status) == ("credentials", 422)
     assert all(name in refused.value.message for name in named)
@@ -151,33 +153,34 @@ def unasked(request: httpx2.Request) -> httpx2.Response:
     raise AssertionError(f"{request.url} was asked without the right credentials")
 
 
-async def test_another_workspaces_channel_is_not_found(desk: Desk) -> None:
-    channel = await desk.channel()
-    async with desk.database.transaction() as session:
+async def test_another_workspaces_channel_is_not_found(harness: PublisherHarness) -> None:
+    channel = await harness.channel()
+    async with harness.database.transaction() as session:
         with pytest.raises(ChannelNotFound):
             await get_channel(session, workspace_id=new_id(), channel_id=channel)
         with pytest.raises(ChannelNotFound):
-            await disconnect_channel(session, workspace_id=new_id(), channel_id=channel, now=desk.clock.now())
+            await disconnect_channel(session, workspace_id=new_id(), channel_id=channel, now=harness.clock.now())
 
 
-async def test_pages_lead_through_all_channels_the_newest_first(desk: Desk) -> None:
-    made = [await desk.channel(f"a{number}") for number in range(5)]
+async def test_pages_lead_through_all_channels_the_newest_first(harness: PublisherHarness) -> None:
+    made = [await harness.channel(f"a{number}") for number in range(5)]
     seen: list[object] = []
     token = ""
     while True:
-        async with desk.database.reading() as session:
-            page, token = await list_channels(session, workspace_id=desk.workspace_id, page_size=2, page_token=token)
-        seen += [channel.id for channel in page]
+        async with harness.database.reading() as session:
+            page = await list_channels(session, workspace_id=harness.workspace_id, page_size=2, page_token=token)
+        seen += [channel.id for channel in page.items]
+        token = page.next_page_token
         if not token:
             break
     assert seen == made[::-1]
 
 
 @pytest.mark.parametrize("token", ["x", "eA==", "MjAyNi0wMS0wMXx4", "ü"])
-async def test_a_forged_page_token_is_refused(desk: Desk, token: str) -> None:
-    async with desk.database.reading() as session:
+async def test_a_forged_page_token_is_refused(harness: PublisherHarness, token: str) -> None:
+    async with harness.database.reading() as session:
         with pytest.raises(InvalidPageToken):
-            await list_channels(session, workspace_id=desk.workspace_id, page_size=0, page_token=token)
+            await list_channels(session, workspace_id=harness.workspace_id, page_size=0, page_token=token)
 
 
 class MovingConnector(FakeConnector):
@@ -188,47 +191,47 @@ class MovingConnector(FakeConnector):
 
 
 async def connect_at(
-    desk: Desk, server_url: str, connector: FakeConnector, workspace_id: UUID | None = None
+    harness: PublisherHarness, server_url: str, connector: FakeConnector, workspace_id: UUID | None = None
 ) -> Channel:
     return await connect_channel(
-        desk.database,
+        harness.database,
         {"fake": connector},
-        desk.keyring,
-        workspace_id=workspace_id or desk.workspace_id,
+        harness.keyring,
+        workspace_id=workspace_id or harness.workspace_id,
         network="fake",
         server_url=server_url,
         credentials={"access_token": "fake-ada"},
         allowed_hosts=("old.example", "new.example", "fake.example"),
-        now=desk.clock.now(),
+        now=harness.clock.now(),
     )
 
 
-async def test_an_account_that_moved_keeps_its_channel(desk: Desk) -> None:
-    old = await connect_at(desk, "https://old.example", MovingConnector())
-    new = await connect_at(desk, "https://new.example", MovingConnector())
+async def test_an_account_that_moved_keeps_its_channel(harness: PublisherHarness) -> None:
+    old = await connect_at(harness, "https://old.example", MovingConnector())
+    new = await connect_at(harness, "https://new.example", MovingConnector())
     assert new.id == old.id
     assert new.server_url == "https://new.example"
-    account = await desk.accounts.account(new.id)
+    account = await harness.accounts.account(new.id)
     assert (account.server_url, account.credentials.secrets) == ("https://new.example", {"access_token": "fake-ada"})
 
 
-async def test_an_account_connected_at_two_addresses_at_once_is_one_channel(desk: Desk) -> None:
+async def test_an_account_connected_at_two_addresses_at_once_is_one_channel(harness: PublisherHarness) -> None:
     urls = ["https://old.example", "https://new.example"] * 4
-    made = await asyncio.gather(*(connect_at(desk, url, MovingConnector()) for url in urls))
+    made = await asyncio.gather(*(connect_at(harness, url, MovingConnector()) for url in urls))
     assert len({channel.id for channel in made}) == 1
-    assert len(await desk.rows("channel")) == 1
+    assert len(await harness.rows("channel")) == 1
 
 
 @pytest.mark.parametrize(
     "url", ["https://OLD.example:443/", "old.example", " https://old.example./\u200b", "@ada@old.example"]
 )
-async def test_a_server_in_another_spelling_is_the_same_server(desk: Desk, url: str) -> None:
-    first = await connect_at(desk, "https://old.example", FakeConnector())
-    assert (await connect_at(desk, url, FakeConnector())).id == first.id
+async def test_a_server_in_another_spelling_is_the_same_server(harness: PublisherHarness, url: str) -> None:
+    first = await connect_at(harness, "https://old.example", FakeConnector())
+    assert (await connect_at(harness, url, FakeConnector())).id == first.id
 
 
-async def test_accounts_of_two_servers_with_the_same_id_are_two_channels(desk: Desk) -> None:
-    old, new = [await connect_at(desk, f"https://{name}.example", FakeConnector()) for name in ("old", "new")]
+async def test_accounts_of_two_servers_with_the_same_id_are_two_channels(harness: PublisherHarness) -> None:
+    old, new = [await connect_at(harness, f"https://{name}.example", FakeConnector()) for name in ("old", "new")]
     assert old.id != new.id
 
 
@@ -241,44 +244,45 @@ class EndlessConnector(FakeConnector):
         )
 
 
-async def test_an_account_with_an_endless_id_is_no_error_of_ours(desk: Desk) -> None:
+async def test_an_account_with_an_endless_id_is_no_error_of_ours(harness: PublisherHarness) -> None:
     with pytest.raises(ServerNotSupported, match="an id that is not 1 to 500 bytes"):
-        await connect_at(desk, "", EndlessConnector())
+        await connect_at(harness, "", EndlessConnector())
 
 
-async def test_an_account_in_two_workspaces_is_said_to_both(desk: Desk) -> None:
-    alone = await connect_at(desk, "", FakeConnector())
+async def test_an_account_in_two_workspaces_is_said_to_both(harness: PublisherHarness) -> None:
+    alone = await connect_at(harness, "", FakeConnector())
     assert not alone.shared
-    elsewhere = await connect_at(desk, "", FakeConnector(), workspace_id=new_id())
+    elsewhere = await connect_at(harness, "", FakeConnector(), workspace_id=new_id())
     assert elsewhere.shared
     assert elsewhere.id != alone.id
-    await connect_at(desk, "", FakeConnector(), workspace_id=desk.workspace_id)  # a renewal is no news
-    async with desk.database.reading() as session:
-        assert (await get_channel(session, workspace_id=desk.workspace_id, channel_id=alone.id)).shared
-        (listed,), _ = await list_channels(session, workspace_id=desk.workspace_id, page_size=0, page_token="")
+    await connect_at(harness, "", FakeConnector(), workspace_id=harness.workspace_id)  # a renewal is no news
+    async with harness.database.reading() as session:
+        assert (await get_channel(session, workspace_id=harness.workspace_id, channel_id=alone.id)).shared
+        page = await list_channels(session, workspace_id=harness.workspace_id, page_size=0, page_token="")
+    [listed] = page.items
     assert listed.shared
-    assert [event.channel_id for event in await desk.said(ChannelShared)] == [show_id(CHANNEL, alone.id)]
-    assert [event.shared for event in await desk.said(ChannelConnected)] == [False, True, True]
-    shared = [row for row in await desk.rows("outbox") if row.type.endswith("ChannelShared")]
-    assert [row.workspace_id for row in shared] == [desk.workspace_id]
+    assert [event.channel_id for event in await harness.events(ChannelShared)] == [show_id(CHANNEL, alone.id)]
+    assert [event.shared for event in await harness.events(ChannelConnected)] == [False, True, True]
+    shared = [row for row in await harness.rows("outbox") if row.type.endswith("ChannelShared")]
+    assert [row.workspace_id for row in shared] == [harness.workspace_id]
 
 
-async def test_another_server_that_claims_the_account_is_no_sharing(desk: Desk) -> None:
-    mine = await connect_at(desk, "https://old.example", MovingConnector())
-    theirs = await connect_at(desk, "https://new.example", MovingConnector(), workspace_id=new_id())
+async def test_another_server_that_claims_the_account_is_no_sharing(harness: PublisherHarness) -> None:
+    mine = await connect_at(harness, "https://old.example", MovingConnector())
+    theirs = await connect_at(harness, "https://new.example", MovingConnector(), workspace_id=new_id())
     assert not theirs.shared
-    async with desk.database.reading() as session:
-        assert not (await get_channel(session, workspace_id=desk.workspace_id, channel_id=mine.id)).shared
-    assert await desk.said(ChannelShared) == []
+    async with harness.database.reading() as session:
+        assert not (await get_channel(session, workspace_id=harness.workspace_id, channel_id=mine.id)).shared
+    assert await harness.events(ChannelShared) == []
 
 
-async def test_a_channel_is_no_longer_shared_once_the_other_is_disconnected(desk: Desk) -> None:
+async def test_a_channel_is_no_longer_shared_once_the_other_is_disconnected(harness: PublisherHarness) -> None:
     other = new_id()
-    mine = await connect_at(desk, "", FakeConnector())
-    theirs = await connect_at(desk, "", FakeConnector(), workspace_id=other)
-    async with desk.database.transaction() as session:
-        await disconnect_channel(session, workspace_id=other, channel_id=theirs.id, now=desk.clock.now())
-        assert not (await get_channel(session, workspace_id=desk.workspace_id, channel_id=mine.id)).shared
+    mine = await connect_at(harness, "", FakeConnector())
+    theirs = await connect_at(harness, "", FakeConnector(), workspace_id=other)
+    async with harness.database.transaction() as session:
+        await disconnect_channel(session, workspace_id=other, channel_id=theirs.id, now=harness.clock.now())
+        assert not (await get_channel(session, workspace_id=harness.workspace_id, channel_id=mine.id)).shared
 
 
 @pytest.mark.parametrize(
@@ -293,29 +297,29 @@ async def test_a_channel_is_no_longer_shared_once_the_other_is_disconnected(desk
     ],
 )
 async def test_what_can_never_be_sent_is_refused_without_a_call(
-    desk: Desk, network: str, server_url: str, credentials: dict[str, str], reason: str, field: str
+    harness: PublisherHarness, network: str, server_url: str, credentials: dict[str, str], reason: str, field: str
 ) -> None:
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(unasked)) as client:
         with pytest.raises(Unprocessable) as refused:
-            await connect_with(desk, client, network, server_url, credentials)
+            await connect_with(harness, client, network, server_url, credentials)
     assert (refused.value.reason, refused.value.field) == (reason, field)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("status", [301, 404])
 async def test_an_address_that_is_no_server_of_the_network_is_not_a_matter_of_credentials(
-    desk: Desk, network: str, status: int
+    harness: PublisherHarness, network: str, status: int
 ) -> None:
     credentials = {field.name: "token" for field in NETWORKS[network].credentials}
     page = httpx2.MockTransport(lambda _: httpx2.Response(status, html="<h1>Not Found</h1>"))
     async with httpx2.AsyncClient(transport=page) as client:
         with pytest.raises(ServerNotSupported) as refused:
-            await connect_with(desk, client, network, "https://127.0.0.1:1", credentials)
+            await connect_with(harness, client, network, "https://127.0.0.1:1", credentials)
     assert (refused.value.reason, refused.value.field) == ("SERVER_NOT_SUPPORTED", "server_url")
 
 
 async def connect_with(
-    desk: Desk, client: httpx2.AsyncClient, network: str, server_url: str, credentials: dict[str, str]
+    harness: PublisherHarness, client: httpx2.AsyncClient, network: str, server_url: str, credentials: dict[str, str]
 ) -> Channel:
     connectors: dict[str, Connector] = {
         "bluesky": BlueskyConnector(client),
@@ -323,19 +327,19 @@ async def connect_with(
         "sandbox": SandboxConnector(client),
     }
     return await connect_channel(
-        desk.database,
+        harness.database,
         connectors,
-        desk.keyring,
-        workspace_id=desk.workspace_id,
+        harness.keyring,
+        workspace_id=harness.workspace_id,
         network=network,
         server_url=server_url,
         credentials=credentials,
         allowed_hosts=("127.0.0.1:1",),
-        now=desk.clock.now(),
+        now=harness.clock.now(),
     )
 
 
-async def test_an_empty_address_is_the_sandbox_of_the_settings(desk: Desk) -> None:
+async def test_an_empty_address_is_the_sandbox_of_the_settings(harness: PublisherHarness) -> None:
     account = {"id": "ada", "handle": "ada"}
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=account))
     async with httpx2.AsyncClient(transport=transport) as client:
@@ -357,21 +361,21 @@ class BoastfulConnector(FakeConnector):
 
 @pytest.mark.parametrize(("name", "value"), [("handle", "u" * 1_600_001), ("remote_id", "鬱" * 4000)])
 async def test_a_network_that_says_more_of_an_account_than_can_be_kept_is_refused(
-    desk: Desk, name: str, value: str
+    harness: PublisherHarness, name: str, value: str
 ) -> None:
     connector = BoastfulConnector()
     setattr(connector, name, value)
     with pytest.raises(ServerNotSupported, match=r"^The server gives the account") as refused:
         await connect_channel(
-            desk.database,
+            harness.database,
             {"fake": connector},
-            desk.keyring,
-            workspace_id=desk.workspace_id,
+            harness.keyring,
+            workspace_id=harness.workspace_id,
             network="fake",
             server_url="",
             credentials={"access_token": "fake-ada"},
             allowed_hosts=("fake.example",),
-            now=desk.clock.now(),
+            now=harness.clock.now(),
         )
     assert refused.value.http_status == 422
     assert len(refused.value.message) < 500

@@ -18,12 +18,13 @@ from regie_local.testing.waiting import until
 from regie_networks.draft import Account, Draft, Processing, Remote
 from regie_networks.errors import OutcomeUnknown
 from regie_networks.observation import Observation, Unread
-from regie_publisher.deliveries.claims import claim_pending, find_due, put_off
-from regie_publisher.hosts import FIRST_WINDOW, Hosts
-from regie_publisher.sealing import Keyring, new_master_key
-from regie_publisher.shares import Choice, Limits, Slots
-from regie_publisher.standing import MAX_MOVED, block
-from regie_publisher.testing.desk import Desk, open_desk
+from regie_publisher.channels.restrictions import MAX_MOVED, pause_channel
+from regie_publisher.channels.sealing import Keyring, new_master_key
+from regie_publisher.deliveries.claims import claim_pending, find_due, postpone_paused
+from regie_publisher.fairness.hosts import FIRST_WINDOW, Hosts
+from regie_publisher.fairness.sharing import Choice, Limits
+from regie_publisher.fairness.slots import Slots
+from regie_publisher.testing.harness import PublisherHarness, open_harness
 from regie_publisher.testing.network import FakeConnector
 from sqlalchemy import text
 
@@ -62,10 +63,12 @@ def network() -> HangingConnector:
 
 
 @pytest.fixture
-async def both(database: Database, network: HangingConnector) -> AsyncIterator[tuple[Desk, Desk]]:
+async def both(
+    database: Database, network: HangingConnector
+) -> AsyncIterator[tuple[PublisherHarness, PublisherHarness]]:
     """The same process for two workspaces: what hangs, and its neighbour."""
     keyring = Keyring(new_master_key())
-    evil = open_desk(
+    evil = open_harness(
         database,
         network,
         SystemClock(),
@@ -76,21 +79,21 @@ async def both(database: Database, network: HangingConnector) -> AsyncIterator[t
         channel_in_flight=8,
         hosts=Hosts(max_window=20),
     )
-    good = open_desk(database, network, SystemClock(), keyring=keyring, workspace_id=new_id(), name="one")
+    good = open_harness(database, network, SystemClock(), keyring=keyring, workspace_id=new_id(), name="one")
     yield evil, good
     network.release.set()
     await evil.worker.finish()
 
 
-async def set_host(desk: Desk, channel: UUID, host: str) -> None:
-    async with desk.database.transaction() as session:
+async def set_host(harness: PublisherHarness, channel: UUID, host: str) -> None:
+    async with harness.database.transaction() as session:
         await session.execute(
             text("UPDATE channel SET server_url = :url WHERE id = :id"), {"id": channel, "url": f"https://{host}"}
         )
 
 
 async def test_posts_to_a_server_that_hangs_keep_no_neighbour_waiting(
-    both: tuple[Desk, Desk], network: HangingConnector, stopping: asyncio.Event
+    both: tuple[PublisherHarness, PublisherHarness], network: HangingConnector, stopping: asyncio.Event
 ) -> None:
     evil, good = both
     channels = [await evil.channel(f"evil{number}") for number in range(5)]
@@ -109,7 +112,7 @@ async def test_posts_to_a_server_that_hangs_keep_no_neighbour_waiting(
 
 
 async def test_a_host_that_never_answers_is_left_alone_and_the_timeline_says_so(
-    both: tuple[Desk, Desk], network: HangingConnector
+    both: tuple[PublisherHarness, PublisherHarness], network: HangingConnector
 ) -> None:
     evil, _ = both
     channels = [await evil.channel(f"evil{number}") for number in range(5)]
@@ -127,10 +130,10 @@ async def test_a_host_that_never_answers_is_left_alone_and_the_timeline_says_so(
     assert why.startswith("fake.example does not answer; no call is begun there before")
     waiting = [row for row in await evil.rows() if row.state == "pending"]
     assert len(waiting) == 40 - network.hanging
-    assert all(row.attempt == 0 for row in waiting), "the pause comes before the mark"
+    assert all(row.attempt_number == 0 for row in waiting), "the pause comes before the mark"
 
 
-async def test_a_backlog_hides_nobody_elses_post(both: tuple[Desk, Desk]) -> None:
+async def test_a_backlog_hides_nobody_elses_post(both: tuple[PublisherHarness, PublisherHarness]) -> None:
     evil, good = both
     channel = await evil.channel("evil")
     for _ in range(4):
@@ -142,7 +145,7 @@ async def test_a_backlog_hides_nobody_elses_post(both: tuple[Desk, Desk]) -> Non
 
 
 async def test_a_reading_that_hangs_keeps_no_other_account_waiting(
-    both: tuple[Desk, Desk], network: HangingConnector, stopping: asyncio.Event
+    both: tuple[PublisherHarness, PublisherHarness], network: HangingConnector, stopping: asyncio.Event
 ) -> None:
     evil, good = both
     network.release.set()
@@ -154,22 +157,23 @@ async def test_a_reading_that_hangs_keeps_no_other_account_waiting(
     async with evil.database.transaction() as session:  # as if it were published, too
         await session.execute(
             text(
-                "INSERT INTO poll (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url,"
-                " publish_time, act_time, traceparent) SELECT id, workspace_id, post_id, channel_id, network, 'e', '',"
-                " now(), now(), '' FROM delivery WHERE state = 'pending'"
+                "INSERT INTO scheduled_collection (delivery_id, workspace_id, post_id, channel_id, network, remote_id,"
+                " remote_url, publish_time, next_action_time, traceparent)"
+                " SELECT id, workspace_id, post_id, channel_id, network, 'e', '', now(), now(), ''"
+                " FROM delivery WHERE state = 'pending'"
             )
         )
-        await session.execute(text("UPDATE poll SET act_time = now()"))
+        await session.execute(text("UPDATE scheduled_collection SET next_action_time = now()"))
     network.release.clear()
     network.hanging = 0
-    observer = evil.observer
+    collector = evil.collector
     loop = PeriodicLoop(
         "observations",
-        observer.begin_due,
+        collector.start_due,
         idle=timedelta(milliseconds=50),
         clock=evil.clock,
-        wake=observer.slots.wake,
-        begun=observer.slots,
+        wake=collector.slots.wake,
+        begun=collector.slots,
     )
     running = asyncio.create_task(loop.run(stopping))
 
@@ -183,7 +187,9 @@ async def test_a_reading_that_hangs_keeps_no_other_account_waiting(
     await running
 
 
-async def test_a_block_of_a_long_backlog_holds_and_moves_a_part_of_it(both: tuple[Desk, Desk]) -> None:
+async def test_a_block_of_a_long_backlog_holds_and_moves_a_part_of_it(
+    both: tuple[PublisherHarness, PublisherHarness],
+) -> None:
     _, good = both
     channel = await good.channel("ada")
     for _ in range(6):
@@ -191,15 +197,15 @@ async def test_a_block_of_a_long_backlog_holds_and_moves_a_part_of_it(both: tupl
     await good.receive(good.due(await good.channel("bea")))
     now = good.clock.now()
     async with good.database.transaction() as session:
-        await block(session, channel_id=channel, until=now + timedelta(minutes=5), now=now)
-    moved = [row for row in await good.rows() if row.act_time > now + timedelta(minutes=4)]
+        await pause_channel(session, channel_id=channel, until=now + timedelta(minutes=5), now=now)
+    moved = [row for row in await good.rows() if row.next_action_time > now + timedelta(minutes=4)]
     assert len(moved) == MAX_MOVED
     await good.work()
     assert [post.account for post in good.connector.posts] == ["bea"]
 
 
 async def test_a_post_that_is_missed_says_that_its_host_was_silent(
-    both: tuple[Desk, Desk],
+    both: tuple[PublisherHarness, PublisherHarness],
 ) -> None:
     _, good = both
     await good.receive(good.due(await good.channel("ada")))
@@ -207,12 +213,12 @@ async def test_a_post_that_is_missed_says_that_its_host_was_silent(
         slots, now = Slots(Limits(4, 1), Hosts()), good.clock.now()
         due = await find_due(session, slots=slots, now=now)
         choice = Choice([], [], {due[0].id: now + timedelta(hours=1)})
-        await put_off(session, choice, due, now=now)
+        await postpone_paused(session, choice, due, now=now)
     [row] = await good.rows()
-    assert row.act_time == row.miss_time
+    assert row.next_action_time == row.miss_time
     async with good.database.transaction() as session:
         [late] = await find_due(session, slots=slots, now=row.miss_time)
         assert late.late
         assert await claim_pending(session, [late], worker="one", now=row.miss_time) == []
-    [event] = await good.said(DeliveryMissed)
+    [event] = await good.events(DeliveryMissed)
     assert "fake.example does not answer" in event.reason

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from regie_publisher.pictures.container import MAX_BYTES, MAX_PIXELS
-from regie_publisher.pictures.jpeg import read_jpeg
-from regie_publisher.pictures.normalising import TYPES, normalise
-from regie_publisher.pictures.png import chunk
-from regie_publisher.pictures.refusals import PictureRefused, TooCostly, TooLarge, Unreadable
+from regie_publisher.media.images.container import MAX_BYTES, MAX_PIXELS
+from regie_publisher.media.images.jpeg import read_jpeg
+from regie_publisher.media.images.normalising import TYPES, normalise
+from regie_publisher.media.images.png import chunk
+from regie_publisher.media.images.refusals import PictureRefused, TooCostly, TooLarge, Unreadable
 from regie_publisher.testing.pictures import (
     SECRET,
     animation,

@@ -9,13 +9,13 @@ from io import BytesIO
 import pillow_heif
 import pytest
 from PIL import ExifTags, Image, ImageCms
-from regie_publisher.pictures.exif import Facts, read_exif
-from regie_publisher.pictures.normalising import normalise
-from regie_publisher.pictures.picture import Normalised
-from regie_publisher.pictures.pixels import eight_bits
-from regie_publisher.pictures.png import chunk
-from regie_publisher.pictures.profiles import ADOBE_RGB, D65, P3_PRIMARIES, SRGB_PRIMARIES, matrix_profile
-from regie_publisher.pictures.refusals import Unreadable
+from regie_publisher.media.images.exif import Facts, read_exif
+from regie_publisher.media.images.normalising import normalise
+from regie_publisher.media.images.picture import Normalised
+from regie_publisher.media.images.pixels import eight_bits
+from regie_publisher.media.images.png import chunk
+from regie_publisher.media.images.profiles import ADOBE_RGB, D65, P3_PRIMARIES, SRGB_PRIMARIES, matrix_profile
+from regie_publisher.media.images.refusals import Unreadable
 from regie_publisher.testing.pictures import (
     CORNERS,
     P3,

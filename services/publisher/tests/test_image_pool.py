@@ -15,11 +15,11 @@ from PIL import Image
 from regie_chassis.ids import new_id
 from regie_local.testing.waiting import until
 from regie_networks.rendition import Bounds
-from regie_publisher.pictures import frames
-from regie_publisher.pictures.container import MAX_BYTES
-from regie_publisher.pictures.pool import MAX_WAITING, PicturePool, PoolBusy
-from regie_publisher.pictures.process import Limits, WorkerProcess
-from regie_publisher.pictures.refusals import TooCostly, TooLarge, Unreadable
+from regie_publisher.media.images import frames
+from regie_publisher.media.images.container import MAX_BYTES
+from regie_publisher.media.images.pool import MAX_WAITING, PicturePool, PoolBusy
+from regie_publisher.media.images.process import Limits, WorkerProcess
+from regie_publisher.media.images.refusals import TooCostly, TooLarge, Unreadable
 from regie_publisher.testing.pictures import P3, encoded, many_scans, noise, plain, telling_exif
 
 PATIENT = Limits(cpu_seconds=30, wall_seconds=60)
@@ -58,7 +58,7 @@ def costly_picture() -> bytes:
 def children() -> set[int]:
     """Returns the picture workers of this process."""
     workers = psutil.Process().children()
-    return {one.pid for one in workers if "regie_publisher.pictures.worker" in " ".join(_command(one))}
+    return {one.pid for one in workers if "regie_publisher.media.images.worker" in " ".join(_command(one))}
 
 
 async def _children() -> set[int]:
@@ -263,7 +263,7 @@ async def test_a_worker_holds_no_secret_and_no_connection(monkeypatch: pytest.Mo
 
 async def test_a_worker_ends_when_its_parent_is_gone() -> None:
     source = (
-        "import asyncio; from regie_publisher.pictures.process import *\n"
+        "import asyncio; from regie_publisher.media.images.process import *\n"
         "async def main():\n"
         "    print((await WorkerProcess.start(Limits())).pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"

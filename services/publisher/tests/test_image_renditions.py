@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from regie_networks.rendition import Bounds
-from regie_publisher.pictures.picture import GIF, JPEG, PNG, WEBP
-from regie_publisher.pictures.refusals import TooLarge, Unreadable
-from regie_publisher.pictures.renditions import fit
+from regie_publisher.media.images.picture import GIF, JPEG, PNG, WEBP
+from regie_publisher.media.images.refusals import TooLarge, Unreadable
+from regie_publisher.media.images.renditions import fit
 from regie_publisher.testing.pictures import encoded, noise, opened, plain
 
 CLEAR = encoded(Image.new("RGBA", (300, 200), (200, 30, 30, 0)), "PNG")

@@ -21,7 +21,7 @@ from regie_networks.absence import QUIET, Repeat
 from regie_networks.draft import Draft
 from regie_networks.errors import Inconclusive
 from regie_publisher.deliveries.delivery import MARGIN
-from regie_publisher.testing.desk import Desk, NewDesk
+from regie_publisher.testing.harness import NewHarness, PublisherHarness
 from regie_publisher.testing.network import Play
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -35,27 +35,27 @@ STEPS = st.lists(st.sampled_from(NAMES), max_size=25)
 class Story:
     """Two replicas, one post of one to three parts, and what befalls them."""
 
-    def __init__(self, first: Desk, second: Desk, clock: FakeClock) -> None:
-        self.desks = (first, second)
+    def __init__(self, first: PublisherHarness, second: PublisherHarness, clock: FakeClock) -> None:
+        self.harnesses = (first, second)
         self.clock = clock
         self.cancelled = False
 
     async def begin(self, script: list[Play], parts: int, repeat: Repeat, latenesses: list[int]) -> None:
-        desk = self.desks[0]
-        desk.connector.script = deque(script)
-        desk.connector.repeat = repeat
-        desk.connector.lateness = deque(timedelta(seconds=seconds) for seconds in latenesses)
-        self.event = desk.due(await desk.channel(), texts=("one", "two", "three")[:parts])
-        await desk.receive(self.event, self.event)
+        harness = self.harnesses[0]
+        harness.connector.script = deque(script)
+        harness.connector.repeat = repeat
+        harness.connector.lateness = deque(timedelta(seconds=seconds) for seconds in latenesses)
+        self.event = harness.due(await harness.channel(), texts=("one", "two", "three")[:parts])
+        await harness.receive(self.event, self.event)
 
     async def step(self, name: str) -> None:
-        first, second = self.desks
+        first, second = self.harnesses
         acts: dict[str, Callable[[], Awaitable[object]]] = {
             "work": first.work,
             "work both": lambda: asyncio.gather(first.work(), second.work()),
-            "sweep": lambda: asyncio.gather(first.sweep(), second.sweep()),
-            "find": lambda: asyncio.gather(first.pursuit.find_unknown(), second.pursuit.find_unknown()),
-            "check": lambda: asyncio.gather(first.pursuit.check_processing(), second.pursuit.check_processing()),
+            "sweep": lambda: asyncio.gather(first.rescue(), second.rescue()),
+            "find": lambda: asyncio.gather(first.reconciler.find_unknown(), second.reconciler.find_unknown()),
+            "check": lambda: asyncio.gather(first.reconciler.check_processing(), second.reconciler.check_processing()),
             "advance": lambda: self.clock.advance(timedelta(seconds=7)),
             "lease": lambda: self.clock.advance(timedelta(seconds=31)),
             "blind": self._blind,
@@ -66,14 +66,14 @@ class Story:
         await acts[name]()
 
     async def _blind(self) -> None:
-        self.desks[0].connector.finds.append(Inconclusive("the index lags"))
+        self.harnesses[0].connector.finds.append(Inconclusive("the index lags"))
 
     async def _die(self, *, marked: bool) -> None:
-        first, _ = self.desks
+        first, _ = self.harnesses
         async with first.database.transaction() as session:
             held = await first.claim_only(session)
         if marked and held:
-            await first.ledger.mark(held[0])
+            await first.writer.mark(held[0])
             await first.publish_only_quietly(held[0])
 
     async def end(self) -> str:
@@ -81,17 +81,19 @@ class Story:
             for name in ("sweep", "find", "check", "work", "lease"):
                 await self.step(name)
             await self.clock.advance(timedelta(minutes=10) if round_ > 30 else timedelta(0))
-            [row] = await self.desks[0].rows()
+            [row] = await self.harnesses[0].rows()
             if row.state in END or row.needs_person:
                 break
         await self.clock.advance(QUIET)
-        self.desks[0].connector.land()
+        self.harnesses[0].connector.land()
         return str(row.state)
 
 
 @pytest.mark.parametrize("round_", range(4))
-async def test_a_post_is_visible_once_or_its_end_is_explicit(new_desk: NewDesk, clock: FakeClock, round_: int) -> None:
-    first, second = new_desk(), new_desk()
+async def test_a_post_is_visible_once_or_its_end_is_explicit(
+    new_harness: NewHarness, clock: FakeClock, round_: int
+) -> None:
+    first, second = new_harness(), new_harness()
     loop = asyncio.get_running_loop()
 
     @settings(
@@ -163,10 +165,10 @@ class FlakyDatabase(Database):
 
 
 async def test_a_database_that_is_gone_when_the_answer_comes_costs_no_second_post(
-    new_desk: NewDesk, database: Database, clock: FakeClock
+    new_harness: NewHarness, database: Database, clock: FakeClock
 ) -> None:
     flaky = FlakyDatabase(database.url)
-    cut_off, living = new_desk(on=flaky), new_desk()
+    cut_off, living = new_harness(on=flaky), new_harness()
     await cut_off.receive(cut_off.due(await cut_off.channel()))
     answered = asyncio.Event()
 
@@ -178,53 +180,55 @@ async def test_a_database_that_is_gone_when_the_answer_comes_costs_no_second_pos
     await cut_off.worker.claim()
     await answered.wait()
     await clock.advance(timedelta(seconds=31))
-    await living.sweep()
+    await living.rescue()
     assert await living.states() == ["unknown"]
     await clock.advance(timedelta(seconds=31))
-    await living.pursuit.find_unknown()
+    await living.reconciler.find_unknown()
     assert await living.states() == ["published"]
     flaky.down = False
     await cut_off.worker.finish()
     assert await living.states() == ["published"]
     assert len(living.connector.published()) == 1
-    assert len(await living.said(PostPublished)) == 1
+    assert len(await living.events(PostPublished)) == 1
     await flaky.close()
 
 
-async def test_an_answer_waits_out_a_short_outage_of_the_database(new_desk: NewDesk, database: Database) -> None:
+async def test_an_answer_waits_out_a_short_outage_of_the_database(new_harness: NewHarness, database: Database) -> None:
     flaky = FlakyDatabase(database.url)
-    desk = new_desk(on=flaky)
-    await desk.receive(desk.due(await desk.channel()))
+    harness = new_harness(on=flaky)
+    await harness.receive(harness.due(await harness.channel()))
     answered = asyncio.Event()
 
     async def outage(_draft: Draft, _index: int) -> None:
         flaky.down = True
         answered.set()
 
-    desk.connector.after_publish = outage
-    await desk.worker.claim()
+    harness.connector.after_publish = outage
+    await harness.worker.claim()
     await answered.wait()
     await flaky.refused.wait()
     flaky.down = False
-    await desk.worker.finish()
-    assert await desk.states() == ["published"]
+    await harness.worker.finish()
+    assert await harness.states() == ["published"]
     await flaky.close()
 
 
-async def test_an_outage_at_the_mark_sends_nothing_and_costs_no_lease(new_desk: NewDesk, database: Database) -> None:
+async def test_an_outage_at_the_mark_sends_nothing_and_costs_no_lease(
+    new_harness: NewHarness, database: Database
+) -> None:
     flaky = FlakyDatabase(database.url)
-    desk = new_desk(on=flaky)
-    await desk.receive(desk.due(await desk.channel()))
+    harness = new_harness(on=flaky)
+    await harness.receive(harness.due(await harness.channel()))
     async with flaky.transaction() as session:
-        [held] = await desk.claim_only(session)
-    await desk.accounts.open([held.channel_id])
+        [held] = await harness.claim_only(session)
+    await harness.accounts.open([held.channel_id])
     flaky.down = True
-    attempt = asyncio.create_task(desk.attempts.make(held))
+    attempt = asyncio.create_task(harness.attempts.make(held))
     await flaky.refused.wait()
     flaky.down = False
     await attempt
-    assert desk.connector.calls == []
-    assert await desk.states() == ["pending"]
-    await desk.work()
-    assert len(desk.connector.posts) == 1
+    assert harness.connector.calls == []
+    assert await harness.states() == ["pending"]
+    await harness.work()
+    assert len(harness.connector.posts) == 1
     await flaky.close()

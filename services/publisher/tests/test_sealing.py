@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from regie_chassis.ids import new_id
-from regie_publisher.sealing import BadMasterKey, Keyring, NotOpened, Place, new_master_key
+from regie_publisher.channels.sealing import BadMasterKey, DecryptionFailed, Keyring, SealContext, new_master_key
 
 SECRETS = st.dictionaries(st.text(max_size=20), st.text(max_size=200), max_size=5)
 KEYRING = Keyring(new_master_key())
 
 
-def place(version: int = 1) -> Place:
-    return Place(new_id(), new_id(), version)
+def place(version: int = 1) -> SealContext:
+    return SealContext(new_id(), new_id(), version)
 
 
 @given(secrets=SECRETS)
@@ -33,7 +33,7 @@ def test_what_is_sealed_opens_nowhere_else(secrets: dict[str, str]) -> None:
         replace(here, channel_id=new_id()),
         replace(here, version=2),
     ):
-        with pytest.raises(NotOpened):
+        with pytest.raises(DecryptionFailed):
             KEYRING.open(sealed, elsewhere)
 
 
@@ -46,14 +46,14 @@ def test_one_changed_bit_is_noticed(secrets: dict[str, str], at: int, bit: int, 
     stored = bytearray(getattr(sealed, part))
     stored[at % len(stored)] ^= 1 << bit
     changed = replace(sealed, secrets=bytes(stored)) if part == "secrets" else replace(sealed, data_key=bytes(stored))
-    with pytest.raises(NotOpened):
+    with pytest.raises(DecryptionFailed):
         KEYRING.open(changed, here)
 
 
 def test_parts_of_two_records_do_not_mix() -> None:
     here = place()
     one, two = KEYRING.seal({"token": "one"}, here), KEYRING.seal({"token": "two"}, here)
-    with pytest.raises(NotOpened):
+    with pytest.raises(DecryptionFailed):
         KEYRING.open(replace(one, secrets=two.secrets), here)
 
 
@@ -65,7 +65,7 @@ def test_an_old_master_key_still_opens_and_the_new_one_takes_over() -> None:
     assert both.open(sealed, here) == {"token": "t"}
     rewrapped = both.rewrap(sealed, here)
     assert Keyring(new).open(rewrapped, here) == {"token": "t"}
-    with pytest.raises(NotOpened):
+    with pytest.raises(DecryptionFailed):
         Keyring(new).open(sealed, here)
 
 

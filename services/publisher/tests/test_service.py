@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,19 +21,23 @@ from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceStub
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant, PostDue
 from regie_chassis.database import Database
+from regie_chassis.enums import names_of
 from regie_chassis.identity import Caller, Signer, new_key
 from regie_chassis.ids import POST, new_id, show_id
 from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.rpc import RemoteError, call, open_channel
 from regie_chassis.service import Service
+from regie_local.nats import EmbeddedNats
 from regie_local.testing.waiting import until
 from regie_publisher.app import build
-from regie_publisher.hosts import FIRST_WINDOW
-from regie_publisher.sealing import new_master_key
+from regie_publisher.channels.sealing import new_master_key
+from regie_publisher.fairness.hosts import FIRST_WINDOW
 from regie_publisher.settings import PublisherSettings
 from regie_publisher.testing.pictures import many_scans, plain, telling_exif
 from regie_sandbox.testing import RunningSandbox, running_sandbox
+
+STATES = names_of(deliveries_pb.DeliveryState.DESCRIPTOR)
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -97,7 +100,7 @@ class House:
 
         async def look() -> deliveries_pb.Delivery | None:
             delivery = await self.delivery(post_id)
-            return delivery if delivery and delivery.state == state else None
+            return delivery if delivery and STATES[delivery.state] == state else None
 
         found = await until(look, what=f"{post_id} {state}")
         assert found is not None
@@ -132,7 +135,9 @@ async def running_house(
 
 
 @pytest.fixture
-async def house(database: Database, broker: NatsBroker, nats_server: Any, tmp_path: Path) -> AsyncIterator[House]:
+async def house(
+    database: Database, broker: NatsBroker, nats_server: EmbeddedNats, tmp_path: Path
+) -> AsyncIterator[House]:
     """A publisher with everything real around it."""
     async with (
         running_sandbox() as sandbox,
@@ -146,7 +151,7 @@ async def test_a_due_post_reaches_the_network_and_tells_its_timeline(house: Hous
     delivery = await house.until_state(await house.due(channel, "hello"), "published")
     [post] = await house.sandbox.posts()
     assert (post["text"], post["account"], delivery.remote_id) == ("hello", "ada", post["id"])
-    assert [change.state for change in delivery.changes] == ["pending", "claimed", "publishing", "published"]
+    assert [STATES[change.state] for change in delivery.changes] == ["pending", "claimed", "publishing", "published"]
     trace_id = TRACEPARENT.split("-")[1]
     assert {change.trace_id for change in delivery.changes} == {trace_id}
     [made] = await house.sandbox.log("create_post")
@@ -160,7 +165,7 @@ async def test_a_call_that_had_its_effect_but_no_answer_is_found_and_not_repeate
     await house.sandbox.set_faults([{"operation": "create_post", "times": 1, fault: value}])
     delivery = await house.until_state(await house.due(channel, "hello"), "published")
     assert await house.sandbox.count() == 1
-    assert [change.state for change in delivery.changes][-2:] == ["unknown", "published"]
+    assert [STATES[change.state] for change in delivery.changes][-2:] == ["unknown", "published"]
     assert len(await house.sandbox.log("create_post")) == 1
 
 
@@ -177,7 +182,8 @@ async def test_a_rate_limited_post_goes_out_when_the_network_said(house: House) 
     channel = await house.connect("ada")
     await house.sandbox.set_faults([{"operation": "create_post", "times": 1, "rate_limit": 1}])
     delivery = await house.until_state(await house.due(channel, "hello"), "published")
-    assert ("pending", "refused") in [(change.state, change.cause) for change in delivery.changes]
+    refused = (deliveries_pb.DELIVERY_STATE_PENDING, deliveries_pb.DELIVERY_CAUSE_REFUSED)
+    assert refused in [(change.state, change.cause) for change in delivery.changes]
     assert await house.sandbox.count() == 1
 
 

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 from pydantic import ValidationError
-from regie_publisher.sealing import new_master_key
+from regie_publisher.channels.sealing import new_master_key
 from regie_publisher.settings import PublisherSettings
 
 GOOD: dict[str, str] = {"database_url": "postgresql+asyncpg://u:p@h/d", "master_key": new_master_key()}
@@ -27,6 +27,7 @@ TRIVIAL = [base64.urlsafe_b64encode(bytes([byte]) * 32).decode() for byte in (0,
         ("media_url", "https://s3cret/"),
         ("media_url", "file:///"),
         ("media_url", "s3:///s3cret"),
+        ("delivery_life_days", "59"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused(name: str, value: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from regie_chassis.ids import CHANNEL, show_id
 from regie_chassis.telemetry import trace_id_of
 from regie_local.testing.clock import FakeClock
-from regie_publisher.testing.desk import TRACEPARENT, Desk
+from regie_publisher.testing.harness import TRACEPARENT, PublisherHarness
 from regie_publisher.testing.network import Play
 from structlog.testing import capture_logs
 
@@ -32,14 +32,14 @@ def told(logs: list[Record], event: str) -> Record:
     ],
 )
 async def test_what_became_of_a_delivery_is_logged_with_its_ids_and_trace(
-    desk: Desk, play: Play, event: str, level: str, more: dict[str, object]
+    harness: PublisherHarness, play: Play, event: str, level: str, more: dict[str, object]
 ) -> None:
-    channel = await desk.channel()
-    due = desk.due(channel, texts=("words that no log may hold",))
-    desk.connector.script = deque([play])
-    await desk.receive(due)
+    channel = await harness.channel()
+    due = harness.due(channel, texts=("words that no log may hold",))
+    harness.connector.script = deque([play])
+    await harness.receive(due)
     with capture_logs() as logs:
-        await desk.work()
+        await harness.work()
     record = told(logs, event)
     assert record["log_level"] == level
     assert record["delivery_id"].startswith("dlv_")
@@ -51,43 +51,47 @@ async def test_what_became_of_a_delivery_is_logged_with_its_ids_and_trace(
     assert "not with us" not in str(logs)  # the network's own words
 
 
-async def test_a_delivery_that_is_too_late_is_logged(desk: Desk, clock: FakeClock) -> None:
-    await desk.receive(desk.due(await desk.channel()))
+async def test_a_delivery_that_is_too_late_is_logged(harness: PublisherHarness, clock: FakeClock) -> None:
+    await harness.receive(harness.due(await harness.channel()))
     await clock.advance(timedelta(hours=1))
     with capture_logs() as logs:
-        await desk.work()
+        await harness.work()
     record = told(logs, "delivery.missed")
     assert (record["cause"], record["trace_id"]) == ("too_late", trace_id_of(TRACEPARENT))
 
 
-async def test_a_delivery_that_a_dead_worker_leaves_unknown_is_logged(desk: Desk, clock: FakeClock) -> None:
-    await desk.receive(desk.due(await desk.channel()))
-    async with desk.database.transaction() as session:
-        (held,) = await desk.claim_only(session)
-    await desk.ledger.mark(held)
+async def test_a_delivery_that_a_dead_worker_leaves_unknown_is_logged(
+    harness: PublisherHarness, clock: FakeClock
+) -> None:
+    await harness.receive(harness.due(await harness.channel()))
+    async with harness.database.transaction() as session:
+        (held,) = await harness.claim_only(session)
+    await harness.writer.mark(held)
     await clock.advance(timedelta(minutes=1))
     with capture_logs() as logs:
-        await desk.sweep()
+        await harness.rescue()
     record = told(logs, "delivery.unknown")
     assert (record["cause"], record["trace_id"]) == ("lease_expired", trace_id_of(TRACEPARENT))
 
 
-async def test_a_delivery_that_fails_as_it_comes_in_and_one_that_is_stopped_are_logged(desk: Desk) -> None:
-    channel = await desk.channel()
-    due = desk.due(channel)
+async def test_a_delivery_that_fails_as_it_comes_in_and_one_that_is_stopped_are_logged(
+    harness: PublisherHarness,
+) -> None:
+    channel = await harness.channel()
+    due = harness.due(channel)
     with capture_logs() as logs:
-        await desk.receive(desk.due(channel, texts=()), due)
-        await desk.cancel(due)
+        await harness.receive(harness.due(channel, texts=()), due)
+        await harness.cancel(due)
     assert told(logs, "delivery.failed")["kind"] == "content_rejected"
     assert told(logs, "delivery.cancelled")["network"] == "fake"
 
 
-async def test_nothing_is_logged_of_what_was_rolled_back(desk: Desk) -> None:
-    channel = await desk.channel()
+async def test_nothing_is_logged_of_what_was_rolled_back(harness: PublisherHarness) -> None:
+    channel = await harness.channel()
 
     async def receive_and_lose() -> None:
-        async with desk.database.transaction() as session:
-            await desk.receive_in(session, desk.due(channel, texts=()))
+        async with harness.database.transaction() as session:
+            await harness.receive_in(session, harness.due(channel, texts=()))
             raise ZeroDivisionError
 
     with capture_logs() as logs, pytest.raises(ZeroDivisionError):

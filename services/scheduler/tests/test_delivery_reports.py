@@ -17,6 +17,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryMissed,
     DeliveryProcessing,
     DeliveryUnknown,
+    FailureKind,
+    FailureSource,
     PostPublished,
     PostRemoved,
     RemoteSegment,
@@ -109,7 +111,10 @@ def published(post: Post, number: int, **changes: Any) -> PostPublished:
 
 def failed(post: Post, number: int, **changes: Any) -> DeliveryFailed:
     return DeliveryFailed(
-        **{**ids(post, number), **changes}, kind="content_rejected", source="user", network_message="too\0 long"
+        **{**ids(post, number), **changes},
+        kind=FailureKind.FAILURE_KIND_CONTENT_REJECTED,
+        source=FailureSource.FAILURE_SOURCE_USER,
+        network_message="too\0 long",
     )
 
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)regie/publisher/v1/channels_service.proto\x12\x12regie.publisher.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x02\n\x07\x43hannel\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x12\n\nserver_url\x18\x03 \x01(\t\x12\x11\n\tremote_id\x18\x04 \x01(\t\x12\x0e\n\x06handle\x18\x05 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x06 \x01(\t\x12\r\n\x05state\x18\x07 \x01(\t\x12\x11\n\tattention\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x62locked_until_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shared\x18\x15 \x01(\x08\"\xd5\x01\n\x15\x43onnectChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x12\n\nserver_url\x18\x03 \x01(\t\x12O\n\x0b\x63redentials\x18\x04 \x03(\x0b\x32:.regie.publisher.v1.ConnectChannelRequest.CredentialsEntry\x1a\x32\n\x10\x43redentialsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x16\x43onnectChannelResponse\x12,\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x1b.regie.publisher.v1.Channel\"\'\n\x11GetChannelRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"B\n\x12GetChannelResponse\x12,\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x1b.regie.publisher.v1.Channel\"<\n\x13ListChannelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x14ListChannelsResponse\x12-\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1b.regie.publisher.v1.Channel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x18\x44isconnectChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\"I\n\x19\x44isconnectChannelResponse\x12,\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x1b.regie.publisher.v1.Channel2\xac\x03\n\x0f\x43hannelsService\x12g\n\x0e\x43onnectChannel\x12).regie.publisher.v1.ConnectChannelRequest\x1a*.regie.publisher.v1.ConnectChannelResponse\x12[\n\nGetChannel\x12%.regie.publisher.v1.GetChannelRequest\x1a&.regie.publisher.v1.GetChannelResponse\x12\x61\n\x0cListChannels\x12\'.regie.publisher.v1.ListChannelsRequest\x1a(.regie.publisher.v1.ListChannelsResponse\x12p\n\x11\x44isconnectChannel\x12,.regie.publisher.v1.DisconnectChannelRequest\x1a-.regie.publisher.v1.DisconnectChannelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)regie/publisher/v1/channels_service.proto\x12\x12regie.publisher.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x02\n\x07\x43hannel\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x12\n\nserver_url\x18\x03 \x01(\t\x12\x11\n\tremote_id\x18\x04 \x01(\t\x12\x0e\n\x06handle\x18\x05 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x06 \x01(\t\x12/\n\x05state\x18\x07 \x01(\x0e\x32 .regie.publisher.v1.ChannelState\x12\x11\n\tattention\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x62locked_until_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06shared\x18\x15 \x01(\x08\"\xd5\x01\n\x15\x43onnectChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x12\n\nserver_url\x18\x03 \x01(\t\x12O\n\x0b\x63redentials\x18\x04 \x03(\x0b\x32:.regie.publisher.v1.ConnectChannelRequest.CredentialsEntry\x1a\x32\n\x10\x43redentialsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x16\x43onnectChannelResponse\x12,\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x1b.regie.publisher.v1.Channel\"\'\n\x11GetChannelRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"B\n\x12GetChannelResponse\x12,\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x1b.regie.publisher.v1.Channel\"<\n\x13ListChannelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"^\n\x14ListChannelsResponse\x12-\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1b.regie.publisher.v1.Channel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x18\x44isconnectChannelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\"I\n\x19\x44isconnectChannelResponse\x12,\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x1b.regie.publisher.v1.Channel*\x8a\x01\n\x0c\x43hannelState\x12\x1d\n\x19\x43HANNEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANNEL_STATE_ACTIVE\x10\x01\x12!\n\x1d\x43HANNEL_STATE_NEEDS_ATTENTION\x10\x02\x12\x1e\n\x1a\x43HANNEL_STATE_DISCONNECTED\x10\x03\x32\xac\x03\n\x0f\x43hannelsService\x12g\n\x0e\x43onnectChannel\x12).regie.publisher.v1.ConnectChannelRequest\x1a*.regie.publisher.v1.ConnectChannelResponse\x12[\n\nGetChannel\x12%.regie.publisher.v1.GetChannelRequest\x1a&.regie.publisher.v1.GetChannelResponse\x12\x61\n\x0cListChannels\x12\'.regie.publisher.v1.ListChannelsRequest\x1a(.regie.publisher.v1.ListChannelsResponse\x12p\n\x11\x44isconnectChannel\x12,.regie.publisher.v1.DisconnectChannelRequest\x1a-.regie.publisher.v1.DisconnectChannelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,26 +34,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONNECTCHANNELREQUEST_CREDENTIALSENTRY']._loaded_options = None
   _globals['_CONNECTCHANNELREQUEST_CREDENTIALSENTRY']._serialized_options = b'8\001'
+  _globals['_CHANNELSTATE']._serialized_start=1112
+  _globals['_CHANNELSTATE']._serialized_end=1250
   _globals['_CHANNEL']._serialized_start=99
-  _globals['_CHANNEL']._serialized_end=377
-  _globals['_CONNECTCHANNELREQUEST']._serialized_start=380
-  _globals['_CONNECTCHANNELREQUEST']._serialized_end=593
-  _globals['_CONNECTCHANNELREQUEST_CREDENTIALSENTRY']._serialized_start=543
-  _globals['_CONNECTCHANNELREQUEST_CREDENTIALSENTRY']._serialized_end=593
-  _globals['_CONNECTCHANNELRESPONSE']._serialized_start=595
-  _globals['_CONNECTCHANNELRESPONSE']._serialized_end=665
-  _globals['_GETCHANNELREQUEST']._serialized_start=667
-  _globals['_GETCHANNELREQUEST']._serialized_end=706
-  _globals['_GETCHANNELRESPONSE']._serialized_start=708
-  _globals['_GETCHANNELRESPONSE']._serialized_end=774
-  _globals['_LISTCHANNELSREQUEST']._serialized_start=776
-  _globals['_LISTCHANNELSREQUEST']._serialized_end=836
-  _globals['_LISTCHANNELSRESPONSE']._serialized_start=838
-  _globals['_LISTCHANNELSRESPONSE']._serialized_end=932
-  _globals['_DISCONNECTCHANNELREQUEST']._serialized_start=934
-  _globals['_DISCONNECTCHANNELREQUEST']._serialized_end=1000
-  _globals['_DISCONNECTCHANNELRESPONSE']._serialized_start=1002
-  _globals['_DISCONNECTCHANNELRESPONSE']._serialized_end=1075
-  _globals['_CHANNELSSERVICE']._serialized_start=1078
-  _globals['_CHANNELSSERVICE']._serialized_end=1506
+  _globals['_CHANNEL']._serialized_end=411
+  _globals['_CONNECTCHANNELREQUEST']._serialized_start=414
+  _globals['_CONNECTCHANNELREQUEST']._serialized_end=627
+  _globals['_CONNECTCHANNELREQUEST_CREDENTIALSENTRY']._serialized_start=577
+  _globals['_CONNECTCHANNELREQUEST_CREDENTIALSENTRY']._serialized_end=627
+  _globals['_CONNECTCHANNELRESPONSE']._serialized_start=629
+  _globals['_CONNECTCHANNELRESPONSE']._serialized_end=699
+  _globals['_GETCHANNELREQUEST']._serialized_start=701
+  _globals['_GETCHANNELREQUEST']._serialized_end=740
+  _globals['_GETCHANNELRESPONSE']._serialized_start=742
+  _globals['_GETCHANNELRESPONSE']._serialized_end=808
+  _globals['_LISTCHANNELSREQUEST']._serialized_start=810
+  _globals['_LISTCHANNELSREQUEST']._serialized_end=870
+  _globals['_LISTCHANNELSRESPONSE']._serialized_start=872
+  _globals['_LISTCHANNELSRESPONSE']._serialized_end=966
+  _globals['_DISCONNECTCHANNELREQUEST']._serialized_start=968
+  _globals['_DISCONNECTCHANNELREQUEST']._serialized_end=1034
+  _globals['_DISCONNECTCHANNELRESPONSE']._serialized_start=1036
+  _globals['_DISCONNECTCHANNELRESPONSE']._serialized_end=1109
+  _globals['_CHANNELSSERVICE']._serialized_start=1253
+  _globals['_CHANNELSSERVICE']._serialized_end=1681
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
 import typing as typing
@@ -18,6 +19,33 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _ChannelState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChannelStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ChannelState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    CHANNEL_STATE_UNSPECIFIED: _ChannelState.ValueType  # 0
+    """Never set."""
+    CHANNEL_STATE_ACTIVE: _ChannelState.ValueType  # 1
+    """Posts are sent."""
+    CHANNEL_STATE_NEEDS_ATTENTION: _ChannelState.ValueType  # 2
+    """The network no longer accepts the credentials; a person has to connect the account again."""
+    CHANNEL_STATE_DISCONNECTED: _ChannelState.ValueType  # 3
+    """A person has disconnected the account."""
+
+class ChannelState(_ChannelState, metaclass=_ChannelStateEnumTypeWrapper):
+    """Whether a channel can be used."""
+
+CHANNEL_STATE_UNSPECIFIED: ChannelState.ValueType  # 0
+"""Never set."""
+CHANNEL_STATE_ACTIVE: ChannelState.ValueType  # 1
+"""Posts are sent."""
+CHANNEL_STATE_NEEDS_ATTENTION: ChannelState.ValueType  # 2
+"""The network no longer accepts the credentials; a person has to connect the account again."""
+CHANNEL_STATE_DISCONNECTED: ChannelState.ValueType  # 3
+"""A person has disconnected the account."""
 
 @typing.final
 class Channel(message.Message):
@@ -48,8 +76,8 @@ class Channel(message.Message):
     """The account's name as people write it."""
     display_name: builtins.str
     """The account's shown name."""
-    state: builtins.str
-    """active, needs_attention or disconnected."""
+    state: ChannelState.ValueType
+    """Whether it can be used."""
     attention: builtins.str
     """What a person has to do; empty when active."""
     shared: builtins.bool
@@ -71,7 +99,7 @@ class Channel(message.Message):
         remote_id: builtins.str = ...,
         handle: builtins.str = ...,
         display_name: builtins.str = ...,
-        state: builtins.str = ...,
+        state: ChannelState.ValueType = ...,
         attention: builtins.str = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
         blocked_until_time: timestamp_pb2.Timestamp | None = ...,

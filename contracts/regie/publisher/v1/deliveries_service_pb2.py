@@ -23,29 +23,36 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from regie.publisher.events.v1 import publisher_events_pb2 as regie_dot_publisher_dot_events_dot_v1_dot_publisher__events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+regie/publisher/v1/deliveries_service.proto\x12\x12regie.publisher.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd2\x03\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\r\n\x05state\x18\x05 \x01(\t\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x14\n\x0c\x66\x61ilure_kind\x18\x08 \x01(\t\x12\x17\n\x0fnetwork_message\x18\t \x01(\t\x12\x33\n\x07\x63hanges\x18\n \x03(\x0b\x32\".regie.publisher.v1.DeliveryChange\x12\x31\n\rcall_end_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0equiet_end_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_look_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x08segments\x18\x14 \x03(\x0b\x32#.regie.publisher.v1.DeliverySegment\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"G\n\x0f\x44\x65liverySegment\x12\r\n\x05state\x18\x01 \x01(\t\x12\x11\n\tremote_id\x18\x02 \x01(\t\x12\x12\n\nremote_url\x18\x03 \x01(\t\"\xba\x01\n\x0e\x44\x65liveryChange\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fnetwork_message\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12\x14\n\x0csegments_out\x18\x14 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"<\n\x15ListDeliveriesRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x16ListDeliveriesResponse\x12\x30\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1c.regie.publisher.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x16ResolveDeliveryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12\x11\n\tpublished\x18\x03 \x01(\x08\x12\x12\n\nremote_url\x18\x04 \x01(\t\"I\n\x17ResolveDeliveryResponse\x12.\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x1c.regie.publisher.v1.Delivery2\xe8\x01\n\x11\x44\x65liveriesService\x12g\n\x0eListDeliveries\x12).regie.publisher.v1.ListDeliveriesRequest\x1a*.regie.publisher.v1.ListDeliveriesResponse\x12j\n\x0fResolveDelivery\x12*.regie.publisher.v1.ResolveDeliveryRequest\x1a+.regie.publisher.v1.ResolveDeliveryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+regie/publisher/v1/deliveries_service.proto\x12\x12regie.publisher.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x30regie/publisher/events/v1/publisher_events.proto\"\x9d\x04\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x30\n\x05state\x18\x05 \x01(\x0e\x32!.regie.publisher.v1.DeliveryState\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12<\n\x0c\x66\x61ilure_kind\x18\x08 \x01(\x0e\x32&.regie.publisher.events.v1.FailureKind\x12\x17\n\x0fnetwork_message\x18\t \x01(\t\x12\x33\n\x07\x63hanges\x18\n \x03(\x0b\x32\".regie.publisher.v1.DeliveryChange\x12\x31\n\rcall_end_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0equiet_end_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_look_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x08segments\x18\x14 \x03(\x0b\x32#.regie.publisher.v1.DeliverySegment\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"q\n\x0f\x44\x65liverySegment\x12\x37\n\x05state\x18\x01 \x01(\x0e\x32(.regie.publisher.v1.DeliverySegmentState\x12\x11\n\tremote_id\x18\x02 \x01(\t\x12\x12\n\nremote_url\x18\x03 \x01(\t\"\x80\x02\n\x0e\x44\x65liveryChange\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.regie.publisher.v1.DeliveryState\x12\x30\n\x05\x63\x61use\x18\x03 \x01(\x0e\x32!.regie.publisher.v1.DeliveryCause\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12\x17\n\x0fnetwork_message\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\x12\x14\n\x0csegments_out\x18\x14 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x15 \x01(\t\"O\n\x15ListDeliveriesRequest\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"c\n\x16ListDeliveriesResponse\x12\x30\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1c.regie.publisher.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"h\n\x16ResolveDeliveryRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12\x11\n\tpublished\x18\x03 \x01(\x08\x12\x12\n\nremote_url\x18\x04 \x01(\t\"I\n\x17ResolveDeliveryResponse\x12.\n\x08\x64\x65livery\x18\x01 \x01(\x0b\x32\x1c.regie.publisher.v1.Delivery*\xcf\x02\n\rDeliveryState\x12\x1e\n\x1a\x44\x45LIVERY_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44\x45LIVERY_STATE_PENDING\x10\x01\x12\x1a\n\x16\x44\x45LIVERY_STATE_CLAIMED\x10\x02\x12\x1d\n\x19\x44\x45LIVERY_STATE_PUBLISHING\x10\x03\x12\x1d\n\x19\x44\x45LIVERY_STATE_PROCESSING\x10\x04\x12\x1c\n\x18\x44\x45LIVERY_STATE_PUBLISHED\x10\x05\x12\x19\n\x15\x44\x45LIVERY_STATE_FAILED\x10\x06\x12\x1a\n\x16\x44\x45LIVERY_STATE_UNKNOWN\x10\x07\x12\x19\n\x15\x44\x45LIVERY_STATE_MISSED\x10\x08\x12\x1c\n\x18\x44\x45LIVERY_STATE_CANCELLED\x10\t\x12\x1a\n\x16\x44\x45LIVERY_STATE_REMOVED\x10\n*\xd3\x03\n\x14\x44\x65liverySegmentState\x12&\n\"DELIVERY_SEGMENT_STATE_UNSPECIFIED\x10\x00\x12\"\n\x1e\x44\x45LIVERY_SEGMENT_STATE_PENDING\x10\x01\x12\"\n\x1e\x44\x45LIVERY_SEGMENT_STATE_CLAIMED\x10\x02\x12%\n!DELIVERY_SEGMENT_STATE_PUBLISHING\x10\x03\x12%\n!DELIVERY_SEGMENT_STATE_PROCESSING\x10\x04\x12$\n DELIVERY_SEGMENT_STATE_PUBLISHED\x10\x05\x12!\n\x1d\x44\x45LIVERY_SEGMENT_STATE_FAILED\x10\x06\x12\"\n\x1e\x44\x45LIVERY_SEGMENT_STATE_UNKNOWN\x10\x07\x12!\n\x1d\x44\x45LIVERY_SEGMENT_STATE_MISSED\x10\x08\x12$\n DELIVERY_SEGMENT_STATE_CANCELLED\x10\t\x12\"\n\x1e\x44\x45LIVERY_SEGMENT_STATE_WAITING\x10\n\x12#\n\x1f\x44\x45LIVERY_SEGMENT_STATE_NOT_SENT\x10\x0b*\x9c\x05\n\rDeliveryCause\x12\x1e\n\x1a\x44\x45LIVERY_CAUSE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45LIVERY_CAUSE_POST_DUE\x10\x01\x12!\n\x1d\x44\x45LIVERY_CAUSE_POST_CANCELLED\x10\x02\x12\x19\n\x15\x44\x45LIVERY_CAUSE_WORKER\x10\x03\x12\x19\n\x15\x44\x45LIVERY_CAUSE_REVIEW\x10\x04\x12\x1a\n\x16\x44\x45LIVERY_CAUSE_PREPARE\x10\x05\x12\x1b\n\x17\x44\x45LIVERY_CAUSE_NOT_SENT\x10\x06\x12\x1a\n\x16\x44\x45LIVERY_CAUSE_REFUSED\x10\x07\x12\x1a\n\x16\x44\x45LIVERY_CAUSE_TIMEOUT\x10\x08\x12\x1c\n\x18\x44\x45LIVERY_CAUSE_NO_ANSWER\x10\t\x12\x1b\n\x17\x44\x45LIVERY_CAUSE_INTERNAL\x10\n\x12\x18\n\x14\x44\x45LIVERY_CAUSE_CHECK\x10\x0b\x12\x17\n\x13\x44\x45LIVERY_CAUSE_FIND\x10\x0c\x12\x19\n\x15\x44\x45LIVERY_CAUSE_PERSON\x10\r\x12\x1a\n\x16\x44\x45LIVERY_CAUSE_OBSERVE\x10\x0e\x12\x1a\n\x16\x44\x45LIVERY_CAUSE_BLOCKED\x10\x0f\x12\x1e\n\x1a\x44\x45LIVERY_CAUSE_HOST_SILENT\x10\x10\x12\x1b\n\x17\x44\x45LIVERY_CAUSE_TOO_LATE\x10\x11\x12 \n\x1c\x44\x45LIVERY_CAUSE_CALL_MAY_LAND\x10\x12\x12 \n\x1c\x44\x45LIVERY_CAUSE_LEASE_EXPIRED\x10\x13\x12\x1e\n\x1a\x44\x45LIVERY_CAUSE_LEASE_SHORT\x10\x14\x12\"\n\x1e\x44\x45LIVERY_CAUSE_DATABASE_OUTAGE\x10\x15\x32\xe8\x01\n\x11\x44\x65liveriesService\x12g\n\x0eListDeliveries\x12).regie.publisher.v1.ListDeliveriesRequest\x1a*.regie.publisher.v1.ListDeliveriesResponse\x12j\n\x0fResolveDelivery\x12*.regie.publisher.v1.ResolveDeliveryRequest\x1a+.regie.publisher.v1.ResolveDeliveryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.publisher.v1.deliveries_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DELIVERY']._serialized_start=101
-  _globals['_DELIVERY']._serialized_end=567
-  _globals['_DELIVERYSEGMENT']._serialized_start=569
-  _globals['_DELIVERYSEGMENT']._serialized_end=640
-  _globals['_DELIVERYCHANGE']._serialized_start=643
-  _globals['_DELIVERYCHANGE']._serialized_end=829
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=831
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=891
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=893
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=992
-  _globals['_RESOLVEDELIVERYREQUEST']._serialized_start=994
-  _globals['_RESOLVEDELIVERYREQUEST']._serialized_end=1098
-  _globals['_RESOLVEDELIVERYRESPONSE']._serialized_start=1100
-  _globals['_RESOLVEDELIVERYRESPONSE']._serialized_end=1173
-  _globals['_DELIVERIESSERVICE']._serialized_start=1176
-  _globals['_DELIVERIESSERVICE']._serialized_end=1408
+  _globals['_DELIVERYSTATE']._serialized_start=1432
+  _globals['_DELIVERYSTATE']._serialized_end=1767
+  _globals['_DELIVERYSEGMENTSTATE']._serialized_start=1770
+  _globals['_DELIVERYSEGMENTSTATE']._serialized_end=2237
+  _globals['_DELIVERYCAUSE']._serialized_start=2240
+  _globals['_DELIVERYCAUSE']._serialized_end=2908
+  _globals['_DELIVERY']._serialized_start=151
+  _globals['_DELIVERY']._serialized_end=692
+  _globals['_DELIVERYSEGMENT']._serialized_start=694
+  _globals['_DELIVERYSEGMENT']._serialized_end=807
+  _globals['_DELIVERYCHANGE']._serialized_start=810
+  _globals['_DELIVERYCHANGE']._serialized_end=1066
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=1068
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1147
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1149
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1248
+  _globals['_RESOLVEDELIVERYREQUEST']._serialized_start=1250
+  _globals['_RESOLVEDELIVERYREQUEST']._serialized_end=1354
+  _globals['_RESOLVEDELIVERYRESPONSE']._serialized_start=1356
+  _globals['_RESOLVEDELIVERYRESPONSE']._serialized_end=1429
+  _globals['_DELIVERIESSERVICE']._serialized_start=2911
+  _globals['_DELIVERIESSERVICE']._serialized_end=3143
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,8 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
+from regie.publisher.events.v1 import publisher_events_pb2 as publisher_events_pb2
 import builtins as builtins
 import sys
 import typing as typing
@@ -18,6 +20,219 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _DeliveryState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DeliveryState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    DELIVERY_STATE_UNSPECIFIED: _DeliveryState.ValueType  # 0
+    """Never set."""
+    DELIVERY_STATE_PENDING: _DeliveryState.ValueType  # 1
+    """Waits for its next attempt."""
+    DELIVERY_STATE_CLAIMED: _DeliveryState.ValueType  # 2
+    """A worker prepares the call."""
+    DELIVERY_STATE_PUBLISHING: _DeliveryState.ValueType  # 3
+    """The call may be under way."""
+    DELIVERY_STATE_PROCESSING: _DeliveryState.ValueType  # 4
+    """The network took the post and is still working on it."""
+    DELIVERY_STATE_PUBLISHED: _DeliveryState.ValueType  # 5
+    """The post is on the network."""
+    DELIVERY_STATE_FAILED: _DeliveryState.ValueType  # 6
+    """The post will not be on the network, or not as a whole."""
+    DELIVERY_STATE_UNKNOWN: _DeliveryState.ValueType  # 7
+    """A call ended without an answer; its outcome is looked up."""
+    DELIVERY_STATE_MISSED: _DeliveryState.ValueType  # 8
+    """It was too late to send the post; nothing was sent."""
+    DELIVERY_STATE_CANCELLED: _DeliveryState.ValueType  # 9
+    """A person cancelled the post before any call."""
+    DELIVERY_STATE_REMOVED: _DeliveryState.ValueType  # 10
+    """In changes only: the network no longer has the published post."""
+
+class DeliveryState(_DeliveryState, metaclass=_DeliveryStateEnumTypeWrapper):
+    """The state of a delivery."""
+
+DELIVERY_STATE_UNSPECIFIED: DeliveryState.ValueType  # 0
+"""Never set."""
+DELIVERY_STATE_PENDING: DeliveryState.ValueType  # 1
+"""Waits for its next attempt."""
+DELIVERY_STATE_CLAIMED: DeliveryState.ValueType  # 2
+"""A worker prepares the call."""
+DELIVERY_STATE_PUBLISHING: DeliveryState.ValueType  # 3
+"""The call may be under way."""
+DELIVERY_STATE_PROCESSING: DeliveryState.ValueType  # 4
+"""The network took the post and is still working on it."""
+DELIVERY_STATE_PUBLISHED: DeliveryState.ValueType  # 5
+"""The post is on the network."""
+DELIVERY_STATE_FAILED: DeliveryState.ValueType  # 6
+"""The post will not be on the network, or not as a whole."""
+DELIVERY_STATE_UNKNOWN: DeliveryState.ValueType  # 7
+"""A call ended without an answer; its outcome is looked up."""
+DELIVERY_STATE_MISSED: DeliveryState.ValueType  # 8
+"""It was too late to send the post; nothing was sent."""
+DELIVERY_STATE_CANCELLED: DeliveryState.ValueType  # 9
+"""A person cancelled the post before any call."""
+DELIVERY_STATE_REMOVED: DeliveryState.ValueType  # 10
+"""In changes only: the network no longer has the published post."""
+
+class _DeliverySegmentState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliverySegmentStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DeliverySegmentState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    DELIVERY_SEGMENT_STATE_UNSPECIFIED: _DeliverySegmentState.ValueType  # 0
+    """Never set."""
+    DELIVERY_SEGMENT_STATE_PENDING: _DeliverySegmentState.ValueType  # 1
+    """Waits for its next attempt."""
+    DELIVERY_SEGMENT_STATE_CLAIMED: _DeliverySegmentState.ValueType  # 2
+    """A worker prepares the call."""
+    DELIVERY_SEGMENT_STATE_PUBLISHING: _DeliverySegmentState.ValueType  # 3
+    """The call may be under way."""
+    DELIVERY_SEGMENT_STATE_PROCESSING: _DeliverySegmentState.ValueType  # 4
+    """The network took the post and is still working on it."""
+    DELIVERY_SEGMENT_STATE_PUBLISHED: _DeliverySegmentState.ValueType  # 5
+    """It is on the network."""
+    DELIVERY_SEGMENT_STATE_FAILED: _DeliverySegmentState.ValueType  # 6
+    """It will not be on the network."""
+    DELIVERY_SEGMENT_STATE_UNKNOWN: _DeliverySegmentState.ValueType  # 7
+    """A call ended without an answer; its outcome is looked up."""
+    DELIVERY_SEGMENT_STATE_MISSED: _DeliverySegmentState.ValueType  # 8
+    """It was too late to send it."""
+    DELIVERY_SEGMENT_STATE_CANCELLED: _DeliverySegmentState.ValueType  # 9
+    """A person cancelled it before any call."""
+    DELIVERY_SEGMENT_STATE_WAITING: _DeliverySegmentState.ValueType  # 10
+    """Follows after the next part."""
+    DELIVERY_SEGMENT_STATE_NOT_SENT: _DeliverySegmentState.ValueType  # 11
+    """A part before it did not go out, so that it will not either."""
+
+class DeliverySegmentState(_DeliverySegmentState, metaclass=_DeliverySegmentStateEnumTypeWrapper):
+    """The state of one part of a delivery: the state of the delivery for the part that is next."""
+
+DELIVERY_SEGMENT_STATE_UNSPECIFIED: DeliverySegmentState.ValueType  # 0
+"""Never set."""
+DELIVERY_SEGMENT_STATE_PENDING: DeliverySegmentState.ValueType  # 1
+"""Waits for its next attempt."""
+DELIVERY_SEGMENT_STATE_CLAIMED: DeliverySegmentState.ValueType  # 2
+"""A worker prepares the call."""
+DELIVERY_SEGMENT_STATE_PUBLISHING: DeliverySegmentState.ValueType  # 3
+"""The call may be under way."""
+DELIVERY_SEGMENT_STATE_PROCESSING: DeliverySegmentState.ValueType  # 4
+"""The network took the post and is still working on it."""
+DELIVERY_SEGMENT_STATE_PUBLISHED: DeliverySegmentState.ValueType  # 5
+"""It is on the network."""
+DELIVERY_SEGMENT_STATE_FAILED: DeliverySegmentState.ValueType  # 6
+"""It will not be on the network."""
+DELIVERY_SEGMENT_STATE_UNKNOWN: DeliverySegmentState.ValueType  # 7
+"""A call ended without an answer; its outcome is looked up."""
+DELIVERY_SEGMENT_STATE_MISSED: DeliverySegmentState.ValueType  # 8
+"""It was too late to send it."""
+DELIVERY_SEGMENT_STATE_CANCELLED: DeliverySegmentState.ValueType  # 9
+"""A person cancelled it before any call."""
+DELIVERY_SEGMENT_STATE_WAITING: DeliverySegmentState.ValueType  # 10
+"""Follows after the next part."""
+DELIVERY_SEGMENT_STATE_NOT_SENT: DeliverySegmentState.ValueType  # 11
+"""A part before it did not go out, so that it will not either."""
+
+class _DeliveryCause:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryCauseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DeliveryCause.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    DELIVERY_CAUSE_UNSPECIFIED: _DeliveryCause.ValueType  # 0
+    """Never set."""
+    DELIVERY_CAUSE_POST_DUE: _DeliveryCause.ValueType  # 1
+    """The post was due."""
+    DELIVERY_CAUSE_POST_CANCELLED: _DeliveryCause.ValueType  # 2
+    """A person cancelled the post."""
+    DELIVERY_CAUSE_WORKER: _DeliveryCause.ValueType  # 3
+    """An attempt made progress, or could not begin."""
+    DELIVERY_CAUSE_REVIEW: _DeliveryCause.ValueType  # 4
+    """Régie refused the content for this network."""
+    DELIVERY_CAUSE_PREPARE: _DeliveryCause.ValueType  # 5
+    """An upload or another preparation failed."""
+    DELIVERY_CAUSE_NOT_SENT: _DeliveryCause.ValueType  # 6
+    """No call could leave."""
+    DELIVERY_CAUSE_REFUSED: _DeliveryCause.ValueType  # 7
+    """The network refused the call."""
+    DELIVERY_CAUSE_TIMEOUT: _DeliveryCause.ValueType  # 8
+    """The network did not answer in time."""
+    DELIVERY_CAUSE_NO_ANSWER: _DeliveryCause.ValueType  # 9
+    """The call ended without a usable answer."""
+    DELIVERY_CAUSE_INTERNAL: _DeliveryCause.ValueType  # 10
+    """An error of Régie."""
+    DELIVERY_CAUSE_CHECK: _DeliveryCause.ValueType  # 11
+    """A check of a post that the network processes."""
+    DELIVERY_CAUSE_FIND: _DeliveryCause.ValueType  # 12
+    """A lookup of an unknown post."""
+    DELIVERY_CAUSE_PERSON: _DeliveryCause.ValueType  # 13
+    """A person resolved the delivery."""
+    DELIVERY_CAUSE_OBSERVE: _DeliveryCause.ValueType  # 14
+    """A collection of numbers."""
+    DELIVERY_CAUSE_BLOCKED: _DeliveryCause.ValueType  # 15
+    """The network asked to wait."""
+    DELIVERY_CAUSE_HOST_SILENT: _DeliveryCause.ValueType  # 16
+    """The network's host does not answer."""
+    DELIVERY_CAUSE_TOO_LATE: _DeliveryCause.ValueType  # 17
+    """The miss time has passed."""
+    DELIVERY_CAUSE_CALL_MAY_LAND: _DeliveryCause.ValueType  # 18
+    """An earlier call may still take effect."""
+    DELIVERY_CAUSE_LEASE_EXPIRED: _DeliveryCause.ValueType  # 19
+    """The worker ended before it recorded an outcome."""
+    DELIVERY_CAUSE_LEASE_SHORT: _DeliveryCause.ValueType  # 20
+    """Too little of the lease was left for a call."""
+    DELIVERY_CAUSE_DATABASE_OUTAGE: _DeliveryCause.ValueType  # 21
+    """The database was away before the call."""
+
+class DeliveryCause(_DeliveryCause, metaclass=_DeliveryCauseEnumTypeWrapper):
+    """Why the state of a delivery changed."""
+
+DELIVERY_CAUSE_UNSPECIFIED: DeliveryCause.ValueType  # 0
+"""Never set."""
+DELIVERY_CAUSE_POST_DUE: DeliveryCause.ValueType  # 1
+"""The post was due."""
+DELIVERY_CAUSE_POST_CANCELLED: DeliveryCause.ValueType  # 2
+"""A person cancelled the post."""
+DELIVERY_CAUSE_WORKER: DeliveryCause.ValueType  # 3
+"""An attempt made progress, or could not begin."""
+DELIVERY_CAUSE_REVIEW: DeliveryCause.ValueType  # 4
+"""Régie refused the content for this network."""
+DELIVERY_CAUSE_PREPARE: DeliveryCause.ValueType  # 5
+"""An upload or another preparation failed."""
+DELIVERY_CAUSE_NOT_SENT: DeliveryCause.ValueType  # 6
+"""No call could leave."""
+DELIVERY_CAUSE_REFUSED: DeliveryCause.ValueType  # 7
+"""The network refused the call."""
+DELIVERY_CAUSE_TIMEOUT: DeliveryCause.ValueType  # 8
+"""The network did not answer in time."""
+DELIVERY_CAUSE_NO_ANSWER: DeliveryCause.ValueType  # 9
+"""The call ended without a usable answer."""
+DELIVERY_CAUSE_INTERNAL: DeliveryCause.ValueType  # 10
+"""An error of Régie."""
+DELIVERY_CAUSE_CHECK: DeliveryCause.ValueType  # 11
+"""A check of a post that the network processes."""
+DELIVERY_CAUSE_FIND: DeliveryCause.ValueType  # 12
+"""A lookup of an unknown post."""
+DELIVERY_CAUSE_PERSON: DeliveryCause.ValueType  # 13
+"""A person resolved the delivery."""
+DELIVERY_CAUSE_OBSERVE: DeliveryCause.ValueType  # 14
+"""A collection of numbers."""
+DELIVERY_CAUSE_BLOCKED: DeliveryCause.ValueType  # 15
+"""The network asked to wait."""
+DELIVERY_CAUSE_HOST_SILENT: DeliveryCause.ValueType  # 16
+"""The network's host does not answer."""
+DELIVERY_CAUSE_TOO_LATE: DeliveryCause.ValueType  # 17
+"""The miss time has passed."""
+DELIVERY_CAUSE_CALL_MAY_LAND: DeliveryCause.ValueType  # 18
+"""An earlier call may still take effect."""
+DELIVERY_CAUSE_LEASE_EXPIRED: DeliveryCause.ValueType  # 19
+"""The worker ended before it recorded an outcome."""
+DELIVERY_CAUSE_LEASE_SHORT: DeliveryCause.ValueType  # 20
+"""Too little of the lease was left for a call."""
+DELIVERY_CAUSE_DATABASE_OUTAGE: DeliveryCause.ValueType  # 21
+"""The database was away before the call."""
 
 @typing.final
 class Delivery(message.Message):
@@ -48,14 +263,14 @@ class Delivery(message.Message):
     """The channel."""
     revision: builtins.int
     """The revision of the post."""
-    state: builtins.str
-    """pending, claimed, publishing, processing, published, failed, unknown, missed or cancelled."""
+    state: DeliveryState.ValueType
+    """Where it stands."""
     remote_id: builtins.str
     """The id that the network gave to the first segment."""
     remote_url: builtins.str
     """Its public address."""
-    failure_kind: builtins.str
-    """Why it failed, one of the closed list of kinds; empty otherwise."""
+    failure_kind: publisher_events_pb2.FailureKind.ValueType
+    """Why it failed; unspecified otherwise."""
     network_message: builtins.str
     """The network's own words."""
     detail: builtins.str
@@ -87,10 +302,10 @@ class Delivery(message.Message):
         post_id: builtins.str = ...,
         channel_id: builtins.str = ...,
         revision: builtins.int = ...,
-        state: builtins.str = ...,
+        state: DeliveryState.ValueType = ...,
         remote_id: builtins.str = ...,
         remote_url: builtins.str = ...,
-        failure_kind: builtins.str = ...,
+        failure_kind: publisher_events_pb2.FailureKind.ValueType = ...,
         network_message: builtins.str = ...,
         changes: abc.Iterable[DeliveryChange] | None = ...,
         call_end_time: timestamp_pb2.Timestamp | None = ...,
@@ -114,8 +329,8 @@ class DeliverySegment(message.Message):
     STATE_FIELD_NUMBER: builtins.int
     REMOTE_ID_FIELD_NUMBER: builtins.int
     REMOTE_URL_FIELD_NUMBER: builtins.int
-    state: builtins.str
-    """published, the state of the delivery for the part that is next, waiting behind it, or not_sent."""
+    state: DeliverySegmentState.ValueType
+    """Where it stands."""
     remote_id: builtins.str
     """The id that the network gave; empty until published."""
     remote_url: builtins.str
@@ -123,7 +338,7 @@ class DeliverySegment(message.Message):
     def __init__(
         self,
         *,
-        state: builtins.str = ...,
+        state: DeliverySegmentState.ValueType = ...,
         remote_id: builtins.str = ...,
         remote_url: builtins.str = ...,
     ) -> None: ...
@@ -147,10 +362,10 @@ class DeliveryChange(message.Message):
     TRACE_ID_FIELD_NUMBER: builtins.int
     SEGMENTS_OUT_FIELD_NUMBER: builtins.int
     DETAIL_FIELD_NUMBER: builtins.int
-    state: builtins.str
+    state: DeliveryState.ValueType
     """The new state."""
-    cause: builtins.str
-    """Why, as in `PostDue`, `worker`, `lease_expired`, `find`."""
+    cause: DeliveryCause.ValueType
+    """Why it changed."""
     attempt: builtins.int
     """Which attempt, from 1; 0 before the first."""
     network_message: builtins.str
@@ -169,8 +384,8 @@ class DeliveryChange(message.Message):
         self,
         *,
         time: timestamp_pb2.Timestamp | None = ...,
-        state: builtins.str = ...,
-        cause: builtins.str = ...,
+        state: DeliveryState.ValueType = ...,
+        cause: DeliveryCause.ValueType = ...,
         attempt: builtins.int = ...,
         network_message: builtins.str = ...,
         trace_id: builtins.str = ...,
@@ -191,19 +406,23 @@ class ListDeliveriesRequest(message.Message):
 
     POST_ID_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """Which post."""
     page_token: builtins.str
     """Where the last page ended; empty for the first."""
+    page_size: builtins.int
+    """At most this many, 1 to 100; 0 means 100."""
     def __init__(
         self,
         *,
         post_id: builtins.str = ...,
         page_token: builtins.str = ...,
+        page_size: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["page_token", b"page_token", "post_id", b"post_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["page_size", b"page_size", "page_token", b"page_token", "post_id", b"post_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

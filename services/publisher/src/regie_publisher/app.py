@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import httpx2
@@ -30,33 +32,51 @@ from regie_networks.egress import guarded_client
 from regie_networks.network import Network
 from regie_networks.registry import build_connectors, offered_networks
 
-from regie_publisher.accounts import Accounts
-from regie_publisher.channels import Rotation
+from regie_publisher.channels.accounts import MAX_CHANNELS, Accounts
+from regie_publisher.channels.key_rotation import KeyRotation
+from regie_publisher.channels.sealing import Keyring
 from regie_publisher.deliveries.attempts import Attempts
-from regie_publisher.deliveries.ledger import Ledger
-from regie_publisher.deliveries.pursuit import Pursuit
-from regie_publisher.deliveries.resolving import Resolver
-from regie_publisher.deliveries.sweeping import count_unknown, sweep
+from regie_publisher.deliveries.lease_rescue import count_unknown, rescue_expired_leases
+from regie_publisher.deliveries.outcome_writer import OutcomeWriter
+from regie_publisher.deliveries.reconciler import Reconciler
+from regie_publisher.deliveries.resolution import Resolver
+from regie_publisher.deliveries.retention import DeliveryRetention
 from regie_publisher.deliveries.worker import Worker
 from regie_publisher.events import subscriptions
-from regie_publisher.hosts import Hosts
-from regie_publisher.media import Library
-from regie_publisher.observations import Observer
-from regie_publisher.pictures.pool import PicturePool
+from regie_publisher.fairness.hosts import Hosts
+from regie_publisher.fairness.sharing import Limits
+from regie_publisher.fairness.slots import Slots
+from regie_publisher.media.images.pool import PicturePool
+from regie_publisher.media.store import MediaStore
+from regie_publisher.metric_collection.collector import MetricCollector
 from regie_publisher.rpc.channels import ChannelsServicer
 from regie_publisher.rpc.deliveries import DeliveriesServicer
 from regie_publisher.rpc.media import MediaServicer
 from regie_publisher.rpc.networks import NetworksServicer
-from regie_publisher.sealing import Keyring
 from regie_publisher.settings import PublisherSettings
-from regie_publisher.shares import Slots
 
 NAME = "publisher"
 CHECK_IDLE = timedelta(milliseconds=500)
-SWEEP_IDLE = timedelta(seconds=1)
-OBSERVE_IDLE = timedelta(seconds=1)
-OBSERVE_PACE = timedelta(milliseconds=500)
+RESCUE_IDLE = timedelta(seconds=1)
+COLLECT_IDLE = timedelta(seconds=1)
+COLLECT_PACE = timedelta(milliseconds=500)
 REWRAP_IDLE = timedelta(minutes=10)
+PURGE_IDLE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The parts of one process that work on deliveries, and the parts that they share."""
+
+    hosts: Hosts
+    accounts: Accounts
+    media_store: MediaStore
+    writer: OutcomeWriter
+    attempts: Attempts
+    worker: Worker
+    reconciler: Reconciler
+    collector: MetricCollector
+    resolver: Resolver
 
 
 def build(
@@ -74,103 +94,134 @@ def build(
     client = _client(settings)
     offered = offered_networks(stand_ins=settings.sandbox_enabled)
     networks = _connectors(settings, offered, client) if connectors is None else connectors
-    keyring = _keyring(settings)
-    pictures = PicturePool()
-    library = Library(database, _store(settings.media_url), pictures)
-    name = f"{socket.gethostname()}/{os.getpid()}/{new_id().hex[-8:]}"
-    accounts = Accounts(database, keyring, clock, worker=name)
-    ledger = Ledger(database, clock)
-    attempts = Attempts(connectors=networks, accounts=accounts, library=library, ledger=ledger, clock=clock)
-    hosts = Hosts(max_window=settings.in_flight)
-    worker = Worker(
+    keyring, pictures = _keyring(settings), PicturePool()
+    workers = build_workers(
         database,
-        attempts,
-        accounts,
-        hosts,
-        clock,
-        worker=name,
+        connectors=networks,
+        keyring=keyring,
+        media_store=MediaStore(database, _store(settings.media_url), pictures),
+        hosts=Hosts(max_window=settings.in_flight),
+        clock=clock,
+        name=f"{socket.gethostname()}/{os.getpid()}/{new_id().hex[-8:]}",
         in_flight=settings.in_flight,
         channel_in_flight=settings.channel_in_flight,
     )
-    pursuit = Pursuit(
+    handlers = subscriptions(networks, clock=clock, wake=workers.worker.wake.set)
+    events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
+    servicers = _servicers(settings, database, workers, connectors=networks, keyring=keyring, clock=clock)
+    listing = NetworksServicer(offered, main_servers=_main_servers(settings))
+    servicers.append(partial(add_NetworksServiceServicer_to_server, listing))
+    rpc = open_rpc(settings, clock=clock, register=servicers, readiness=Readiness(database, events.watched))
+    retention = DeliveryRetention(database, clock, life=timedelta(days=settings.delivery_life_days))
+    purge = PeriodicLoop("old deliveries", retention.purge_some, idle=PURGE_IDLE, clock=clock)
+    loops = [*events.loops, *_loops(database, workers, connectors=networks, keyring=keyring, clock=clock), purge]
+    closing = (("database", database.close), ("broker", broker.close), ("http client", client.aclose))
+    parts: list[Part] = [*(Closing(name, close) for name, close in closing), pictures, rpc]
+    return Service(App(NAME, parts=parts, loops=loops, drain=settings.drain), database, broker, events, rpc)
+
+
+def build_workers(
+    database: Database,
+    *,
+    connectors: Mapping[str, Connector],
+    keyring: Keyring,
+    media_store: MediaStore,
+    hosts: Hosts,
+    clock: Clock,
+    name: str,
+    in_flight: int,
+    channel_in_flight: int,
+    max_channels: int = MAX_CHANNELS,
+) -> Workers:
+    """Returns the workers of one process, which claim under `name`."""
+    accounts = Accounts(database, keyring, clock, worker=name, max_channels=max_channels)
+    writer = OutcomeWriter(database, clock)
+    attempts = Attempts(connectors=connectors, accounts=accounts, media_store=media_store, writer=writer, clock=clock)
+    limits = Limits(in_flight, channel_in_flight)
+    worker = Worker(database, attempts, accounts, hosts, clock, worker=name, limits=limits)
+    reconciler = Reconciler(
         database,
-        connectors=networks,
+        connectors=connectors,
         accounts=accounts,
-        library=library,
-        ledger=ledger,
+        media_store=media_store,
+        writer=writer,
         clock=clock,
         worker=name,
         wake=worker.wake.set,
         hosts=hosts,
     )
-    observer = Observer(database, connectors=networks, accounts=accounts, hosts=hosts, clock=clock)
-    handlers = subscriptions(networks, clock=clock, wake=worker.wake.set)
-    events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
-    resolver = Resolver(database, connectors=networks, accounts=accounts, library=library, clock=clock)
+    collector = MetricCollector(database, connectors=connectors, accounts=accounts, hosts=hosts, clock=clock)
+    resolver = Resolver(database, connectors=connectors, accounts=accounts, media_store=media_store, clock=clock)
+    return Workers(hosts, accounts, media_store, writer, attempts, worker, reconciler, collector, resolver)
+
+
+def _servicers(
+    settings: PublisherSettings,
+    database: Database,
+    workers: Workers,
+    *,
+    connectors: Mapping[str, Connector],
+    keyring: Keyring,
+    clock: Clock,
+) -> list[Callable[[Any], None]]:
     channels = ChannelsServicer(
         database,
-        connectors=networks,
+        connectors=connectors,
         keyring=keyring,
-        hosts=hosts,
+        hosts=workers.hosts,
         allowed_hosts=settings.allowed_hosts,
         clock=clock,
     )
-    rpc = open_rpc(
-        settings,
-        clock=clock,
-        register=[
-            partial(add_ChannelsServiceServicer_to_server, channels),
-            partial(add_MediaServiceServicer_to_server, MediaServicer(library, clock)),
-            partial(add_DeliveriesServiceServicer_to_server, DeliveriesServicer(database, resolver)),
-            partial(
-                add_NetworksServiceServicer_to_server,
-                NetworksServicer(offered, main_servers=_main_servers(settings)),
-            ),
-        ],
-        readiness=Readiness(database, events.watched),
-    )
-    loops: list[Loop] = [
-        *events.loops,
-        worker,
-        _slots_loop("processing deliveries", pursuit.begin_checks, pursuit.checks, idle=CHECK_IDLE, clock=clock),
-        _slots_loop("unknown deliveries", pursuit.begin_finds, pursuit.finds, idle=CHECK_IDLE, clock=clock),
-        PeriodicLoop("expired leases", partial(_sweep, database, networks, clock), idle=SWEEP_IDLE, clock=clock),
+    return [
+        partial(add_ChannelsServiceServicer_to_server, channels),
+        partial(add_MediaServiceServicer_to_server, MediaServicer(workers.media_store, clock)),
+        partial(add_DeliveriesServiceServicer_to_server, DeliveriesServicer(database, workers.resolver)),
+    ]
+
+
+def _loops(
+    database: Database,
+    workers: Workers,
+    *,
+    connectors: Mapping[str, Connector],
+    keyring: Keyring,
+    clock: Clock,
+) -> list[Loop]:
+    rescue, rotation = partial(_rescue, database, connectors, clock), KeyRotation(database, keyring)
+    reconciler, collector = workers.reconciler, workers.collector
+    checks, lookups = reconciler.check_slots, reconciler.lookup_slots
+    return [
+        workers.worker,
+        _slots_loop("processing deliveries", reconciler.start_checks, checks, idle=CHECK_IDLE, clock=clock),
+        _slots_loop("unknown deliveries", reconciler.start_lookups, lookups, idle=CHECK_IDLE, clock=clock),
+        PeriodicLoop("expired leases", rescue, idle=RESCUE_IDLE, clock=clock),
         _slots_loop(
-            "observations", observer.begin_due, observer.slots, idle=OBSERVE_IDLE, clock=clock, pace=OBSERVE_PACE
+            "observations", collector.start_due, collector.slots, idle=COLLECT_IDLE, clock=clock, pace=COLLECT_PACE
         ),
-        PeriodicLoop("master key rotation", Rotation(database, keyring).rewrap_some, idle=REWRAP_IDLE, clock=clock),
+        PeriodicLoop("master key rotation", rotation.rewrap_some, idle=REWRAP_IDLE, clock=clock),
     ]
-    parts: list[Part] = [
-        Closing("database", database.close),
-        Closing("broker", broker.close),
-        Closing("http client", client.aclose),
-        pictures,
-        rpc,
-    ]
-    app = App(NAME, parts=parts, loops=loops, drain=settings.drain)
-    return Service(app, database, broker, events, rpc)
 
 
 def _slots_loop(
     name: str,
-    begin: Callable[[], Awaitable[int]],
+    start: Callable[[], Awaitable[int]],
     slots: Slots,
     *,
     idle: timedelta,
     clock: Clock,
     pace: timedelta = timedelta(0),
 ) -> PeriodicLoop:
-    """Returns the loop that begins work in `slots`, and is called again as soon as one of them becomes free."""
-    return PeriodicLoop(name, begin, idle=idle, clock=clock, wake=slots.wake, pace=pace, begun=slots)
+    """Returns the loop that starts work in `slots`, and is called again as soon as one of them becomes free."""
+    return PeriodicLoop(name, start, idle=idle, clock=clock, wake=slots.wake, pace=pace, begun=slots)
 
 
-async def _sweep(database: Database, networks: Mapping[str, Connector], clock: Clock) -> int:
+async def _rescue(database: Database, networks: Mapping[str, Connector], clock: Clock) -> int:
     quiets = {name: connector.quiet for name, connector in networks.items()}
     async with database.transaction() as session:
-        swept = await sweep(session, quiets=quiets, now=clock.now())
+        rescued = await rescue_expired_leases(session, quiets=quiets, now=clock.now())
     async with database.reading() as session:
         await count_unknown(session)
-    return swept
+    return rescued
 
 
 def _client(settings: PublisherSettings) -> httpx2.AsyncClient:

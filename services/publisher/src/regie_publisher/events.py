@@ -1,4 +1,4 @@
-"""What the publisher reacts to."""
+"""The events that the publisher handles."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from regie_chassis.clock import Clock
 from regie_chassis.consumer import Subscriptions
 from regie_networks.contract import Connector
 
-from regie_publisher.deliveries.intake import on_post_cancelled, on_post_due
+from regie_publisher.deliveries.cancellation import on_post_cancelled
+from regie_publisher.deliveries.creation import on_post_due
 
 
 def subscriptions(connectors: Mapping[str, Connector], *, clock: Clock, wake: Callable[[], None]) -> Subscriptions:
-    """Returns the handler of each event. `wake` is called when deliveries may be claimed."""
+    """Returns the handler of each event. `wake` is called when there may be deliveries to claim."""
     return {
         PostDue: partial(on_post_due, connectors=connectors, clock=clock, wake=wake),
         PostCancelled: partial(on_post_cancelled, clock=clock),

@@ -10,33 +10,36 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from regie_chassis.settings import ServiceSettings
 from regie_networks.egress import read_place
 
-from regie_publisher.sealing import check_master_key
+from regie_publisher.channels.sealing import check_master_key
 
 MEDIA_SCHEMES = {"file", "s3", "gs", "az"}
 
 
 class PublisherSettings(ServiceSettings):
-    """What the publisher is told from outside, prefixed `PUBLISHER_`."""
+    """The publisher's settings, prefixed `PUBLISHER_`."""
 
     model_config = SettingsConfigDict(env_prefix="PUBLISHER_", populate_by_name=True, extra="ignore")
 
     master_key: SecretStr
     """base64url of 32 bytes; wraps the data keys of all channels' credentials."""
     old_master_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Comma separated; they still open what they sealed, until it is wrapped anew."""
+    """Comma separated; they still decrypt the data keys that they have wrapped, until those are rewrapped."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma separated `host:port` that may be private and plain http, as a laptop's sandbox; turns the sandbox on."""
     sandbox_url: str = ""
     """The sandbox network of channels that are connected without a `server_url`; empty means its usual address."""
     media_url: str = "file:///var/lib/regie/media"
-    """Where pictures are kept: file://, s3://, gs:// or az://."""
+    """The object store of pictures: file://, s3://, gs:// or az://."""
     in_flight: int = Field(default=250, ge=1, le=2000)
-    """Deliveries at work at once in this process. One workspace gets four fifths of them, so do those at one host."""
+    """Deliveries in flight in this process. One workspace gets at most four fifths of them, and so does one host."""
     channel_in_flight: int = Field(default=8, ge=1, le=1000)
-    """Of these, at most so many for one channel: servers of networks are small, and some hang under more."""
+    """Deliveries in flight of one channel: servers of networks are small, and some hang under more."""
 
+    delivery_life_days: int = Field(default=400, ge=60, le=3650)
+    """Days for which ended deliveries are kept after their last change. They make a post once, so that they outlive the
+    streams of events, the inbox and a backup of 30 days."""
     quiet_seconds: float = Field(default=120.0, gt=0, le=3600)
-    """So long after a call that ended without an answer it may still land: no post is called absent before."""
+    """The time after a call without an answer in which it may still land: no post counts as absent before."""
 
     @field_validator("allowed_hosts", "old_master_keys", mode="before")
     @classmethod
@@ -48,7 +51,7 @@ class PublisherSettings(ServiceSettings):
     @field_validator("allowed_hosts")
     @classmethod
     def _places(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(read_place(one) for one in value)
+        return tuple(read_place(host) for host in value)
 
     @field_validator("master_key")
     @classmethod
@@ -59,8 +62,8 @@ class PublisherSettings(ServiceSettings):
     @field_validator("old_master_keys")
     @classmethod
     def _old_master_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        for one in value:
-            check_master_key(one.get_secret_value())
+        for key in value:
+            check_master_key(key.get_secret_value())
         return value
 
     @field_validator("media_url")

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
 import typing as typing
@@ -18,6 +19,84 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _FailureKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FailureKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FailureKind.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    FAILURE_KIND_UNSPECIFIED: _FailureKind.ValueType  # 0
+    """Never set."""
+    FAILURE_KIND_AUTH_EXPIRED: _FailureKind.ValueType  # 1
+    """The network no longer accepts the credentials."""
+    FAILURE_KIND_CONTENT_REJECTED: _FailureKind.ValueType  # 2
+    """The network refuses the content."""
+    FAILURE_KIND_DUPLICATE_CONTENT: _FailureKind.ValueType  # 3
+    """The same post is on the channel already, or on its way."""
+    FAILURE_KIND_MEDIA_REJECTED: _FailureKind.ValueType  # 4
+    """A picture is missing, or the network refuses it."""
+    FAILURE_KIND_RATE_LIMITED: _FailureKind.ValueType  # 5
+    """The network asks to wait past the miss time."""
+    FAILURE_KIND_NETWORK_UNREACHABLE: _FailureKind.ValueType  # 6
+    """No call could leave for the network."""
+    FAILURE_KIND_PLATFORM_ERROR: _FailureKind.ValueType  # 7
+    """The network failed."""
+    FAILURE_KIND_UNSUPPORTED: _FailureKind.ValueType  # 8
+    """The channel or the network does not take such a post."""
+    FAILURE_KIND_INTERNAL: _FailureKind.ValueType  # 9
+    """An error of Régie."""
+
+class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
+    """Why a delivery failed."""
+
+FAILURE_KIND_UNSPECIFIED: FailureKind.ValueType  # 0
+"""Never set."""
+FAILURE_KIND_AUTH_EXPIRED: FailureKind.ValueType  # 1
+"""The network no longer accepts the credentials."""
+FAILURE_KIND_CONTENT_REJECTED: FailureKind.ValueType  # 2
+"""The network refuses the content."""
+FAILURE_KIND_DUPLICATE_CONTENT: FailureKind.ValueType  # 3
+"""The same post is on the channel already, or on its way."""
+FAILURE_KIND_MEDIA_REJECTED: FailureKind.ValueType  # 4
+"""A picture is missing, or the network refuses it."""
+FAILURE_KIND_RATE_LIMITED: FailureKind.ValueType  # 5
+"""The network asks to wait past the miss time."""
+FAILURE_KIND_NETWORK_UNREACHABLE: FailureKind.ValueType  # 6
+"""No call could leave for the network."""
+FAILURE_KIND_PLATFORM_ERROR: FailureKind.ValueType  # 7
+"""The network failed."""
+FAILURE_KIND_UNSUPPORTED: FailureKind.ValueType  # 8
+"""The channel or the network does not take such a post."""
+FAILURE_KIND_INTERNAL: FailureKind.ValueType  # 9
+"""An error of Régie."""
+
+class _FailureSource:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FailureSourceEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FailureSource.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    FAILURE_SOURCE_UNSPECIFIED: _FailureSource.ValueType  # 0
+    """Never set."""
+    FAILURE_SOURCE_USER: _FailureSource.ValueType  # 1
+    """The user: content, picture or channel."""
+    FAILURE_SOURCE_PLATFORM: _FailureSource.ValueType  # 2
+    """The network."""
+    FAILURE_SOURCE_SYSTEM: _FailureSource.ValueType  # 3
+    """The operator of Régie."""
+
+class FailureSource(_FailureSource, metaclass=_FailureSourceEnumTypeWrapper):
+    """The party that has to act on a failure."""
+
+FAILURE_SOURCE_UNSPECIFIED: FailureSource.ValueType  # 0
+"""Never set."""
+FAILURE_SOURCE_USER: FailureSource.ValueType  # 1
+"""The user: content, picture or channel."""
+FAILURE_SOURCE_PLATFORM: FailureSource.ValueType  # 2
+"""The network."""
+FAILURE_SOURCE_SYSTEM: FailureSource.ValueType  # 3
+"""The operator of Régie."""
 
 @typing.final
 class RemoteSegment(message.Message):
@@ -386,12 +465,10 @@ class DeliveryFailed(message.Message):
     """The channel."""
     revision: builtins.int
     """The revision of the post."""
-    kind: builtins.str
-    """auth_expired, content_rejected, duplicate_content, media_rejected, rate_limited, network_unreachable,
-    platform_error, unsupported or internal.
-    """
-    source: builtins.str
-    """user, platform or system."""
+    kind: FailureKind.ValueType
+    """Why it failed."""
+    source: FailureSource.ValueType
+    """The party that has to act."""
     network_message: builtins.str
     """The network's own words."""
     attempt: builtins.int
@@ -411,8 +488,8 @@ class DeliveryFailed(message.Message):
         post_id: builtins.str = ...,
         channel_id: builtins.str = ...,
         revision: builtins.int = ...,
-        kind: builtins.str = ...,
-        source: builtins.str = ...,
+        kind: FailureKind.ValueType = ...,
+        source: FailureSource.ValueType = ...,
         network_message: builtins.str = ...,
         attempt: builtins.int = ...,
         segments: abc.Iterable[RemoteSegment] | None = ...,

@@ -53,7 +53,7 @@ class FakePublisher(ChannelsServiceServicer, MediaServiceServicer, DeliveriesSer
                 network=request.network,
                 server_url=request.server_url,
                 handle="press",
-                state="active",
+                state=channels_pb.CHANNEL_STATE_ACTIVE,
                 create_time=timestamp(),
             )
             self.memory.put(channel.channel_id, channel)
@@ -76,7 +76,7 @@ class FakePublisher(ChannelsServiceServicer, MediaServiceServicer, DeliveriesSer
     ) -> channels_pb.DisconnectChannelResponse:
         def act() -> channels_pb.DisconnectChannelResponse:
             channel = self._find(request.channel_id)
-            channel.state = "disconnected"
+            channel.state = channels_pb.CHANNEL_STATE_DISCONNECTED
             return channels_pb.DisconnectChannelResponse(channel=channel)
 
         return await self.memory.once(request, act)
@@ -103,7 +103,11 @@ class FakePublisher(ChannelsServiceServicer, MediaServiceServicer, DeliveriesSer
         def act() -> deliveries_pb.ResolveDeliveryResponse:
             for delivery in (one for found in self.deliveries.values() for one in found):
                 if delivery.delivery_id == request.delivery_id:
-                    delivery.state = "published" if request.published else "pending"
+                    delivery.state = (
+                        deliveries_pb.DELIVERY_STATE_PUBLISHED
+                        if request.published
+                        else deliveries_pb.DELIVERY_STATE_PENDING
+                    )
                     return deliveries_pb.ResolveDeliveryResponse(delivery=delivery)
             raise DeliveryNotFound("there is no such delivery in this workspace", field="delivery_id")
 

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 import structlog
 from regie_chassis.bulk import Columns
 from regie_chassis.clock import Clock
-from regie_chassis.database import Database
+from regie_chassis.database import LOCK_NOT_AVAILABLE, Database
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,7 +24,6 @@ AHEAD = timedelta(days=3)
 LOOK_EVERY = timedelta(hours=1)
 LOCK_TIMEOUT = "2s"  # for the drop, which stops the ingest while it waits
 PARTITION_LOCK = 0x706172746974696F  # "partitio"; whoever makes partitions holds it until commit
-LOCK_NOT_AVAILABLE = "55P03"
 
 log = structlog.get_logger()
 

@@ -1,6 +1,6 @@
-"""What networks make of a channel: nothing is sent before a time, or not until a person acts.
+"""Restrictions of channels: a pause that a network asks for, and a reconnect that a person has to make.
 
-A flag that a failure set is cleared by the proof of success, a block that grew by success as well (ADR 0018).
+A successful call clears both (ADR 0018).
 """
 
 from __future__ import annotations
@@ -10,84 +10,76 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from regie.publisher.events.v1.publisher_events_pb2 import ChannelBlocked, ChannelNeedsAttention, ChannelRecovered
-from regie_chassis.ids import CHANNEL, show_id
-from regie_chassis.outbox import fitting, stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-MAX_FIRST_BLOCK = timedelta(hours=1)
-"""A network that asks for more is tried again after this, then after twice as long each time, until a call succeeds."""
-LONG_BLOCK = timedelta(minutes=5)
-"""From here on a block is an event, and stands in the timelines of what waits: the longest usual window of networks."""
-MAX_MOVED = 500
-"""Deliveries moved by one block or its lifting; claims pass the others over, and find them."""
+from regie_publisher.channels import events
 
-FAILED_LATELY = "(blocks > 0 OR state = 'needs_attention')"
-"""True of a channel with something that `prove` clears."""
+MAX_FIRST_BLOCK = timedelta(hours=1)
+"""The longest first pause. A network that asks for more is called again after it; without a success, the next pause may
+be twice as long."""
+LONG_BLOCK = timedelta(minutes=5)
+"""The shortest pause with an event and an entry in the timelines of waiting deliveries: the longest usual rate limit
+window of networks."""
+MAX_MOVED = 500
+"""Deliveries postponed by one statement; claims skip the others and find them later."""
+
+HAS_RESTRICTIONS = "(blocks > 0 OR state = 'needs_attention')"
+"""SQL condition: the channel has a restriction that `clear_restrictions` can clear."""
 
 
 class Source(StrEnum):
-    """Which kind of call found that a person has to act: only the same kind proves that it works again."""
+    """The kind of call that found expired credentials; only a success of the same kind proves that they work again."""
 
     PUBLISH = "publish"
     OBSERVE = "observe"
 
 
-async def block(
+async def pause_channel(
     session: AsyncSession, *, channel_id: UUID, until: datetime, now: datetime, traceparent: str = ""
 ) -> datetime | None:
-    """Sends nothing to the channel before `until`, because the network said so; for a while at most.
+    """Pauses the channel until `until`, the time given by the network's rate limit, or a shorter bound of ours.
 
-    Returns until when; None where there is no such channel.
+    Returns the end of the pause; None if there is no such channel.
 
-    What waits is moved there, but never past its miss time: it is to be missed in time and not in silence. A backlog is
-    moved a part at a time, and claims pass the rest over: it shares this transaction with other tenants' outcomes.
+    Pending deliveries are postponed to that time, but never beyond their `miss_time`, so that a delivery that cannot
+    be sent in time is still reported as missed. A backlog is postponed in parts, because this transaction also holds
+    other tenants' outcomes.
     """
     parameters = {"id": channel_id, "requested": until, "now": now, "first": MAX_FIRST_BLOCK}
-    row = (await session.execute(_BLOCK, parameters)).one_or_none()
+    row = (await session.execute(_PAUSE, parameters)).one_or_none()
     if row is None:
         return None
-    long = row.block_time - now >= LONG_BLOCK
+    block_time: datetime = row.block_time
+    is_long = block_time - now >= LONG_BLOCK
     await session.execute(
-        _MOVE,
+        _POSTPONE,
         {
             "id": channel_id,
-            "until": row.block_time,
+            "until": block_time,
             "now": now,
-            "detail": block_words(row.block_time) if long else "",
+            "detail": pause_text(block_time) if is_long else "",
             "limit": MAX_MOVED,
         },
     )
-    block_time: datetime = row.block_time
-    if not (long and row.is_new):
-        return block_time
-    message = ChannelBlocked(channel_id=show_id(CHANNEL, row.id), network=row.network)
-    message.blocked_until_time.FromDatetime(row.block_time)
-    message.requested_until_time.FromDatetime(until)
-    stage(
-        session,
-        message,
-        workspace_id=row.workspace_id,
-        time=now,
-        traceparent=traceparent,
-    )
+    if is_long and row.is_new:
+        events.stage_blocked(session, row, until=block_time, requested_until=until, time=now, traceparent=traceparent)
     return block_time
 
 
-def block_words(until: datetime) -> str:
-    """Returns what stands in the timeline of a delivery that waits for a block to end."""
+def pause_text(until: datetime) -> str:
+    """Returns the timeline entry of a delivery that waits for the end of a pause."""
     return f"the network asked to wait; the channel is tried again at {until:%Y-%m-%d %H:%M:%S} UTC"
 
 
-async def go_on(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID, now: datetime) -> None:
-    """Lets what waits on a channel go at once: a person has connected the account anew."""
+async def resume_channel(session: AsyncSession, *, workspace_id: UUID, channel_id: UUID, now: datetime) -> None:
+    """Makes the channel's waiting deliveries and lookups due now, after a person has connected the account anew."""
     values = {"workspace_id": workspace_id, "channel_id": channel_id, "now": now}
-    await session.execute(_SEND_NOW, values)
-    await session.execute(_LOOK_NOW, values)
+    await session.execute(_WAKE_PENDING, values)
+    await session.execute(_WAKE_UNKNOWN, values)
 
 
-async def need_attention(
+async def require_reconnect(
     session: AsyncSession,
     *,
     channel_id: UUID,
@@ -97,33 +89,26 @@ async def need_attention(
     traceparent: str,
     source: Source = Source.PUBLISH,
 ) -> None:
-    """Says once that a person has to act, unless the credentials were renewed since."""
-    rows = await session.execute(
-        _NEED_ATTENTION, {"id": channel_id, "version": version, "reason": reason, "source": source}
-    )
-    row = rows.one_or_none()
-    if row is None:
-        return
-    message = ChannelNeedsAttention(channel_id=show_id(CHANNEL, row.id), network=row.network, reason=reason)
-    stage(
-        session,
-        fitting(message),
-        workspace_id=row.workspace_id,
-        time=now,
-        traceparent=traceparent,
-    )
+    """Marks the channel as needing attention and stages the event once, unless the credentials are newer than
+    `version`.
+    """
+    parameters = {"id": channel_id, "version": version, "reason": reason, "source": source}
+    row = (await session.execute(_REQUIRE_RECONNECT, parameters)).one_or_none()
+    if row is not None:
+        events.stage_needs_attention(session, row, reason=reason, time=now, traceparent=traceparent)
 
 
-async def prove(session: AsyncSession, channel_ids: Collection[UUID], *, source: Source, now: datetime) -> None:
-    """Clears what failures left on channels at which a call of this kind has just succeeded. Most have nothing."""
-    for row in await session.execute(_PROVE, {"ids": sorted(channel_ids), "source": source}):
+async def clear_restrictions(
+    session: AsyncSession, channel_ids: Collection[UUID], *, source: Source, now: datetime
+) -> None:
+    """Clears the restrictions of channels at which a call of this kind has just succeeded. Most have none."""
+    for row in await session.execute(_CLEAR, {"ids": sorted(channel_ids), "source": source}):
         if row.recovered:
-            message = ChannelRecovered(channel_id=show_id(CHANNEL, row.id), network=row.network)
-            stage(session, message, workspace_id=row.workspace_id, time=now)
+            events.stage_recovered(session, row, time=now)
 
 
-# `blocks` counts the requests since the last success that were cut: each doubles what the next may take.
-_BLOCK = text(
+# `blocks` counts the requests since the last success that were cut: each doubles the longest pause of the next.
+_PAUSE = text(
     """
     WITH earlier AS (
         SELECT id, blocks, coalesce(block_time > :now, false) AS in_force FROM channel WHERE id = :id FOR UPDATE
@@ -141,53 +126,54 @@ _BLOCK = text(
     """
 )
 
-_MOVE = text(
+_POSTPONE = text(
     """
     WITH moved AS (
-        UPDATE delivery SET act_time = least(CAST(:until AS timestamptz), miss_time)
+        UPDATE delivery SET next_action_time = least(CAST(:until AS timestamptz), miss_time)
         WHERE id IN (SELECT id FROM delivery WHERE channel_id = :id AND state = 'pending'
             AND workspace_id = (SELECT workspace_id FROM channel WHERE id = :id)
-            AND act_time < least(CAST(:until AS timestamptz), miss_time)
-            ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED)
-        RETURNING id, attempt, traceparent, cardinality(remote_ids) AS segments_out
+            AND next_action_time < least(CAST(:until AS timestamptz), miss_time)
+            ORDER BY next_action_time LIMIT :limit FOR UPDATE SKIP LOCKED)
+        RETURNING id, attempt_number, traceparent, cardinality(remote_ids) AS segments_out
     )
-    INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, detail, trace_id, segments_out)
-    SELECT id, :now, 'pending', 'blocked', attempt, :detail, split_part(traceparent, '-', 2), segments_out
+    INSERT INTO delivery_change (delivery_id, time, state, cause, attempt_number, detail, trace_id, segments_out)
+    SELECT id, :now, 'pending', 'blocked', attempt_number, :detail, split_part(traceparent, '-', 2), segments_out
     FROM moved WHERE :detail <> ''
     """
 )
 
-_SEND_NOW = text(
+_WAKE_PENDING = text(
     """
-    UPDATE delivery SET act_time = :now WHERE id IN (
+    UPDATE delivery SET next_action_time = :now WHERE id IN (
         SELECT id FROM delivery
-        WHERE state = 'pending' AND workspace_id = :workspace_id AND act_time > :now AND channel_id = :channel_id
+        WHERE state = 'pending' AND workspace_id = :workspace_id AND next_action_time > :now
+          AND channel_id = :channel_id
         FOR UPDATE SKIP LOCKED
     )
     """
 )
-_LOOK_NOW = text(
+_WAKE_UNKNOWN = text(
     """
-    UPDATE delivery SET act_time = :now WHERE id IN (
+    UPDATE delivery SET next_action_time = :now WHERE id IN (
         SELECT id FROM delivery
-        WHERE channel_id = :channel_id AND call_end_time IS NOT NULL AND state = 'unknown' AND act_time > :now
+        WHERE channel_id = :channel_id AND call_end_time IS NOT NULL AND state = 'unknown' AND next_action_time > :now
         FOR UPDATE SKIP LOCKED
     )
     """
 )
 
-_NEED_ATTENTION = text(
+_REQUIRE_RECONNECT = text(
     """
     UPDATE channel SET state = 'needs_attention', attention = :reason, attention_source = :source
     WHERE id = :id AND version = :version AND state = 'active' RETURNING *
     """
 )
 
-_PROVE = text(
+_CLEAR = text(
     f"""
     WITH stale AS (
         SELECT id, state = 'needs_attention' AND attention_source IN (:source, '') AS recovered FROM channel
-        WHERE id = ANY(CAST(:ids AS uuid[])) AND {FAILED_LATELY}
+        WHERE id = ANY(CAST(:ids AS uuid[])) AND {HAS_RESTRICTIONS}
         ORDER BY id FOR UPDATE
     )
     UPDATE channel SET

@@ -1,7 +1,7 @@
-"""Seals credentials: AES-256-GCM under a key of the record's own, which a rotating master key wraps.
+"""Seals credentials: AES-256-GCM under a data key of the record's own, which a rotating master key wraps.
 
-What is sealed is bound to its place (workspace, channel, version): moved to another row, or to an older version of
-the same one, it does not open.
+Sealed secrets are bound to their context (workspace, channel, version): they cannot be decrypted in another row, or
+under another version of the same row.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ NONCE_BYTES = 12
 _WRAPPING = b"regie data key|"
 
 
-class NotOpened(Exception):
-    """What was sealed was changed, moved, or sealed under a master key that is not known here."""
+class DecryptionFailed(Exception):
+    """The sealed secrets were changed or moved, or their master key is not among the settings."""
 
 
 class BadMasterKey(ValueError):
@@ -32,8 +32,8 @@ class BadMasterKey(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where sealed secrets belong."""
+class SealContext:
+    """The context that sealed secrets are bound to."""
 
     workspace_id: UUID
     channel_id: UUID
@@ -44,13 +44,13 @@ class Place:
         return f"{self.workspace_id}|{self.channel_id}|{self.version}".encode()
 
     def bind_key(self) -> bytes:
-        """Returns the associated data of the data key, which differs so that one is never taken for the other."""
+        """Returns the associated data of the data key; it differs so that neither is ever taken for the other."""
         return _WRAPPING + self.bind()
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """Secrets as they are stored: both parts begin with their nonce."""
+    """Sealed secrets in their stored form: both parts begin with their nonce."""
 
     key_id: str
     data_key: bytes
@@ -58,40 +58,40 @@ class Sealed:
 
 
 class Keyring:
-    """The master keys: the current one seals, the old ones still open."""
+    """The master keys: the current one seals and opens, the old ones only open."""
 
     def __init__(self, current: str, old: Sequence[str] = ()) -> None:
         keys = [_read_key(text) for text in (current, *old)]
         self.current_id = _id_of(keys[0])
         self._keys = {_id_of(key): AESGCM(key) for key in keys}
 
-    def seal(self, secrets: Mapping[str, str], place: Place) -> Sealed:
+    def seal(self, secrets: Mapping[str, str], context: SealContext) -> Sealed:
         """Seals secrets under a fresh data key."""
         data_key = AESGCM.generate_key(bit_length=256)
         plain = json.dumps(dict(secrets), sort_keys=True).encode()
         return Sealed(
             self.current_id,
-            _encrypt(self._keys[self.current_id], data_key, place.bind_key()),
-            _encrypt(AESGCM(data_key), plain, place.bind()),
+            _encrypt(self._keys[self.current_id], data_key, context.bind_key()),
+            _encrypt(AESGCM(data_key), plain, context.bind()),
         )
 
-    def open(self, sealed: Sealed, place: Place) -> dict[str, str]:
-        """Returns the secrets. Raises NotOpened."""
-        plain = _decrypt(AESGCM(self._unwrap(sealed, place)), sealed.secrets, place.bind())
+    def open(self, sealed: Sealed, context: SealContext) -> dict[str, str]:
+        """Returns the secrets. Raises DecryptionFailed."""
+        plain = _decrypt(AESGCM(self._unwrap(sealed, context)), sealed.secrets, context.bind())
         secrets: dict[str, str] = json.loads(plain)
         return secrets
 
-    def rewrap(self, sealed: Sealed, place: Place) -> Sealed:
-        """Wraps the data key under the current master key; the secrets stay as they are. Raises NotOpened."""
-        data_key = self._unwrap(sealed, place)
-        wrapped = _encrypt(self._keys[self.current_id], data_key, place.bind_key())
+    def rewrap(self, sealed: Sealed, context: SealContext) -> Sealed:
+        """Wraps the data key under the current master key; the secrets do not change. Raises DecryptionFailed."""
+        data_key = self._unwrap(sealed, context)
+        wrapped = _encrypt(self._keys[self.current_id], data_key, context.bind_key())
         return Sealed(self.current_id, wrapped, sealed.secrets)
 
-    def _unwrap(self, sealed: Sealed, place: Place) -> bytes:
+    def _unwrap(self, sealed: Sealed, context: SealContext) -> bytes:
         master = self._keys.get(sealed.key_id)
         if master is None:
-            raise NotOpened(f"master key {sealed.key_id} is not known here; add it to the old master keys")
-        return _decrypt(master, sealed.data_key, place.bind_key())
+            raise DecryptionFailed(f"master key {sealed.key_id} is not known here; add it to the old master keys")
+        return _decrypt(master, sealed.data_key, context.bind_key())
 
 
 def new_master_key() -> str:
@@ -100,7 +100,7 @@ def new_master_key() -> str:
 
 
 def check_master_key(text: str) -> None:
-    """Raises BadMasterKey for what is no key, or one that nobody made at random."""
+    """Raises BadMasterKey for a text that is not a key, or a key that is not random."""
     if len(set(_read_key(text))) == 1:
         raise BadMasterKey("this master key is one byte repeated; make a random one (docs/operations.md)")
 
@@ -128,4 +128,4 @@ def _decrypt(cipher: AESGCM, stored: bytes, bound: bytes) -> bytes:
     try:
         return cipher.decrypt(stored[:NONCE_BYTES], stored[NONCE_BYTES:], bound)
     except (InvalidTag, ValueError) as error:
-        raise NotOpened("sealed secrets were changed or belong elsewhere") from error
+        raise DecryptionFailed("sealed secrets were changed or belong elsewhere") from error

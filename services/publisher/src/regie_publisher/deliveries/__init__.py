@@ -1,6 +1,7 @@
-"""The delivery protocol: how one variant of a post reaches its channel once, or a person is told what is not known.
+"""The delivery protocol: a variant of a post reaches its channel once, or it is shown as unknown.
 
-`intake` makes deliveries of events; `claims` hands them out; `attempts` makes one attempt; `judging` says what an
-answer means; `outcomes` writes it down; `worker` runs attempts; `pursuit` finds out what became of the open ones;
-`sweeping` takes back what a dead worker held; `timeline` tells it all, and lets a person settle what is unknown.
+`creation` makes deliveries from events; `claims` hands them out; `attempts` makes one attempt; `decisions` turns
+an answer or an error into an outcome; `outcomes` records it, in groups by `outcome_writer`; `worker` runs attempts;
+`reconciler` settles open outcomes at the network; `lease_rescue` takes back expired leases; `queries` shows
+deliveries; `resolution` lets a person settle an unknown one; `events` stages the events; `retention` deletes old ones.
 """

@@ -1,7 +1,7 @@
-"""The one rule about a call whose answer was lost: may it be made again, and when is it proven that it had no effect?
+"""The only rule about a call whose answer was lost: whether it may be repeated, and when its absence is proven.
 
-A pure function (ADR 0017). Every place that would say "it is not there" asks it: a look, a lease that ended, a
-repeated call, a cancellation, a miss, and a person's answer.
+A pure function (ADR 0017) for every place that would conclude "it is not there": lookups, expired leases, repeated
+calls, cancellations, misses and the answers of people.
 """
 
 from __future__ import annotations
@@ -16,61 +16,63 @@ MIN_PAUSE = timedelta(milliseconds=200)
 
 
 class Verdict(StrEnum):
-    """What an empty look permits."""
+    """The permission that an empty lookup gives."""
 
     PROVEN = "proven"
-    """The call had no effect and will have none: everything may follow."""
+    """The call had no effect and will have none: any outcome may follow."""
     REPEAT = "repeat"
     """The call may still land, and a repeated one under the same key is the same post."""
-    LOOK = "look"
+    LOOKUP = "lookup"
+    """The call may still land: only another lookup may follow."""
     PERSON = "person"
+    """This network proves nothing: a person has to decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """A call that may still land.
 
-    `end` is when the last one ended on our side, or the latest time at which it can have; `first` is before the
-    first call under the key; `looks` came back empty since `end`.
+    `end` is the end of the last call on our side, or the latest possible one; `first` is a time before the first call
+    under the key; `empty_lookups` counts the lookups since `end` that found nothing.
     """
 
     end: datetime
     first: datetime
-    looks: int
+    empty_lookups: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The verdict, and for `LOOK` the time of the next look."""
+    """The verdict, and for `LOOKUP` the time of the next lookup."""
 
     verdict: Verdict
     time: datetime | None = None
 
 
-def rule(absence: Absence, doubt: Doubt, look_time: datetime, *, wanted: bool = True) -> Ruling:
-    """Judges an empty look that began at `look_time` and is counted in `doubt.looks`.
+def rule(absence: Absence, doubt: Doubt, lookup_time: datetime, *, wanted: bool = True) -> Ruling:
+    """Rules on an empty lookup that began at `lookup_time` and is counted in `doubt.empty_lookups`.
 
-    `wanted` is False for a delivery that would not be sent again (cancelled, too late, tried too often): to say so
-    takes a proof on every network.
+    `wanted` is False for a delivery that would not be sent again (cancelled, too late, attempted too often): its end
+    needs a proof on every network.
     """
     if absence.repeat is Repeat.BY_PERSON:
         return Ruling(Verdict.PERSON)
     quiet_end = doubt.end + absence.quiet
-    if look_time >= quiet_end and doubt.looks >= absence.looks:
+    if lookup_time >= quiet_end and doubt.empty_lookups >= absence.looks:
         return Ruling(Verdict.PROVEN)
-    if wanted and may_repeat(absence, doubt, look_time):
+    if wanted and may_repeat(absence, doubt, lookup_time):
         return Ruling(Verdict.REPEAT)
-    if look_time >= quiet_end:
-        return Ruling(Verdict.LOOK, look_time + max(absence.quiet / 10, MIN_PAUSE))
-    pause = max(absence.quiet / 10 * 2 ** min(max(doubt.looks - 1, 0), 6), MIN_PAUSE)
-    times = [look_time + pause, quiet_end]
-    if wanted and absence.repeat is Repeat.UNDER_KEY and look_time < doubt.end + absence.settle:
+    if lookup_time >= quiet_end:
+        return Ruling(Verdict.LOOKUP, lookup_time + max(absence.quiet / 10, MIN_PAUSE))
+    pause = max(absence.quiet / 10 * 2 ** min(max(doubt.empty_lookups - 1, 0), 6), MIN_PAUSE)
+    times = [lookup_time + pause, quiet_end]
+    if wanted and absence.repeat is Repeat.UNDER_KEY and lookup_time < doubt.end + absence.settle:
         times.append(doubt.end + absence.settle)
-    return Ruling(Verdict.LOOK, min(times))
+    return Ruling(Verdict.LOOKUP, min(times))
 
 
 def may_repeat(absence: Absence, doubt: Doubt, now: datetime) -> bool:
-    """True when a call that begins now is the same post as one that may still land."""
+    """Returns whether a call that begins now makes the same post as the call that may still land."""
     match absence.repeat:
         case Repeat.AT_ONCE:
             return True

@@ -1,7 +1,7 @@
 """One attempt at a delivery: review, prepare, mark, call, record, in that order and each at most once.
 
-The mark is what makes a post go out at most once: it is committed before the call, and only a call that is proven to
-have had no effect leads back to `pending`.
+The mark makes a post go out at most once: it is committed before the call, and only a call that is proven to have had
+no effect leads back to `pending`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from regie_networks.contract import Connector
 from regie_networks.draft import Draft, Processing, Remote
 from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown
 
-from regie_publisher.accounts import Accounts
-from regie_publisher.deliveries import judging
+from regie_publisher.channels.accounts import Accounts
+from regie_publisher.deliveries import decisions
 from regie_publisher.deliveries.absence import Doubt, may_repeat
 from regie_publisher.deliveries.delivery import (
     LEASE,
@@ -31,169 +31,189 @@ from regie_publisher.deliveries.delivery import (
     NETWORK_TIMEOUT,
     PREPARE_TIMEOUT,
     Cause,
-    Held,
-    Note,
+    ClaimedDelivery,
     Outcome,
+    RecordedOutcome,
     State,
 )
-from regie_publisher.deliveries.drafts import draft_of
-from regie_publisher.deliveries.ledger import LeaseLost, Ledger
-from regie_publisher.media import Library
+from regie_publisher.deliveries.drafts import build_draft
+from regie_publisher.deliveries.outcome_writer import LeaseLost, OutcomeWriter
+from regie_publisher.media.store import MediaStore
 
 log = structlog.get_logger()
 
 
 class _NotLoaded(Exception):
-    """The database did not give what the draft is made of: no verdict on the delivery, and no try of it."""
+    """The database did not give the parts of the draft: no verdict on the delivery, and no attempt of it."""
 
 
 class Attempts:
-    """Makes attempts. One for each process; any number of attempts at once."""
+    """Makes attempts. One object for each process; any number of attempts at once."""
 
     def __init__(
         self,
         *,
         connectors: Mapping[str, Connector],
         accounts: Accounts,
-        library: Library,
-        ledger: Ledger,
+        media_store: MediaStore,
+        writer: OutcomeWriter,
         clock: Clock,
     ) -> None:
         self._connectors = connectors
         self._accounts = accounts
-        self._library = library
-        self._ledger = ledger
+        self._media_store = media_store
+        self._writer = writer
         self._clock = clock
 
-    async def make(self, held: Held) -> Outcome | None:
-        """Makes the attempt and records how it ended. Returns the outcome, None where the lease was lost.
+    async def make(self, delivery: ClaimedDelivery) -> Outcome | None:
+        """Makes the attempt and records its outcome. Returns the outcome; None if the lease was lost.
 
-        Never raises for what a network or an outage can do.
+        Never raises an error of a network or of an outage.
         """
-        context = context_of(held.traceparent)
-        with tracer().start_as_current_span(f"deliver {held.network}", context=context) as span:
+        context = context_of(delivery.traceparent)
+        with tracer().start_as_current_span(f"deliver {delivery.network}", context=context) as span:
             if span.is_recording():
-                span.set_attributes(_names_of(held))
+                span.set_attributes(_attributes_of(delivery))
             try:
-                held, outcome = await self._try(held)
+                delivery, outcome = await self._try(delivery)
             except LeaseLost:
-                log.warning("delivery.lease_lost", delivery=show_id(DELIVERY, held.id), fence=held.fence)
+                log.warning("delivery.lease_lost", delivery=show_id(DELIVERY, delivery.id), fence=delivery.fence)
                 return None
             span.set_attribute("regie.outcome", outcome.state.value)
             if outcome.state in (State.FAILED, State.UNKNOWN):
                 span.set_status(StatusCode.ERROR, outcome.failure_kind or outcome.cause)
-            await self._ledger.record(Note(held, outcome, current_traceparent()))
+            await self._writer.record(RecordedOutcome(delivery, outcome, current_traceparent()))
             return outcome
 
-    async def _try(self, held: Held) -> tuple[Held, Outcome]:
-        """Returns how the attempt ended, and the delivery with the segments that were recorded on the way."""
-        connector = self._connectors.get(held.network)
+    async def _try(self, delivery: ClaimedDelivery) -> tuple[ClaimedDelivery, Outcome]:
+        """Returns the outcome, and the delivery with the segments that were recorded during the attempt."""
+        connector = self._connectors.get(delivery.network)
         if connector is None:
-            message = f"{held.network} is not a network here"
-            return held, judging.failed(FailureKind.UNSUPPORTED, message, cause=Cause.WORKER)
+            message = f"{delivery.network} is not a network here"
+            return delivery, decisions.failed(FailureKind.UNSUPPORTED, message, cause=Cause.WORKER)
         try:
-            draft = await self._draft(held)
+            draft = await self._draft(delivery)
             connector.review(draft)
             if connector.needs_preparation(draft):
                 async with asyncio.timeout(PREPARE_TIMEOUT.total_seconds()):
-                    await self._prepare(connector, draft, held)
-            if held.call_end is not None and not await self._may_repeat(connector, draft, held):
+                    await self._prepare(connector, draft, delivery)
+            if delivery.call_end is not None and not await self._may_repeat(connector, draft, delivery):
                 message = "an earlier call may still land, and its key protects no second one any more"
-                return held, Outcome(State.UNKNOWN, Cause.WORKER, act_time=self._clock.now(), message=message)
+                return delivery, Outcome(
+                    State.UNKNOWN, Cause.WORKER, next_action_time=self._clock.now(), message=message
+                )
         except LeaseLost:
             raise
         except _NotLoaded:
-            return held, self._back(held, Cause.DATABASE_OUTAGE)
-        except Exception as error:  # noqa: BLE001  # broad: nothing has left, whatever it is
-            self._log_unforeseen(error, held)
-            return held, judging.before_publish(error, held, self._clock.now(), version=self._version(held))
-        return await self._publish_segments(connector, draft, held)
+            return delivery, self._back(delivery, Cause.DATABASE_OUTAGE)
+        except Exception as error:  # noqa: BLE001  # broad: no call has begun, whatever the error is
+            self._log_unforeseen(error, delivery)
+            return delivery, decisions.decide_preparation_error(
+                error, delivery, self._clock.now(), version=self._version(delivery)
+            )
+        return await self._publish_segments(connector, draft, delivery)
 
-    async def _draft(self, held: Held) -> Draft:
+    async def _draft(self, delivery: ClaimedDelivery) -> Draft:
         try:
-            return await draft_of(held, accounts=self._accounts, library=self._library)
+            return await build_draft(delivery, accounts=self._accounts, media_store=self._media_store)
         except Exception as error:  # broad: an outage says nothing of the channel, and nothing has left
             if not is_transient(error):
                 raise
             raise _NotLoaded from error
 
-    async def _prepare(self, connector: Connector, draft: Draft, held: Held) -> None:
+    async def _prepare(self, connector: Connector, draft: Draft, delivery: ClaimedDelivery) -> None:
         async def save_handle(name: str, value: str) -> None:
             if len(value) > MAX_HANDLE:
                 raise OutcomeUnknown("The server took a part of the post and gave it a handle that is too long to keep")
-            await self._ledger.save_handle(held, name, value)
+            await self._writer.save_handle(delivery, name, value)
 
-        with tracer().start_as_current_span("prepare", attributes={"regie.network": held.network}):
+        with tracer().start_as_current_span("prepare", attributes={"regie.network": delivery.network}):
             await connector.prepare(draft, save_handle)
 
-    async def _may_repeat(self, connector: Connector, draft: Draft, held: Held) -> bool:
-        """Asks again right before the call: since the look, the attempt may have waited for long."""
+    async def _may_repeat(self, connector: Connector, draft: Draft, delivery: ClaimedDelivery) -> bool:
+        """Applies the rule again right before the call: the attempt may have waited for long since the lookup."""
         now = self._clock.now()
-        doubt = Doubt(end=held.call_end or now, first=held.compose_time, looks=held.looks)
+        doubt = Doubt(end=delivery.call_end or now, first=delivery.compose_time, empty_lookups=delivery.empty_lookups)
         return may_repeat(await connector.absence(draft.account), doubt, now)
 
-    async def _publish_segments(self, connector: Connector, draft: Draft, held: Held) -> tuple[Held, Outcome]:
-        asked = time.monotonic()
+    async def _publish_segments(
+        self, connector: Connector, draft: Draft, delivery: ClaimedDelivery
+    ) -> tuple[ClaimedDelivery, Outcome]:
+        mark_time = time.monotonic()
         try:
-            await self._ledger.mark(held)
+            await self._writer.mark(delivery)
         except Exception as error:  # broad: an outage ends the attempt, which is no loop
             if not is_transient(error):
                 raise
-            return held, self._back(held, Cause.DATABASE_OUTAGE)  # marked or not, no call has left
+            return delivery, self._back(delivery, Cause.DATABASE_OUTAGE)  # marked or not, no call has begun
         for index in range(len(draft.remotes), len(draft.segments)):
-            if time.monotonic() - asked > (LEASE - NETWORK_TIMEOUT - MARGIN).total_seconds():
-                # The lease might end under the call. Nothing has left, and a raised fence will refuse this note.
-                return held, self._back(held, Cause.LEASE_SHORT)
-            answer = await self._publish(connector, draft, held, index)
+            if time.monotonic() - mark_time > (LEASE - NETWORK_TIMEOUT - MARGIN).total_seconds():
+                # The lease might expire during the call. No call has begun, and a raised fence refuses this outcome.
+                return delivery, self._back(delivery, Cause.LEASE_SHORT)
+            answer = await self._publish(connector, draft, delivery, index)
             if isinstance(answer, Outcome):
-                return held, answer
-            outcome = judging.out(
-                answer, held, self._clock.now(), done=index, cause=Cause.WORKER, quiet=connector.quiet
+                return delivery, answer
+            outcome = decisions.decide_published(
+                answer, delivery, self._clock.now(), done=index, cause=Cause.WORKER, quiet=connector.quiet
             )
             if outcome.state is not State.PENDING or not isinstance(answer, Remote):
-                return held, outcome
-            asked = time.monotonic()
-            going_on = replace(outcome, state=State.PUBLISHING, act_time=self._clock.now() + LEASE)
-            await self._ledger.advance(Note(held, going_on, current_traceparent()))
+                return delivery, outcome
+            mark_time = time.monotonic()
+            going_on = replace(outcome, state=State.PUBLISHING, next_action_time=self._clock.now() + LEASE)
+            await self._writer.advance(RecordedOutcome(delivery, going_on, current_traceparent()))
             draft.remotes.append(answer)
-            held = replace(held, remotes=tuple(draft.remotes), tries=0, call_end=None, quiet_end=None, looks=0)
+            delivery = replace(
+                delivery,
+                remotes=tuple(draft.remotes),
+                consecutive_attempts=0,
+                call_end=None,
+                quiet_end=None,
+                empty_lookups=0,
+            )
         raise AssertionError("a delivery without segments is never pending")
 
     async def _publish(
-        self, connector: Connector, draft: Draft, held: Held, index: int
+        self, connector: Connector, draft: Draft, delivery: ClaimedDelivery, index: int
     ) -> Remote | Processing | Outcome:
-        """Calls the network once. Returns its answer, or what an error means."""
+        """Calls the network once. Returns its answer, or the outcome of an error."""
         attributes: dict[str, str | int] = {
-            "regie.network": held.network,
-            "regie.attempt": held.attempt,
+            "regie.network": delivery.network,
+            "regie.attempt": delivery.attempt_number,
             "regie.segment": index,
         }
         with tracer().start_as_current_span("publish", kind=SpanKind.CLIENT, attributes=attributes) as span:
-            version = self._version(held)
+            version = self._version(delivery)
             try:
                 async with asyncio.timeout(NETWORK_TIMEOUT.total_seconds()):
                     return await connector.publish(draft, index)
             except Exception as error:  # noqa: BLE001  # broad: whatever it is, the call may have had its effect
-                self._log_unforeseen(error, held)
+                self._log_unforeseen(error, delivery)
                 span.set_status(StatusCode.ERROR, type(error).__name__)
-                return judging.after_publish(error, held, self._clock.now(), version=version, quiet=connector.quiet)
+                return decisions.decide_publish_error(
+                    error, delivery, self._clock.now(), version=version, quiet=connector.quiet
+                )
 
-    def _back(self, held: Held, cause: Cause) -> Outcome:
-        return Outcome(State.PENDING, cause, act_time=self._clock.now(), tries=max(held.tries - 1, 0))
+    def _back(self, delivery: ClaimedDelivery, cause: Cause) -> Outcome:
+        return Outcome(
+            State.PENDING,
+            cause,
+            next_action_time=self._clock.now(),
+            consecutive_attempts=max(delivery.consecutive_attempts - 1, 0),
+        )
 
-    def _version(self, held: Held) -> int | None:
-        return self._accounts.version(held.channel_id)
+    def _version(self, delivery: ClaimedDelivery) -> int | None:
+        return self._accounts.version(delivery.channel_id)
 
-    def _log_unforeseen(self, error: Exception, held: Held) -> None:
+    def _log_unforeseen(self, error: Exception, delivery: ClaimedDelivery) -> None:
         if not isinstance(error, ConnectorError | TimeoutError):
-            log.error("delivery.failed_unforeseen", delivery=show_id(DELIVERY, held.id), exc_info=error)
+            log.error("delivery.failed_unforeseen", delivery=show_id(DELIVERY, delivery.id), exc_info=error)
 
 
-def _names_of(held: Held) -> dict[str, str | int]:
+def _attributes_of(delivery: ClaimedDelivery) -> dict[str, str | int]:
     return {
-        "regie.delivery_id": show_id(DELIVERY, held.id),
-        "regie.post_id": show_id(POST, held.post_id),
-        "regie.channel_id": show_id(CHANNEL, held.channel_id),
-        "regie.network": held.network,
-        "regie.attempt": held.attempt,
+        "regie.delivery_id": show_id(DELIVERY, delivery.id),
+        "regie.post_id": show_id(POST, delivery.post_id),
+        "regie.channel_id": show_id(CHANNEL, delivery.channel_id),
+        "regie.network": delivery.network,
+        "regie.attempt": delivery.attempt_number,
     }

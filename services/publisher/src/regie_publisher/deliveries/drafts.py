@@ -1,4 +1,4 @@
-"""Makes of a held delivery what its connector works on."""
+"""Builds the draft of a claimed delivery, which its connector works on."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ from regie_chassis.ids import MEDIA, InvalidId, parse_id
 from regie_networks.draft import Draft, Picture, Segment
 from regie_networks.errors import FailureKind, Unacceptable
 
-from regie_publisher.accounts import Accounts
-from regie_publisher.deliveries.delivery import Held
-from regie_publisher.media import Library, Media
+from regie_publisher.channels.accounts import Accounts
+from regie_publisher.deliveries.delivery import ClaimedDelivery
+from regie_publisher.media.store import Media, MediaStore
 
 
-async def draft_of(held: Held, *, accounts: Accounts, library: Library) -> Draft:
-    """Returns the draft, the same in every attempt. Raises Unacceptable where the channel or a picture is gone.
+async def build_draft(delivery: ClaimedDelivery, *, accounts: Accounts, media_store: MediaStore) -> Draft:
+    """Returns the draft, the same in every attempt. Raises Unacceptable if the channel or a picture is gone.
 
-    Raises the database's error, too, which is no verdict on the delivery.
+    Also raises the database's error, which is no verdict on the delivery.
     """
-    account = await accounts.account(held.channel_id)
-    variant = DueVariant.FromString(held.content)
-    found = await _find_media(held, variant, library)
+    account = await accounts.account(delivery.channel_id)
+    variant = DueVariant.FromString(delivery.content)
+    media = await _find_media(delivery, variant, media_store)
     segments = [
-        Segment(key, segment.text, _pictures(segment, found, library))
-        for key, segment in zip(held.segment_keys, variant.segments, strict=True)
+        Segment(key, segment.text, _pictures(segment, media, media_store))
+        for key, segment in zip(delivery.segment_keys, variant.segments, strict=True)
     ]
     return Draft(
         account=account,
         segments=segments,
         visibility=variant.visibility,
         language=variant.language,
-        compose_time=held.compose_time,
-        handles=dict(held.handles),
-        remotes=list(held.remotes),
+        compose_time=delivery.compose_time,
+        handles=dict(delivery.handles),
+        remotes=list(delivery.remotes),
     )
 
 
-def _pictures(segment: DueSegment, found: Mapping[str, Media], library: Library) -> tuple[Picture, ...]:
-    return tuple(library.picture(found[one.media_id], one.media_id, one.alt_text) for one in segment.attachments)
+def _pictures(segment: DueSegment, media: Mapping[str, Media], media_store: MediaStore) -> tuple[Picture, ...]:
+    return tuple(media_store.picture(media[one.media_id], one.media_id, one.alt_text) for one in segment.attachments)
 
 
-async def _find_media(held: Held, variant: DueVariant, library: Library) -> Mapping[str, Media]:
-    wanted = {attached.media_id for segment in variant.segments for attached in segment.attachments}
-    if not wanted:
+async def _find_media(delivery: ClaimedDelivery, variant: DueVariant, media_store: MediaStore) -> Mapping[str, Media]:
+    media_ids = {attached.media_id for segment in variant.segments for attached in segment.attachments}
+    if not media_ids:
         return {}
     try:
-        ids = {text: parse_id(MEDIA, text) for text in wanted}
+        ids = {text: parse_id(MEDIA, text) for text in media_ids}
     except InvalidId as error:
         raise Unacceptable(FailureKind.MEDIA_REJECTED, error.message) from error
-    stored = await library.find(held.workspace_id, list(ids.values()))
+    stored = await media_store.find(delivery.workspace_id, list(ids.values()))
     missing = sorted(text for text, id_ in ids.items() if id_ not in stored)
     if missing:
         raise Unacceptable(FailureKind.MEDIA_REJECTED, f"there is no picture {missing[0]} in this workspace")

@@ -1,114 +1,101 @@
-"""Takes back what a dead worker held: nothing was called yet → pending; a call may have left → unknown."""
+"""Takes back deliveries with expired leases: pending if no call had begun, unknown if a call may have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
-from regie.publisher.events.v1.publisher_events_pb2 import DeliveryUnknown, RemoteSegment
-from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
-from regie_chassis.outbox import stage
-from regie_chassis.timestamps import timestamp
 from regie_networks.absence import QUIET
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.deliveries.delivery import MARGIN, Cause, Outcome, State
-from regie_publisher.telemetry import set_unknown, tell_end
+from regie_publisher.deliveries.delivery import MARGIN, Cause, Outcome, State, remotes_of
+from regie_publisher.deliveries.events import stage_outcome
+from regie_publisher.deliveries.telemetry import set_unknown
 
-LIMIT = 500
-WHY_UNKNOWN = "the worker ended while the call was on its way; it is being looked for"
+MAX_RESCUED = 500
+"""Deliveries that are taken back in one transaction."""
+REASON = "the worker ended while the call was on its way; it is being looked for"
 
 
-async def sweep(session: AsyncSession, *, quiets: Mapping[str, timedelta], now: datetime) -> int:
-    """Takes back expired leases, set-based. Returns how many. Safe with any number of replicas.
+async def rescue_expired_leases(session: AsyncSession, *, quiets: Mapping[str, timedelta], now: datetime) -> int:
+    """Takes back expired leases, set-based. Returns their number. Safe with any number of replicas.
 
-    When the call of a dead worker ended is not known; leases outlive calls, so the lease's end stands for it.
-    `quiets` is how long after that a call may still land, by network.
+    The end of a dead worker's call is not known; leases outlive calls, so that the lease's end stands for it.
+    `quiets` is the time by network for which a call may still land after that.
     """
     columns = {
         "now": now,
-        "find_time": now + MARGIN,
-        "limit": LIMIT,
-        "why": WHY_UNKNOWN,
+        "lookup_time": now + MARGIN,
+        "limit": MAX_RESCUED,
+        "why": REASON,
         "networks": list(quiets),
         "quiets": list(quiets.values()),
         "quiet": QUIET,
     }
-    rows = await session.execute(_SWEEP, columns)
-    swept = rows.all()
-    for row in swept:
-        if row.state == "unknown":
-            _say_unknown(session, row, now)
-    return len(swept)
+    rows = (await session.execute(_RESCUE, columns)).all()
+    for row in rows:
+        if row.state == State.UNKNOWN:
+            outcome = Outcome(
+                State.UNKNOWN,
+                Cause.LEASE_EXPIRED,
+                message=REASON,
+                next_action_time=row.next_action_time,
+                call_end=row.call_end_time,
+                quiet_end=row.quiet_end_time,
+            )
+            stage_outcome(
+                session,
+                row,
+                outcome,
+                time=now,
+                traceparent=row.traceparent,
+                segment_count=len(row.segment_keys),
+                remotes=remotes_of(row),
+            )
+    return len(rows)
 
 
 async def count_unknown(session: AsyncSession) -> None:
-    """Publishes how many deliveries are unknown now."""
+    """Publishes the current number of unknown deliveries as metrics."""
     rows = await session.execute(_COUNT_UNKNOWN)
     counts = {bool(person): int(count) for person, count in rows}
     set_unknown(searching=counts.get(False, 0), needs_person=counts.get(True, 0))
 
 
-def _say_unknown(session: AsyncSession, row: Any, now: datetime) -> None:
-    message = DeliveryUnknown(
-        delivery_id=show_id(DELIVERY, row.id),
-        post_id=show_id(POST, row.post_id),
-        channel_id=show_id(CHANNEL, row.channel_id),
-        revision=row.revision,
-        reason=WHY_UNKNOWN,
-        call_end_time=timestamp(row.call_end_time),
-        quiet_end_time=timestamp(row.quiet_end_time),
-        next_look_time=timestamp(row.act_time),
-        segments=[
-            RemoteSegment(remote_id=remote_id, remote_url=url)
-            for remote_id, url in zip(row.remote_ids, row.remote_urls, strict=True)
-        ],
-        segment_count=len(row.segment_keys),
-    )
-    tell_end(session, row, Outcome(State.UNKNOWN, Cause.LEASE_EXPIRED), traceparent=row.traceparent)
-    stage(
-        session,
-        message,
-        workspace_id=row.workspace_id,
-        time=now,
-        traceparent=row.traceparent,
-    )
-
-
-_SWEEP = text(
+_RESCUE = text(
     """
-    WITH swept AS (
+    WITH rescued AS (
         UPDATE delivery AS d SET
             fence = d.fence + 1,
             state = CASE d.state WHEN 'claimed' THEN 'pending' ELSE 'unknown' END,
-            act_time = CASE d.state WHEN 'claimed' THEN CAST(:now AS timestamptz)
-                ELSE CAST(:find_time AS timestamptz) END,
+            next_action_time = CASE d.state WHEN 'claimed' THEN CAST(:now AS timestamptz)
+                ELSE CAST(:lookup_time AS timestamptz) END,
             network_message = CASE d.state WHEN 'claimed' THEN '' ELSE :why END,
-            finds = 0,
-            looks = CASE d.state WHEN 'claimed' THEN d.looks ELSE 0 END,
-            call_end_time = CASE d.state WHEN 'claimed' THEN d.call_end_time ELSE d.act_time END,
-            quiet_end_time = CASE d.state WHEN 'claimed' THEN d.quiet_end_time ELSE d.act_time + coalesce((
+            lookups = 0,
+            empty_lookups = CASE d.state WHEN 'claimed' THEN d.empty_lookups ELSE 0 END,
+            call_end_time = CASE d.state WHEN 'claimed' THEN d.call_end_time ELSE d.next_action_time END,
+            quiet_end_time = CASE d.state WHEN 'claimed' THEN d.quiet_end_time ELSE d.next_action_time + coalesce((
                 SELECT quiet FROM unnest(CAST(:networks AS text[]), CAST(:quiets AS interval[])) AS q (network, quiet)
                 WHERE q.network = d.network
             ), CAST(:quiet AS interval)) END
         FROM (
-            SELECT id FROM delivery WHERE state IN ('claimed', 'publishing') AND act_time <= :now
-            ORDER BY act_time LIMIT :limit FOR UPDATE SKIP LOCKED
+            SELECT id FROM delivery WHERE state IN ('claimed', 'publishing') AND next_action_time <= :now
+            ORDER BY next_action_time LIMIT :limit FOR UPDATE SKIP LOCKED
         ) AS expired
         WHERE d.id = expired.id
         RETURNING d.*
     ), ended AS (
-        UPDATE attempt AS a SET end_time = :now, outcome = 'lease_expired' FROM swept
-        WHERE a.delivery_id = swept.id AND a.number = swept.attempt
+        UPDATE attempt AS a SET end_time = :now, outcome = 'lease_expired' FROM rescued
+        WHERE a.delivery_id = rescued.id AND a.number = rescued.attempt_number
     ), noted AS (
-        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt, network_message, trace_id, segments_out)
-        SELECT id, :now, state, 'lease_expired', attempt, network_message, split_part(traceparent, '-', 2),
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt_number, network_message, trace_id,
+            segments_out)
+        SELECT id, :now, state, 'lease_expired', attempt_number, network_message, split_part(traceparent, '-', 2),
             cardinality(remote_ids)
-        FROM swept
+        FROM rescued
     )
-    SELECT * FROM swept
+    SELECT * FROM rescued
     """
 )
 

@@ -1,7 +1,7 @@
-"""Lets a person settle a delivery that only a person can know.
+"""Lets a person settle an unknown delivery.
 
-A person's word about *whether* a post is there is taken. Of *which* post it is, the network is asked: an address has
-many spellings, people mistake one post for another, and a post that is booked for the wrong delivery is missed at its
+The person decides whether the post is on the network. The network names the post at the address (ADR 0026): an address
+has many spellings, people mistake one post for another, and a post recorded for the wrong delivery is missing at its
 own, which is then sent again.
 """
 
@@ -28,51 +28,57 @@ from regie_networks.errors import ConnectorError, FailureKind, NotNamed, Refused
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.accounts import Accounts
-from regie_publisher.deliveries import judging, outcomes
-from regie_publisher.deliveries.claims import held_of
-from regie_publisher.deliveries.delivery import Cause, Held, Note, Outcome, State
-from regie_publisher.deliveries.drafts import draft_of
-from regie_publisher.deliveries.others import look_at
-from regie_publisher.deliveries.timeline import Delivery, with_changes
-from regie_publisher.media import Library
+from regie_publisher.channels.accounts import Accounts
+from regie_publisher.deliveries import decisions, outcomes
+from regie_publisher.deliveries.delivery import (
+    Cause,
+    ClaimedDelivery,
+    Outcome,
+    RecordedOutcome,
+    State,
+    to_claimed_delivery,
+)
+from regie_publisher.deliveries.drafts import build_draft
+from regie_publisher.deliveries.queries import Delivery, with_changes
+from regie_publisher.deliveries.rivals import look_at
+from regie_publisher.media.store import MediaStore
 
 ASK_WITHIN = 8.0
-"""Seconds for the network to say which post is at an address; less than a caller waits."""
+"""Seconds for the network to name the post at an address; less than a caller waits."""
 
 log = structlog.get_logger()
 
 
 class DeliveryNotFound(NotFound):
-    """There is no such delivery in the workspace."""
+    """The workspace has no such delivery."""
 
 
 class DeliveryStateConflict(Conflict):
-    """The delivery is not in the state that the call is for."""
+    """The delivery is not in the state that the call needs."""
 
 
 class CallMayStillLand(Conflict):
-    """Nobody can know yet that the post is not there: the call may still be on its way."""
+    """The call may still take effect, so that nobody can know yet that the post is not there."""
 
 
 class RemoteTaken(Conflict):
-    """The address is that of another delivery's post."""
+    """Another delivery holds the post at the address."""
 
 
 class RemoteUrlRefused(Unprocessable):
-    """The address is not that of the delivery's post, or none that a browser may safely open."""
+    """The address is not that of the delivery's post, or no address that a browser may safely open."""
 
 
 class RemoteUrlRequired(Unprocessable):
-    """Other parts of the thread hang on this one, so that it has to be known which post it is."""
+    """Later parts of the thread reply to this one, so that its post has to be known."""
 
 
 class RemoteUrlNotChecked(Unavailable):
-    """The network cannot be asked now which post is at the address."""
+    """The network cannot name the post at the address now."""
 
 
 class Resolver:
-    """Takes people's words. One for each process."""
+    """Resolves unknown deliveries by the answers of people. One for each process."""
 
     def __init__(
         self,
@@ -80,22 +86,22 @@ class Resolver:
         *,
         connectors: Mapping[str, Connector],
         accounts: Accounts,
-        library: Library,
+        media_store: MediaStore,
         clock: Clock,
     ) -> None:
         self._database = database
         self._connectors = connectors
         self._accounts = accounts
-        self._library = library
+        self._media_store = media_store
         self._clock = clock
 
-    async def resolve(
+    async def resolve_delivery(
         self, *, workspace_id: UUID, delivery_id: UUID, request_id: str, published: bool, remote_url: str
     ) -> Delivery:
-        """Settles an unknown delivery by a person's word: published, or to be sent again with the same keys.
+        """Settles an unknown delivery by a person's answer: published, or to be sent again with the same keys.
 
-        Before its call's quiet time is over a person can see that a post is there, and cannot know that it will not be.
-        Of a thread, the part in question is settled and the parts after it follow.
+        Before the end of the call's quiet time a person can see that a post is there, but cannot know that it will not
+        be. In a thread, the segment in question is settled and the later segments follow.
         Repeatable with the same `request_id`. Raises DeliveryNotFound, DeliveryStateConflict, CallMayStillLand,
         RemoteTaken, RemoteUrlRefused, RemoteUrlRequired or RemoteUrlNotChecked.
         """
@@ -105,45 +111,45 @@ class Resolver:
             raise RemoteUrlRefused(message, field="remote_url")
         key = {"id": delivery_id, "workspace_id": workspace_id}
         async with self._database.reading() as session:
-            row = _found((await session.execute(_READ, key)).one_or_none())
-        word: Remote | None = None
-        if published and not _was_taken(row, request_id):
-            word = await self._word(held_of(row), remote_url)
+            row = _existing((await session.execute(_READ, key)).one_or_none())
+        remote: Remote | None = None
+        if published and not _is_repeated(row, request_id):
+            remote = await self._remote_of(to_claimed_delivery(row), remote_url)
         now = self._clock.now()
         async with self._database.transaction() as session:
-            locked = _found((await session.execute(_LOCK, key)).one_or_none())
-            if not _was_taken(locked, request_id):
+            locked = _existing((await session.execute(_LOCK, key)).one_or_none())
+            if not _is_repeated(locked, request_id):
                 if locked.remote_ids != row.remote_ids:
                     raise DeliveryStateConflict("another part of the thread is in question by now; read the post again")
-                await _settle(session, locked, request_id=request_id, word=word, now=now)
+                await _settle(session, locked, request_id=request_id, remote=remote, now=now)
             return (await with_changes(session, (await session.execute(_READ, key)).all()))[0]
 
-    async def _word(self, held: Held, remote_url: str) -> Remote:
+    async def _remote_of(self, delivery: ClaimedDelivery, remote_url: str) -> Remote:
         if remote_url:
-            return await self._ask(held, remote_url)
-        if len(held.remotes) + 1 < len(held.segment_keys):
-            part = len(held.remotes) + 1
+            return await self._name_post(delivery, remote_url)
+        if len(delivery.remotes) + 1 < len(delivery.segment_keys):
+            part = len(delivery.remotes) + 1
             message = f"parts of the thread follow part {part} and answer it; give the address of part {part}"
             raise RemoteUrlRequired(message, field="remote_url")
         return Remote("", "")
 
-    async def _ask(self, held: Held, remote_url: str) -> Remote:
-        connector = self._connectors.get(held.network)
+    async def _name_post(self, delivery: ClaimedDelivery, remote_url: str) -> Remote:
+        connector = self._connectors.get(delivery.network)
         if connector is None:
-            raise RemoteUrlNotChecked(f"{held.network} is not a network here; {_WITHOUT}", field="remote_url")
+            raise RemoteUrlNotChecked(f"{delivery.network} is not a network here; {_WITHOUT}", field="remote_url")
         try:
             async with asyncio.timeout(ASK_WITHIN):
-                await self._accounts.open([held.channel_id])  # it may have been disconnected since it was used
-                draft = await draft_of(held, accounts=self._accounts, library=self._library)
-                look = look_at(self._database, held.channel_id, since=held.compose_time)
-                return await connector.named(draft, len(held.remotes), remote_url, look)
+                await self._accounts.open([delivery.channel_id])  # it may have been disconnected since it was used
+                draft = await build_draft(delivery, accounts=self._accounts, media_store=self._media_store)
+                look = look_at(self._database, delivery.channel_id, since=delivery.compose_time)
+                return await connector.named(draft, len(delivery.remotes), remote_url, look)
         except NotNamed as error:
             async with self._database.reading() as session:
-                taken = await _taken(session, held, error.remote_id) if error.remote_id else None
+                taken = await _taken(session, delivery, error.remote_id) if error.remote_id else None
             message = f"{error}; give the address of this delivery's own post"
             raise taken or RemoteUrlRefused(message, field="remote_url") from error
         except (ConnectorError, TimeoutError) as error:
-            words = "it does not answer in time" if isinstance(error, TimeoutError) else judging.words_of(error)
+            words = "it does not answer in time" if isinstance(error, TimeoutError) else decisions.error_text(error)
             if isinstance(error, Refused) and error.kind is FailureKind.AUTH_EXPIRED and "connect" not in words:
                 words = f"{words}; connect the channel again"
             message = f"the network cannot be asked which post this is ({words}); try again later, or {_WITHOUT}"
@@ -151,52 +157,54 @@ class Resolver:
         except Exception as error:  # broad: a person waits, and gets an answer in any case
             if is_transient(error):
                 raise
-            log.error("delivery.address_not_checked", delivery=show_id(DELIVERY, held.id), exc_info=error)
+            log.error("delivery.address_not_checked", delivery=show_id(DELIVERY, delivery.id), exc_info=error)
             message = f"the address could not be checked, which is an error of ours; {_WITHOUT}"
             raise RemoteUrlNotChecked(message, field="remote_url") from error
 
 
-async def _settle(session: AsyncSession, row: Any, *, request_id: str, word: Remote | None, now: datetime) -> None:
-    if word is None and row.quiet_end_time is not None and now < row.quiet_end_time:
+async def _settle(session: AsyncSession, row: Any, *, request_id: str, remote: Remote | None, now: datetime) -> None:
+    if remote is None and row.quiet_end_time is not None and now < row.quiet_end_time:
         raise CallMayStillLand(
             f"the call may still take effect until {row.quiet_end_time:%Y-%m-%d %H:%M:%S} UTC; look again after that, "
             "and say then that it is not published"
         )
-    # The fence is raised first, so that a find on its way writes nothing after the person has spoken.
+    # The fence is raised first, so that a lookup under way writes nothing after the person's answer.
     rows = await session.execute(_TAKE, {"id": row.id, "request_id": request_id})
-    held = held_of(rows.one())
-    outcome = _outcome(held, word, now)
-    note = Note(held, outcome, current_traceparent() or row.traceparent, expected=(State.UNKNOWN,))
-    [kept] = await outcomes.record(session, [note], now=now)
-    if not kept:
-        assert word is not None
-        raise await _taken(session, held, word.id) or DeliveryStateConflict(
+    delivery = to_claimed_delivery(rows.one())
+    outcome = _decide(delivery, remote, now)
+    recorded = RecordedOutcome(delivery, outcome, current_traceparent() or row.traceparent, expected=(State.UNKNOWN,))
+    [written] = await outcomes.record(session, [recorded], now=now)
+    if not written:
+        assert remote is not None
+        raise await _taken(session, delivery, remote.id) or DeliveryStateConflict(
             "the delivery was settled meanwhile; read it"
         )
 
 
-def _outcome(held: Held, word: Remote | None, now: datetime) -> Outcome:
-    if word is None:
-        return judging.not_published(now)
-    return judging.out(word, held, now, done=len(held.remotes), cause=Cause.PERSON, quiet=QUIET)
+def _decide(delivery: ClaimedDelivery, remote: Remote | None, now: datetime) -> Outcome:
+    if remote is None:
+        return decisions.decide_not_published(now)
+    return decisions.decide_published(
+        remote, delivery, now, done=len(delivery.remotes), cause=Cause.PERSON, quiet=QUIET
+    )
 
 
-async def _taken(session: AsyncSession, held: Held, remote_id: str) -> RemoteTaken | None:
-    """Returns whose post it is that a person takes for this delivery's; None where no delivery has it."""
-    rows = await session.execute(_HOLDER, {"channel_id": held.channel_id, "remote_id": remote_id})
+async def _taken(session: AsyncSession, delivery: ClaimedDelivery, remote_id: str) -> RemoteTaken | None:
+    """Returns the error for a post that a delivery holds already; None if none does."""
+    rows = await session.execute(_HOLDER, {"channel_id": delivery.channel_id, "remote_id": remote_id})
     holder = rows.one_or_none()
     if holder is None:
         return None
-    if holder.delivery_id == held.id:
-        part = f"part {holder.segment + 1}, which is known to be out; give the one of part {len(held.remotes) + 1}"
+    if holder.delivery_id == delivery.id:
+        part = f"part {holder.segment + 1}, which is known to be out; give the one of part {len(delivery.remotes) + 1}"
         return RemoteTaken(f"this is the address of {part}", field="remote_url")
-    whose = f", {show_id(DELIVERY, holder.delivery_id)}" if holder.workspace_id == held.workspace_id else ""
+    whose = f", {show_id(DELIVERY, holder.delivery_id)}" if holder.workspace_id == delivery.workspace_id else ""
     message = f"this is the address of another delivery's post{whose}; give the one of this delivery's own post"
     return RemoteTaken(message, field="remote_url")
 
 
-def _was_taken(row: Any, request_id: str) -> bool:
-    """True for a repeated call. Raises DeliveryStateConflict where there is nothing to settle."""
+def _is_repeated(row: Any, request_id: str) -> bool:
+    """Returns whether the call was made before. Raises DeliveryStateConflict if there is nothing to settle."""
     if request_id and row.resolve_request_id == request_id:
         return True
     if row.state != State.UNKNOWN:
@@ -204,7 +212,7 @@ def _was_taken(row: Any, request_id: str) -> bool:
     return False
 
 
-def _found(row: Any) -> Any:
+def _existing(row: Any) -> Any:
     if row is None:
         raise DeliveryNotFound("there is no such delivery in this workspace")
     return row

@@ -1,4 +1,5 @@
-"""Reads what other deliveries of an account hold: posts that are theirs, and segments that a post may belong to.
+"""Reads the claims of an account's other deliveries: the posts that they hold, and their segments with an open outcome,
+to which a post may belong as well.
 
 An account may be a channel of several workspaces; all of them count.
 """
@@ -19,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 
 def look_at(database: Database, channel_id: UUID, *, since: datetime) -> Lookup:
-    """Returns a look at a channel's account, for deliveries of which the oldest was composed at `since`."""
+    """Returns a look at a channel's account for deliveries that were composed at `since` or later."""
 
     async def others(remote_ids: Sequence[str]) -> Others:
         async with database.reading() as session:
@@ -29,7 +30,7 @@ def look_at(database: Database, channel_id: UUID, *, since: datetime) -> Lookup:
 
 
 async def read_others(session: AsyncSession, *, channel_id: UUID, remote_ids: Sequence[str]) -> Others:
-    """Returns which of the ids and addresses are held, and every segment of the account whose outcome is open.
+    """Returns those of the ids and addresses that deliveries hold, and every segment with an open outcome.
 
     To be called after the network was read: see `look.py`.
     """
@@ -58,8 +59,8 @@ _TAKEN = text(
     """
 )
 
-# A delivery whose call is on its way counts: its post may have been seen before its answer is recorded. So does one
-# that a person called published without saying where: any post of this content may be its own.
+# A delivery whose call is under way counts: its post may be seen before its answer is recorded. So does a delivery that
+# a person called published without an address: any post of this content may be its own.
 _RIVALS = text(
     """
     SELECT d.segment_keys, d.remote_ids, d.content, CAST(d.handles AS text) AS handles_text

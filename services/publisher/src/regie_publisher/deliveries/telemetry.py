@@ -1,4 +1,4 @@
-"""What the publisher counts and says about itself: one function for each fact."""
+"""Counts and logs of deliveries: one function for each fact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from regie_chassis.ids import CHANNEL, DELIVERY, POST, show_id
 from regie_chassis.telemetry import meter, trace_id_of
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.deliveries.delivery import Note, Outcome, State
+from regie_publisher.deliveries.delivery import Outcome, RecordedOutcome, State
 
 log = structlog.get_logger()
 ENDS = {
@@ -25,27 +25,16 @@ ENDS = {
     State.UNKNOWN: (logging.WARNING, "delivery.unknown"),
     State.FAILED: (logging.WARNING, "delivery.failed"),
 }
-"""What becomes of a delivery and is logged; the states in between are in its timeline."""
+"""States that are logged, with level and event; the others stand in the timeline of the delivery."""
 
 _outcomes = meter().create_counter(
     "regie.publisher.outcomes", unit="{delivery}", description="Changes of deliveries by network and new state"
 )
-_observed = meter().create_counter(
-    "regie.publisher.observed", unit="{post}", description="Posts whose numbers were read, by network"
-)
-_left_out = meter().create_counter(
-    "regie.publisher.left_out",
-    unit="{value}",
-    description="Numbers and people that a network gave and that can be none, by network",
-)
-_unread = meter().create_counter(
-    "regie.publisher.unread", unit="{post}", description="Readings of numbers that failed and are put off, by network"
-)
 _unknown = {False: 0, True: 0}
 
 
-class Told(Protocol):
-    """What a log record names of a delivery: held ones and rows of `delivery` have it."""
+class LoggedDelivery(Protocol):
+    """The values of a log record: claimed deliveries and rows of `delivery` have them."""
 
     @property
     def id(self) -> UUID: ...
@@ -56,27 +45,24 @@ class Told(Protocol):
     @property
     def network(self) -> str: ...
     @property
-    def attempt(self) -> int: ...
+    def attempt_number(self) -> int: ...
 
 
-def tell_outcomes(session: AsyncSession, notes: Sequence[Note]) -> None:
-    """Counts and logs what was recorded, once it is durable."""
-    counted = Counter((note.held.network, note.outcome.state.value) for note in notes)
+def count_outcomes(session: AsyncSession, recorded: Sequence[RecordedOutcome]) -> None:
+    """Counts recorded outcomes after the commit."""
+    counted = Counter((one.delivery.network, one.outcome.state.value) for one in recorded)
 
     def add() -> None:
         for (network, state), count in counted.items():
             _outcomes.add(count, {"network": network, "state": state})
 
     after_commit(session, add)
-    for note in notes:
-        if note.outcome.announce:
-            tell_end(session, note.held, note.outcome, traceparent=note.traceparent)
 
 
-def tell_end(session: AsyncSession, delivery: Told, outcome: Outcome, *, traceparent: str) -> None:
-    """Logs what became of a delivery, once it is durable: ids and kinds, never content or the network's words.
+def log_end(session: AsyncSession, delivery: LoggedDelivery, outcome: Outcome, *, traceparent: str) -> None:
+    """Logs an ended or unknown delivery after the commit: ids and kinds, never content or the network's texts.
 
-    The trace is given, since what is recorded in groups is recorded under no span.
+    `traceparent` is an argument because a group of outcomes is recorded outside of any span.
     """
     level, event = ENDS.get(outcome.state, (logging.NOTSET, ""))
     if not event or not log.is_enabled_for(level):
@@ -86,7 +72,7 @@ def tell_end(session: AsyncSession, delivery: Told, outcome: Outcome, *, tracepa
         "post_id": show_id(POST, delivery.post_id),
         "channel_id": show_id(CHANNEL, delivery.channel_id),
         "network": delivery.network,
-        "attempt": delivery.attempt,
+        "attempt": delivery.attempt_number,
         "cause": outcome.cause.value,
         "trace_id": trace_id_of(traceparent),
     }
@@ -97,41 +83,19 @@ def tell_end(session: AsyncSession, delivery: Told, outcome: Outcome, *, tracepa
     after_commit(session, lambda: log.log(level, event, **record))
 
 
-def count_observed(network: str, posts: int) -> None:
-    """Counts posts whose numbers came in."""
-    _observed.add(posts, {"network": network})
-
-
-def count_left_out(network: str, values: int) -> None:
-    """Counts what a network said and nobody can have meant."""
-    if values:
-        _left_out.add(values, {"network": network})
-
-
-def count_unread(session: AsyncSession, network: str, posts: int) -> None:
-    """Counts posts whose numbers could not be read, once that is durable."""
-    after_commit(session, lambda: _unread.add(posts, {"network": network}))
-
-
-def tell_unread(session: AsyncSession, delivery_id: UUID, channel_id: UUID, reason: str) -> None:
-    """Logs that the numbers of a post are given up, once that is durable."""
-    record = {"delivery_id": show_id(DELIVERY, delivery_id), "channel_id": show_id(CHANNEL, channel_id)}
-    after_commit(session, lambda: log.warning("observe.given_up", reason=reason, **record))
-
-
 def set_unknown(*, searching: int, needs_person: int) -> None:
-    """Sets how many deliveries are unknown now; an alert stands on these two figures."""
+    """Sets the number of unknown deliveries; an alert watches both figures."""
     _unknown[False] = searching
     _unknown[True] = needs_person
 
 
-def _look_at_unknown(_options: CallbackOptions) -> Iterable[Observation]:
+def _observe_unknown(_options: CallbackOptions) -> Iterable[Observation]:
     return [Observation(count, {"needs_person": person}) for person, count in _unknown.items()]
 
 
 meter().create_observable_gauge(
     "regie.publisher.unknown",
-    callbacks=[_look_at_unknown],
+    callbacks=[_observe_unknown],
     unit="{delivery}",
     description="Deliveries of which nobody knows whether they are on the network",
 )

@@ -1,4 +1,4 @@
-"""The loop that claims pending deliveries and runs attempts, many at once."""
+"""The loop that claims pending deliveries and runs their attempts, many at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.loops import PeriodicLoop, tolerate_outage
 
-from regie_publisher.accounts import Accounts
+from regie_publisher.channels.accounts import Accounts
 from regie_publisher.deliveries.attempts import Attempts
-from regie_publisher.deliveries.claims import claim_pending, find_due, put_off, release
-from regie_publisher.deliveries.delivery import Cause, Held
-from regie_publisher.deliveries.judging import was_answered
-from regie_publisher.hosts import Hosts
-from regie_publisher.shares import Due, Limits, Slots
+from regie_publisher.deliveries.claims import claim_pending, find_due, postpone_paused, release
+from regie_publisher.deliveries.decisions import was_answered
+from regie_publisher.deliveries.delivery import Cause, ClaimedDelivery
+from regie_publisher.fairness.due_work import DueWork
+from regie_publisher.fairness.hosts import Hosts
+from regie_publisher.fairness.sharing import Limits
+from regie_publisher.fairness.slots import Slots
 
 POLL = timedelta(milliseconds=200)
 RETRY = timedelta(milliseconds=10)
@@ -25,7 +27,7 @@ log = structlog.get_logger()
 
 
 class Worker:
-    """Claims and delivers. Any number of replicas; each delivery is in the hands of one."""
+    """Claims deliveries and runs their attempts. Any number of replicas; each delivery is claimed by one."""
 
     name = "deliveries"
 
@@ -38,8 +40,7 @@ class Worker:
         clock: Clock,
         *,
         worker: str,
-        in_flight: int,
-        channel_in_flight: int,
+        limits: Limits,
     ) -> None:
         self._database = database
         self._attempts = attempts
@@ -47,13 +48,13 @@ class Worker:
         self._hosts = hosts
         self._clock = clock
         self._worker = worker
-        self._slots = Slots(Limits(in_flight, channel_in_flight), hosts, says_pauses=True)
+        self._slots = Slots(limits, hosts, shows_pauses=True)
         self._more_waits = True
         self.wake = self._slots.wake
-        """Set when there may be something to claim, or room to claim it into."""
+        """Set when there may be a delivery to claim, or a free slot for one."""
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Claims until told to stop, then finishes what is in flight."""
+        """Claims until `stopping` is set, then finishes the attempts in flight."""
         loop = PeriodicLoop(self.name, self._claim_more, idle=POLL, clock=self._clock, wake=self.wake, begun=self)
         await loop.run(stopping)
 
@@ -61,7 +62,7 @@ class Worker:
         return bool(await self.claim()) and self._more_waits
 
     async def claim(self) -> int:
-        """Takes what is due, fairly, and begins its attempts. Returns how many."""
+        """Claims due deliveries, fairly, and starts their attempts. Returns their number."""
         self.wake.clear()
         if not self._slots.room:
             return 0
@@ -71,42 +72,44 @@ class Worker:
             if not due:
                 return 0
             choice = self._slots.share_out(due, now)
-            await put_off(session, choice, due, now=now)
+            await postpone_paused(session, choice, due, now=now)
             chosen = {one.id: one for one in (*choice.taken, *choice.late)}
-            held = await claim_pending(session, list(chosen.values()), worker=self._worker, now=now) if chosen else []
-        if choice.taken and not held:
+            claimed = (
+                await claim_pending(session, list(chosen.values()), worker=self._worker, now=now) if chosen else []
+            )
+        if choice.taken and not claimed:
             # Another replica was quicker, and there may be more as soon as it has committed.
             asyncio.get_running_loop().call_later(RETRY.total_seconds(), self.wake.set)
-        if not held:
+        if not claimed:
             return 0
         try:
-            await self._accounts.open([one.channel_id for one in held])
+            await self._accounts.open([one.channel_id for one in claimed])
         except Exception:
-            await self._give_back(held)
+            await self._give_back(claimed)
             raise
-        for one in held:
-            self._slots.begin(chosen[one.id], self._make(one, chosen[one.id]))
+        for one in claimed:
+            self._slots.start(chosen[one.id], self._make(one, chosen[one.id]))
         self._more_waits = not {one.workspace_id for one in due}.issubset(self._slots.full_workspaces())
-        return len(held)
+        return len(claimed)
 
     async def finish(self) -> None:
-        """Waits for everything in flight, then for tokens whose renewal is on its way."""
+        """Waits for all attempts in flight, then for token renewals under way."""
         await self._slots.finish()
-        await self._accounts.drain()
+        await self._accounts.renewal.drain()
 
     def cancel(self) -> None:
-        """Ends what is left, past the drain's deadline: leases settle it."""
+        """Cancels the attempts that are left after the drain's deadline: their leases expire."""
         self._slots.cancel()
 
-    async def _make(self, held: Held, due: Due) -> None:
-        outcome = await self._attempts.make(held)
+    async def _make(self, delivery: ClaimedDelivery, due: DueWork) -> None:
+        outcome = await self._attempts.make(delivery)
         answered = was_answered(outcome) if outcome is not None else None
         if answered:
             self._hosts.answered(due.peer)
         elif answered is False:
-            self._hosts.silent(due.peer, self._clock.now(), cause=held.id)
+            self._hosts.silent(due.peer, self._clock.now(), cause=delivery.id)
 
-    async def _give_back(self, held: list[Held]) -> None:
-        with tolerate_outage("deliveries.claims_left_to_sweeper", count=len(held)):
+    async def _give_back(self, claimed: list[ClaimedDelivery]) -> None:
+        with tolerate_outage("deliveries.claims_left_to_lease_rescue", count=len(claimed)):
             async with self._database.transaction() as session:
-                await release(session, held, cause=Cause.WORKER, now=self._clock.now())
+                await release(session, claimed, cause=Cause.WORKER, now=self._clock.now())

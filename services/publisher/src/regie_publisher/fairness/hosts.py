@@ -1,7 +1,7 @@
-"""How many calls a workspace may have under way at a network's host, judged by how the last ones ended.
+"""Limits the concurrent calls of a workspace to a network's host, by the results of its last calls.
 
-A host that is new, or that did not answer lately, gets few calls at once: it holds few of the places that others wait
-for. What one workspace learns counts for itself alone: nobody can spoil a shared host for the others (ADR 0021).
+A new host, or one that did not answer lately, gets few calls at once, so that it holds few of the slots that others
+wait for. Each workspace has its own record of a host: nobody can spoil a shared host for the others (ADR 0021).
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from uuid import UUID
 
 FIRST_WINDOW = 8
 GROWTH = 8
-"""More calls at once, for each that was answered."""
+"""Additional concurrent calls for each answered call."""
 SILENT_IN_A_ROW = 5
-"""Calls without a usable answer, and no more are begun for a while..."""
+"""Calls in a row without a usable answer after which the host is paused..."""
 SILENT_FOR = 3
-"""...where they were made for so many posts: one that is tried again and again has pauses of its own."""
+"""...if they were made for this many posts or channels: a single retried post has pauses of its own."""
 FIRST_PAUSE = timedelta(seconds=5)
-LONGEST_PAUSE = timedelta(minutes=2)
-REMEMBERED = 10_000
+MAX_PAUSE = timedelta(minutes=2)
+MAX_HOSTS = 10_000
 
 Peer = tuple[UUID, str]
-"""A workspace and the host of a network that it calls."""
+"""A workspace and a host that it calls."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class _Host:
 
 
 class Hosts:
-    """What this process knows of hosts. Forgets the least recently used ones."""
+    """The hosts that this process has called. The least recently used ones are forgotten."""
 
     def __init__(self, *, first_window: int = FIRST_WINDOW, max_window: int = 100) -> None:
         self._first = max(1, min(first_window, max_window))
@@ -45,7 +45,7 @@ class Hosts:
         self._paused: set[Peer] = set()
 
     def window(self, peer: Peer, now: datetime) -> int:
-        """Returns how many calls may be under way: none in a pause, and one after it, to see."""
+        """Returns the number of allowed concurrent calls: none in a pause, and one after it as a probe."""
         host = self._hosts.get(peer)
         if host is None:
             return self._first
@@ -54,26 +54,26 @@ class Hosts:
         return 0 if now < host.pause_until else 1
 
     def is_proven(self, peer: Peer) -> bool:
-        """True for a host that has answered more often than it was silent."""
+        """True for a host with more answers than silences."""
         host = self._hosts.get(peer)
         return host is not None and host.pause_until is None and host.window > self._first
 
     def pause_of(self, peer: Peer, now: datetime) -> datetime | None:
-        """Returns until when no call is begun, None where one may be."""
+        """Returns the end of the host's pause; None if it has none."""
         host = self._hosts.get(peer)
         if host is None or host.pause_until is None or now >= host.pause_until:
             return None
         return host.pause_until
 
     def paused(self, now: datetime) -> list[Peer]:
-        """Returns those of whom `pause_of` tells a time."""
+        """Returns the paused hosts."""
         return [peer for peer in self._paused if self.pause_of(peer, now) is not None]
 
     def answered(self, peer: Peer) -> None:
-        """Notes a call that ended with an answer, whatever it said."""
+        """Records a call that ended with an answer, also a refusal."""
         host = self._hosts.get(peer) or self._host(peer)
         if not host.silent and host.window >= self._max:
-            return  # nothing to learn, as is usual
+            return  # the usual case: nothing changes
         if host.pause_until is not None:
             host.window, host.pause_until = self._first, None
             self._paused.discard(peer)
@@ -82,7 +82,7 @@ class Hosts:
         host.window = min(self._max, host.window + GROWTH)
 
     def silent(self, peer: Peer, now: datetime, *, cause: UUID) -> None:
-        """Notes a call that ended without a usable answer, and for which delivery or channel it was made."""
+        """Records a call without a usable answer; `cause` is the delivery or channel that it was made for."""
         host = self._host(peer)
         host.silent += 1
         if len(host.silent_for) < SILENT_FOR:
@@ -91,8 +91,8 @@ class Hosts:
         enough = host.silent >= SILENT_IN_A_ROW and len(host.silent_for) >= SILENT_FOR
         if not enough or self.pause_of(peer, now) is not None:
             return
-        # The calls that were under way when the pause began end one after the other; they do not make it longer.
-        host.pause_until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2**host.pauses)
+        # Calls that were under way when the pause began must not make it longer.
+        host.pause_until = now + min(MAX_PAUSE, FIRST_PAUSE * 2**host.pauses)
         host.pauses = min(host.pauses + 1, 10)
         self._paused.add(peer)
 
@@ -100,7 +100,7 @@ class Hosts:
         host = self._hosts.get(peer)
         if host is None:
             host = self._hosts[peer] = _Host(self._first)
-            if len(self._hosts) > REMEMBERED:
+            if len(self._hosts) > MAX_HOSTS:
                 forgotten, _ = self._hosts.popitem(last=False)
                 self._paused.discard(forgotten)
         self._hosts.move_to_end(peer)

@@ -1,6 +1,6 @@
-"""Pictures: normalised at upload, stored once, and read or made smaller for networks.
+"""Stores pictures: normalised at upload, stored once, and read or reduced for networks.
 
-The bytes are in an object store (a folder, or S3, GCS or Azure by URL) under their own hash, the facts in a table.
+The bytes are in an object store (a folder, or S3, GCS or Azure by URL) under their own hash, type and size in a table.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from regie_networks.errors import FailureKind, NotSent, Refused
 from regie_networks.rendition import Bounds, Rendition
 from sqlalchemy import text
 
-from regie_publisher.pictures import refusals
-from regie_publisher.pictures.picture import Normalised
-from regie_publisher.pictures.pool import PicturePool, PoolBusy
+from regie_publisher.media.images import refusals
+from regie_publisher.media.images.picture import Normalised
+from regie_publisher.media.images.pool import PicturePool, PoolBusy
 
 STORE_TIMEOUT = 20.0  # seconds
 
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 class InvalidMedia(Unprocessable):
-    """The bytes are no whole picture of a type that is read."""
+    """The bytes are not a whole picture of a supported type."""
 
 
 class MediaTooLarge(TooLarge):
@@ -43,11 +43,11 @@ class MediaTooLarge(TooLarge):
 
 
 class MediaTooCostly(Unprocessable):
-    """Reading the picture takes more time or memory than one picture may."""
+    """Reading the picture takes more time or memory than is allowed for one picture."""
 
 
 class MediaQueueFull(TooManyRequests):
-    """Too many pictures of the workspace wait to be read, or the machine is too busy to read any."""
+    """Too many pictures of the workspace are waiting to be read, or the machine is too busy."""
 
 
 class MediaStoreUnavailable(Unavailable):
@@ -68,8 +68,8 @@ class Media:
     frames: int
 
 
-class Library:
-    """The pictures of all workspaces. One for each process."""
+class MediaStore:
+    """Stores and reads the pictures of all workspaces. One for each process."""
 
     def __init__(self, database: Database, store: ObjectStore, pool: PicturePool) -> None:
         self._database = database
@@ -77,7 +77,7 @@ class Library:
         self._pool = pool
 
     async def upload(self, data: bytes, *, workspace_id: UUID, now: datetime) -> Media:
-        """Stores a picture. The same bytes again are the same medium.
+        """Stores a picture. The same bytes return the same medium.
 
         Raises InvalidMedia, MediaTooLarge, MediaTooCostly, MediaQueueFull or MediaStoreUnavailable.
         """
@@ -86,25 +86,25 @@ class Library:
         await self._store_bytes(_path(workspace_id, digest), normalised.data)
         async with self._database.transaction() as session:
             rows = await session.execute(
-                _KEEP,
+                _INSERT,
                 {
                     "id": new_id(),
                     "workspace_id": workspace_id,
                     "sha256": digest,
-                    **_facts(normalised),
+                    **_columns(normalised),
                     "now": now,
                 },
             )
-            return _media(rows.one())
+            return _to_media(rows.one())
 
     async def find(self, workspace_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Media]:
-        """Returns those of the media that the workspace has."""
+        """Returns those of the media that the workspace has stored."""
         async with self._database.reading() as session:
             rows = await session.execute(_FIND, {"workspace_id": workspace_id, "ids": list(ids)})
-            return {row.id: _media(row) for row in rows}
+            return {row.id: _to_media(row) for row in rows}
 
     def picture(self, media: Media, media_id: str, alt_text: str) -> Picture:
-        """Returns a medium as connectors see it; the bytes are read when they are asked for."""
+        """Returns a medium as connectors see it; its bytes are read on demand."""
         return Picture(
             media_id,
             alt_text,
@@ -149,10 +149,10 @@ class Library:
     async def _read(self, media: Media) -> bytes:
         try:
             async with asyncio.timeout(STORE_TIMEOUT):
-                answer = await obstore.get_async(self._store, _path(media.workspace_id, media.sha256))
-                return bytes(await answer.bytes_async())
+                response = await obstore.get_async(self._store, _path(media.workspace_id, media.sha256))
+                return bytes(await response.bytes_async())
         except (OSError, TimeoutError, obstore.exceptions.BaseError) as error:
-            # Nothing has left for the network, so that a store that is away only delays.
+            # No call to the network has begun, so that a store outage only delays.
             raise NotSent(f"the picture cannot be read from the store: {type(error).__name__}") from error
 
 
@@ -160,7 +160,7 @@ def _path(workspace_id: UUID, digest: bytes) -> str:
     return f"{workspace_id}/{digest.hex()}"
 
 
-def _facts(normalised: Normalised) -> dict[str, object]:
+def _columns(normalised: Normalised) -> dict[str, object]:
     return {
         "content_type": normalised.content_type,
         "size": len(normalised.data),
@@ -170,11 +170,11 @@ def _facts(normalised: Normalised) -> dict[str, object]:
     }
 
 
-def _media(row: Any) -> Media:
+def _to_media(row: Any) -> Media:
     return Media(row.id, row.workspace_id, row.sha256, row.content_type, row.size, row.width, row.height, row.frames)
 
 
-_KEEP = text(
+_INSERT = text(
     """
     INSERT INTO media (id, workspace_id, sha256, content_type, size, width, height, frames, create_time)
     VALUES (:id, :workspace_id, :sha256, :content_type, :size, :width, :height, :frames, :now)

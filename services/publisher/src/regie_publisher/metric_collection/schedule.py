@@ -1,4 +1,4 @@
-"""The readings that are planned: one row for each published post, claimed by due time under a fence."""
+"""Scheduled collections: one row for each published post, claimed by due time under a fence."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from regie_networks.draft import Remote
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.deliveries.delivery import Note
-from regie_publisher.shares import Due, Slots, due_columns, due_of
+from regie_publisher.fairness.due_work import DueWork, fair_lookup
+from regie_publisher.fairness.slots import Slots
 
 PLAN = (
     *(timedelta(seconds=seconds) for seconds in (2, 10, 30)),
@@ -21,15 +21,28 @@ PLAN = (
     *(timedelta(hours=hours) for hours in (1, 6)),
     *(timedelta(days=days) for days in range(1, 31)),
 )
-"""How long after publication the numbers are read."""
+"""The ages of a post at which its numbers are read."""
 LEASE = timedelta(seconds=60)
-LIMIT = 500
-"""Readings of a workspace that are looked at at once."""
+MAX_LOOKUP = 500
+"""Collections of a workspace that one lookup returns."""
 
 
 @dataclass(frozen=True, slots=True)
-class Poll:
-    """A post whose numbers are due, in the hands of one worker until the lease ends."""
+class FirstCollection:
+    """A published post whose collections are to be scheduled; `remote` is its first segment."""
+
+    delivery_id: UUID
+    workspace_id: UUID
+    post_id: UUID
+    channel_id: UUID
+    network: str
+    remote: Remote
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledCollection:
+    """A post whose collection is due, claimed by one worker until the lease ends."""
 
     delivery_id: UUID
     workspace_id: UUID
@@ -45,63 +58,85 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
-class NextReading:
-    """When a poll is due again, None when its plan is over."""
+class NextCollection:
+    """The time of a post's next collection, None at the end of its plan."""
 
-    poll: Poll
-    act_time: datetime | None
+    collection: ScheduledCollection
+    next_action_time: datetime | None
     failures: int
     misses: int = 0
 
 
-async def plan(session: AsyncSession, published: Sequence[tuple[Note, Remote | None]], *, now: datetime) -> None:
-    """Plans the readings of posts that are being recorded, each with its first segment. Repeatable."""
-    known = [(note, first) for note, first in published if first is not None and first.id]
-    if not known:
+def next_collection_time(publish_time: datetime, now: datetime) -> datetime | None:
+    """Returns the first time of the plan after now: missed collections are skipped."""
+    return next((publish_time + age for age in PLAN if publish_time + age > now), None)
+
+
+async def schedule_collections(session: AsyncSession, posts: Sequence[FirstCollection], *, now: datetime) -> None:
+    """Schedules the collections of published posts; posts without a remote id have none. Repeatable."""
+    readable = [post for post in posts if post.remote.id]
+    if not readable:
         return
     await session.execute(
-        _PLAN,
+        _SCHEDULE,
         {
             "now": now,
-            "act_time": now + PLAN[0],
-            "delivery_ids": [note.held.id for note, _ in known],
-            "workspace_ids": [note.held.workspace_id for note, _ in known],
-            "post_ids": [note.held.post_id for note, _ in known],
-            "channel_ids": [note.held.channel_id for note, _ in known],
-            "networks": [note.held.network for note, _ in known],
-            "remote_ids": [first.id for _, first in known],
-            "remote_urls": [first.url for _, first in known],
-            "traceparents": [note.traceparent for note, _ in known],
+            "next_action_time": now + PLAN[0],
+            "delivery_ids": [post.delivery_id for post in readable],
+            "workspace_ids": [post.workspace_id for post in readable],
+            "post_ids": [post.post_id for post in readable],
+            "channel_ids": [post.channel_id for post in readable],
+            "networks": [post.network for post in readable],
+            "remote_ids": [post.remote.id for post in readable],
+            "remote_urls": [post.remote.url for post in readable],
+            "traceparents": [post.traceparent for post in readable],
         },
     )
 
 
-async def find_polls(session: AsyncSession, *, slots: Slots, now: datetime) -> list[Due]:
-    """Returns readings that are due, the oldest of each workspace, and locks none of them."""
-    rows = await session.execute(_FIND, {**due_columns(slots, now), "most": LIMIT})
-    return [due_of(row) for row in rows]
+async def find_due_collections(session: AsyncSession, *, slots: Slots, now: datetime) -> list[DueWork]:
+    """Returns due collections, the oldest of each workspace first, and locks none of them."""
+    rows = await session.execute(_FIND_DUE, slots.lookup_parameters(now, limit=MAX_LOOKUP))
+    return [DueWork(*row) for row in rows]
 
 
-def by_channel(due: Sequence[Due], chunk: int) -> list[list[Due]]:
-    """Returns for each channel what is read of it in one call, the oldest first."""
-    chunks: dict[UUID, list[Due]] = {}
+def by_channel(due: Sequence[DueWork], limit: int) -> list[list[DueWork]]:
+    """Returns the collections of each channel that one call reads, the oldest first."""
+    chunks: dict[UUID, list[DueWork]] = {}
     for one in due:
         of_channel = chunks.setdefault(one.channel_id, [])
-        if len(of_channel) < chunk:
+        if len(of_channel) < limit:
             of_channel.append(one)
     return list(chunks.values())
 
 
-async def claim_polls(session: AsyncSession, due: Sequence[Due], *, now: datetime) -> list[Poll]:
-    """Takes these readings where they are still due; whoever dies with them lets them go after a minute."""
+async def claim_collections(
+    session: AsyncSession, due: Sequence[DueWork], *, now: datetime
+) -> list[ScheduledCollection]:
+    """Claims those of the collections that are still due; a dead worker's claims expire after a minute."""
     if not due:
         return []
     rows = await session.execute(_CLAIM, {"ids": [one.id for one in due], "now": now, "lease": now + LEASE})
-    return [_poll(row) for row in rows]
+    return [_to_collection(row) for row in rows]
 
 
-def _poll(row: Any) -> Poll:
-    return Poll(
+async def reschedule(session: AsyncSession, nexts: Sequence[NextCollection]) -> set[UUID]:
+    """Schedules the next collections. Returns the deliveries whose collection was still claimed."""
+    rows = await session.execute(
+        _RESCHEDULE,
+        {
+            "ids": [one.collection.delivery_id for one in nexts],
+            "fences": [one.collection.fence for one in nexts],
+            "next_action_times": [one.next_action_time for one in nexts],
+            "failures": [one.failures for one in nexts],
+            "misses": [one.misses for one in nexts],
+        },
+    )
+    return set(rows.scalars())
+
+
+def _to_collection(row: Any) -> ScheduledCollection:
+    return ScheduledCollection(
         row.delivery_id,
         row.workspace_id,
         row.post_id,
@@ -116,26 +151,12 @@ def _poll(row: Any) -> Poll:
     )
 
 
-async def reschedule(session: AsyncSession, nexts: Sequence[NextReading]) -> set[UUID]:
-    """Plans the next readings. Returns the deliveries whose reading was still held."""
-    rows = await session.execute(
-        _RESCHEDULE,
-        {
-            "ids": [one.poll.delivery_id for one in nexts],
-            "fences": [one.poll.fence for one in nexts],
-            "act_times": [one.act_time for one in nexts],
-            "failures": [one.failures for one in nexts],
-            "misses": [one.misses for one in nexts],
-        },
-    )
-    return set(rows.scalars())
-
-
-_PLAN = text(
+_SCHEDULE = text(
     """
-    INSERT INTO poll (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, publish_time,
-        act_time, traceparent)
-    SELECT delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, :now, :act_time, traceparent
+    INSERT INTO scheduled_collection (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url,
+        publish_time, next_action_time, traceparent)
+    SELECT delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, :now, :next_action_time,
+        traceparent
     FROM unnest(
         CAST(:delivery_ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]),
         CAST(:channel_ids AS uuid[]), CAST(:networks AS text[]), CAST(:remote_ids AS text[]),
@@ -145,56 +166,27 @@ _PLAN = text(
     """
 )
 
-_FIND = text(
-    """
-    WITH RECURSIVE space AS (
-        (SELECT workspace_id FROM poll WHERE act_time IS NOT NULL ORDER BY workspace_id LIMIT 1)
-        UNION ALL
-        SELECT (
-            SELECT p.workspace_id FROM poll AS p
-            WHERE p.act_time IS NOT NULL AND p.workspace_id > space.workspace_id ORDER BY p.workspace_id LIMIT 1
-        ) FROM space WHERE space.workspace_id IS NOT NULL
-    ), full_peer AS (
-        SELECT * FROM unnest(CAST(:full_spaces AS uuid[]), CAST(:full_hosts AS text[])) AS f (workspace_id, host)
-    )
-    SELECT found.* FROM space CROSS JOIN LATERAL (
-        SELECT p.delivery_id AS id, p.workspace_id, p.channel_id, coalesce(channel.host, '') AS host, p.act_time,
-            false AS late
-        FROM (
-            SELECT delivery_id, workspace_id, channel_id, act_time FROM poll
-            WHERE workspace_id = space.workspace_id AND act_time <= :now ORDER BY act_time LIMIT :scan
-        ) AS p
-        LEFT JOIN LATERAL (
-            SELECT split_part(server_url, '/', 3) AS host FROM channel WHERE channel.id = p.channel_id
-        ) AS channel ON true
-        WHERE p.channel_id <> ALL(CAST(:full_channels AS uuid[]))
-            AND NOT EXISTS (
-                SELECT FROM full_peer AS f WHERE f.workspace_id = p.workspace_id AND f.host = channel.host
-            )
-        ORDER BY p.act_time LIMIT :most
-    ) AS found
-    WHERE space.workspace_id <> ALL(CAST(:full_workspaces AS uuid[]))
-    """
-)
+_FIND_DUE = text(fair_lookup(table="scheduled_collection", waiting="next_action_time IS NOT NULL", key="delivery_id"))
 
 _CLAIM = text(
     """
-    UPDATE poll SET fence = poll.fence + 1, act_time = :lease
+    UPDATE scheduled_collection AS c SET fence = c.fence + 1, next_action_time = :lease
     FROM (
-        SELECT delivery_id FROM poll WHERE delivery_id = ANY(CAST(:ids AS uuid[])) AND act_time <= :now
+        SELECT delivery_id FROM scheduled_collection
+        WHERE delivery_id = ANY(CAST(:ids AS uuid[])) AND next_action_time <= :now
         ORDER BY delivery_id FOR UPDATE SKIP LOCKED
     ) AS due
-    WHERE poll.delivery_id = due.delivery_id
-    RETURNING poll.*
+    WHERE c.delivery_id = due.delivery_id
+    RETURNING c.*
     """
 )
 
 _RESCHEDULE = text(
     """
-    UPDATE poll SET act_time = n.act_time, failures = n.failures, misses = n.misses
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:act_times AS timestamptz[]),
-        CAST(:failures AS int[]), CAST(:misses AS int[])) AS n (delivery_id, fence, act_time, failures, misses)
-    WHERE poll.delivery_id = n.delivery_id AND poll.fence = n.fence
-    RETURNING poll.delivery_id
+    UPDATE scheduled_collection AS c SET next_action_time = n.next_action_time, failures = n.failures, misses = n.misses
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:next_action_times AS timestamptz[]),
+        CAST(:failures AS int[]), CAST(:misses AS int[])) AS n (delivery_id, fence, next_action_time, failures, misses)
+    WHERE c.delivery_id = n.delivery_id AND c.fence = n.fence
+    RETURNING c.delivery_id
     """
 )

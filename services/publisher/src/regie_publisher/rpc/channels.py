@@ -14,13 +14,16 @@ from regie_chassis.timestamps import timestamp
 from regie_networks.addresses import host_of
 from regie_networks.contract import Connector
 
-from regie_publisher import channels
-from regie_publisher.hosts import Hosts
-from regie_publisher.sealing import Keyring
-from regie_publisher.turns import TooManyConnects, Turns
+from regie_publisher.channels.channel import Channel, ChannelState
+from regie_publisher.channels.connecting import connect_channel, disconnect_channel
+from regie_publisher.channels.queries import get_channel, list_channels
+from regie_publisher.channels.sealing import Keyring
+from regie_publisher.fairness.concurrency import ConcurrencyLimit, TooManyConnects
+from regie_publisher.fairness.hosts import Hosts
 
+STATES = {state: pb.ChannelState.Value(f"CHANNEL_STATE_{state.name}") for state in ChannelState}
 CONNECTS_AT_ONCE = 10
-"""Of a workspace: each may take 40 s, and most people connect one after the other."""
+"""Concurrent connects of a workspace: each may take 40 s, and most people connect one account after the other."""
 
 
 class ChannelsServicer(ChannelsServiceServicer):
@@ -42,11 +45,11 @@ class ChannelsServicer(ChannelsServiceServicer):
         self._hosts = hosts
         self._allowed_hosts = allowed_hosts
         self._clock = clock
-        self._connects = Turns(CONNECTS_AT_ONCE, TooManyConnects)
+        self._connects = ConcurrencyLimit(CONNECTS_AT_ONCE, TooManyConnects)
 
     async def ConnectChannel(self, request: pb.ConnectChannelRequest, context: Context) -> pb.ConnectChannelResponse:
-        with self._connects.take(caller().workspace_id):
-            channel = await channels.connect_channel(
+        with self._connects.hold(caller().workspace_id):
+            channel = await connect_channel(
                 self._database,
                 self._connectors,
                 self._keyring,
@@ -63,30 +66,31 @@ class ChannelsServicer(ChannelsServiceServicer):
     async def GetChannel(self, request: pb.GetChannelRequest, context: Context) -> pb.GetChannelResponse:
         channel_id = parse_id(CHANNEL, request.channel_id, "channel_id")
         async with self._database.reading() as session:
-            found = await channels.get_channel(session, workspace_id=caller().workspace_id, channel_id=channel_id)
-        return pb.GetChannelResponse(channel=self._channel(found))
+            channel = await get_channel(session, workspace_id=caller().workspace_id, channel_id=channel_id)
+        return pb.GetChannelResponse(channel=self._channel(channel))
 
     async def ListChannels(self, request: pb.ListChannelsRequest, context: Context) -> pb.ListChannelsResponse:
         async with self._database.reading() as session:
-            page, token = await channels.list_channels(
+            page = await list_channels(
                 session,
                 workspace_id=caller().workspace_id,
                 page_size=request.page_size,
                 page_token=request.page_token,
             )
-        return pb.ListChannelsResponse(channels=[self._channel(channel) for channel in page], next_page_token=token)
+        channels = [self._channel(channel) for channel in page.items]
+        return pb.ListChannelsResponse(channels=channels, next_page_token=page.next_page_token)
 
     async def DisconnectChannel(
         self, request: pb.DisconnectChannelRequest, context: Context
     ) -> pb.DisconnectChannelResponse:
         channel_id = parse_id(CHANNEL, request.channel_id, "channel_id")
         async with self._database.transaction() as session:
-            gone = await channels.disconnect_channel(
+            channel = await disconnect_channel(
                 session, workspace_id=caller().workspace_id, channel_id=channel_id, now=self._clock.now()
             )
-        return pb.DisconnectChannelResponse(channel=self._channel(gone))
+        return pb.DisconnectChannelResponse(channel=self._channel(channel))
 
-    def _channel(self, channel: channels.Channel) -> pb.Channel:
+    def _channel(self, channel: Channel) -> pb.Channel:
         blocked = channel.block_time is not None and channel.block_time > self._clock.now()
         return pb.Channel(
             channel_id=show_id(CHANNEL, channel.id),
@@ -95,7 +99,7 @@ class ChannelsServicer(ChannelsServiceServicer):
             remote_id=channel.remote_id,
             handle=channel.handle,
             display_name=channel.display_name,
-            state=channel.state,
+            state=STATES[channel.state],
             attention=channel.attention,
             create_time=timestamp(channel.create_time),
             blocked_until_time=timestamp(channel.block_time) if channel.block_time and blocked else None,

@@ -8,18 +8,18 @@ from regie_chassis.clock import Clock
 from regie_chassis.ids import MEDIA, show_id
 from regie_chassis.rpc import Context, caller
 
-from regie_publisher.media import Library
+from regie_publisher.media.store import MediaStore
 
 
 class MediaServicer(MediaServiceServicer):
     """Answers for the verified caller's workspace."""
 
-    def __init__(self, library: Library, clock: Clock) -> None:
-        self._library = library
+    def __init__(self, media_store: MediaStore, clock: Clock) -> None:
+        self._media_store = media_store
         self._clock = clock
 
     async def UploadMedia(self, request: pb.UploadMediaRequest, context: Context) -> pb.UploadMediaResponse:
-        media = await self._library.upload(request.data, workspace_id=caller().workspace_id, now=self._clock.now())
+        media = await self._media_store.upload(request.data, workspace_id=caller().workspace_id, now=self._clock.now())
         return pb.UploadMediaResponse(
             media=pb.Media(
                 media_id=show_id(MEDIA, media.id),

@@ -1,1 +1,1 @@
-"""What tests of the publisher stand on: a network in memory, and a publisher whose loops are turned by hand."""
+"""The test kit of the publisher: a network in memory, and a harness whose loops tests run step by step."""

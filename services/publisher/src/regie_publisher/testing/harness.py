@@ -1,4 +1,4 @@
-"""One process's worth of the publisher without its loops: tests turn them by hand, under a clock that they move."""
+"""A publisher without its loops: tests run them step by step, under a clock that they move."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from obstore.store import MemoryStore
-from regie.publisher.events.v1 import publisher_events_pb2 as said
+from regie.publisher.events.v1 import publisher_events_pb2
 from regie.scheduler.events.v1.scheduler_events_pb2 import (
     DueAttachment,
     DueSegment,
@@ -28,47 +28,62 @@ from regie_networks.errors import ConnectorError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_publisher.accounts import MAX_CHANNELS, Accounts
-from regie_publisher.channels import connect_channel
+from regie_publisher.app import build_workers
+from regie_publisher.channels.accounts import MAX_CHANNELS, Accounts
+from regie_publisher.channels.connecting import connect_channel
+from regie_publisher.channels.sealing import Keyring
 from regie_publisher.deliveries.attempts import Attempts
+from regie_publisher.deliveries.cancellation import on_post_cancelled
 from regie_publisher.deliveries.claims import claim_pending, find_due
-from regie_publisher.deliveries.delivery import Held
-from regie_publisher.deliveries.drafts import draft_of
-from regie_publisher.deliveries.intake import on_post_cancelled, on_post_due
-from regie_publisher.deliveries.ledger import Ledger
-from regie_publisher.deliveries.pursuit import Pursuit
-from regie_publisher.deliveries.resolving import Resolver
-from regie_publisher.deliveries.sweeping import sweep
-from regie_publisher.deliveries.timeline import Delivery
+from regie_publisher.deliveries.creation import on_post_due
+from regie_publisher.deliveries.delivery import ClaimedDelivery
+from regie_publisher.deliveries.drafts import build_draft
+from regie_publisher.deliveries.lease_rescue import rescue_expired_leases
+from regie_publisher.deliveries.outcome_writer import OutcomeWriter
+from regie_publisher.deliveries.queries import Delivery
+from regie_publisher.deliveries.reconciler import Reconciler
+from regie_publisher.deliveries.resolution import Resolver
 from regie_publisher.deliveries.worker import Worker
-from regie_publisher.hosts import Hosts
-from regie_publisher.media import Library
-from regie_publisher.observations import Observer
-from regie_publisher.pictures.pool import PicturePool
-from regie_publisher.pictures.process import Limits as PictureLimits
-from regie_publisher.sealing import Keyring
-from regie_publisher.shares import Limits, Slots
+from regie_publisher.fairness.hosts import Hosts
+from regie_publisher.fairness.sharing import Limits
+from regie_publisher.fairness.slots import Slots
+from regie_publisher.media.images.pool import PicturePool
+from regie_publisher.media.images.process import Limits as PictureLimits
+from regie_publisher.media.store import MediaStore
+from regie_publisher.metric_collection.collector import MetricCollector
 from regie_publisher.testing.network import FakeConnector
 
+TABLES = (
+    "delivery",
+    "attempt",
+    "delivery_change",
+    "cancellation",
+    "scheduled_collection",
+    "remote",
+    "outbox",
+    "channel",
+)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+EventT = TypeVar("EventT", bound=Message)
 
 
 @dataclass(slots=True)
-class Desk:
-    """One process's worth of the publisher, its loops turned by hand."""
+class PublisherHarness:
+    """One process of the publisher, whose loops a test runs step by step."""
 
     database: Database
     connector: FakeConnector
     clock: Clock
     keyring: Keyring
     worker: Worker
-    pursuit: Pursuit
-    observer: Observer
+    reconciler: Reconciler
+    collector: MetricCollector
     resolver: Resolver
     attempts: Attempts
     accounts: Accounts
-    ledger: Ledger
-    library: Library
+    writer: OutcomeWriter
+    media_store: MediaStore
     pictures: PicturePool
     workspace_id: UUID
 
@@ -101,7 +116,7 @@ class Desk:
         publish_time, miss_time = Timestamp(), Timestamp()
         publish_time.FromDatetime(self.clock.now())
         miss_time.FromDatetime(self.clock.now() + miss_after)
-        attached = [DueAttachment(media_id=one, alt_text="a picture") for one in attachments]
+        attached = [DueAttachment(media_id=media_id, alt_text="a picture") for media_id in attachments]
         segments = [DueSegment(text=one, attachments=attached if at == 0 else []) for at, one in enumerate(texts)]
         message = PostDue(
             post_id=show_id(POST, post_id or new_id()),
@@ -121,7 +136,7 @@ class Desk:
             await self.receive_in(session, *events)
 
     async def receive_in(self, session: AsyncSession, *events: Event[PostDue]) -> None:
-        """Handles events in a transaction of the caller's."""
+        """Handles events in the caller's transaction."""
         await on_post_due(
             session,
             events,
@@ -138,7 +153,7 @@ class Desk:
             await on_post_cancelled(session, [cancelled], clock=self.clock)
 
     async def work(self) -> None:
-        """Claims what is due and finishes it."""
+        """Claims due deliveries and finishes their attempts."""
         while True:
             if await self.worker.claim():
                 continue
@@ -147,52 +162,50 @@ class Desk:
                 return
 
     async def settle(self, advance: Callable[[timedelta], Awaitable[None]]) -> None:
-        """Looks for what is unknown, whenever it is time, until a call may be made or only a person can tell."""
-        while open_ended := [row for row in await self.rows() if row.state == "unknown" and row.act_time]:
-            first = min(row.act_time for row in open_ended)
+        """Looks up unknown deliveries when they are due, until a call may be made or a person has to decide."""
+        while open_ended := [row for row in await self.rows() if row.state == "unknown" and row.next_action_time]:
+            first = min(row.next_action_time for row in open_ended)
             await advance(max(first - self.clock.now(), timedelta(0)))
-            await self.pursuit.find_unknown()
-        waiting = [row.act_time for row in await self.rows() if row.state == "pending"]
+            await self.reconciler.find_unknown()
+        waiting = [row.next_action_time for row in await self.rows() if row.state == "pending"]
         await advance(max([time - self.clock.now() for time in waiting], default=timedelta(0)))
 
-    async def claim_only(self, session: AsyncSession) -> list[Held]:
-        """Claims in the session and begins nothing, as a worker that ends at once."""
+    async def claim_only(self, session: AsyncSession) -> list[ClaimedDelivery]:
+        """Claims in the session and starts nothing, like a worker that ends at once."""
         slots, now = Slots(Limits(50, 50), Hosts(first_window=50)), self.clock.now()
         choice = slots.share_out(await find_due(session, slots=slots, now=now), now)
         return await claim_pending(session, [*choice.taken, *choice.late], worker="dead", now=now)
 
-    async def attempt(self, held: Held) -> None:
-        """Makes an attempt at a delivery that was claimed."""
-        await self.accounts.open([held.channel_id])
-        await self.attempts.make(held)
+    async def attempt(self, claimed: ClaimedDelivery) -> None:
+        """Makes an attempt at a claimed delivery."""
+        await self.accounts.open([claimed.channel_id])
+        await self.attempts.make(claimed)
 
-    async def publish_only(self, held: Held) -> None:
-        """Makes the call and forgets the answer."""
-        await self.accounts.open([held.channel_id])
-        draft = await draft_of(held, accounts=self.accounts, library=self.library)
-        await self.connector.publish(draft, len(held.remotes))
+    async def publish_only(self, claimed: ClaimedDelivery) -> None:
+        """Makes the call and drops the answer."""
+        await self.accounts.open([claimed.channel_id])
+        draft = await build_draft(claimed, accounts=self.accounts, media_store=self.media_store)
+        await self.connector.publish(draft, len(claimed.remotes))
 
-    async def publish_only_quietly(self, held: Held) -> None:
-        """Makes the call and forgets whatever came of it."""
+    async def publish_only_quietly(self, claimed: ClaimedDelivery) -> None:
+        """Makes the call and drops its answer or error."""
         with suppress(ConnectorError, RuntimeError):
-            await self.publish_only(held)
+            await self.publish_only(claimed)
 
     async def forget(self) -> None:
-        """Begins anew: no deliveries, an empty network."""
+        """Starts over: no deliveries, an empty network."""
         async with self.database.transaction() as session:
-            await session.execute(
-                text("TRUNCATE delivery, attempt, delivery_change, cancellation, poll, remote, outbox, channel")
-            )
+            await session.execute(text(f"TRUNCATE {', '.join(TABLES)}"))
         self.connector.reset()
 
     async def resolve(
         self, *, published: bool, remote_url: str = "", request_id: str = "r", delivery_id: UUID | None = None
     ) -> Delivery:
-        """Settles a delivery by a person's word; the one that is unknown where none is named."""
+        """Resolves a delivery by a person's answer, by default the only unknown one."""
         if delivery_id is None:
             [unknown] = [row for row in await self.rows() if row.state == "unknown"]
             delivery_id = unknown.id
-        return await self.resolver.resolve(
+        return await self.resolver.resolve_delivery(
             workspace_id=self.workspace_id,
             delivery_id=delivery_id,
             request_id=request_id,
@@ -200,10 +213,10 @@ class Desk:
             remote_url=remote_url,
         )
 
-    async def sweep(self) -> int:
+    async def rescue(self) -> int:
         """Takes back expired leases."""
         async with self.database.transaction() as session:
-            return await sweep(session, quiets={"fake": self.connector.quiet}, now=self.clock.now())
+            return await rescue_expired_leases(session, quiets={"fake": self.connector.quiet}, now=self.clock.now())
 
     async def rows(self, table: str = "delivery", order: str = "id") -> list[Any]:
         """Returns a whole table."""
@@ -218,17 +231,31 @@ class Desk:
         """Returns the history of all deliveries as (state, cause)."""
         return [(row.state, row.cause) for row in await self.rows("delivery_change")]
 
-    async def said(self, kind: type[Message] | None = None) -> list[Any]:
-        """Returns the staged events in order, of one kind if it is given."""
+    async def events(self, kind: type[EventT]) -> list[EventT]:
+        """Returns the staged events of one kind, in order."""
+        return [message for message in await self.all_events() if isinstance(message, kind)]
+
+    async def all_events(self) -> list[Message]:
+        """Returns the staged events, in order."""
         rows = await self.rows("outbox")
-        messages = [getattr(said, row.type.rsplit(".", 1)[-1]).FromString(row.payload) for row in rows]
-        return [message for message in messages if kind is None or isinstance(message, kind)]
+        return [getattr(publisher_events_pb2, row.type.rsplit(".", 1)[-1]).FromString(row.payload) for row in rows]
 
 
-NewDesk = Callable[..., Desk]
+class NewHarness(Protocol):
+    """Makes replicas of the publisher; the fixture `new_harness` is one."""
+
+    def __call__(
+        self,
+        *,
+        own_clock: Clock | None = None,
+        in_flight: int = 50,
+        channel_in_flight: int = 50,
+        on: Database | None = None,
+        max_channels: int = MAX_CHANNELS,
+    ) -> PublisherHarness: ...
 
 
-def open_desk(
+def open_harness(
     database: Database,
     connector: FakeConnector,
     clock: Clock,
@@ -240,52 +267,35 @@ def open_desk(
     channel_in_flight: int = 50,
     max_channels: int = MAX_CHANNELS,
     hosts: Hosts | None = None,
-) -> Desk:
+) -> PublisherHarness:
     """Returns a replica of the publisher on this database; several of them are several processes."""
     connector.now = clock.now
-    connectors = {"fake": connector}
-    accounts = Accounts(database, keyring, clock, worker=name, max_channels=max_channels)
     pictures = PicturePool(limits=PictureLimits(cpu_seconds=30, wall_seconds=60))  # a busy machine is no reason to fail
-    library = Library(database, MemoryStore(), pictures)
-    ledger = Ledger(database, clock)
-    attempts = Attempts(connectors=connectors, accounts=accounts, library=library, ledger=ledger, clock=clock)
-    hosts = hosts or Hosts(first_window=50)
-    worker = Worker(
+    workers = build_workers(
         database,
-        attempts,
-        accounts,
-        hosts,
-        clock,
-        worker=name,
+        connectors={"fake": connector},
+        keyring=keyring,
+        media_store=MediaStore(database, MemoryStore(), pictures),
+        hosts=hosts or Hosts(first_window=50),
+        clock=clock,
+        name=name,
         in_flight=in_flight,
         channel_in_flight=channel_in_flight,
+        max_channels=max_channels,
     )
-    pursuit = Pursuit(
-        database,
-        connectors=connectors,
-        accounts=accounts,
-        library=library,
-        ledger=ledger,
-        clock=clock,
-        worker=name,
-        wake=worker.wake.set,
-        hosts=hosts,
-    )
-    observer = Observer(database, connectors=connectors, accounts=accounts, hosts=hosts, clock=clock)
-    resolver = Resolver(database, connectors=connectors, accounts=accounts, library=library, clock=clock)
-    return Desk(
+    return PublisherHarness(
         database,
         connector,
         clock,
         keyring,
-        worker,
-        pursuit,
-        observer,
-        resolver,
-        attempts,
-        accounts,
-        ledger,
-        library,
+        workers.worker,
+        workers.reconciler,
+        workers.collector,
+        workers.resolver,
+        workers.attempts,
+        workers.accounts,
+        workers.writer,
+        workers.media_store,
         pictures,
         workspace_id,
     )

@@ -18,7 +18,7 @@ from regie_networks.observation import Observation, Unread
 
 
 class Play(StrEnum):
-    """What the network does with one publish."""
+    """The network's reaction to one publish."""
 
     OK = "ok"
     NOT_SENT = "not sent"
@@ -46,24 +46,24 @@ class Post:
 
 @dataclass(slots=True)
 class FakeConnector:
-    """Plays `script`, one entry for each publish, then only OK. `posts` is what people see; nothing is idempotent."""
+    """Plays `script`, one entry for each publish, then only OK. `posts` are visible; nothing is idempotent."""
 
     network: str = "fake"
     quiet: timedelta = QUIET
     repeat: Repeat = Repeat.AFTER_QUIET
-    """What the network offers against a second post; `AT_ONCE` and `UNDER_KEY` make it honour its keys."""
+    """The network's protection against a second post; `AT_ONCE` and `UNDER_KEY` make it honour its keys."""
     script: deque[Play] = field(default_factory=deque)
     posts: list[Post] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Every call as (verb, key of the segment)."""
     finds: deque[Exception] = field(default_factory=deque)
-    """Raised by the next finds, one each; then `find` tells the truth."""
+    """Raised by the next finds, one each; then `find` answers."""
     looks: list[Lookup] = field(default_factory=list)
     """The look of each find."""
     answer: Remote | None = None
-    """What every publish answers, whatever it did."""
+    """The answer to every publish, if it is set."""
     checks: int = 1
-    """So many checks still say that it is processing."""
+    """The number of checks that still answer that it is processing."""
     retry_after: timedelta = timedelta(seconds=30)
     prepares: bool = False
     prepare_errors: dict[str, Exception] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class FakeConnector:
     observe_errors: deque[Exception] = field(default_factory=deque)
     now: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     lateness: deque[timedelta] = field(default_factory=deque)
-    """How long after its call each late one takes effect; then 100 s."""
+    """The delays after which late calls take effect; then 100 s."""
     _on_the_way: list[tuple[datetime, Draft, int]] = field(default_factory=list)
     _processing: dict[str, list[object]] = field(default_factory=dict)
 

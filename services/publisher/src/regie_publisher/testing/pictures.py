@@ -9,11 +9,11 @@ from typing import Any
 
 from PIL import ExifTags, Image, ImageCms
 
-from regie_publisher.pictures.png import SIGNATURE, chunk
-from regie_publisher.pictures.profiles import D65, P3_PRIMARIES, matrix_profile
+from regie_publisher.media.images.png import SIGNATURE, chunk
+from regie_publisher.media.images.profiles import D65, P3_PRIMARIES, matrix_profile
 
 SECRET = b"48.8583 N 2.2944 E by Jane"
-"""What must be in no stored byte."""
+"""A text that no stored file may contain."""
 P3 = matrix_profile(P3_PRIMARIES, D65, None)
 CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))
 """Colours of `corners`: top left, top right, bottom left, bottom right."""

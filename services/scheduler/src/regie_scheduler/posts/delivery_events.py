@@ -14,10 +14,12 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryMissed,
     DeliveryProcessing,
     DeliveryUnknown,
+    FailureKind,
     PostPublished,
     PostRemoved,
     RemoteSegment,
 )
+from regie_chassis.enums import names_of
 from regie_chassis.ids import CHANNEL, POST, parse_id
 from regie_chassis.messaging import Event
 from regie_chassis.text import storable
@@ -100,8 +102,8 @@ def _published(event: Event[PostPublished]) -> DeliveryReport:
 def _failed(event: Event[DeliveryFailed]) -> DeliveryReport:
     message = event.message
     failure = _sanitize(": ".join(text for text in (message.network_message, message.detail) if text))
-    report = _report(event, VariantState.FAILED)
-    report = replace(report, failure=failure or message.kind, failure_kind=_sanitize(message.kind))
+    kind = names_of(FailureKind.DESCRIPTOR)[message.kind]
+    report = replace(_report(event, VariantState.FAILED), failure=failure or kind, failure_kind=kind)
     return _with_segments(report, message)
 
 

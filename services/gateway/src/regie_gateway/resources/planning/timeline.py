@@ -17,7 +17,9 @@ from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import View
 from regie_gateway.mapping.values import time_value
 from regie_gateway.resources.planning.post_views import PostState
-from regie_gateway.resources.publishing.deliveries import DeliveryState, FailureOrNone
+from regie_gateway.resources.publishing.deliveries import CAUSES as DELIVERY_CAUSES
+from regie_gateway.resources.publishing.deliveries import FAILURE_KINDS, DeliveryState, FailureOrNone
+from regie_gateway.resources.publishing.deliveries import STATES as DELIVERY_STATES
 
 Timed = tuple[tuple[int, int, bool], dict[str, Any]]
 ROLLED_UP = frozenset({"published", "partially_published", "failed", "missed"})
@@ -135,17 +137,19 @@ def _of_delivery(delivery: publisher_pb.Delivery) -> Iterator[Timed]:
         public = max(public, change.segments_out)
         addresses = ", ".join(segment.remote_url for segment in newly if segment.remote_url)
         detail = ": ".join(text for text in (_parts(delivery, change), addresses, change.detail) if text)
-        newest = delivery.state == "unknown" and change == delivery.changes[-1]
+        newest = delivery.state == publisher_pb.DELIVERY_STATE_UNKNOWN and change == delivery.changes[-1]
         view = {
             "time": time_value(change.time),
             "subject": "delivery",
             "channel_id": delivery.channel_id,
             "delivery_id": delivery.delivery_id,
-            "state": change.state,
-            "cause": change.cause,
+            "state": DELIVERY_STATES[change.state],
+            "cause": DELIVERY_CAUSES[change.cause],
             "attempt": change.attempt,
             "detail": detail,
-            "failure_kind": delivery.failure_kind if change.state == "failed" else "",
+            "failure_kind": FAILURE_KINDS[delivery.failure_kind]
+            if change.state == publisher_pb.DELIVERY_STATE_FAILED
+            else "",
             "network_message": change.network_message,
             "quiet_end_time": time_value(delivery.quiet_end_time) if newest else None,
             "next_look_time": time_value(delivery.next_look_time) if newest else None,

@@ -6,14 +6,26 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
+from regie.publisher.events.v1.publisher_events_pb2 import FailureKind as FailureKindNumber
 from regie.publisher.v1 import deliveries_service_pb2 as pb
+from regie_chassis.enums import names_of
 from regie_chassis.validation import refusal
 
 from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import Body, DeliveryId, View, without_default
 from regie_gateway.http.operations import Operations
+from regie_gateway.mapping.overrides import From
 
 operations = Operations("posts")
+
+STATES = names_of(pb.DeliveryState.DESCRIPTOR)
+FAILURE_KINDS = names_of(FailureKindNumber.DESCRIPTOR)
+# Two causes are events, and go by their names.
+CAUSES = {
+    **names_of(pb.DeliveryCause.DESCRIPTOR),
+    pb.DELIVERY_CAUSE_POST_DUE: "PostDue",
+    pb.DELIVERY_CAUSE_POST_CANCELLED: "PostCancelled",
+}
 
 # Both lists are those of the publisher (tests/policy/test_limits.py).
 DeliveryState = Literal[
@@ -26,6 +38,7 @@ DeliveryState = Literal[
     "unknown",
     "missed",
     "cancelled",
+    "removed",  # in the changes only
 ]
 FailureKind = Literal[
     "auth_expired",
@@ -71,7 +84,7 @@ class DeliveryChangeView(View):
 
     time: datetime | None
     state: DeliveryState
-    cause: str
+    cause: Annotated[str, From(lambda change: CAUSES[change.cause])]
     attempt: int
     network_message: str = Field(description="The network's own words.")
     trace_id: str

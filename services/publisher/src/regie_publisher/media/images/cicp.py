@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from regie_publisher.pictures.profiles import BT2020_PRIMARIES, D65, P3_PRIMARIES, matrix_profile
-from regie_publisher.pictures.refusals import Unreadable
+from regie_publisher.media.images.profiles import BT2020_PRIMARIES, D65, P3_PRIMARIES, matrix_profile
+from regie_publisher.media.images.refusals import Unreadable
 
 _PRIMARIES = {9: BT2020_PRIMARIES, 12: P3_PRIMARIES}
 """Others are taken for sRGB's, as browsers do."""

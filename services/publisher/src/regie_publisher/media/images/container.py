@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regie_publisher.pictures.refusals import TooLarge
+from regie_publisher.media.images.refusals import TooLarge
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000
@@ -12,12 +12,12 @@ MAX_PIXELS = 50_000_000
 MAX_ANIMATION_PIXELS = 150_000_000
 """Of all frames together."""
 DECODER_CANVASES = {"WEBP": 3}
-"""How many canvases a decoder of animations holds at once, where it is more than one."""
+"""Canvases that a decoder of animations holds at once, by type; one where none is given."""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What a file holds. `data` is rebuilt from allowed parts: no text, position, thumbnail or trailing bytes.
+    """The contents of a file. `data` is rebuilt from allowed parts: no text, position, thumbnail or trailing bytes.
 
     `width` and `height` are those of the canvas as stored, before `orientation` (EXIF, 1 to 8) turns it. `profile` is
     the ICC profile of the pixels, which `data` no longer has; None is sRGB.
@@ -36,7 +36,7 @@ class Container:
     """The compressed data hold more than the pixels."""
     lossless: bool = True
     entropy: tuple[int, int] | None = None
-    """Where the data of a JPEG's only scan lie, if its end can be told exactly; None for progressive ones."""
+    """The span of a JPEG's only scan, if its end is known exactly; None for progressive ones."""
 
 
 def check_bytes(data: bytes) -> None:

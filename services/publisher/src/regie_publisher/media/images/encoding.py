@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image, JpegImagePlugin
 
-from regie_publisher.pictures.container import MAX_BYTES
-from regie_publisher.pictures.refusals import TooLarge
+from regie_publisher.media.images.container import MAX_BYTES
+from regie_publisher.media.images.refusals import TooLarge
 
 QUALITIES = (93, 84, 72)
 """Tried in turn until the file is small enough."""
@@ -20,7 +20,7 @@ LARGE = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How the source was encoded, so that its new form loses and weighs about as little.
+    """The encoding of the source, so that its new form loses and weighs about as little.
 
     `tables` are a JPEG's quantisation; `subsampling` is 0 for full chroma and 2 for a quarter of it.
     """
@@ -39,7 +39,7 @@ def style_of(image: Image.Image, *, lossless: bool) -> Style:
 
 
 def encode(image: Image.Image, kind: str, style: Style) -> bytes:
-    """Returns the file. What would be too large as PNG becomes JPEG where it is opaque. Raises TooLarge."""
+    """Returns the file. An opaque picture that is too large as PNG becomes JPEG. Raises TooLarge."""
     for form, options in _forms(image, kind, style):
         flat = image.convert("RGB") if form == "JPEG" and image.mode not in ("L", "RGB") else image
         data = save(flat, form, **options)

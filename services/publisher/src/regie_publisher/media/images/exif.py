@@ -11,7 +11,7 @@ MAX_ENTRIES = 512
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`adobe_rgb` follows DCF: a camera that writes Adobe RGB says R03."""
+    """`adobe_rgb` follows DCF: a camera that writes Adobe RGB writes R03."""
 
     orientation: int = 1
     adobe_rgb: bool = False

@@ -1,6 +1,6 @@
-"""What passes between the publisher and a picture worker: a JSON head and the bytes of a picture, each with its length.
+"""Messages between the publisher and a picture worker: a JSON head and the bytes of a picture, with their lengths.
 
-JSON and no pickle: a worker decodes hostile bytes, so that nothing that comes from it may be run.
+JSON and no pickle: a worker decodes hostile bytes, so that nothing from it may be run.
 """
 
 from __future__ import annotations

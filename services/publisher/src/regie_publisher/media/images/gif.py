@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from regie_publisher.pictures.container import Container, check_canvas
-from regie_publisher.pictures.refusals import Unreadable
+from regie_publisher.media.images.container import Container, check_canvas
+from regie_publisher.media.images.refusals import Unreadable
 
 DAMAGED = "the GIF picture is damaged or not whole: save it anew"
 REPETITIONS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")

@@ -6,8 +6,8 @@ from io import BytesIO
 
 from PIL import Image, features
 
-from regie_publisher.pictures.cicp import profile_of_code_points
-from regie_publisher.pictures.refusals import Unreadable
+from regie_publisher.media.images.cicp import profile_of_code_points
+from regie_publisher.media.images.refusals import Unreadable
 
 try:
     from pillow_heif import HeifImageFile

@@ -1,7 +1,7 @@
 """JPEG files, segment by segment (ITU-T T.81 annex B).
 
-The first picture up to its end is kept: what phones put behind it (a video, a gain map, a second picture with a
-position of its own) is not. Of the application segments only JFIF and Adobe's stay, both in their shortest form.
+The first picture up to its end is kept; data that phones append (a video, a gain map, a second picture with a
+position of its own) are not. Of the application segments only JFIF and Adobe's stay, both in their shortest form.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from regie_publisher.pictures.container import Container, check_canvas
-from regie_publisher.pictures.exif import Facts, read_exif
-from regie_publisher.pictures.profiles import ADOBE_RGB
-from regie_publisher.pictures.refusals import COSTLY, TooCostly, Unreadable
+from regie_publisher.media.images.container import Container, check_canvas
+from regie_publisher.media.images.exif import Facts, read_exif
+from regie_publisher.media.images.profiles import ADOBE_RGB
+from regie_publisher.media.images.refusals import COSTLY, TooCostly, Unreadable
 
 MAX_SCANS = 100
 MAX_PASSES = 1_000_000_000
@@ -145,7 +145,7 @@ def _keep_scan(walk: _Walk, data: bytes, head: bytes, start: int) -> int:
 
 
 def _check_amount(frame: _Frame, components: bytes, length: int) -> None:
-    """Raises Unreadable where the data cannot be that many blocks: a decoder would fill up with grey and say nothing.
+    """Raises Unreadable where the data cannot be that many blocks: a decoder would fill up with grey without an error.
 
     The shortest code has one bit, and a block has one for its first coefficient and, unless that is all there is to the
     scan, one for its end.

@@ -1,4 +1,4 @@
-"""What happens to a picture at upload, once and for all networks (ADR 0022). Runs in a child process.
+"""Normalises a picture at upload, once for all networks (ADR 0022). Runs in a child process.
 
 The file is rebuilt from its allowed parts. Only where the pixels themselves have to change (orientation, colours, 16
 bits, data that do not match the head, a form that few networks take) are they encoded anew.
@@ -16,17 +16,17 @@ from typing import Any
 
 from PIL import Image
 
-from regie_publisher.pictures import heif
-from regie_publisher.pictures.container import MAX_BYTES, Container, check_bytes, check_canvas
-from regie_publisher.pictures.encoding import Style, encode, save, style_of
-from regie_publisher.pictures.exif import read_exif
-from regie_publisher.pictures.gif import read_gif
-from regie_publisher.pictures.jpeg import read_jpeg
-from regie_publisher.pictures.picture import GIF, JPEG, PNG, WEBP, Normalised
-from regie_publisher.pictures.pixels import eight_bits, moves_colours, to_srgb, upright, with_alpha
-from regie_publisher.pictures.png import read_png
-from regie_publisher.pictures.refusals import COSTLY, TooCostly, TooLarge, Unreadable
-from regie_publisher.pictures.webp import read_webp
+from regie_publisher.media.images import heif
+from regie_publisher.media.images.container import MAX_BYTES, Container, check_bytes, check_canvas
+from regie_publisher.media.images.encoding import Style, encode, save, style_of
+from regie_publisher.media.images.exif import read_exif
+from regie_publisher.media.images.gif import read_gif
+from regie_publisher.media.images.jpeg import read_jpeg
+from regie_publisher.media.images.picture import GIF, JPEG, PNG, WEBP, Normalised
+from regie_publisher.media.images.pixels import eight_bits, moves_colours, to_srgb, upright, with_alpha
+from regie_publisher.media.images.png import read_png
+from regie_publisher.media.images.refusals import COSTLY, TooCostly, TooLarge, Unreadable
+from regie_publisher.media.images.webp import read_webp
 
 TYPES = {"PNG": PNG, "JPEG": JPEG, "WEBP": WEBP, "GIF": GIF}
 TAIL = 32
@@ -52,7 +52,7 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
-"""What Pillow and its decoders raise for hostile bytes."""
+"""Errors that Pillow and its decoders raise for hostile bytes."""
 
 
 def normalise(data: bytes) -> Normalised:
@@ -74,7 +74,7 @@ def read_container(data: bytes) -> Container:
 
 @contextmanager
 def damage_refused() -> Iterator[None]:
-    """Turns what decoders raise for hostile bytes into refusals."""
+    """Turns errors of decoders for hostile bytes into refusals."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # hostile bytes make decoders complain; what counts is what they raise
@@ -158,7 +158,7 @@ def _from_heif(data: bytes, brand: str) -> Container:
 class _Measured(BytesIO):
     """Hands a file to its decoder so that it shows whether the decoder needs all of a JPEG's data, and no more.
 
-    libjpeg fills what is missing with grey and skips what is too much, both without an error. So the data end without
+    libjpeg fills missing data with grey and skips surplus data, both without an error. So the data end without
     their end mark, in a little padding: a decoder that wants more runs dry, which Pillow calls truncated; one that
     never asks for the tail has had enough before. A progressive picture needs its end mark; `jpeg._check_amount` has
     looked at it.

@@ -1,4 +1,4 @@
-"""What goes into the making of a picture and what comes out; plain values that cross to the child processes."""
+"""The inputs and results of picture work: plain values that cross to the child processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoded pixels on their way to what every network shows: upright, sRGB, eight bits a sample."""
+"""Converts decoded pixels to the form that every network shows: upright, sRGB, eight bits a sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAME = 3
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turns and mirrors as EXIF's orientation says."""
+    """Turns and mirrors the picture by its EXIF orientation."""
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
@@ -54,7 +54,7 @@ def with_alpha(image: Image.Image) -> Image.Image:
 
 
 def moves_colours(image: Image.Image, profile: bytes | None) -> bool:
-    """Tells whether the picture's colours are others than its numbers say in sRGB."""
+    """Returns whether the picture's colours differ from its numbers in sRGB."""
     if profile is None or image.mode == "1":
         return False
     if image.mode == "CMYK":
@@ -89,9 +89,9 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Returns the way from the profile to sRGB; None for a profile that is damaged or for other kinds of pixels.
+    """Returns the transform from the profile to sRGB; None for a profile that is damaged or for other kinds of pixels.
 
-    Such a profile says nothing, as in browsers.
+    Such a profile is ignored, as in browsers.
     """
     try:
         given = ImageCms.ImageCmsProfile(BytesIO(profile))

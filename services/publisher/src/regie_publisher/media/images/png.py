@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from regie_publisher.pictures.cicp import profile_of_code_points
-from regie_publisher.pictures.container import Container, check_canvas
-from regie_publisher.pictures.exif import Facts, read_exif
-from regie_publisher.pictures.profiles import D65, SRGB_PRIMARIES, matrix_profile
-from regie_publisher.pictures.refusals import Unreadable
+from regie_publisher.media.images.cicp import profile_of_code_points
+from regie_publisher.media.images.container import Container, check_canvas
+from regie_publisher.media.images.exif import Facts, read_exif
+from regie_publisher.media.images.profiles import D65, SRGB_PRIMARIES, matrix_profile
+from regie_publisher.media.images.refusals import Unreadable
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DAMAGED = "the PNG picture is damaged or not whole: save it anew"
@@ -138,7 +138,7 @@ def _frames(head: _Head, chunks: Iterable[tuple[bytes, bytes]]) -> list[_Frame]:
 
 
 def _surplus(pieces: Iterable[bytes], expected: int) -> bool:
-    """Tells whether the data hold more than the rows. Raises Unreadable where they hold less."""
+    """Returns whether the data hold more than the rows. Raises Unreadable if they hold less."""
     unpacker = zlib.decompressobj()
     size = 0
     pieces = iter(pieces)
@@ -158,7 +158,7 @@ def _surplus(pieces: Iterable[bytes], expected: int) -> bool:
 
 
 def _profile(first: dict[bytes, bytes]) -> bytes | None:
-    """Returns what the colours mean, by the order of precedence of the specification."""
+    """Returns the colour space, by the order of precedence of the specification."""
     if len(first.get(b"cICP", b"")) == 4:
         return profile_of_code_points(first[b"cICP"][0], first[b"cICP"][1])
     if b"iCCP" in first:

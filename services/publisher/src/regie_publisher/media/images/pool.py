@@ -15,10 +15,10 @@ from uuid import UUID
 import structlog
 from regie_networks.rendition import Bounds, Rendition
 
-from regie_publisher.pictures.container import check_bytes
-from regie_publisher.pictures.picture import Normalised
-from regie_publisher.pictures.process import Limits, MachineBusy, WorkerLost, WorkerProcess
-from regie_publisher.pictures.refusals import REFUSALS, TooCostly, Unreadable
+from regie_publisher.media.images.container import check_bytes
+from regie_publisher.media.images.picture import Normalised
+from regie_publisher.media.images.process import Limits, MachineBusy, WorkerLost, WorkerProcess
+from regie_publisher.media.images.refusals import REFUSALS, TooCostly, Unreadable
 
 WORKERS = 2
 MAX_WAITING = 32
@@ -59,7 +59,7 @@ class PicturePool:
 
     @property
     def running(self) -> int:
-        """How many pictures are being read."""
+        """The number of pictures that are being read."""
         return len(self._running)
 
     async def start(self) -> None:
@@ -68,7 +68,7 @@ class PicturePool:
             self._idle.append(await WorkerProcess.start(self._limits))
 
     async def stop(self) -> None:
-        """Ends all workers. What waits, or is being read, ends in PoolBusy."""
+        """Ends all workers. Waiting and running work ends in PoolBusy."""
         self._stopping = True
         for job in [job for jobs in self._waiting.values() for job in jobs]:
             _fail(job, PoolBusy("the process is stopping"))

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from regie_publisher.pictures import frames
-from regie_publisher.pictures.refusals import COSTLY, TooCostly
+from regie_publisher.media.images import frames
+from regie_publisher.media.images.refusals import COSTLY, TooCostly
 
-MODULE = "regie_publisher.pictures.worker"
+MODULE = "regie_publisher.media.images.worker"
 KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH",)
-"""What a Python may need to start; anything else may be a secret."""
+"""Variables that a Python may need to start; any other may be a secret."""
 STREAM_BUFFER = 1_000_000
 GRACE = 1.0
 """Seconds for a process to end by itself before it is killed."""
@@ -23,10 +23,10 @@ GRACE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one picture. CPU counts the threads of a decoder together; the wall clock bounds what does not use any."""
+    """Limits of one picture. CPU time counts all threads of a decoder; the wall clock bounds work without CPU time."""
 
     memory: int = 1_200_000_000
-    """Bytes of address space of a worker, with what Python and its libraries take."""
+    """Bytes of address space of a worker, including Python and its libraries."""
     cpu_seconds: int = 5
     wall_seconds: float = 10.0
 

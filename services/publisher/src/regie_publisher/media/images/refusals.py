@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class PictureRefused(Exception):
-    """The picture is at fault. The message is a sentence for the person who uploads it."""
+    """The picture is at fault. The message is a sentence for its uploader."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -8,10 +8,10 @@ from io import BytesIO
 from PIL import Image
 from regie_networks.rendition import Bounds, Rendition
 
-from regie_publisher.pictures.encoding import save
-from regie_publisher.pictures.normalising import TYPES, damage_refused
-from regie_publisher.pictures.picture import JPEG, PNG, WEBP
-from regie_publisher.pictures.refusals import TooLarge, Unreadable
+from regie_publisher.media.images.encoding import save
+from regie_publisher.media.images.normalising import TYPES, damage_refused
+from regie_publisher.media.images.picture import JPEG, PNG, WEBP
+from regie_publisher.media.images.refusals import TooLarge, Unreadable
 
 QUALITIES = (90, 82, 74)
 SCALES = (1.0, 0.8, 0.6, 0.4, 0.25)

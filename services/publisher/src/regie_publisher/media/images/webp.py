@@ -1,12 +1,12 @@
-"""WebP files, chunk by chunk (RFC 9649); they end where the RIFF header says."""
+"""WebP files, chunk by chunk (RFC 9649); they end at the length in the RIFF header."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from regie_publisher.pictures.container import Container, check_canvas
-from regie_publisher.pictures.exif import Facts, read_exif
-from regie_publisher.pictures.refusals import Unreadable
+from regie_publisher.media.images.container import Container, check_canvas
+from regie_publisher.media.images.exif import Facts, read_exif
+from regie_publisher.media.images.refusals import Unreadable
 
 DAMAGED = "the WebP picture is damaged or not whole: save it anew"
 ALPHA, ANIMATION = 0x10, 0x02

@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 from regie_networks.rendition import Bounds, Rendition
 
-from regie_publisher.pictures import frames
-from regie_publisher.pictures.normalising import normalise
-from regie_publisher.pictures.picture import Normalised
-from regie_publisher.pictures.refusals import COSTLY, PictureRefused, TooCostly
-from regie_publisher.pictures.renditions import fit
+from regie_publisher.media.images import frames
+from regie_publisher.media.images.normalising import normalise
+from regie_publisher.media.images.picture import Normalised
+from regie_publisher.media.images.refusals import COSTLY, PictureRefused, TooCostly
+from regie_publisher.media.images.renditions import fit
 
 NICENESS = 5
 """So that hostile pictures do not take the time of the process that publishes."""
@@ -45,7 +45,7 @@ def _serve(source: BinaryIO, sink: BinaryIO, cpu_seconds: int) -> None:
 
 
 def _limit(kind: int, value: int) -> None:
-    """Sets the soft limit, which the kernel holds to, within what the process may have at most."""
+    """Sets the soft limit, which the kernel enforces, up to the process's hard limit."""
     _soft, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 

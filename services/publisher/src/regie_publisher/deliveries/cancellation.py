@@ -1,0 +1,105 @@
+"""Cancels the deliveries of cancelled posts, and remembers the cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled
+from regie_chassis.clock import Clock
+from regie_chassis.ids import POST, parse_id
+from regie_chassis.messaging import Event
+from regie_chassis.telemetry import trace_id_of
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from regie_publisher.deliveries.delivery import Cause, Outcome, State
+from regie_publisher.deliveries.events import stage_outcome
+
+
+async def on_post_cancelled(session: AsyncSession, events: Sequence[Event[PostCancelled]], *, clock: Clock) -> None:
+    """Cancels the posts' deliveries without a call: none is under way, and no earlier one may still land.
+
+    The cancellation is remembered for a `PostDue` that comes after it, and for a delivery whose call is under way now
+    and turns out to have had no effect.
+    """
+    now = clock.now()
+    post_ids = [parse_id(POST, event.message.post_id) for event in events]
+    columns = {
+        "workspace_ids": [event.workspace_id for event in events],
+        "post_ids": post_ids,
+        "revisions": [event.message.revision for event in events],
+        "traceparents": [event.traceparent for event in events],
+        "trace_ids": [trace_id_of(event.traceparent) for event in events],
+        "now": now,
+    }
+    await lock_posts(session, post_ids, shared=False)
+    await session.execute(_REMEMBER, columns)
+    cancelled = Outcome(State.CANCELLED, Cause.POST_CANCELLED)
+    for row in await session.execute(_CANCEL, columns):
+        stage_outcome(session, row, cancelled, time=now, traceparent=row.traceparent)
+
+
+async def lock_posts(session: AsyncSession, post_ids: Sequence[UUID], *, shared: bool) -> None:
+    """Locks posts until the end of the transaction: otherwise a due and a cancellation of one post that are handled at
+    the same time would not see each other.
+    """
+    await session.execute(_LOCK_POSTS_SHARED if shared else _LOCK_POSTS, {"ids": post_ids})
+
+
+async def find_cancellations(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[tuple[UUID, UUID], int]:
+    """Returns the highest cancelled revision by workspace and post."""
+    rows = await session.execute(_FIND_CANCELLATIONS, {"ids": post_ids})
+    return {(row.workspace_id, row.post_id): row.revision for row in rows}
+
+
+_POST_KEYS = """
+    (
+        SELECT DISTINCT hashtextextended(CAST(id AS text), 0) AS key FROM unnest(CAST(:ids AS uuid[])) AS id
+        ORDER BY key
+    ) AS keys
+"""
+_LOCK_POSTS_SHARED = text(f"SELECT pg_advisory_xact_lock_shared(key) FROM {_POST_KEYS}")
+_LOCK_POSTS = text(f"SELECT pg_advisory_xact_lock(key) FROM {_POST_KEYS}")
+
+_FIND_CANCELLATIONS = text(
+    "SELECT workspace_id, post_id, revision FROM cancellation WHERE post_id = ANY(CAST(:ids AS uuid[]))"
+)
+
+_REMEMBER = text(
+    """
+    INSERT INTO cancellation (workspace_id, post_id, revision, time)
+    SELECT workspace_id, post_id, max(revision), :now
+    FROM unnest(CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:revisions AS bigint[]))
+        AS c (workspace_id, post_id, revision)
+    GROUP BY workspace_id, post_id
+    ON CONFLICT (workspace_id, post_id)
+        DO UPDATE SET revision = greatest(cancellation.revision, excluded.revision), time = excluded.time
+    """
+)
+
+_CANCEL = text(
+    """
+    WITH wanted AS (
+        SELECT * FROM unnest(
+            CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:revisions AS bigint[]),
+            CAST(:traceparents AS text[]), CAST(:trace_ids AS text[])
+        ) AS c (workspace_id, post_id, revision, traceparent, trace_id)
+    ), locked AS (
+        SELECT d.id, w.traceparent, w.trace_id FROM delivery AS d
+        JOIN wanted AS w ON d.post_id = w.post_id AND d.workspace_id = w.workspace_id AND d.revision <= w.revision
+        WHERE d.state IN ('pending', 'claimed') AND d.remote_ids = '{}' AND d.call_end_time IS NULL
+        ORDER BY d.id FOR UPDATE OF d
+    ), stopped AS (
+        UPDATE delivery AS d SET state = 'cancelled', next_action_time = NULL, fence = d.fence + 1
+        FROM locked AS w
+        WHERE d.id = w.id
+        RETURNING d.id, d.workspace_id, d.post_id, d.channel_id, d.network, d.revision, d.attempt_number, w.traceparent,
+            w.trace_id
+    ), noted AS (
+        INSERT INTO delivery_change (delivery_id, time, state, cause, attempt_number, trace_id)
+        SELECT id, :now, 'cancelled', 'PostCancelled', attempt_number, trace_id FROM stopped
+    )
+    SELECT * FROM stopped
+    """
+)

@@ -1,0 +1,1 @@
+"""The publisher's tables: a module for each capability. Migrations are compared with them."""
