@@ -42,6 +42,7 @@ from regie_networks.registry import NETWORKS
 from regie_publisher.channels.channel import ChannelState
 from regie_publisher.channels.connecting import CONNECT_WITHIN
 from regie_publisher.deliveries.delivery import Cause, State
+from regie_publisher.deliveries.queries import SegmentState as DeliverySegmentState
 from regie_scheduler.policies import workspaces as policies
 from regie_scheduler.posts import content, states
 from regie_scheduler.rpc.posts import READ_BATCH
