@@ -8,13 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from regie.ids.v1.prefixes import WORKSPACE as WORKSPACE_ID
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated
 from regie_chassis import dead_letters
 from regie_chassis.clock import SystemClock
 from regie_chassis.consumer import Consumer, Handler, consumers
 from regie_chassis.database import Database
 from regie_chassis.errors import Invalid, NotFound, RegieError, TooLarge, Unprocessable
-from regie_chassis.ids import WORKSPACE as WORKSPACE_ID
 from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Broker, Envelope, Event, Received, headers_of, stream_spec, subject_of
 from regie_chassis.nats_broker import NatsBroker

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
+from regie.ids.v1.prefixes import WORKSPACE
 from regie_chassis.identity import (
     ALGORITHM,
     ISSUER,
@@ -19,7 +20,7 @@ from regie_chassis.identity import (
     Verifier,
     new_key,
 )
-from regie_chassis.ids import WORKSPACE, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_local.testing.clock import START
 
 KEY = new_key()

@@ -5,10 +5,11 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis import ids
-from regie_chassis.ids import CHANNEL, POST, InvalidId, new_id, parse_id, show_id
+from regie.ids.v1 import prefixes
+from regie.ids.v1.prefixes import CHANNEL, POST
+from regie_chassis.ids import InvalidId, new_id, parse_id, show_id
 
-PREFIXES = [ids.WORKSPACE, POST, CHANNEL, ids.DELIVERY, ids.MEDIA, ids.PROFILE, ids.SEGMENT, ids.API_KEY]
+PREFIXES = [value for name, value in vars(prefixes).items() if name.isupper()]
 KNOWN = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 SHOWN = "post_01h455vb4pex5vsknk084sn02q"  # the TypeID specification's own example
 

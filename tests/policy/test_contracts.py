@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor
+from regie.ids.v1.prefixes import WORKSPACE
 from regie_chassis.events import all_events, options_of
-from regie_chassis.ids import WORKSPACE, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import service_of, stream_spec, subject_of
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ CONTRACTS = ROOT / "contracts"
 READING = ("BatchGet", "Get", "List", "Preview")
 # Of one post a channel each, of an installation a connector each: there is no second page.
 OF_ONE_THING = {"ListDeliveries", "ListNetworks"}
-SHARED = (["google", "protobuf"], ["regie", "events"])  # the second says what an event is, and has no message of any
+SHARED = (["google", "protobuf"], ["regie", "events"], ["regie", "ids"])  # the latter two hold options alone
 TIMESTAMP = "google.protobuf.Timestamp"
 # What an event's name ends in: it is a fact, so a participle, or one of these words for what came to be.
 NOT_PARTICIPLES = {"PostDue", "DeliveryUnknown", "DeliveryProcessing", "SegmentLeft", "ChannelNeedsAttention"}

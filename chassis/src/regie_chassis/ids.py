@@ -11,15 +11,6 @@ from typeid.errors import TypeIDException
 
 from regie_chassis.errors import Invalid
 
-WORKSPACE = "ws"
-POST = "post"
-CHANNEL = "chan"
-DELIVERY = "dlv"
-MEDIA = "media"
-PROFILE = "prof"
-SEGMENT = "seg"
-API_KEY = "key"
-
 
 class InvalidId(Invalid):
     """An id has the wrong form or names another kind of thing."""

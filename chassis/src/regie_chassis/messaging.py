@@ -16,9 +16,10 @@ from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
+from regie.ids.v1.prefixes import WORKSPACE
 
 from regie_chassis.errors import Unavailable
-from regie_chassis.ids import WORKSPACE, parse_id, show_id
+from regie_chassis.ids import parse_id, show_id
 
 M = TypeVar("M", bound=Message)
 

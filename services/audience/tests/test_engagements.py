@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.audience.events.v1.audience_events_pb2 import ProfileUpdated, SegmentEntered
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
 from regie_audience.attributes import InvalidProfile
 from regie_audience.engagements import on_engagement_observed
@@ -18,7 +19,7 @@ from regie_audience.profiles.queries import Profile, list_profiles
 from regie_audience.testing import CreateSegment, NewEvents, Upsert
 from regie_chassis.consumer import Consumer
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, POST, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Envelope, Event
 from regie_chassis.retry import RetryPolicy
 from regie_chassis.service import Service

@@ -11,12 +11,13 @@ from uuid import UUID
 import pytest
 from google.protobuf.message import Message
 from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
+from regie.ids.v1.prefixes import PROFILE
 from regie_audience.attributes import MAX_SIZE, Attributes, InvalidProfile, ProfileTooLarge, size_of
 from regie_audience.profiles.changes import MAX_ANSWER, Change, change_profiles
 from regie_audience.profiles.queries import bytes_of, list_profiles
 from regie_audience.testing import CreateSegment, NewEvents, Upsert
 from regie_chassis.database import Database
-from regie_chassis.ids import PROFILE, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.paging import PAGE_BYTES
 from regie_local.testing.clock import FakeClock
 from sqlalchemy import text

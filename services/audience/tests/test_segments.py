@@ -18,6 +18,7 @@ from regie.audience.events.v1.audience_events_pb2 import (
     SegmentFilled,
     SegmentLeft,
 )
+from regie.ids.v1.prefixes import PROFILE, SEGMENT
 from regie_audience.memberships import changes as memberships
 from regie_audience.memberships.states import SegmentState
 from regie_audience.memberships.work import SegmentWork
@@ -36,7 +37,7 @@ from regie_audience.segments.previews import preview_segment
 from regie_audience.segments.queries import Segment, SegmentNotFound, get_segment, list_segment_members, list_segments
 from regie_audience.testing import CreateSegment, NewEvents, Upsert
 from regie_chassis.database import Database
-from regie_chassis.ids import PROFILE, SEGMENT, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import until
 from sqlalchemy import text

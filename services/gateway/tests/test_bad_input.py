@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
-from regie_chassis.ids import CHANNEL, POST, new_id, show_id
+from regie.ids.v1.prefixes import CHANNEL, POST
+from regie_chassis.ids import new_id, show_id
 from regie_gateway.testing.harness import GatewayHarness
 
 CHANNEL_ID = show_id(CHANNEL, new_id())

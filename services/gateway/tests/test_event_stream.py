@@ -12,11 +12,12 @@ from uuid import UUID
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from regie.ids.v1.prefixes import WORKSPACE
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostCreated, PostDue, PostFinished, PostOutcome
 from regie.scheduler.v1.posts_service_pb2 import POST_STATE_PARTIALLY_PUBLISHED, VARIANT_STATE_PUBLISHED
 from regie_chassis.clock import SystemClock
-from regie_chassis.ids import WORKSPACE, new_id, parse_id
+from regie_chassis.ids import new_id, parse_id
 from regie_chassis.messaging import Envelope, Event, headers_of, stream_spec, subject_of
 from regie_chassis.paging import PAGE_BYTES
 from regie_gateway.events import event_json, event_log

@@ -6,7 +6,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from regie_chassis.ids import CHANNEL, new_id, show_id
+from regie.ids.v1.prefixes import CHANNEL
+from regie_chassis.ids import new_id, show_id
 from regie_gateway.access import idempotency
 from regie_gateway.access.api_keys import SCOPES
 from regie_gateway.testing.harness import GatewayHarness

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from regie_chassis.ids import CHANNEL, DELIVERY, POST, new_id, show_id
+from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
+from regie_chassis.ids import new_id, show_id
 from regie_gateway.http.places import place_of
 from regie_gateway.resources.catalogue import RESOURCES
 from regie_gateway.testing.harness import GatewayHarness

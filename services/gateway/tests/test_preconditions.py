@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from regie.ids.v1.prefixes import CHANNEL
 from regie.scheduler.v1 import posts_service_pb2 as pb
-from regie_chassis.ids import CHANNEL, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_gateway.testing.harness import GatewayHarness
 
 CHANNEL_ID = show_id(CHANNEL, new_id())

@@ -8,13 +8,14 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.audience.v1 import segments_service_pb2 as audience_pb
 from regie.audience.v1 import segments_service_pb2 as segments_pb
+from regie.ids.v1.prefixes import CHANNEL, DELIVERY, MEDIA
 from regie.metrics.v1 import post_metrics_service_pb2 as metrics_pb
 from regie.publisher.events.v1.publisher_events_pb2 import FailureKind
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.publisher.v1 import networks_service_pb2 as networks_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
-from regie_chassis.ids import CHANNEL, DELIVERY, MEDIA, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_gateway.access.bootstrap import bootstrap
 from regie_gateway.mapping.compiled import compile_view
 from regie_gateway.resources.publishing.channels import ChannelView

@@ -7,7 +7,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
-from regie_chassis.ids import POST, new_id, show_id
+from regie.ids.v1.prefixes import POST
+from regie_chassis.ids import new_id, show_id
 from regie_gateway.http.tracing import Traced
 from regie_gateway.testing.harness import GatewayHarness
 

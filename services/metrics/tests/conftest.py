@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from joserfc.jwk import OKPKey
 from pydantic import SecretStr
+from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, DELIVERY, POST, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.rpc import open_channel
 from regie_chassis.service import Service
 from regie_local.testing.clock import FakeClock

@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis import dead_letters
 from regie_chassis.consumer import Consumer
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, POST, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Envelope
 from regie_chassis.retry import RetryPolicy
 from regie_chassis.service import Service

@@ -10,9 +10,10 @@ from uuid import UUID
 
 import httpx2
 import pytest
+from regie.ids.v1.prefixes import CHANNEL
 from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected, ChannelShared
 from regie_chassis.errors import Unprocessable
-from regie_chassis.ids import CHANNEL, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.paging import InvalidPageToken
 from regie_networks.bluesky.connector import BlueskyConnector
 from regie_networks.contract import Connection, Connector

@@ -6,13 +6,14 @@ from collections import deque
 from datetime import timedelta
 
 import pytest
+from regie.ids.v1.prefixes import POST
 from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryCancelled,
     DeliveryFailed,
     DeliveryMissed,
     DeliveryUnknown,
 )
-from regie_chassis.ids import POST, parse_id
+from regie_chassis.ids import parse_id
 from regie_local.testing.clock import FakeClock
 from regie_networks.absence import QUIET, Repeat
 from regie_networks.errors import Inconclusive

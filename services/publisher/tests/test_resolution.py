@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 
 import pytest
-from regie_chassis.ids import DELIVERY, show_id
+from regie.ids.v1.prefixes import DELIVERY
+from regie_chassis.ids import show_id
 from regie_local.testing.clock import FakeClock
 from regie_networks.absence import QUIET, Repeat
 from regie_networks.draft import Remote

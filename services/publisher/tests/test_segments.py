@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from regie.ids.v1.prefixes import POST
 from regie.publisher.events.v1.publisher_events_pb2 import (
     FAILURE_KIND_CONTENT_REJECTED,
     DeliveryFailed,
@@ -11,7 +12,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostPublished,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-from regie_chassis.ids import POST, parse_id
+from regie_chassis.ids import parse_id
 from regie_chassis.messaging import Event
 from regie_networks.draft import Remote
 from regie_networks.errors import FailureKind, Unacceptable

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import SecretStr
+from regie.ids.v1.prefixes import POST
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.publisher.v1 import media_service_pb2 as media_pb
@@ -23,7 +24,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVarian
 from regie_chassis.database import Database
 from regie_chassis.enums import names_of
 from regie_chassis.identity import Caller, Signer, new_key
-from regie_chassis.ids import POST, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.nats_broker import NatsBroker
 from regie_chassis.rpc import RemoteError, call, open_channel

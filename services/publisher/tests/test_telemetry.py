@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from regie_chassis.ids import CHANNEL, show_id
+from regie.ids.v1.prefixes import CHANNEL
+from regie_chassis.ids import show_id
 from regie_chassis.telemetry import trace_id_of
 from regie_local.testing.clock import FakeClock
 from regie_publisher.testing.harness import TRACEPARENT, PublisherHarness

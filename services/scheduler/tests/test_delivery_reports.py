@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from google.protobuf.message import Message
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryCancelled,
     DeliveryFailed,
@@ -33,7 +34,7 @@ from regie.scheduler.v1.posts_service_pb2 import (
 )
 from regie_chassis import inbox
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, POST, InvalidId, new_id, show_id
+from regie_chassis.ids import InvalidId, new_id, show_id
 from regie_chassis.messaging import Event
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.service_fixtures import Staged

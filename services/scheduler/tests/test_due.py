@@ -13,10 +13,11 @@ from uuid import UUID
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
+from regie.ids.v1.prefixes import POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
 from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
-from regie_chassis.ids import POST, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Event
 from regie_chassis.runtime import Loop
 from regie_local.testing.clock import FakeClock

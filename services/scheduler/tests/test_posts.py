@@ -9,6 +9,7 @@ from functools import partial
 from uuid import UUID
 
 import pytest
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import (
     DueSegment,
     DueVariant,
@@ -19,7 +20,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
     PostScheduled,
 )
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, POST, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.paging import InvalidPageSize, InvalidPageToken
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.service_fixtures import Staged

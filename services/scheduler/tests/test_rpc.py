@@ -12,6 +12,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from pydantic import SecretStr
+from regie.ids.v1.prefixes import API_KEY, CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostFinished
 from regie.scheduler.v1 import posts_service_pb2 as pb
@@ -19,7 +20,7 @@ from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
 from regie_chassis.clock import SystemClock
 from regie_chassis.database import Database
 from regie_chassis.identity import Caller, Signer, new_key
-from regie_chassis.ids import API_KEY, CHANNEL, POST, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.rpc import RemoteError, call, open_channel
 from regie_chassis.service import Service

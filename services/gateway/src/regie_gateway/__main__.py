@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from regie.ids.v1.prefixes import WORKSPACE
 from regie_chassis.clock import SystemClock
 from regie_chassis.command_line import commands
-from regie_chassis.ids import WORKSPACE, show_id
+from regie_chassis.ids import show_id
 from regie_chassis.service import open_database
 from regie_chassis.telemetry import configure_logs
 

@@ -23,15 +23,17 @@ _sym_db = _symbol_database.Default()
 
 
 from regie.events.v1 import options_pb2 as regie_dot_events_dot_v1_dot_options__pb2
+from regie.ids.v1 import options_pb2 as regie_dot_ids_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.regie/audience/events/v1/audience_events.proto\x12\x18regie.audience.events.v1\x1a\x1dregie/events/v1/options.proto\"\x87\x01\n\x0eProfileUpdated\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xternal_id\x18\x02 \x01(\t\x12\x1a\n\x12\x63hanged_attributes\x18\x03 \x03(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08:\x1f\xca\xc1\x18\x1b\n\nprofile_id\x12\rprofiles:read\"\x84\x01\n\x10ProfilesImported\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12;\n\x08profiles\x18\x02 \x03(\x0b\x32).regie.audience.events.v1.ImportedProfile:\x1f\xca\xc1\x18\x1b\n\nprofile_id\x12\rprofiles:read\"g\n\x0fImportedProfile\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xternal_id\x18\x02 \x01(\t\x12\x1a\n\x12\x63hanged_attributes\x18\x03 \x03(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\"Z\n\rSegmentFilled\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x14\n\x0cmember_count\x18\x02 \x01(\x03:\x1f\xca\xc1\x18\x1b\n\nsegment_id\x12\rsegments:read\"E\n\x0eSegmentDeleted\x12\x12\n\nsegment_id\x18\x01 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nsegment_id\x12\rsegments:read\"n\n\x0eSegmentEntered\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x12\n\nprofile_id\x18\x02 \x01(\t\x12\x13\n\x0bprofile_ids\x18\x03 \x03(\t:\x1f\xca\xc1\x18\x1b\n\nsegment_id\x12\rprofiles:read\"k\n\x0bSegmentLeft\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x12\n\nprofile_id\x18\x02 \x01(\t\x12\x13\n\x0bprofile_ids\x18\x03 \x03(\t:\x1f\xca\xc1\x18\x1b\n\nsegment_id\x12\rprofiles:readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.regie/audience/events/v1/audience_events.proto\x12\x18regie.audience.events.v1\x1a\x1dregie/events/v1/options.proto\x1a\x1aregie/ids/v1/options.proto\"\x87\x01\n\x0eProfileUpdated\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xternal_id\x18\x02 \x01(\t\x12\x1a\n\x12\x63hanged_attributes\x18\x03 \x03(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08:\x1f\xca\xc1\x18\x1b\n\nprofile_id\x12\rprofiles:read\"\x84\x01\n\x10ProfilesImported\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12;\n\x08profiles\x18\x02 \x03(\x0b\x32).regie.audience.events.v1.ImportedProfile:\x1f\xca\xc1\x18\x1b\n\nprofile_id\x12\rprofiles:read\"g\n\x0fImportedProfile\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x13\n\x0b\x65xternal_id\x18\x02 \x01(\t\x12\x1a\n\x12\x63hanged_attributes\x18\x03 \x03(\t\x12\x0f\n\x07\x63reated\x18\x04 \x01(\x08\"Z\n\rSegmentFilled\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x14\n\x0cmember_count\x18\x02 \x01(\x03:\x1f\xca\xc1\x18\x1b\n\nsegment_id\x12\rsegments:read\"E\n\x0eSegmentDeleted\x12\x12\n\nsegment_id\x18\x01 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nsegment_id\x12\rsegments:read\"n\n\x0eSegmentEntered\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x12\n\nprofile_id\x18\x02 \x01(\t\x12\x13\n\x0bprofile_ids\x18\x03 \x03(\t:\x1f\xca\xc1\x18\x1b\n\nsegment_id\x12\rprofiles:read\"k\n\x0bSegmentLeft\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x12\n\nprofile_id\x18\x02 \x01(\t\x12\x13\n\x0bprofile_ids\x18\x03 \x03(\t:\x1f\xca\xc1\x18\x1b\n\nsegment_id\x12\rprofiles:readB%\xea\xc7\x18\x0f\n\x07profile\x12\x04prof\xea\xc7\x18\x0e\n\x07segment\x12\x03segb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.audience.events.v1.audience_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\352\307\030\017\n\007profile\022\004prof\352\307\030\016\n\007segment\022\003seg'
   _globals['_PROFILEUPDATED']._loaded_options = None
   _globals['_PROFILEUPDATED']._serialized_options = b'\312\301\030\033\n\nprofile_id\022\rprofiles:read'
   _globals['_PROFILESIMPORTED']._loaded_options = None
@@ -44,18 +46,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEGMENTENTERED']._serialized_options = b'\312\301\030\033\n\nsegment_id\022\rprofiles:read'
   _globals['_SEGMENTLEFT']._loaded_options = None
   _globals['_SEGMENTLEFT']._serialized_options = b'\312\301\030\033\n\nsegment_id\022\rprofiles:read'
-  _globals['_PROFILEUPDATED']._serialized_start=108
-  _globals['_PROFILEUPDATED']._serialized_end=243
-  _globals['_PROFILESIMPORTED']._serialized_start=246
-  _globals['_PROFILESIMPORTED']._serialized_end=378
-  _globals['_IMPORTEDPROFILE']._serialized_start=380
-  _globals['_IMPORTEDPROFILE']._serialized_end=483
-  _globals['_SEGMENTFILLED']._serialized_start=485
-  _globals['_SEGMENTFILLED']._serialized_end=575
-  _globals['_SEGMENTDELETED']._serialized_start=577
-  _globals['_SEGMENTDELETED']._serialized_end=646
-  _globals['_SEGMENTENTERED']._serialized_start=648
-  _globals['_SEGMENTENTERED']._serialized_end=758
-  _globals['_SEGMENTLEFT']._serialized_start=760
-  _globals['_SEGMENTLEFT']._serialized_end=867
+  _globals['_PROFILEUPDATED']._serialized_start=136
+  _globals['_PROFILEUPDATED']._serialized_end=271
+  _globals['_PROFILESIMPORTED']._serialized_start=274
+  _globals['_PROFILESIMPORTED']._serialized_end=406
+  _globals['_IMPORTEDPROFILE']._serialized_start=408
+  _globals['_IMPORTEDPROFILE']._serialized_end=511
+  _globals['_SEGMENTFILLED']._serialized_start=513
+  _globals['_SEGMENTFILLED']._serialized_end=603
+  _globals['_SEGMENTDELETED']._serialized_start=605
+  _globals['_SEGMENTDELETED']._serialized_end=674
+  _globals['_SEGMENTENTERED']._serialized_start=676
+  _globals['_SEGMENTENTERED']._serialized_end=786
+  _globals['_SEGMENTLEFT']._serialized_start=788
+  _globals['_SEGMENTLEFT']._serialized_end=895
 # @@protoc_insertion_point(module_scope)

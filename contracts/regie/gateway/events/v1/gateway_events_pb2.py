@@ -24,25 +24,27 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from regie.events.v1 import options_pb2 as regie_dot_events_dot_v1_dot_options__pb2
+from regie.ids.v1 import options_pb2 as regie_dot_ids_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,regie/gateway/events/v1/gateway_events.proto\x12\x17regie.gateway.events.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dregie/events/v1/options.proto\"{\n\x10WorkspaceUpdated\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0cmissed_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration:\x12\xca\xc1\x18\x0e\n\x0cworkspace_id\"R\n\rApiKeyCreated\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t:\x1d\xca\xc1\x18\x19\n\napi_key_id\x12\x0bkeys:manage\"B\n\rApiKeyRevoked\x12\x12\n\napi_key_id\x18\x01 \x01(\t:\x1d\xca\xc1\x18\x19\n\napi_key_id\x12\x0bkeys:manageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,regie/gateway/events/v1/gateway_events.proto\x12\x17regie.gateway.events.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dregie/events/v1/options.proto\x1a\x1aregie/ids/v1/options.proto\"{\n\x10WorkspaceUpdated\x12\x14\n\x0cworkspace_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0cmissed_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration:\x12\xca\xc1\x18\x0e\n\x0cworkspace_id\"R\n\rApiKeyCreated\x12\x12\n\napi_key_id\x18\x01 \x01(\t\x12\x0e\n\x06scopes\x18\x02 \x03(\t:\x1d\xca\xc1\x18\x19\n\napi_key_id\x12\x0bkeys:manage\"B\n\rApiKeyRevoked\x12\x12\n\napi_key_id\x18\x01 \x01(\t:\x1d\xca\xc1\x18\x19\n\napi_key_id\x12\x0bkeys:manageB%\xea\xc7\x18\x0f\n\tworkspace\x12\x02ws\xea\xc7\x18\x0e\n\x07\x61pi_key\x12\x03keyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.gateway.events.v1.gateway_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\352\307\030\017\n\tworkspace\022\002ws\352\307\030\016\n\007api_key\022\003key'
   _globals['_WORKSPACEUPDATED']._loaded_options = None
   _globals['_WORKSPACEUPDATED']._serialized_options = b'\312\301\030\016\n\014workspace_id'
   _globals['_APIKEYCREATED']._loaded_options = None
   _globals['_APIKEYCREATED']._serialized_options = b'\312\301\030\031\n\napi_key_id\022\013keys:manage'
   _globals['_APIKEYREVOKED']._loaded_options = None
   _globals['_APIKEYREVOKED']._serialized_options = b'\312\301\030\031\n\napi_key_id\022\013keys:manage'
-  _globals['_WORKSPACEUPDATED']._serialized_start=136
-  _globals['_WORKSPACEUPDATED']._serialized_end=259
-  _globals['_APIKEYCREATED']._serialized_start=261
-  _globals['_APIKEYCREATED']._serialized_end=343
-  _globals['_APIKEYREVOKED']._serialized_start=345
-  _globals['_APIKEYREVOKED']._serialized_end=411
+  _globals['_WORKSPACEUPDATED']._serialized_start=164
+  _globals['_WORKSPACEUPDATED']._serialized_end=287
+  _globals['_APIKEYCREATED']._serialized_start=289
+  _globals['_APIKEYCREATED']._serialized_end=371
+  _globals['_APIKEYREVOKED']._serialized_start=373
+  _globals['_APIKEYREVOKED']._serialized_end=439
 # @@protoc_insertion_point(module_scope)

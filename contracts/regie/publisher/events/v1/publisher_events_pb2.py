@@ -24,15 +24,17 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from regie.events.v1 import options_pb2 as regie_dot_events_dot_v1_dot_options__pb2
+from regie.ids.v1 import options_pb2 as regie_dot_ids_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0regie/publisher/events/v1/publisher_events.proto\x12\x19regie.publisher.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dregie/events/v1/options.proto\"6\n\rRemoteSegment\x12\x11\n\tremote_id\x18\x01 \x01(\t\x12\x12\n\nremote_url\x18\x02 \x01(\t\"x\n\x10\x43hannelConnected\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06handle\x18\x03 \x01(\t\x12\x0e\n\x06shared\x18\x14 \x01(\x08:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"U\n\rChannelShared\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"X\n\x10\x43hannelRecovered\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"\xc8\x01\n\x0e\x43hannelBlocked\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x36\n\x12\x62locked_until_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14requested_until_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"m\n\x15\x43hannelNeedsAttention\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"J\n\x13\x43hannelDisconnected\x12\x12\n\nchannel_id\x18\x01 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"\xc4\x02\n\rPostPublished\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0f\n\x07network\x18\x05 \x01(\t\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x30\n\x0cpublish_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xcc\x01\n\x0bPostRemoved\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x11\n\tremote_id\x18\x05 \x01(\t\x12\x12\n\nremote_url\x18\x06 \x01(\t\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xce\x01\n\x12\x44\x65liveryProcessing\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xf4\x02\n\x0e\x44\x65liveryFailed\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x34\n\x04kind\x18\x05 \x01(\x0e\x32&.regie.publisher.events.v1.FailureKind\x12\x38\n\x06source\x18\x06 \x01(\x0e\x32(.regie.publisher.events.v1.FailureSource\x12\x17\n\x0fnetwork_message\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x16 \x01(\t:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\x8c\x03\n\x0f\x44\x65liveryUnknown\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cneeds_person\x18\x06 \x01(\x08\x12\x31\n\rcall_end_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0equiet_end_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_look_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\x87\x01\n\x0e\x44\x65liveryMissed\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"z\n\x11\x44\x65liveryCancelled\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xaa\x02\n\x13PostMetricsObserved\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x30\n\x0cobserve_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12J\n\x06values\x18\x06 \x03(\x0b\x32:.regie.publisher.events.v1.PostMetricsObserved.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01:\x1b\xca\xc1\x18\x17\n\x07post_id\x12\x0cmetrics:read\"\xd0\x01\n\x12\x45ngagementObserved\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61\x63tor_handle\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x1c\xca\xc1\x18\x18\n\x07post_id\x12\rprofiles:read*\xd1\x02\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46\x41ILURE_KIND_AUTH_EXPIRED\x10\x01\x12!\n\x1d\x46\x41ILURE_KIND_CONTENT_REJECTED\x10\x02\x12\"\n\x1e\x46\x41ILURE_KIND_DUPLICATE_CONTENT\x10\x03\x12\x1f\n\x1b\x46\x41ILURE_KIND_MEDIA_REJECTED\x10\x04\x12\x1d\n\x19\x46\x41ILURE_KIND_RATE_LIMITED\x10\x05\x12$\n FAILURE_KIND_NETWORK_UNREACHABLE\x10\x06\x12\x1f\n\x1b\x46\x41ILURE_KIND_PLATFORM_ERROR\x10\x07\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSUPPORTED\x10\x08\x12\x19\n\x15\x46\x41ILURE_KIND_INTERNAL\x10\t*\x80\x01\n\rFailureSource\x12\x1e\n\x1a\x46\x41ILURE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41ILURE_SOURCE_USER\x10\x01\x12\x1b\n\x17\x46\x41ILURE_SOURCE_PLATFORM\x10\x02\x12\x19\n\x15\x46\x41ILURE_SOURCE_SYSTEM\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0regie/publisher/events/v1/publisher_events.proto\x12\x19regie.publisher.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dregie/events/v1/options.proto\x1a\x1aregie/ids/v1/options.proto\"6\n\rRemoteSegment\x12\x11\n\tremote_id\x18\x01 \x01(\t\x12\x12\n\nremote_url\x18\x02 \x01(\t\"x\n\x10\x43hannelConnected\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06handle\x18\x03 \x01(\t\x12\x0e\n\x06shared\x18\x14 \x01(\x08:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"U\n\rChannelShared\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"X\n\x10\x43hannelRecovered\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"\xc8\x01\n\x0e\x43hannelBlocked\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x36\n\x12\x62locked_until_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x14requested_until_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"m\n\x15\x43hannelNeedsAttention\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x0f\n\x07network\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"J\n\x13\x43hannelDisconnected\x12\x12\n\nchannel_id\x18\x01 \x01(\t:\x1f\xca\xc1\x18\x1b\n\nchannel_id\x12\rchannels:read\"\xc4\x02\n\rPostPublished\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0f\n\x07network\x18\x05 \x01(\t\x12\x11\n\tremote_id\x18\x06 \x01(\t\x12\x12\n\nremote_url\x18\x07 \x01(\t\x12\x30\n\x0cpublish_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\t \x01(\x05\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xcc\x01\n\x0bPostRemoved\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x11\n\tremote_id\x18\x05 \x01(\t\x12\x12\n\nremote_url\x18\x06 \x01(\t\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xce\x01\n\x12\x44\x65liveryProcessing\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xf4\x02\n\x0e\x44\x65liveryFailed\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x34\n\x04kind\x18\x05 \x01(\x0e\x32&.regie.publisher.events.v1.FailureKind\x12\x38\n\x06source\x18\x06 \x01(\x0e\x32(.regie.publisher.events.v1.FailureSource\x12\x17\n\x0fnetwork_message\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\x05\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05\x12\x0e\n\x06\x64\x65tail\x18\x16 \x01(\t:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\x8c\x03\n\x0f\x44\x65liveryUnknown\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cneeds_person\x18\x06 \x01(\x08\x12\x31\n\rcall_end_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0equiet_end_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0enext_look_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x08segments\x18\x14 \x03(\x0b\x32(.regie.publisher.events.v1.RemoteSegment\x12\x15\n\rsegment_count\x18\x15 \x01(\x05:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\x87\x01\n\x0e\x44\x65liveryMissed\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"z\n\x11\x44\x65liveryCancelled\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xaa\x02\n\x13PostMetricsObserved\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07post_id\x18\x02 \x01(\t\x12\x12\n\nchannel_id\x18\x03 \x01(\t\x12\x0f\n\x07network\x18\x04 \x01(\t\x12\x30\n\x0cobserve_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12J\n\x06values\x18\x06 \x03(\x0b\x32:.regie.publisher.events.v1.PostMetricsObserved.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01:\x1b\xca\xc1\x18\x17\n\x07post_id\x12\x0cmetrics:read\"\xd0\x01\n\x12\x45ngagementObserved\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\x12\x0f\n\x07network\x18\x03 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x04 \x01(\t\x12\x14\n\x0c\x61\x63tor_handle\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x30\n\x0cobserve_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\x1c\xca\xc1\x18\x18\n\x07post_id\x12\rprofiles:read*\xd1\x02\n\x0b\x46\x61ilureKind\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46\x41ILURE_KIND_AUTH_EXPIRED\x10\x01\x12!\n\x1d\x46\x41ILURE_KIND_CONTENT_REJECTED\x10\x02\x12\"\n\x1e\x46\x41ILURE_KIND_DUPLICATE_CONTENT\x10\x03\x12\x1f\n\x1b\x46\x41ILURE_KIND_MEDIA_REJECTED\x10\x04\x12\x1d\n\x19\x46\x41ILURE_KIND_RATE_LIMITED\x10\x05\x12$\n FAILURE_KIND_NETWORK_UNREACHABLE\x10\x06\x12\x1f\n\x1b\x46\x41ILURE_KIND_PLATFORM_ERROR\x10\x07\x12\x1c\n\x18\x46\x41ILURE_KIND_UNSUPPORTED\x10\x08\x12\x19\n\x15\x46\x41ILURE_KIND_INTERNAL\x10\t*\x80\x01\n\rFailureSource\x12\x1e\n\x1a\x46\x41ILURE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41ILURE_SOURCE_USER\x10\x01\x12\x1b\n\x17\x46\x41ILURE_SOURCE_PLATFORM\x10\x02\x12\x19\n\x15\x46\x41ILURE_SOURCE_SYSTEM\x10\x03\x42\x38\xea\xc7\x18\x0f\n\x07\x63hannel\x12\x04\x63han\xea\xc7\x18\x0f\n\x08\x64\x65livery\x12\x03\x64lv\xea\xc7\x18\x0e\n\x05media\x12\x05mediab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.publisher.events.v1.publisher_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\352\307\030\017\n\007channel\022\004chan\352\307\030\017\n\010delivery\022\003dlv\352\307\030\016\n\005media\022\005media'
   _globals['_CHANNELCONNECTED']._loaded_options = None
   _globals['_CHANNELCONNECTED']._serialized_options = b'\312\301\030\033\n\nchannel_id\022\rchannels:read'
   _globals['_CHANNELSHARED']._loaded_options = None
@@ -65,42 +67,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POSTMETRICSOBSERVED']._serialized_options = b'\312\301\030\027\n\007post_id\022\014metrics:read'
   _globals['_ENGAGEMENTOBSERVED']._loaded_options = None
   _globals['_ENGAGEMENTOBSERVED']._serialized_options = b'\312\301\030\030\n\007post_id\022\rprofiles:read'
-  _globals['_FAILUREKIND']._serialized_start=3180
-  _globals['_FAILUREKIND']._serialized_end=3517
-  _globals['_FAILURESOURCE']._serialized_start=3520
-  _globals['_FAILURESOURCE']._serialized_end=3648
-  _globals['_REMOTESEGMENT']._serialized_start=143
-  _globals['_REMOTESEGMENT']._serialized_end=197
-  _globals['_CHANNELCONNECTED']._serialized_start=199
-  _globals['_CHANNELCONNECTED']._serialized_end=319
-  _globals['_CHANNELSHARED']._serialized_start=321
-  _globals['_CHANNELSHARED']._serialized_end=406
-  _globals['_CHANNELRECOVERED']._serialized_start=408
-  _globals['_CHANNELRECOVERED']._serialized_end=496
-  _globals['_CHANNELBLOCKED']._serialized_start=499
-  _globals['_CHANNELBLOCKED']._serialized_end=699
-  _globals['_CHANNELNEEDSATTENTION']._serialized_start=701
-  _globals['_CHANNELNEEDSATTENTION']._serialized_end=810
-  _globals['_CHANNELDISCONNECTED']._serialized_start=812
-  _globals['_CHANNELDISCONNECTED']._serialized_end=886
-  _globals['_POSTPUBLISHED']._serialized_start=889
-  _globals['_POSTPUBLISHED']._serialized_end=1213
-  _globals['_POSTREMOVED']._serialized_start=1216
-  _globals['_POSTREMOVED']._serialized_end=1420
-  _globals['_DELIVERYPROCESSING']._serialized_start=1423
-  _globals['_DELIVERYPROCESSING']._serialized_end=1629
-  _globals['_DELIVERYFAILED']._serialized_start=1632
-  _globals['_DELIVERYFAILED']._serialized_end=2004
-  _globals['_DELIVERYUNKNOWN']._serialized_start=2007
-  _globals['_DELIVERYUNKNOWN']._serialized_end=2403
-  _globals['_DELIVERYMISSED']._serialized_start=2406
-  _globals['_DELIVERYMISSED']._serialized_end=2541
-  _globals['_DELIVERYCANCELLED']._serialized_start=2543
-  _globals['_DELIVERYCANCELLED']._serialized_end=2665
-  _globals['_POSTMETRICSOBSERVED']._serialized_start=2668
-  _globals['_POSTMETRICSOBSERVED']._serialized_end=2966
-  _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_start=2892
-  _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_end=2937
-  _globals['_ENGAGEMENTOBSERVED']._serialized_start=2969
-  _globals['_ENGAGEMENTOBSERVED']._serialized_end=3177
+  _globals['_FAILUREKIND']._serialized_start=3208
+  _globals['_FAILUREKIND']._serialized_end=3545
+  _globals['_FAILURESOURCE']._serialized_start=3548
+  _globals['_FAILURESOURCE']._serialized_end=3676
+  _globals['_REMOTESEGMENT']._serialized_start=171
+  _globals['_REMOTESEGMENT']._serialized_end=225
+  _globals['_CHANNELCONNECTED']._serialized_start=227
+  _globals['_CHANNELCONNECTED']._serialized_end=347
+  _globals['_CHANNELSHARED']._serialized_start=349
+  _globals['_CHANNELSHARED']._serialized_end=434
+  _globals['_CHANNELRECOVERED']._serialized_start=436
+  _globals['_CHANNELRECOVERED']._serialized_end=524
+  _globals['_CHANNELBLOCKED']._serialized_start=527
+  _globals['_CHANNELBLOCKED']._serialized_end=727
+  _globals['_CHANNELNEEDSATTENTION']._serialized_start=729
+  _globals['_CHANNELNEEDSATTENTION']._serialized_end=838
+  _globals['_CHANNELDISCONNECTED']._serialized_start=840
+  _globals['_CHANNELDISCONNECTED']._serialized_end=914
+  _globals['_POSTPUBLISHED']._serialized_start=917
+  _globals['_POSTPUBLISHED']._serialized_end=1241
+  _globals['_POSTREMOVED']._serialized_start=1244
+  _globals['_POSTREMOVED']._serialized_end=1448
+  _globals['_DELIVERYPROCESSING']._serialized_start=1451
+  _globals['_DELIVERYPROCESSING']._serialized_end=1657
+  _globals['_DELIVERYFAILED']._serialized_start=1660
+  _globals['_DELIVERYFAILED']._serialized_end=2032
+  _globals['_DELIVERYUNKNOWN']._serialized_start=2035
+  _globals['_DELIVERYUNKNOWN']._serialized_end=2431
+  _globals['_DELIVERYMISSED']._serialized_start=2434
+  _globals['_DELIVERYMISSED']._serialized_end=2569
+  _globals['_DELIVERYCANCELLED']._serialized_start=2571
+  _globals['_DELIVERYCANCELLED']._serialized_end=2693
+  _globals['_POSTMETRICSOBSERVED']._serialized_start=2696
+  _globals['_POSTMETRICSOBSERVED']._serialized_end=2994
+  _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_start=2920
+  _globals['_POSTMETRICSOBSERVED_VALUESENTRY']._serialized_end=2965
+  _globals['_ENGAGEMENTOBSERVED']._serialized_start=2997
+  _globals['_ENGAGEMENTOBSERVED']._serialized_end=3205
 # @@protoc_insertion_point(module_scope)

@@ -16,9 +16,10 @@ from uuid import UUID
 
 import structlog
 from regie.audience.events.v1.audience_events_pb2 import SegmentFilled
+from regie.ids.v1.prefixes import SEGMENT
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database, is_transient
-from regie_chassis.ids import SEGMENT, show_id
+from regie_chassis.ids import show_id
 from regie_chassis.loops import PeriodicLoop, Wakeup
 from regie_chassis.outbox import stage
 from sqlalchemy import Row, text

@@ -11,8 +11,9 @@ from datetime import datetime
 from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import SegmentDeleted
+from regie.ids.v1.prefixes import SEGMENT
 from regie_chassis.errors import Conflict, Invalid
-from regie_chassis.ids import SEGMENT, show_id
+from regie_chassis.ids import show_id
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import current_traceparent
 from sqlalchemy import text

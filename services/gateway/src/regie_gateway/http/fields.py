@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from regie.ids.v1 import prefixes
 from regie_chassis import ids
 from regie_chassis.validation import refusal
 
@@ -56,15 +57,15 @@ def _path(prefix: str, what: str) -> Any:
     )
 
 
-ChannelRef = Annotated[str, _id_check(ids.CHANNEL), _ref(ids.CHANNEL)]
-MediaRef = Annotated[str, _id_check(ids.MEDIA), _ref(ids.MEDIA)]
+ChannelRef = Annotated[str, _id_check(prefixes.CHANNEL), _ref(prefixes.CHANNEL)]
+MediaRef = Annotated[str, _id_check(prefixes.MEDIA), _ref(prefixes.MEDIA)]
 
-PostId = Annotated[str, _id_check(ids.POST), _path(ids.POST, "post")]
-ChannelId = Annotated[str, _id_check(ids.CHANNEL), _path(ids.CHANNEL, "channel")]
-DeliveryId = Annotated[str, _id_check(ids.DELIVERY), _path(ids.DELIVERY, "delivery")]
-ProfileId = Annotated[str, _id_check(ids.PROFILE), _path(ids.PROFILE, "profile")]
-SegmentId = Annotated[str, _id_check(ids.SEGMENT), _path(ids.SEGMENT, "segment")]
-ApiKeyId = Annotated[str, _id_check(ids.API_KEY), _path(ids.API_KEY, "key")]
+PostId = Annotated[str, _id_check(prefixes.POST), _path(prefixes.POST, "post")]
+ChannelId = Annotated[str, _id_check(prefixes.CHANNEL), _path(prefixes.CHANNEL, "channel")]
+DeliveryId = Annotated[str, _id_check(prefixes.DELIVERY), _path(prefixes.DELIVERY, "delivery")]
+ProfileId = Annotated[str, _id_check(prefixes.PROFILE), _path(prefixes.PROFILE, "profile")]
+SegmentId = Annotated[str, _id_check(prefixes.SEGMENT), _path(prefixes.SEGMENT, "segment")]
+ApiKeyId = Annotated[str, _id_check(prefixes.API_KEY), _path(prefixes.API_KEY, "key")]
 
 
 def without_default(schema: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from regie.ids.v1.prefixes import CHANNEL, MEDIA
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.publisher.v1 import media_service_pb2 as media_pb
@@ -13,7 +14,7 @@ from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceServicer
 from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceServicer
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceServicer
 from regie_chassis.errors import Invalid, NotFound
-from regie_chassis.ids import CHANNEL, MEDIA, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 
 from regie_gateway.testing.memory import Memory, timestamp
 

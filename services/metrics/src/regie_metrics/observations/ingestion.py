@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.errors import Invalid
-from regie_chassis.ids import CHANNEL, POST, parse_id
+from regie_chassis.ids import parse_id
 from regie_chassis.messaging import Event
 from regie_chassis.timestamps import read_timestamp
 from sqlalchemy import text

@@ -14,9 +14,10 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 import structlog
+from regie.ids.v1.prefixes import CHANNEL
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, show_id
+from regie_chassis.ids import show_id
 from regie_networks.draft import Account
 from sqlalchemy import text
 

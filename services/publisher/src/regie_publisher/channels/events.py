@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from regie.ids.v1.prefixes import CHANNEL
 from regie.publisher.events.v1.publisher_events_pb2 import (
     ChannelBlocked,
     ChannelConnected,
@@ -14,7 +15,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     ChannelRecovered,
     ChannelShared,
 )
-from regie_chassis.ids import CHANNEL, show_id
+from regie_chassis.ids import show_id
 from regie_chassis.outbox import fitting, stage
 from regie_chassis.timestamps import timestamp
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -6,8 +6,9 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from regie.ids.v1.prefixes import CHANNEL
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, show_id
+from regie_chassis.ids import show_id
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

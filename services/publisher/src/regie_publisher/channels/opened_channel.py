@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from regie_chassis.ids import CHANNEL, show_id
+from regie.ids.v1.prefixes import CHANNEL
+from regie_chassis.ids import show_id
 from regie_networks.errors import FailureKind, Unacceptable
 
 from regie_publisher.channels.sealing import DecryptionFailed

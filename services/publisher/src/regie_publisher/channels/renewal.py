@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from regie.ids.v1.prefixes import CHANNEL
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, show_id
+from regie_chassis.ids import show_id
 from regie_chassis.loops import tolerate_outage, try_through_outage
 from regie_networks.contract import check_secrets
 from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from regie.ids.v1.prefixes import POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled
 from regie_chassis.clock import Clock
-from regie_chassis.ids import POST, parse_id
+from regie_chassis.ids import parse_id
 from regie_chassis.messaging import Event
 from regie_chassis.telemetry import trace_id_of
 from sqlalchemy import text

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostDue
 from regie_chassis.clock import Clock
 from regie_chassis.database import after_commit
-from regie_chassis.ids import CHANNEL, POST, new_id, parse_id
+from regie_chassis.ids import new_id, parse_id
 from regie_chassis.messaging import Event
 from regie_networks.contract import Connector
 from regie_networks.errors import FailureKind

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from regie.ids.v1.prefixes import MEDIA
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
-from regie_chassis.ids import MEDIA, InvalidId, parse_id
+from regie_chassis.ids import InvalidId, parse_id
 from regie_networks.draft import Draft, Picture, Segment
 from regie_networks.errors import FailureKind, Unacceptable
 

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from regie_chassis.ids import DELIVERY, show_id
+from regie.ids.v1.prefixes import DELIVERY
+from regie_chassis.ids import show_id
 from regie_chassis.telemetry import trace_id_of
 from regie_chassis.text import storable
 from regie_networks.draft import Remote

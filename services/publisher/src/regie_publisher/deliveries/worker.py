@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-import structlog
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
 from regie_chassis.loops import PeriodicLoop, tolerate_outage
@@ -22,8 +21,6 @@ from regie_publisher.fairness.slots import Slots
 
 POLL = timedelta(milliseconds=200)
 RETRY = timedelta(milliseconds=10)
-
-log = structlog.get_logger()
 
 
 class Worker:

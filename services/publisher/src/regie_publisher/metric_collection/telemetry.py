@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 import structlog
+from regie.ids.v1.prefixes import CHANNEL, DELIVERY
 from regie_chassis.database import after_commit
-from regie_chassis.ids import CHANNEL, DELIVERY, show_id
+from regie_chassis.ids import show_id
 from regie_chassis.telemetry import meter
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from regie.ids.v1.prefixes import CHANNEL
 from regie.publisher.v1 import channels_service_pb2 as pb
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceServicer
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, parse_id, show_id
+from regie_chassis.ids import parse_id, show_id
 from regie_chassis.rpc import Context, caller
 from regie_chassis.timestamps import timestamp
 from regie_networks.addresses import host_of

@@ -12,6 +12,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from obstore.store import MemoryStore
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1 import publisher_events_pb2
 from regie.scheduler.events.v1.scheduler_events_pb2 import (
     DueAttachment,
@@ -22,7 +23,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
 )
 from regie_chassis.clock import Clock
 from regie_chassis.database import Database
-from regie_chassis.ids import CHANNEL, POST, new_id, show_id
+from regie_chassis.ids import new_id, show_id
 from regie_chassis.messaging import Event
 from regie_networks.errors import ConnectorError
 from sqlalchemy import text

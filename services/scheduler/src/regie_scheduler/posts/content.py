@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID
 
+from regie.ids.v1.prefixes import CHANNEL, MEDIA
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
 from regie_chassis.errors import Invalid
-from regie_chassis.ids import CHANNEL, MEDIA, InvalidId, parse_id
+from regie_chassis.ids import InvalidId, parse_id
 
 MAX_VARIANTS = 50
 MAX_SEGMENTS = 25

@@ -8,6 +8,7 @@ from datetime import UTC
 from functools import partial
 from typing import TypeVar
 
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryCancelled,
     DeliveryFailed,
@@ -20,7 +21,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     RemoteSegment,
 )
 from regie_chassis.enums import names_of
-from regie_chassis.ids import CHANNEL, POST, parse_id
+from regie_chassis.ids import parse_id
 from regie_chassis.messaging import Event
 from regie_chassis.text import storable
 from sqlalchemy import text

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished, PostOutcome
-from regie_chassis.ids import CHANNEL, POST, show_id
+from regie_chassis.ids import show_id
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import trace_id_of
 from sqlalchemy import text

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from regie.ids.v1.prefixes import POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import (
     DueVariant,
     PostCancelled,
@@ -19,7 +20,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
     PostScheduled,
 )
 from regie_chassis.errors import Conflict
-from regie_chassis.ids import POST, show_id
+from regie_chassis.ids import show_id
 from regie_chassis.outbox import stage
 from regie_chassis.telemetry import current_traceparent, trace_id_of
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -11,8 +11,9 @@ from uuid import UUID
 from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
+from regie.ids.v1.prefixes import API_KEY
 from regie_chassis.errors import Invalid
-from regie_chassis.ids import API_KEY, new_id, parse_id, show_id
+from regie_chassis.ids import new_id, parse_id, show_id
 
 from regie_gateway.access import api_keys
 from regie_gateway.access.api_keys import ApiKey

@@ -1,0 +1,10 @@
+"""The prefixes of ids, generated from the option (regie.ids.v1.id_prefix)."""
+
+API_KEY = "key"
+CHANNEL = "chan"
+DELIVERY = "dlv"
+MEDIA = "media"
+POST = "post"
+PROFILE = "prof"
+SEGMENT = "seg"
+WORKSPACE = "ws"
