@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cpu import cpu_of, per_item
 from references import run_bare_path, run_celery, run_procrastinate
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_local.local_cluster import LocalCluster
 from results import percentile, result_line
 from seeding import announce_posts, connect_channels, insert_posts, open_database, until_published

@@ -13,7 +13,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from regie.scheduler.v1 import posts_service_pb2 as pb
-from regie_chassis.enums import names_of
+from regie_chassis.boundary.enums import names_of
 from regie_gateway.mapping.compiled import compile_view
 from regie_gateway.mapping.values import time_value
 from regie_gateway.resources.planning.post_views import OPEN_STATES, PostView

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from regie_chassis.ids import new_id
-from regie_chassis.runtime import run
-from regie_chassis.telemetry import Telemetry
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.boundary.telemetry import Telemetry
+from regie_chassis.process.runtime import run
 from regie_networks.absence import QUIET, Absence
 from regie_networks.contract import Connection, SaveHandle
 from regie_networks.draft import Account, Draft, Processing, Remote

@@ -14,9 +14,9 @@ from regie.ids.v1.prefixes import CHANNEL
 from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
-from regie_chassis.identity import Caller, Signer
-from regie_chassis.ids import new_id, parse_id
-from regie_chassis.rpc import call, open_channel
+from regie_chassis.boundary.identity import Caller, Signer
+from regie_chassis.boundary.ids import new_id, parse_id
+from regie_chassis.boundary.rpc import call, open_channel
 from regie_local.local_cluster import LocalCluster
 
 CHANNELS = 100

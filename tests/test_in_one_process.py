@@ -20,10 +20,10 @@ from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
-from regie_chassis.identity import Caller, Signer, new_key
-from regie_chassis.ids import new_id
-from regie_chassis.rpc import call, open_channel
-from regie_chassis.service import Service
+from regie_chassis.boundary.identity import Caller, Signer, new_key
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.boundary.rpc import call, open_channel
+from regie_chassis.process.service import Service
 from regie_local.nats import EmbeddedNats
 from regie_local.services import service_specs
 from regie_local.testing.fixtures import NewDatabase

@@ -21,10 +21,10 @@ import yaml
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
-from regie_chassis.enums import names_of
-from regie_chassis.events import all_events
-from regie_chassis.ids import new_id
-from regie_chassis.messaging import headers_of, service_of, stream_of, subject_of
+from regie_chassis.boundary.enums import names_of
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.events.contracts import all_events
+from regie_chassis.events.messaging import headers_of, service_of, stream_of, subject_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "asyncapi.yaml"

@@ -8,7 +8,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from regie_chassis.identity import new_key
+from regie_chassis.boundary.identity import new_key
 from regie_local.data_directory import new_secret
 from regie_local.services import secret_settings
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from regie_chassis.nats_access import STREAMS_USER
+from regie_chassis.events.nats_access import STREAMS_USER
 from regie_local.services import ServiceSpec, all_specs, fill, secret_settings, service_specs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ COMPOSE_STREAMS = """\
     <<: *policy
     image: regie-{first}
     build: *{first}-build
-    entrypoint: [python, -m, regie_chassis.streams]
+    entrypoint: [python, -m, regie_chassis.events.streams]
     command: [{names}]
     environment:
       NATS_URL: nats://nats:4222

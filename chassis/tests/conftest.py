@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
 from regie_local.testing.fixtures import NewDatabase
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from regie_chassis.batching import Batcher
+from regie_chassis.data.batching import Batcher
 
 
 class Writer:

@@ -11,7 +11,7 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
-from regie_chassis.messaging import (
+from regie_chassis.events.messaging import (
     Broker,
     BrokerUnavailable,
     ConsumerSpec,
@@ -21,8 +21,8 @@ from regie_chassis.messaging import (
     StreamSpec,
     Unsendable,
 )
-from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.nats_pull import BATCH_BYTES, PULL_BYTES, Pull
+from regie_chassis.events.nats_broker import NatsBroker
+from regie_chassis.events.nats_pull import BATCH_BYTES, PULL_BYTES, Pull
 from regie_local.nats import EmbeddedNats
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.waiting import until

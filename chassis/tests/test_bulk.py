@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
-from regie_chassis.bulk import Columns
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.bulk import Columns
+from regie_chassis.data.database import Database
 from sqlalchemy import text
 
 NOTES = Columns(id="uuid", body="text", size="bigint")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, timedelta
 
-from regie_chassis.clock import SystemClock
+from regie_chassis.process.clock import SystemClock
 from regie_local.testing.clock import START, FakeClock
 
 HOUR = timedelta(hours=1)

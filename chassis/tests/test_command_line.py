@@ -10,15 +10,15 @@ import pytest
 import structlog
 from pydantic_settings import SettingsConfigDict
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
-from regie_chassis import dead_letters
-from regie_chassis.clock import SystemClock
-from regie_chassis.command_line import commands
-from regie_chassis.database import Database
-from regie_chassis.identity import new_key
-from regie_chassis.ids import new_id
-from regie_chassis.messaging import Envelope, Received, headers_of, subject_of
-from regie_chassis.service import Readiness, Service, open_database, open_rpc
-from regie_chassis.settings import ServiceSettings
+from regie_chassis.boundary.identity import new_key
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.events import dead_letters
+from regie_chassis.events.messaging import Envelope, Received, headers_of, subject_of
+from regie_chassis.process.clock import SystemClock
+from regie_chassis.process.command_line import commands
+from regie_chassis.process.service import Readiness, Service, open_database, open_rpc
+from regie_chassis.process.settings import ServiceSettings
 from regie_local.testing.clock import START
 from typer.testing import CliRunner
 

@@ -10,15 +10,15 @@ from uuid import UUID
 import pytest
 from regie.ids.v1.prefixes import WORKSPACE as WORKSPACE_ID
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated
-from regie_chassis import dead_letters
-from regie_chassis.clock import SystemClock
-from regie_chassis.consumer import Consumer, Handler, consumers
-from regie_chassis.database import Database
-from regie_chassis.errors import Invalid, NotFound, RegieError, TooLarge, Unprocessable
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import Broker, Envelope, Event, Received, headers_of, stream_spec, subject_of
-from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.retry import RetryPolicy
+from regie_chassis.boundary.errors import Invalid, NotFound, RegieError, TooLarge, Unprocessable
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.events import dead_letters
+from regie_chassis.events.consumer import Consumer, Handler, consumers
+from regie_chassis.events.messaging import Broker, Envelope, Event, Received, headers_of, stream_spec, subject_of
+from regie_chassis.events.nats_broker import NatsBroker
+from regie_chassis.process.clock import SystemClock
+from regie_chassis.process.retry import RetryPolicy
 from regie_local.testing.clock import START
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.waiting import settle, until

@@ -8,9 +8,9 @@ import socket
 import asyncpg
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
-from regie_chassis import inbox, outbox
-from regie_chassis.database import Database, after_commit, before_commit, is_outage, is_transient
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database, after_commit, before_commit, is_outage, is_transient
+from regie_chassis.events import inbox, outbox
 from regie_local.testing.clock import START
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.dead_runs import DeadRuns
+from regie_chassis.events.dead_runs import DeadRuns
 
 LIMIT = 5
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regie.publisher.v1.deliveries_service_pb2 import DeliveryState
-from regie_chassis.enums import names_of, numbers_of
+from regie_chassis.boundary.enums import names_of, numbers_of
 
 
 def test_a_public_name_has_no_prefix_and_the_unspecified_value_none() -> None:

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from regie_chassis import errors
-from regie_chassis.errors import NotFound, RegieError
+from regie_chassis.boundary import errors
+from regie_chassis.boundary.errors import NotFound, RegieError
 
 KINDS = [
     errors.Invalid,

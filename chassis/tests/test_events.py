@@ -4,7 +4,7 @@ import pytest
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished, RemoteSegment
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-from regie_chassis.events import aggregate_of, all_events, options_of
+from regie_chassis.events.contracts import aggregate_of, all_events, options_of
 
 
 def test_an_event_says_what_it_is_about_and_who_may_be_told() -> None:

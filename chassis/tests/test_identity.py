@@ -9,7 +9,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, OKPKey
 from regie.ids.v1.prefixes import WORKSPACE
-from regie_chassis.identity import (
+from regie_chassis.boundary.identity import (
     ALGORITHM,
     ISSUER,
     LEEWAY,
@@ -20,7 +20,7 @@ from regie_chassis.identity import (
     Verifier,
     new_key,
 )
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_local.testing.clock import START
 
 KEY = new_key()

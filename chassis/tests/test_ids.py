@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from regie.ids.v1 import prefixes
 from regie.ids.v1.prefixes import CHANNEL, POST
-from regie_chassis.ids import InvalidId, new_id, parse_id, show_id
+from regie_chassis.boundary.ids import InvalidId, new_id, parse_id, show_id
 
 PREFIXES = [value for name, value in vars(prefixes).items() if name.isupper()]
 KNOWN = UUID("01890a5d-ac96-774b-bcce-b302099a8057")

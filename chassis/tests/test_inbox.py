@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from regie_chassis import inbox
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.events import inbox
 from regie_local.testing.clock import START
 from sqlalchemy import text
 

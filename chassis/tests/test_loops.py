@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from regie_chassis.loops import OUTAGE_PAUSE, Outages, PeriodicLoop, Wakeup, tolerate_outage, try_through_outage
-from regie_chassis.messaging import BrokerUnavailable
+from regie_chassis.events.messaging import BrokerUnavailable
+from regie_chassis.process.loops import OUTAGE_PAUSE, Outages, PeriodicLoop, Wakeup, tolerate_outage, try_through_outage
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import until
 from structlog.testing import capture_logs

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
-from regie_chassis.migrations import LOCK_TIMEOUT, upgrade
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.data.migrations import LOCK_TIMEOUT, upgrade
 from regie_local.postgres import EmbeddedPostgres
 from sqlalchemy import text
 

@@ -14,9 +14,9 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.js import api
-from regie_chassis.messaging import BrokerUnavailable, ConsumerSpec, Envelope, stream_of, stream_spec
-from regie_chassis.nats_access import STREAMS_USER, inbox_prefix
-from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.events.messaging import BrokerUnavailable, ConsumerSpec, Envelope, stream_of, stream_spec
+from regie_chassis.events.nats_access import STREAMS_USER, inbox_prefix
+from regie_chassis.events.nats_broker import NatsBroker
 from regie_local.nats import EmbeddedNats
 from regie_local.nats_users import user_permissions
 from regie_local.services import service_specs

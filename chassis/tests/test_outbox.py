@@ -8,13 +8,21 @@ from datetime import timedelta
 
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostCreated
-from regie_chassis import outbox
-from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.database import Database, is_outage
-from regie_chassis.ids import new_id
-from regie_chassis.messaging import Ack, Broker, BrokerUnavailable, ConsumerSpec, Envelope, NoSuchStream, stream_spec
-from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.relay import LIFE, Relay
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database, is_outage
+from regie_chassis.events import outbox
+from regie_chassis.events.messaging import (
+    Ack,
+    Broker,
+    BrokerUnavailable,
+    ConsumerSpec,
+    Envelope,
+    NoSuchStream,
+    stream_spec,
+)
+from regie_chassis.events.nats_broker import NatsBroker
+from regie_chassis.events.relay import LIFE, Relay
+from regie_chassis.process.clock import Clock, SystemClock
 from regie_local.nats import EmbeddedNats
 from regie_local.testing.clock import START, FakeClock
 from regie_local.testing.memory_broker import MemoryBroker

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.ids import new_id
-from regie_chassis.paging import PAGE_BYTES, fitting, page_of, read_token
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.paging import PAGE_BYTES, fitting, page_of, read_token
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 from pydantic import SecretStr, ValidationError
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
-from regie_chassis.messaging import stream_spec
-from regie_chassis.retention import KEYS_LIFE, PURGE_EVERY, RESTORE_WINDOW, messaging_purges, purge_loop
-from regie_chassis.settings import Lives, ServiceSettings
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import stream_spec
+from regie_chassis.process.retention import KEYS_LIFE, PURGE_EVERY, RESTORE_WINDOW, messaging_purges, purge_loop
+from regie_chassis.process.settings import Lives, ServiceSettings
 from regie_local.testing.clock import START, FakeClock
 from regie_local.testing.waiting import until
 from sqlalchemy import text

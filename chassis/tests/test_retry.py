@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.retry import GiveUp, Retry, RetryPolicy
+from regie_chassis.process.retry import GiveUp, Retry, RetryPolicy
 
 policies = st.builds(
     RetryPolicy,

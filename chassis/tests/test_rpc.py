@@ -26,11 +26,11 @@ from regie.metrics.v1.post_metrics_service_pb2_grpc import (
     PostMetricsServiceStub,
     add_PostMetricsServiceServicer_to_server,
 )
-from regie_chassis import errors
-from regie_chassis.errors import RegieError
-from regie_chassis.identity import LEEWAY, LIFETIME, Caller, InvalidIdentity, Signer, Verifier, new_key
-from regie_chassis.ids import new_id
-from regie_chassis.rpc import (
+from regie_chassis.boundary import errors
+from regie_chassis.boundary.errors import RegieError
+from regie_chassis.boundary.identity import LEEWAY, LIFETIME, Caller, InvalidIdentity, Signer, Verifier, new_key
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.boundary.rpc import (
     IDENTITY,
     Context,
     DeadlinePassed,

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from regie_chassis.runtime import App, LoopFailed
+from regie_chassis.process.runtime import App, LoopFailed
 from regie_local.testing.waiting import until
 
 LONG = timedelta(seconds=20)
@@ -154,7 +154,7 @@ async def test_a_block_that_raises_drains_as_well(diary: Diary) -> None:
 PROGRAM = """
 import asyncio, sys
 from datetime import timedelta
-from regie_chassis.runtime import App, run
+from regie_chassis.process.runtime import App, run
 
 class Loop:
     name = "loop"

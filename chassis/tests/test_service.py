@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regie_chassis.database import Database
-from regie_chassis.service import Readiness
+from regie_chassis.data.database import Database
+from regie_chassis.process.service import Readiness
 
 
 @dataclass

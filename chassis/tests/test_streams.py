@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from regie_chassis.loops import OUTAGE_PAUSE
-from regie_chassis.messaging import NoSuchStream, stream_of
-from regie_chassis.streams import LOOK_EVERY, keep_streams
+from regie_chassis.events.messaging import NoSuchStream, stream_of
+from regie_chassis.events.streams import LOOK_EVERY, keep_streams
+from regie_chassis.process.loops import OUTAGE_PAUSE
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.waiting import until

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from regie_chassis.telemetry import context_of, link_to, trace_id_of, traceparent_from
+from regie_chassis.boundary.telemetry import context_of, link_to, trace_id_of, traceparent_from
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -21,8 +21,8 @@ import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry import trace
 from pydantic import SecretStr
-from regie_chassis.settings import ServiceSettings
-from regie_chassis.telemetry import configure_logs, tracer, current_traceparent
+from regie_chassis.process.settings import ServiceSettings
+from regie_chassis.boundary.telemetry import configure_logs, tracer, current_traceparent
 
 log = structlog.get_logger()
 configure_logs("scheduler", "info")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from regie_chassis.text import storable
+from regie_chassis.boundary.text import storable
 
 
 @pytest.mark.parametrize(

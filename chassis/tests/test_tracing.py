@@ -25,16 +25,16 @@ from regie.metrics.v1.post_metrics_service_pb2_grpc import (
     add_PostMetricsServiceServicer_to_server,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
-from regie_chassis import outbox
-from regie_chassis.clock import SystemClock
-from regie_chassis.consumer import Consumer
-from regie_chassis.database import Database
-from regie_chassis.identity import Caller, Signer, Verifier, new_key
-from regie_chassis.ids import new_id
-from regie_chassis.messaging import Event, stream_spec
-from regie_chassis.relay import Relay
-from regie_chassis.rpc import Context, RpcServer, call, open_channel
-from regie_chassis.telemetry import context_of, current_traceparent, trace_id_of, tracer
+from regie_chassis.boundary.identity import Caller, Signer, Verifier, new_key
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.boundary.rpc import Context, RpcServer, call, open_channel
+from regie_chassis.boundary.telemetry import context_of, current_traceparent, trace_id_of, tracer
+from regie_chassis.data.database import Database
+from regie_chassis.events import outbox
+from regie_chassis.events.consumer import Consumer
+from regie_chassis.events.messaging import Event, stream_spec
+from regie_chassis.events.relay import Relay
+from regie_chassis.process.clock import SystemClock
 from regie_local.testing.clock import START, FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.waiting import settle

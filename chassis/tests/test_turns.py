@@ -4,10 +4,10 @@ from datetime import timedelta
 from uuid import UUID
 
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCreated
-from regie_chassis import outbox
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
-from regie_chassis.turns import BATCH, BATCH_BYTES, Turns, oldest_waiting
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.events import outbox
+from regie_chassis.events.turns import BATCH, BATCH_BYTES, Turns, oldest_waiting
 from regie_local.testing.clock import START
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.validation import first_finding, pointer, refusal
+from regie_chassis.boundary.validation import first_finding, pointer, refusal
 
 values = st.recursive(
     st.integers(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)

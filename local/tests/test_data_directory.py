@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from regie_chassis.nats_access import STREAMS_USER
+from regie_chassis.events.nats_access import STREAMS_USER
 from regie_local.data_directory import AlreadyRunning, DataDirectory
 from regie_local.environment import Ports, PortTaken
 from regie_local.private_files import open_private

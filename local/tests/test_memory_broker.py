@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from regie_chassis.messaging import BrokerUnavailable, ConsumerSpec, Envelope, StreamSpec
+from regie_chassis.events.messaging import BrokerUnavailable, ConsumerSpec, Envelope, StreamSpec
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-from regie_chassis.messaging import ConsumerSpec, Envelope, headers_of, subject_of
+from regie_chassis.events.messaging import ConsumerSpec, Envelope, headers_of, subject_of
 from regie_local.local_cluster import LocalCluster
 from regie_local.testing.waiting import until
 

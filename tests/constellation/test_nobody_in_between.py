@@ -13,9 +13,9 @@ import pytest
 from regie.publisher.v1 import channels_service_pb2 as pb
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-from regie_chassis.messaging import BrokerUnavailable, Envelope, subject_of
-from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.rpc import RemoteError, call, open_channel
+from regie_chassis.boundary.rpc import RemoteError, call, open_channel
+from regie_chassis.events.messaging import BrokerUnavailable, Envelope, subject_of
+from regie_chassis.events.nats_broker import NatsBroker
 from regie_local.local_cluster import LocalCluster
 
 pytestmark = pytest.mark.processes

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor
 from regie.ids.v1.prefixes import WORKSPACE
-from regie_chassis.events import all_events, options_of
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import service_of, stream_spec, subject_of
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.events.contracts import all_events, options_of
+from regie_chassis.events.messaging import service_of, stream_spec, subject_of
 
 ROOT = Path(__file__).parents[2]
 CONTRACTS = ROOT / "contracts"

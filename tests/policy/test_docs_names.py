@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from regie_chassis import errors
-from regie_chassis.errors import RegieError
-from regie_chassis.events import all_events
+from regie_chassis.boundary import errors
+from regie_chassis.boundary.errors import RegieError
+from regie_chassis.events.contracts import all_events
 from regie_publisher.deliveries.delivery import Cause
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic_settings import BaseSettings
-from regie_chassis.settings import ServiceSettings
+from regie_chassis.process.settings import ServiceSettings
 from regie_local.services import all_specs
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"

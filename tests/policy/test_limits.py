@@ -15,8 +15,8 @@ from regie_audience import attributes, engagements
 from regie_audience.profiles import changes as profile_changes
 from regie_audience.rules import model as rules
 from regie_audience.segments import lifecycle
-from regie_chassis import rpc
-from regie_chassis.enums import numbers_of
+from regie_chassis.boundary import rpc
+from regie_chassis.boundary.enums import numbers_of
 from regie_gateway import post_loader, workspaces
 from regie_gateway.access import idempotency
 from regie_gateway.resources.audience.profiles import Fact, ProfileBody, UpsertProfiles

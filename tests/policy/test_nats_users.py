@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from regie_chassis.messaging import service_of
+from regie_chassis.events.messaging import service_of
 from regie_local.nats_users import user_permissions
 from regie_local.services import service_specs
 from regie_local.testing.programs import load_program

@@ -123,7 +123,7 @@ def test_loops_leave_outages_to_the_chassis(python: list[Path]) -> None:
         for handler in _broad_excepts(path)
         if "is_transient" in ast.unparse(handler)
     )
-    assert judging == OUTAGE_JUDGES, "a loop is a PeriodicLoop or uses Outages; see regie_chassis.loops"
+    assert judging == OUTAGE_JUDGES, "a loop is a PeriodicLoop or uses Outages; see regie_chassis.process.loops"
 
 
 def _broad_excepts(path: Path) -> Iterator[ast.ExceptHandler]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from regie_chassis.database import ARRAYS
+from regie_chassis.data.database import ARRAYS
 from regie_local.testing.fixtures import NewDatabase
 from regie_publisher.channels.channel import ChannelState
 from regie_publisher.deliveries.delivery import Cause, State
@@ -26,10 +26,10 @@ ARRAY = re.compile(r"\bAS (\w+)\[\]")
 
 INLINE = {
     # A migration holds its own DDL, with the conditions of indexes and the defaults of columns, and runs once.
-    "regie_chassis.migrations.upgrade": 2,
-    "regie_chassis.migrations.run_environment": 1,
-    "regie_chassis.migrations.create_messaging_tables": 4,
-    "regie_chassis.migrations.add_dead_outbox": 2,
+    "regie_chassis.data.migrations.upgrade": 2,
+    "regie_chassis.data.migrations.run_environment": 1,
+    "regie_chassis.data.migrations.create_messaging_tables": 4,
+    "regie_chassis.data.migrations.add_dead_outbox": 2,
     # The condition is compiled from the rule of a preview.
     "regie_audience.segments.previews.preview_segment": 2,
     # The condition is compiled from the rule of the segment.

@@ -30,9 +30,9 @@ from proxy import Proxy
 from regie.ids.v1.prefixes import API_KEY, CHANNEL, WORKSPACE
 from regie.publisher.v1.channels_service_pb2 import ConnectChannelRequest
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
-from regie_chassis.identity import Caller, Signer
-from regie_chassis.ids import new_id, parse_id, show_id
-from regie_chassis.rpc import call, open_channel
+from regie_chassis.boundary.identity import Caller, Signer
+from regie_chassis.boundary.ids import new_id, parse_id, show_id
+from regie_chassis.boundary.rpc import call, open_channel
 from regie_local.local_cluster import LocalCluster
 from standins import TOKENS, Bluesky, BusyMastodon, Opaque, Searchable, StandIn
 

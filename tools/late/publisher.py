@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import httpx2
-from regie_chassis.ids import new_id
-from regie_chassis.runtime import run
-from regie_chassis.telemetry import Telemetry
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.boundary.telemetry import Telemetry
+from regie_chassis.process.runtime import run
 from regie_networks.absence import Absence, Repeat
 from regie_networks.bluesky.connector import BlueskyConnector
 from regie_networks.contract import Connection, SaveHandle

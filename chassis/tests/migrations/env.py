@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from regie_chassis.migrations import run_environment
+from regie_chassis.data.migrations import run_environment
 from sqlalchemy import MetaData
 
 run_environment(MetaData())

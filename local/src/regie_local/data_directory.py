@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from regie_chassis.identity import new_key
-from regie_chassis.nats_access import STREAMS_USER
+from regie_chassis.boundary.identity import new_key
+from regie_chassis.events.nats_access import STREAMS_USER
 
 from regie_local.private_files import make_private_folder, write_private
 from regie_local.services import secret_settings

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from regie_chassis.messaging import BrokerUnavailable
-from regie_chassis.nats_access import STREAMS_USER, authorization
-from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.streams import ensure_streams
+from regie_chassis.events.messaging import BrokerUnavailable
+from regie_chassis.events.nats_access import STREAMS_USER, authorization
+from regie_chassis.events.nats_broker import NatsBroker
+from regie_chassis.events.streams import ensure_streams
 
 from regie_local.nats_users import user_permissions
 from regie_local.private_files import make_private_folder, write_private

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from regie_chassis.nats_access import STREAMS_USER, Permissions, service_permissions, streams_permissions
+from regie_chassis.events.nats_access import STREAMS_USER, Permissions, service_permissions, streams_permissions
 
 from regie_local.services import service_specs
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
 import httpx2
-from regie_chassis.errors import Unprocessable
+from regie_chassis.boundary.errors import Unprocessable
 
 from regie_networks.egress import is_public, place_of
 from regie_networks.resolving import shared_resolver

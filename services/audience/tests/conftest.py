@@ -25,11 +25,11 @@ from regie_audience.segments.lifecycle import create_segment
 from regie_audience.segments.queries import Segment, get_segment
 from regie_audience.settings import AudienceSettings
 from regie_audience.testing import CreateSegment, NewEvents, Upsert
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
-from regie_chassis.relay import IDLE
-from regie_chassis.rpc import open_channel
-from regie_chassis.service import Service
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.boundary.rpc import open_channel
+from regie_chassis.data.database import Database
+from regie_chassis.events.relay import IDLE
+from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker

@@ -17,12 +17,12 @@ from regie_audience.engagements import on_engagement_observed
 from regie_audience.events import subscriptions
 from regie_audience.profiles.queries import Profile, list_profiles
 from regie_audience.testing import CreateSegment, NewEvents, Upsert
-from regie_chassis.consumer import Consumer
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import Envelope, Event
-from regie_chassis.retry import RetryPolicy
-from regie_chassis.service import Service
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.events.consumer import Consumer
+from regie_chassis.events.messaging import Envelope, Event
+from regie_chassis.process.retry import RetryPolicy
+from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.service_fixtures import MakeEnvelope

@@ -10,8 +10,8 @@ from regie_audience.rules.model import parse_rule
 from regie_audience.segments.previews import PreviewTooSlow, TooManyPreviews, preview_segment
 from regie_audience.testing import Upsert
 from regie_audience.turns import Turns
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
 from regie_local.testing.waiting import until
 from sqlalchemy import text
 

@@ -16,9 +16,9 @@ from regie_audience.attributes import MAX_SIZE, Attributes, InvalidProfile, Prof
 from regie_audience.profiles.changes import MAX_ANSWER, Change, change_profiles
 from regie_audience.profiles.queries import bytes_of, list_profiles
 from regie_audience.testing import CreateSegment, NewEvents, Upsert
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.paging import PAGE_BYTES
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.data.paging import PAGE_BYTES
 from regie_local.testing.clock import FakeClock
 from sqlalchemy import text
 

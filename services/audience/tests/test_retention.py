@@ -10,8 +10,8 @@ from regie_audience.app import build
 from regie_audience.memberships.retention import purge_left_memberships
 from regie_audience.settings import AudienceSettings
 from regie_audience.testing import CreateSegment, Upsert
-from regie_chassis.database import Database
-from regie_chassis.identity import new_key
+from regie_chassis.boundary.identity import new_key
+from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
 from sqlalchemy import text

@@ -15,10 +15,10 @@ from regie.audience.v1 import profiles_service_pb2 as profiles_pb
 from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie.ids.v1.prefixes import PROFILE, SEGMENT
 from regie_audience.rpc.profiles import UPSERTS_AT_ONCE
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.paging import show_token
-from regie_chassis.rpc import RemoteError, call
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.boundary.rpc import RemoteError, call
+from regie_chassis.data.database import Database
+from regie_chassis.data.paging import show_token
 from regie_local.testing.service_fixtures import Sign
 from regie_local.testing.waiting import until
 from sqlalchemy import text

@@ -24,7 +24,7 @@ from regie_audience.rules.model import (
     parse_rule,
 )
 from regie_audience.rules.sql import compile_sql
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
 from sqlalchemy import text
 
 NAMES = ["age", "city", "tags"]

@@ -36,8 +36,8 @@ from regie_audience.segments.lifecycle import (
 from regie_audience.segments.previews import preview_segment
 from regie_audience.segments.queries import Segment, SegmentNotFound, get_segment, list_segment_members, list_segments
 from regie_audience.testing import CreateSegment, NewEvents, Upsert
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import until
 from sqlalchemy import text

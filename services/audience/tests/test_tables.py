@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from regie_audience.tables import metadata
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
 from regie_local.testing.schema import schema_differences
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from joserfc.jwk import OKPKey
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.data.database import Database
+from regie_chassis.events.nats_broker import NatsBroker
+from regie_chassis.process.clock import Clock
 from regie_gateway.access.bootstrap import bootstrap
 from regie_gateway.app import build
 from regie_gateway.settings import GatewaySettings

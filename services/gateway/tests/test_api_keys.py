@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 from regie.gateway.events.v1.gateway_events_pb2 import ApiKeyCreated, ApiKeyRevoked
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_gateway.access import api_keys, authentication
 from regie_gateway.access.bootstrap import bootstrap
 from regie_gateway.resources.account import api_keys as api_key_resource

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 from regie.ids.v1.prefixes import CHANNEL, POST
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_gateway.testing.harness import GatewayHarness
 
 CHANNEL_ID = show_id(CHANNEL, new_id())

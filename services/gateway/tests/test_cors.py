@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.v1 import posts_service_pb2 as pb
-from regie_chassis.clock import SystemClock
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.process.clock import SystemClock
 from regie_gateway.http.cors import REQUEST_HEADERS, RESPONSE_HEADERS
 from regie_gateway.testing.harness import GatewayHarness, MakeHarness
 from regie_local.testing.clock import FakeClock

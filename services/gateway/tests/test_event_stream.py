@@ -16,10 +16,10 @@ from regie.ids.v1.prefixes import WORKSPACE
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostCreated, PostDue, PostFinished, PostOutcome
 from regie.scheduler.v1.posts_service_pb2 import POST_STATE_PARTIALLY_PUBLISHED, VARIANT_STATE_PUBLISHED
-from regie_chassis.clock import SystemClock
-from regie_chassis.ids import new_id, parse_id
-from regie_chassis.messaging import Envelope, Event, headers_of, stream_spec, subject_of
-from regie_chassis.paging import PAGE_BYTES
+from regie_chassis.boundary.ids import new_id, parse_id
+from regie_chassis.data.paging import PAGE_BYTES
+from regie_chassis.events.messaging import Envelope, Event, headers_of, stream_spec, subject_of
+from regie_chassis.process.clock import SystemClock
 from regie_gateway.events import event_json, event_log
 from regie_gateway.events.event_log import EventGone, record_events
 from regie_gateway.events.event_stream import HEARTBEAT, Subscription, TooManyStreams

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
-from regie_chassis import errors
+from regie_chassis.boundary import errors
 from regie_gateway.http.body_limit import DRAIN_LIMIT, BodyLimit
 from regie_gateway.http.problems import PROBLEM, add_problem_handlers
 from starlette.types import ASGIApp, Message

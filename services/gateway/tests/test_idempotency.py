@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from regie.ids.v1.prefixes import CHANNEL
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_gateway.access import idempotency
 from regie_gateway.access.api_keys import SCOPES
 from regie_gateway.testing.harness import GatewayHarness

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from regie.audience.v1 import profiles_service_pb2 as profiles_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.scheduler.v1 import posts_service_pb2 as pb
-from regie_chassis.enums import names_of
+from regie_chassis.boundary.enums import names_of
 from regie_gateway.http.fields import View
 from regie_gateway.mapping.compiled import compile_view
 from regie_gateway.mapping.overrides import From, WhenEmpty

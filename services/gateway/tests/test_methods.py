@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from regie.ids.v1.prefixes import POST
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_gateway.testing.harness import GatewayHarness
 
 POST_ID = show_id(POST, new_id())

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 from regie.ids.v1.prefixes import DELIVERY
 from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
-from regie_chassis.clock import SystemClock
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.process.clock import SystemClock
 from regie_gateway.testing.harness import GatewayHarness, MakeHarness
 from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.result import Ok

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_gateway.http.places import place_of
 from regie_gateway.resources.catalogue import RESOURCES
 from regie_gateway.testing.harness import GatewayHarness

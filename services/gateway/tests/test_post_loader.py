@@ -13,11 +13,11 @@ from opentelemetry import context as otel_context
 from regie.ids.v1.prefixes import API_KEY, CHANNEL, POST
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
-from regie_chassis.errors import RegieError
-from regie_chassis.identity import Caller, Signer
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.rpc import call, open_channel
-from regie_chassis.telemetry import context_of
+from regie_chassis.boundary.errors import RegieError
+from regie_chassis.boundary.identity import Caller, Signer
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.boundary.rpc import call, open_channel
+from regie_chassis.boundary.telemetry import context_of
 from regie_gateway.post_loader import MAX_BATCH, PostLoader, PostNotFound
 from regie_gateway.testing.backends import FakeBackends
 from regie_local.testing.clock import FakeClock

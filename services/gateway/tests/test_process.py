@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from joserfc.jwk import OKPKey
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_local.nats import EmbeddedNats
 from regie_local.postgres import EmbeddedPostgres
 from regie_local.processes import free_port

@@ -15,7 +15,7 @@ from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie.publisher.v1 import networks_service_pb2 as networks_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_gateway.access.bootstrap import bootstrap
 from regie_gateway.mapping.compiled import compile_view
 from regie_gateway.resources.publishing.channels import ChannelView

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY
 from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_gateway.access.api_keys import SCOPES
 from regie_gateway.events.subscriptions import EVENTS, TYPES
 from regie_gateway.resources.catalogue import RESOURCES

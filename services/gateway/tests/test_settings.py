@@ -6,8 +6,8 @@ import json
 
 import pytest
 from pydantic import ValidationError
-from regie_chassis.identity import new_key
-from regie_chassis.settings import WrongSetting
+from regie_chassis.boundary.identity import new_key
+from regie_chassis.process.settings import WrongSetting
 from regie_gateway.backends import open_backends
 from regie_gateway.settings import GatewaySettings
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_gateway.access import api_keys
 from regie_gateway.access.authentication import Authenticator, InvalidApiKey
 from regie_gateway.access.wrong_keys import BURST, MAX_REMEMBERED, TooManyWrongKeys, WrongKeys

@@ -13,10 +13,10 @@ from pydantic import SecretStr
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.rpc import open_channel
-from regie_chassis.service import Service
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.boundary.rpc import open_channel
+from regie_chassis.data.database import Database
+from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker

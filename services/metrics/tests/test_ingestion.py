@@ -10,13 +10,13 @@ from uuid import UUID
 import pytest
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
-from regie_chassis import dead_letters
-from regie_chassis.consumer import Consumer
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import Envelope
-from regie_chassis.retry import RetryPolicy
-from regie_chassis.service import Service
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.events import dead_letters
+from regie_chassis.events.consumer import Consumer
+from regie_chassis.events.messaging import Envelope
+from regie_chassis.process.retry import RetryPolicy
+from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.service_fixtures import MakeEnvelope

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import date, timedelta
 
-from regie_chassis.database import Database
-from regie_chassis.loops import PeriodicLoop
+from regie_chassis.data.database import Database
+from regie_chassis.process.loops import PeriodicLoop
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import until
 from regie_metrics.observations.partitions import LOOK_EVERY, Partitions, ensure

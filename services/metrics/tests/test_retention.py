@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
 from regie_metrics.observations.ingestion import Observation, ingest
 from regie_metrics.observations.retention import purge_daily, purge_hourly

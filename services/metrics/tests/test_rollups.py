@@ -11,8 +11,8 @@ from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
 from regie_metrics.observations.ingestion import Observation, ingest
 from sqlalchemy import text
 

@@ -13,8 +13,8 @@ from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.rpc import RemoteError, call
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.boundary.rpc import RemoteError, call
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.service_fixtures import MakeEnvelope, Sign

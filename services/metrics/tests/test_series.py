@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
 from regie_metrics.observations.ingestion import Observation, ingest
 from regie_metrics.series import InvalidRange, Point, UnknownMetric, get_post_metrics, get_post_series
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regie_chassis.migrations import run_environment
+from regie_chassis.data.migrations import run_environment
 from regie_publisher.tables.schema import metadata
 
 run_environment(metadata)

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 from regie.ids.v1.prefixes import CHANNEL
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
-from regie_chassis.clock import SystemClock
-from regie_chassis.database import Database
-from regie_chassis.ids import show_id
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import SystemClock
 from regie_local.testing.clock import FakeClock
 from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused
 from regie_networks.observation import Observation

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from PIL import Image
 from regie.ids.v1.prefixes import MEDIA
-from regie_chassis.ids import show_id
+from regie_chassis.boundary.ids import show_id
 from regie_networks.bluesky.media import load_rendition
 from regie_networks.bluesky.rules import MAX_PICTURE_BYTES, review
 from regie_networks.draft import Account, Draft, Picture, Segment

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from uuid import UUID
 
-from regie_chassis import migrations
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data import migrations
+from regie_chassis.data.database import Database
 from regie_local.testing.fixtures import NewDatabase
 from sqlalchemy import text
 

@@ -12,9 +12,9 @@ import httpx2
 import pytest
 from regie.ids.v1.prefixes import CHANNEL
 from regie.publisher.events.v1.publisher_events_pb2 import ChannelConnected, ChannelDisconnected, ChannelShared
-from regie_chassis.errors import Unprocessable
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.paging import InvalidPageToken
+from regie_chassis.boundary.errors import Unprocessable
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.paging import InvalidPageToken
 from regie_networks.bluesky.connector import BlueskyConnector
 from regie_networks.contract import Connection, Connector
 from regie_networks.errors import FailureKind, Refused

@@ -14,7 +14,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     EngagementObserved,
     PostMetricsObserved,
 )
-from regie_chassis.telemetry import trace_id_of
+from regie_chassis.boundary.telemetry import trace_id_of
 from regie_local.testing.clock import START, FakeClock
 from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown, Refused
 from regie_networks.observation import Engagement, Observation, Unread

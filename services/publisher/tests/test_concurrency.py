@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_publisher.fairness.concurrency import ConcurrencyLimit, TooManyConnects
 
 

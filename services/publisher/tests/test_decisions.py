@@ -8,7 +8,7 @@ from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_local.testing.clock import START
 from regie_networks.absence import QUIET, Absence, Repeat
 from regie_networks.draft import Processing, Remote

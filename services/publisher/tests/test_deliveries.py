@@ -15,7 +15,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryUnknown,
     PostPublished,
 )
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_local.testing.clock import FakeClock
 from regie_networks.errors import FailureKind, Inconclusive, NotSent, Refused
 from regie_publisher.channels.connecting import disconnect_channel

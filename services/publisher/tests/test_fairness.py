@@ -10,10 +10,10 @@ from uuid import UUID
 
 import pytest
 from regie.publisher.events.v1.publisher_events_pb2 import DeliveryMissed
-from regie_chassis.clock import SystemClock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
-from regie_chassis.loops import PeriodicLoop
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import SystemClock
+from regie_chassis.process.loops import PeriodicLoop
 from regie_local.testing.waiting import until
 from regie_networks.draft import Account, Draft, Processing, Remote
 from regie_networks.errors import OutcomeUnknown

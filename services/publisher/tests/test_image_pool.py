@@ -12,7 +12,7 @@ from functools import cache
 import psutil
 import pytest
 from PIL import Image
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_local.testing.waiting import until
 from regie_networks.rendition import Bounds
 from regie_publisher.media.images import frames

@@ -13,7 +13,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryMissed,
     DeliveryUnknown,
 )
-from regie_chassis.ids import parse_id
+from regie_chassis.boundary.ids import parse_id
 from regie_local.testing.clock import FakeClock
 from regie_networks.absence import QUIET, Repeat
 from regie_networks.errors import Inconclusive

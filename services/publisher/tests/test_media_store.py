@@ -9,7 +9,7 @@ from obstore.store import MemoryStore
 from PIL import Image
 from regie.ids.v1.prefixes import MEDIA
 from regie.publisher.events.v1.publisher_events_pb2 import FAILURE_KIND_MEDIA_REJECTED, DeliveryFailed
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_networks.draft import Draft
 from regie_publisher.media.store import InvalidMedia, MediaQueueFull, MediaStore, MediaTooCostly, MediaTooLarge
 from regie_publisher.testing.harness import PublisherHarness

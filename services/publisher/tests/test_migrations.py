@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
 from regie_publisher.tables.metadata import metadata
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine

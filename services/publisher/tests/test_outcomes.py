@@ -9,7 +9,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryFailed,
     PostPublished,
 )
-from regie_chassis.outbox import MAX_EVENT
+from regie_chassis.events.outbox import MAX_EVENT
 from regie_networks.draft import Remote
 from regie_networks.errors import FailureKind, Refused
 from regie_publisher.deliveries.delivery import LEASE, Cause, Outcome, RecordedOutcome, State

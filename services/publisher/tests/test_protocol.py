@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
 from regie_networks.absence import QUIET, Repeat
 from regie_networks.draft import Draft

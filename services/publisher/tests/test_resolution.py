@@ -7,7 +7,7 @@ from collections import deque
 
 import pytest
 from regie.ids.v1.prefixes import DELIVERY
-from regie_chassis.ids import show_id
+from regie_chassis.boundary.ids import show_id
 from regie_local.testing.clock import FakeClock
 from regie_networks.absence import QUIET, Repeat
 from regie_networks.draft import Remote

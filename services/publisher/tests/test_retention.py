@@ -6,8 +6,8 @@ from collections import deque
 from datetime import timedelta
 
 import pytest
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
 from regie_networks.errors import Inconclusive
 from regie_publisher.deliveries.retention import DeliveryRetention

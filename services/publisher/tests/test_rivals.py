@@ -11,7 +11,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     DeliveryUnknown,
     PostPublished,
 )
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_local.testing.clock import FakeClock
 from regie_networks.draft import Remote
 from regie_publisher.testing.harness import PublisherHarness

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
 from regie_publisher.channels.sealing import BadMasterKey, DecryptionFailed, Keyring, SealContext, new_master_key
 
 SECRETS = st.dictionaries(st.text(max_size=20), st.text(max_size=200), max_size=5)

@@ -12,8 +12,8 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostPublished,
 )
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
-from regie_chassis.ids import parse_id
-from regie_chassis.messaging import Event
+from regie_chassis.boundary.ids import parse_id
+from regie_chassis.events.messaging import Event
 from regie_networks.draft import Remote
 from regie_networks.errors import FailureKind, Unacceptable
 from regie_publisher.deliveries.delivery import State

@@ -21,14 +21,14 @@ from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceStub
 from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceStub
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceStub
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant, PostDue
-from regie_chassis.database import Database
-from regie_chassis.enums import names_of
-from regie_chassis.identity import Caller, Signer, new_key
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
-from regie_chassis.nats_broker import NatsBroker
-from regie_chassis.rpc import RemoteError, call, open_channel
-from regie_chassis.service import Service
+from regie_chassis.boundary.enums import names_of
+from regie_chassis.boundary.identity import Caller, Signer, new_key
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.boundary.rpc import RemoteError, call, open_channel
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, subject_of
+from regie_chassis.events.nats_broker import NatsBroker
+from regie_chassis.process.service import Service
 from regie_local.nats import EmbeddedNats
 from regie_local.testing.waiting import until
 from regie_publisher.app import build

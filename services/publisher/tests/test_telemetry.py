@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from regie.ids.v1.prefixes import CHANNEL
-from regie_chassis.ids import show_id
-from regie_chassis.telemetry import trace_id_of
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import trace_id_of
 from regie_local.testing.clock import FakeClock
 from regie_publisher.testing.harness import TRACEPARENT, PublisherHarness
 from regie_publisher.testing.network import Play

@@ -6,8 +6,8 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from regie_chassis.clock import SystemClock
-from regie_chassis.loops import PeriodicLoop
+from regie_chassis.process.clock import SystemClock
+from regie_chassis.process.loops import PeriodicLoop
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import until
 from regie_networks.draft import Draft

@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
 from regie_scheduler.posts.wakeup import DueWakeup

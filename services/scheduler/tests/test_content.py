@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from regie.ids.v1.prefixes import CHANNEL, MEDIA, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueAttachment, DueSegment, DueVariant
 from regie.scheduler.v1.posts_service_pb2 import VARIANT_STATE_PUBLISHED, Segment, Variant
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 from regie_scheduler.posts.content import (
     MAX_ALT_TEXT,
     MAX_TEXT,

@@ -32,10 +32,10 @@ from regie.scheduler.v1.posts_service_pb2 import (
     VARIANT_STATE_FAILED,
     VARIANT_STATE_PUBLISHED,
 )
-from regie_chassis import inbox
-from regie_chassis.database import Database
-from regie_chassis.ids import InvalidId, new_id, show_id
-from regie_chassis.messaging import Event
+from regie_chassis.boundary.ids import InvalidId, new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.events import inbox
+from regie_chassis.events.messaging import Event
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.service_fixtures import Staged
 from regie_scheduler.events import subscriptions

@@ -15,11 +15,11 @@ from google.protobuf.duration_pb2 import Duration
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
 from regie.ids.v1.prefixes import POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
-from regie_chassis.clock import SystemClock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import Event
-from regie_chassis.runtime import Loop
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import Event
+from regie_chassis.process.clock import SystemClock
+from regie_chassis.process.runtime import Loop
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.service_fixtures import Staged
 from regie_local.testing.waiting import until

@@ -19,9 +19,9 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
     PostEdited,
     PostScheduled,
 )
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.paging import InvalidPageSize, InvalidPageToken
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.data.paging import InvalidPageSize, InvalidPageToken
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.service_fixtures import Staged
 from regie_scheduler import idempotency

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 from pydantic import ValidationError
-from regie_chassis.clock import SystemClock
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import SystemClock
 from regie_local.testing.clock import FakeClock
 from regie_scheduler import idempotency
 from regie_scheduler.posts.post import Post

@@ -17,13 +17,13 @@ from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostFinished
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
-from regie_chassis.clock import SystemClock
-from regie_chassis.database import Database
-from regie_chassis.identity import Caller, Signer, new_key
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
-from regie_chassis.rpc import RemoteError, call, open_channel
-from regie_chassis.service import Service
+from regie_chassis.boundary.identity import Caller, Signer, new_key
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.boundary.rpc import RemoteError, call, open_channel
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, subject_of
+from regie_chassis.process.clock import SystemClock
+from regie_chassis.process.service import Service
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.waiting import until
 from regie_scheduler.app import build

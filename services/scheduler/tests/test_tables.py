@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
 from regie_local.testing.schema import schema_differences
 from regie_scheduler.tables.schema import metadata
 

@@ -10,8 +10,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from regie_chassis.database import Database
-from regie_chassis.telemetry import tracer
+from regie_chassis.boundary.telemetry import tracer
+from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
 from regie_scheduler.posts.due import dispatch_due
 from regie_scheduler.testing import Planner

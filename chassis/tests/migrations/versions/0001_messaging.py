@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from regie_chassis.migrations import create_messaging_tables
+from regie_chassis.data.migrations import create_messaging_tables
 
 revision = "0001"
 down_revision = None

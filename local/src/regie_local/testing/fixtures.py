@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from regie_chassis import migrations
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
-from regie_chassis.nats_broker import NatsBroker
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data import migrations
+from regie_chassis.data.database import Database
+from regie_chassis.events.nats_broker import NatsBroker
 from sqlalchemy.engine import make_url
 
 from regie_local.nats import EmbeddedNats

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.messaging import (
+from regie_chassis.events.messaging import (
     MSG_ID,
     Ack,
     BrokerUnavailable,
@@ -22,6 +21,7 @@ from regie_chassis.messaging import (
     Unsendable,
     wire_size,
 )
+from regie_chassis.process.clock import Clock, SystemClock
 
 MAX_PAYLOAD = 1024 * 1024  # bytes; NATS's default
 

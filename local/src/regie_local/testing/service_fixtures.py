@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 from google.protobuf.message import Message
 from joserfc.jwk import OKPKey
-from regie_chassis.database import Database
-from regie_chassis.identity import Caller, Signer, new_key
-from regie_chassis.ids import new_id
-from regie_chassis.messaging import Envelope, headers_of, stream_spec, subject_of
+from regie_chassis.boundary.identity import Caller, Signer, new_key
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, subject_of
 from sqlalchemy import text
 
 from regie_local.testing.clock import FakeClock

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from regie_chassis.consumer import Consumer
-from regie_chassis.database import Database
-from regie_chassis.messaging import Broker, NoSuchStream
-from regie_chassis.outbox import unsent_count
+from regie_chassis.data.database import Database
+from regie_chassis.events.consumer import Consumer
+from regie_chassis.events.messaging import Broker, NoSuchStream
+from regie_chassis.events.outbox import unsent_count
 
 LOOK_EVERY = 0.02  # seconds
 QUIET_LOOKS = 5

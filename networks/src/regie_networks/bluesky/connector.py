@@ -9,7 +9,7 @@ from http import HTTPStatus
 from urllib.parse import unquote
 
 import httpx2
-from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.process.clock import Clock, SystemClock
 
 from regie_networks.absence import QUIET, Absence, Repeat
 from regie_networks.bluesky.client import (

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import httpx2
-from regie_chassis.clock import Clock
+from regie_chassis.process.clock import Clock
 
 from regie_networks.addresses import origin_of
 from regie_networks.bounds import is_total

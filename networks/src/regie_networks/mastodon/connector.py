@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 import httpx2
-from regie_chassis.clock import Clock, SystemClock
+from regie_chassis.process.clock import Clock, SystemClock
 
 from regie_networks.absence import QUIET, Absence, Repeat
 from regie_networks.addresses import AddressRefused, origin_of, plain_server_url

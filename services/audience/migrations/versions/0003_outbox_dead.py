@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regie_chassis.migrations import add_dead_outbox
+from regie_chassis.data.migrations import add_dead_outbox
 
 revision = "0003"
 down_revision = "0002"

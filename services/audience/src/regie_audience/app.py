@@ -6,12 +6,12 @@ from functools import partial
 
 from regie.audience.v1.profiles_service_pb2_grpc import add_ProfilesServiceServicer_to_server
 from regie.audience.v1.segments_service_pb2_grpc import add_SegmentsServiceServicer_to_server
-from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.database import Database
-from regie_chassis.messaging import Broker
-from regie_chassis.retention import purge_loop
-from regie_chassis.runtime import App, Loop
-from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import Broker
+from regie_chassis.process.clock import Clock, SystemClock
+from regie_chassis.process.retention import purge_loop
+from regie_chassis.process.runtime import App, Loop
+from regie_chassis.process.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
 from regie_audience.events import subscriptions
 from regie_audience.memberships.retention import purge_left_memberships

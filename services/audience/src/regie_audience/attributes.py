@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from regie_chassis.errors import Invalid, Unprocessable
+from regie_chassis.boundary.errors import Invalid, Unprocessable
 
 MAX_ATTRIBUTES = 200
 MAX_SIZE = 64 * 1024  # bytes of a customer's attributes as JSON

@@ -16,9 +16,9 @@ from functools import partial
 from uuid import UUID
 
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
-from regie_chassis.messaging import Event
-from regie_chassis.text import storable
-from regie_chassis.timestamps import read_timestamp
+from regie_chassis.boundary.text import storable
+from regie_chassis.boundary.timestamps import read_timestamp
+from regie_chassis.events.messaging import Event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import telemetry

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved
-from regie_chassis.clock import Clock
-from regie_chassis.consumer import Subscriptions
-from regie_chassis.ids import new_id
-from regie_chassis.messaging import Event
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.events.consumer import Subscriptions
+from regie_chassis.events.messaging import Event
+from regie_chassis.process.clock import Clock
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_audience import engagements

@@ -6,8 +6,8 @@ from google.protobuf.struct_pb2 import Struct, Value
 from regie.audience.v1 import profiles_service_pb2 as profiles_pb
 from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie.ids.v1.prefixes import PROFILE, SEGMENT
-from regie_chassis.ids import show_id
-from regie_chassis.timestamps import timestamp
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.timestamps import timestamp
 
 from regie_audience import attributes
 from regie_audience.profiles.queries import Profile

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
-from regie_chassis.settings import ServiceSettings
+from regie_chassis.process.settings import ServiceSettings
 
 
 class AudienceSettings(ServiceSettings):

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from regie_chassis.errors import TooManyRequests
+from regie_chassis.boundary.errors import TooManyRequests
 
 
 @dataclass(slots=True)

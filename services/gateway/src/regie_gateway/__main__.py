@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 from regie.ids.v1.prefixes import WORKSPACE
-from regie_chassis.clock import SystemClock
-from regie_chassis.command_line import commands
-from regie_chassis.ids import show_id
-from regie_chassis.service import open_database
-from regie_chassis.telemetry import configure_logs
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import configure_logs
+from regie_chassis.process.clock import SystemClock
+from regie_chassis.process.command_line import commands
+from regie_chassis.process.service import open_database
 
 from regie_gateway.access.bootstrap import Bootstrapped, bootstrap
 from regie_gateway.app import NAME, build

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.identity import Signer
-from regie_chassis.loops import PeriodicLoop
-from regie_chassis.messaging import Broker
-from regie_chassis.retention import purge_loop
-from regie_chassis.runtime import App
-from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events
-from regie_chassis.settings import read_key
+from regie_chassis.boundary.identity import Signer
+from regie_chassis.events.messaging import Broker
+from regie_chassis.process.clock import Clock, SystemClock
+from regie_chassis.process.loops import PeriodicLoop
+from regie_chassis.process.retention import purge_loop
+from regie_chassis.process.runtime import App
+from regie_chassis.process.service import Closing, Readiness, Service, open_broker, open_database, open_events
+from regie_chassis.process.settings import read_key
 
 from regie_gateway.access import idempotency
 from regie_gateway.access.authentication import USE_EVERY, Authenticator

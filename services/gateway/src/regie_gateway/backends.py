@@ -14,8 +14,8 @@ from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceStub
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceStub
 from regie.publisher.v1.networks_service_pb2_grpc import NetworksServiceStub
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
-from regie_chassis.rpc import open_channel
-from regie_chassis.settings import WrongSetting
+from regie_chassis.boundary.rpc import open_channel
+from regie_chassis.process.settings import WrongSetting
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from opentelemetry import context as otel_context
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceStub
-from regie_chassis import rpc
-from regie_chassis.batching import Batcher
-from regie_chassis.errors import NotFound, RegieError
+from regie_chassis.boundary import rpc
+from regie_chassis.boundary.errors import NotFound, RegieError
+from regie_chassis.data.batching import Batcher
 
 MAX_BATCH = 100  # posts; the scheduler returns no more at once
 

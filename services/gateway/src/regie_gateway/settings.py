@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
-from regie_chassis.settings import ServiceSettings, check_target, read_key
+from regie_chassis.process.settings import ServiceSettings, check_target, read_key
 
 ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\s]+")
 

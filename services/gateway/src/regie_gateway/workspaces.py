@@ -10,9 +10,9 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
 from regie.ids.v1.prefixes import WORKSPACE
-from regie_chassis.errors import NotFound
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import stage
+from regie_chassis.boundary.errors import NotFound
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.events.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from regie_chassis.migrations import create_messaging_tables
+from regie_chassis.data.migrations import create_messaging_tables
 from sqlalchemy.dialects import postgresql
 
 revision = "0001"

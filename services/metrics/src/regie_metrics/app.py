@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from regie.metrics.v1.post_metrics_service_pb2_grpc import add_PostMetricsServiceServicer_to_server
-from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.database import Database
-from regie_chassis.loops import PeriodicLoop
-from regie_chassis.messaging import Broker
-from regie_chassis.retention import purge_loop
-from regie_chassis.runtime import App, Loop
-from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import Broker
+from regie_chassis.process.clock import Clock, SystemClock
+from regie_chassis.process.loops import PeriodicLoop
+from regie_chassis.process.retention import purge_loop
+from regie_chassis.process.runtime import App, Loop
+from regie_chassis.process.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
 
 from regie_metrics.events import subscriptions
 from regie_metrics.observations.partitions import LOOK_EVERY, Partitions

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
-from regie_chassis.clock import Clock
-from regie_chassis.consumer import Subscriptions
-from regie_chassis.messaging import Event
+from regie_chassis.events.consumer import Subscriptions
+from regie_chassis.events.messaging import Event
+from regie_chassis.process.clock import Clock
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_metrics.observations import ingestion

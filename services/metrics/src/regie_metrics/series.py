@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from uuid import UUID
 
-from regie_chassis.errors import Invalid
+from regie_chassis.boundary.errors import Invalid
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
-from regie_chassis.settings import ServiceSettings
+from regie_chassis.process.settings import ServiceSettings
 
 
 class MetricsSettings(ServiceSettings):

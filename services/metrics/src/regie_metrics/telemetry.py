@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import structlog
-from regie_chassis.telemetry import meter
+from regie_chassis.boundary.telemetry import meter
 
 log = structlog.get_logger()
 _ingested = meter().create_counter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from regie_chassis.command_line import commands
+from regie_chassis.process.command_line import commands
 
 from regie_publisher.app import NAME, build
 from regie_publisher.settings import PublisherSettings

@@ -19,14 +19,14 @@ from regie.publisher.v1.channels_service_pb2_grpc import add_ChannelsServiceServ
 from regie.publisher.v1.deliveries_service_pb2_grpc import add_DeliveriesServiceServicer_to_server
 from regie.publisher.v1.media_service_pb2_grpc import add_MediaServiceServicer_to_server
 from regie.publisher.v1.networks_service_pb2_grpc import add_NetworksServiceServicer_to_server
-from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
-from regie_chassis.loops import PeriodicLoop
-from regie_chassis.messaging import Broker
-from regie_chassis.runtime import App, Loop, Part
-from regie_chassis.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
-from regie_chassis.settings import WrongSetting
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import Broker
+from regie_chassis.process.clock import Clock, SystemClock
+from regie_chassis.process.loops import PeriodicLoop
+from regie_chassis.process.runtime import App, Loop, Part
+from regie_chassis.process.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
+from regie_chassis.process.settings import WrongSetting
 from regie_networks.contract import Connector
 from regie_networks.egress import guarded_client
 from regie_networks.network import Network

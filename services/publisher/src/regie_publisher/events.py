@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled, PostDue
-from regie_chassis.clock import Clock
-from regie_chassis.consumer import Subscriptions
+from regie_chassis.events.consumer import Subscriptions
+from regie_chassis.process.clock import Clock
 from regie_networks.contract import Connector
 
 from regie_publisher.deliveries.cancellation import on_post_cancelled

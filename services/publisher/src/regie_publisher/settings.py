@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
-from regie_chassis.settings import ServiceSettings
+from regie_chassis.process.settings import ServiceSettings
 from regie_networks.egress import read_place
 
 from regie_publisher.channels.sealing import check_master_key

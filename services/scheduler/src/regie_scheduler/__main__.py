@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from regie_chassis.command_line import commands
+from regie_chassis.process.command_line import commands
 
 from regie_scheduler.app import NAME, build
 from regie_scheduler.settings import SchedulerSettings

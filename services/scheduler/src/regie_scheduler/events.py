@@ -12,7 +12,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostPublished,
     PostRemoved,
 )
-from regie_chassis.consumer import Subscriptions
+from regie_chassis.events.consumer import Subscriptions
 
 from regie_scheduler.policies.workspaces import on_workspace_updated
 from regie_scheduler.posts.delivery_events import (

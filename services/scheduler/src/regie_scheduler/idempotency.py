@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from regie_chassis.errors import Conflict, Invalid
+from regie_chassis.boundary.errors import Conflict, Invalid
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
-from regie_chassis.settings import ServiceSettings
+from regie_chassis.process.settings import ServiceSettings
 
 MIN_POST_LIFE_DAYS = 60  # a post outlives every restore and every late report on it
 

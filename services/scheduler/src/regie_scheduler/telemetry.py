@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 from opentelemetry.context import Context
 from opentelemetry.trace import Span
-from regie_chassis.telemetry import link_to, meter, tracer
+from regie_chassis.boundary.telemetry import link_to, meter, tracer
 
 log = structlog.get_logger()
 _due = meter().create_counter("regie.posts.due", unit="{post}", description="Posts handed to the publisher")

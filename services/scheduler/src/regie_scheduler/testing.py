@@ -8,9 +8,9 @@ from uuid import UUID
 
 from regie.ids.v1.prefixes import CHANNEL
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 
 from regie_scheduler.posts import planning, queries
 from regie_scheduler.posts.planning import Command, WallTime

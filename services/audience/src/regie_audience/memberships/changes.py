@@ -18,9 +18,9 @@ from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import SegmentEntered, SegmentLeft
 from regie.ids.v1.prefixes import PROFILE, SEGMENT
-from regie_chassis.bulk import Columns
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import stage
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.data.bulk import Columns
+from regie_chassis.events.outbox import stage
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -17,11 +17,11 @@ from uuid import UUID
 import structlog
 from regie.audience.events.v1.audience_events_pb2 import SegmentFilled
 from regie.ids.v1.prefixes import SEGMENT
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
-from regie_chassis.ids import show_id
-from regie_chassis.loops import PeriodicLoop, Wakeup
-from regie_chassis.outbox import stage
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.data.database import Database, is_transient
+from regie_chassis.events.outbox import stage
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import PeriodicLoop, Wakeup
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 

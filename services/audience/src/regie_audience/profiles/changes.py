@@ -11,10 +11,10 @@ from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import ImportedProfile, ProfilesImported, ProfileUpdated
 from regie.ids.v1.prefixes import PROFILE
-from regie_chassis.bulk import Columns
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import stage
-from regie_chassis.telemetry import current_traceparent
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import current_traceparent
+from regie_chassis.data.bulk import Columns
+from regie_chassis.events.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

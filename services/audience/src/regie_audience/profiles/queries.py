@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from regie_chassis.errors import NotFound
-from regie_chassis.paging import Page, page_of, read_token, size_of
+from regie_chassis.boundary.errors import NotFound
+from regie_chassis.data.paging import Page, page_of, read_token, size_of
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 

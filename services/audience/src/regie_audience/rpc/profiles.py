@@ -5,10 +5,10 @@ from __future__ import annotations
 from regie.audience.v1 import profiles_service_pb2 as pb
 from regie.audience.v1.profiles_service_pb2_grpc import ProfilesServiceServicer
 from regie.ids.v1.prefixes import PROFILE
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, parse_id
-from regie_chassis.rpc import Context, caller
+from regie_chassis.boundary.ids import new_id, parse_id
+from regie_chassis.boundary.rpc import Context, caller
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 
 from regie_audience.profiles import changes, queries
 from regie_audience.protobuf import attributes_data, profile_message

@@ -5,10 +5,10 @@ from __future__ import annotations
 from regie.audience.v1 import segments_service_pb2 as pb
 from regie.audience.v1.segments_service_pb2_grpc import SegmentsServiceServicer
 from regie.ids.v1.prefixes import SEGMENT
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, parse_id
-from regie_chassis.rpc import Context, caller
+from regie_chassis.boundary.ids import new_id, parse_id
+from regie_chassis.boundary.rpc import Context, caller
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 
 from regie_audience.memberships.work import SegmentWork
 from regie_audience.protobuf import profile_message, rule_data, segment_message

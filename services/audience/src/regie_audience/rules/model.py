@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from unicodedata import normalize
 
-from regie_chassis.errors import Invalid
+from regie_chassis.boundary.errors import Invalid
 
 from regie_audience.attributes import NAME, Value, kind_of, normal_value, problem_of
 

@@ -12,10 +12,10 @@ from uuid import UUID
 
 from regie.audience.events.v1.audience_events_pb2 import SegmentDeleted
 from regie.ids.v1.prefixes import SEGMENT
-from regie_chassis.errors import Conflict, Invalid
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import stage
-from regie_chassis.telemetry import current_traceparent
+from regie_chassis.boundary.errors import Conflict, Invalid
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import current_traceparent
+from regie_chassis.events.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from regie_chassis.database import QUERY_CANCELED
-from regie_chassis.errors import TooManyRequests, Unavailable
-from regie_chassis.paging import size_of
+from regie_chassis.boundary.errors import TooManyRequests, Unavailable
+from regie_chassis.data.database import QUERY_CANCELED
+from regie_chassis.data.paging import size_of
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from regie.gateway.events.v1.gateway_events_pb2 import ApiKeyCreated, ApiKeyRevoked
 from regie.ids.v1.prefixes import API_KEY
-from regie_chassis.errors import Conflict, NotFound, PermissionDenied, RegieError, Unprocessable
-from regie_chassis.ids import parse_id, show_id
-from regie_chassis.outbox import stage
+from regie_chassis.boundary.errors import Conflict, NotFound, PermissionDenied, RegieError, Unprocessable
+from regie_chassis.boundary.ids import parse_id, show_id
+from regie_chassis.events.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

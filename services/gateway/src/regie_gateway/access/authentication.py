@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.errors import PermissionDenied, Unauthenticated
+from regie_chassis.boundary.errors import PermissionDenied, Unauthenticated
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 
 from regie_gateway.access import api_keys
 from regie_gateway.access.api_keys import ApiKey

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 
 from regie_gateway import workspaces
 from regie_gateway.access import api_keys

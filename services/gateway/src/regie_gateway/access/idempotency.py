@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from regie_chassis.errors import Conflict, Invalid, Unprocessable
+from regie_chassis.boundary.errors import Conflict, Invalid, Unprocessable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from regie_chassis.errors import TooManyRequests
+from regie_chassis.boundary.errors import TooManyRequests
 
 MAX_REMEMBERED = 10_000
 

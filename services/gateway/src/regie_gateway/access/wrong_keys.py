@@ -8,7 +8,7 @@ from collections import OrderedDict
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from regie_chassis.errors import TooManyRequests
+from regie_chassis.boundary.errors import TooManyRequests
 
 MAX_REMEMBERED = 10_000
 BURST = 2  # minutes' worth at once

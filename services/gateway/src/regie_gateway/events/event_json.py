@@ -10,8 +10,8 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from regie_chassis.enums import names_of
-from regie_chassis.text import storable
+from regie_chassis.boundary.enums import names_of
+from regie_chassis.boundary.text import storable
 
 from regie_gateway.mapping.code import Code, Mapper, attribute
 

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from regie_chassis.database import after_commit
-from regie_chassis.errors import RegieError
-from regie_chassis.events import aggregate_of
-from regie_chassis.messaging import Event
-from regie_chassis.paging import PAGE_BYTES
+from regie_chassis.boundary.errors import RegieError
+from regie_chassis.data.database import after_commit
+from regie_chassis.data.paging import PAGE_BYTES
+from regie_chassis.events.contracts import aggregate_of
+from regie_chassis.events.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

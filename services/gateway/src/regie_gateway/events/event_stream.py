@@ -15,11 +15,11 @@ from uuid import UUID
 
 import orjson
 import structlog
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.errors import TooManyRequests
-from regie_chassis.loops import Outages, PeriodicLoop, Wakeup, tolerate_outage
-from regie_chassis.messaging import service_of
+from regie_chassis.boundary.errors import TooManyRequests
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import service_of
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import Outages, PeriodicLoop, Wakeup, tolerate_outage
 
 from regie_gateway.access.api_keys import ApiKey
 from regie_gateway.access.authentication import Authenticator

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from google.protobuf.message import Message
-from regie_chassis.consumer import Subscriptions
-from regie_chassis.events import all_events, options_of
+from regie_chassis.events.consumer import Subscriptions
+from regie_chassis.events.contracts import all_events, options_of
 
 from regie_gateway.events.event_log import record_events
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import Request, Response
 from regie.ids.v1.prefixes import API_KEY
-from regie_chassis import rpc
-from regie_chassis.database import is_transient
-from regie_chassis.errors import RegieError
-from regie_chassis.identity import Caller
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary import rpc
+from regie_chassis.boundary.errors import RegieError
+from regie_chassis.boundary.identity import Caller
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import is_transient
 
 from regie_gateway.access.authentication import MissingScope
 from regie_gateway.http.context import CONTEXT, GatewayContext, RequestContext

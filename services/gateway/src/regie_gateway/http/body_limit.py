@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from regie_chassis.errors import TooLarge
+from regie_chassis.boundary.errors import TooLarge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regie_gateway.http.problems import error_response

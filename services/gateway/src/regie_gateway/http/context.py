@@ -10,10 +10,10 @@ from uuid import UUID
 import grpc
 from fastapi import Request
 from google.protobuf.message import Message
-from regie_chassis import rpc
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.identity import Caller, Signer
+from regie_chassis.boundary import rpc
+from regie_chassis.boundary.identity import Caller, Signer
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 
 from regie_gateway.access.api_keys import ApiKey
 from regie_gateway.access.authentication import Authenticator

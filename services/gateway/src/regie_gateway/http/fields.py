@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from regie.ids.v1 import prefixes
-from regie_chassis import ids
-from regie_chassis.validation import refusal
+from regie_chassis.boundary import ids
+from regie_chassis.boundary.validation import refusal
 
 EXAMPLE_SUFFIX = "01jqz8m4x5e0hv6r2tq3n9k7ca"
 

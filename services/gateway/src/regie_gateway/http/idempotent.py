@@ -10,9 +10,9 @@ import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from joserfc.jwk import OKPKey
-from regie_chassis.errors import RegieError
-from regie_chassis.ids import new_id
-from regie_chassis.loops import tolerate_outage
+from regie_chassis.boundary.errors import RegieError
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.process.loops import tolerate_outage
 
 from regie_gateway.access import idempotency
 from regie_gateway.access.idempotency import Answer, Claim

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request, Response
 from pydantic import BaseModel
-from regie_chassis.errors import Invalid, Unprocessable
+from regie_chassis.boundary.errors import Invalid, Unprocessable
 
 from regie_gateway.http.fields import Body
 

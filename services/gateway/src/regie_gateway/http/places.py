@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from regie_chassis.validation import pointer
+from regie_chassis.boundary.validation import pointer
 
 from regie_gateway.http.operations import Operation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from regie_chassis.errors import Invalid, RegieError
+from regie_chassis.boundary.errors import Invalid, RegieError
 
 FORM = re.compile(r'(W/)?"([!#-~]*)"')
 REVISION = re.compile(r"[1-9][0-9]{0,17}")

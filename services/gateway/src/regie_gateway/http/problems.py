@@ -12,9 +12,9 @@ from fastapi.responses import JSONResponse, Response
 from opentelemetry import trace
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
-from regie_chassis.database import is_transient
-from regie_chassis.errors import RegieError
-from regie_chassis.validation import first_finding
+from regie_chassis.boundary.errors import RegieError
+from regie_chassis.boundary.validation import first_finding
+from regie_chassis.data.database import is_transient
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from regie_chassis.errors import Invalid
+from regie_chassis.boundary.errors import Invalid
 
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1

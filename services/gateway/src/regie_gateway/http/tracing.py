@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
-from regie_chassis import telemetry
-from regie_chassis.telemetry import context_of
+from regie_chassis.boundary import telemetry
+from regie_chassis.boundary.telemetry import context_of
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNTRACED = frozenset({"/healthz", "/readyz", "/openapi.json"})

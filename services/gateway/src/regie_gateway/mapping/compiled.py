@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from regie_chassis.enums import names_of
+from regie_chassis.boundary.enums import names_of
 
 from regie_gateway.mapping.code import Code, Mapper, attribute
 from regie_gateway.mapping.overrides import From, WhenEmpty

@@ -11,8 +11,8 @@ from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie.audience.v1.profiles_service_pb2_grpc import ProfilesServiceServicer
 from regie.audience.v1.segments_service_pb2_grpc import SegmentsServiceServicer
 from regie.ids.v1.prefixes import PROFILE, SEGMENT
-from regie_chassis.errors import NotFound
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.errors import NotFound
+from regie_chassis.boundary.ids import new_id, show_id
 
 from regie_gateway.testing.memory import Memory, timestamp
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import grpc
 from joserfc.jwk import OKPKey
-from regie_chassis.clock import Clock
-from regie_chassis.identity import Verifier
-from regie_chassis.rpc import RpcServer
+from regie_chassis.boundary.identity import Verifier
+from regie_chassis.boundary.rpc import RpcServer
+from regie_chassis.process.clock import Clock
 
 from regie_gateway.testing.audience import FakeAudience
 from regie_gateway.testing.metrics import FakeMetrics

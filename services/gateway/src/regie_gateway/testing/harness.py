@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import httpx2
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 
 from regie_gateway.access import api_keys
 from regie_gateway.access.bootstrap import bootstrap

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from regie_chassis.rpc import ServiceUnavailable, caller
+from regie_chassis.boundary.rpc import ServiceUnavailable, caller
 
 Answer = TypeVar("Answer", bound=Message)
 TIME = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any
 from regie.ids.v1.prefixes import CHANNEL
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceServicer
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.ids import new_id, show_id
 
 from regie_gateway.testing.memory import Memory, timestamp
 

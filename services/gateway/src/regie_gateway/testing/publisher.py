@@ -13,8 +13,8 @@ from regie.publisher.v1 import media_service_pb2 as media_pb
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceServicer
 from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceServicer
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceServicer
-from regie_chassis.errors import Invalid, NotFound
-from regie_chassis.ids import new_id, show_id
+from regie_chassis.boundary.errors import Invalid, NotFound
+from regie_chassis.boundary.ids import new_id, show_id
 
 from regie_gateway.testing.memory import Memory, timestamp
 

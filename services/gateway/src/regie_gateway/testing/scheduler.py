@@ -9,9 +9,9 @@ from typing import Any
 from regie.ids.v1.prefixes import POST
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceServicer
-from regie_chassis.errors import Conflict, Invalid, NotFound
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.telemetry import current_traceparent, trace_id_of
+from regie_chassis.boundary.errors import Conflict, Invalid, NotFound
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.boundary.telemetry import current_traceparent, trace_id_of
 
 from regie_gateway.testing.memory import Memory, timestamp
 

@@ -14,10 +14,10 @@ from uuid import UUID
 
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
-from regie_chassis.errors import Invalid
-from regie_chassis.ids import parse_id
-from regie_chassis.messaging import Event
-from regie_chassis.timestamps import read_timestamp
+from regie_chassis.boundary.errors import Invalid
+from regie_chassis.boundary.ids import parse_id
+from regie_chassis.boundary.timestamps import read_timestamp
+from regie_chassis.events.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 import structlog
-from regie_chassis.bulk import Columns
-from regie_chassis.clock import Clock
-from regie_chassis.database import LOCK_NOT_AVAILABLE, Database
+from regie_chassis.data.bulk import Columns
+from regie_chassis.data.database import LOCK_NOT_AVAILABLE, Database
+from regie_chassis.process.clock import Clock
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from regie_chassis.bulk import Columns
+from regie_chassis.data.bulk import Columns
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -8,11 +8,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceServicer
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import parse_id, show_id
-from regie_chassis.rpc import Context, caller
-from regie_chassis.timestamps import read_timestamp, timestamp
+from regie_chassis.boundary.ids import parse_id, show_id
+from regie_chassis.boundary.rpc import Context, caller
+from regie_chassis.boundary.timestamps import read_timestamp, timestamp
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 
 from regie_metrics import series
 

@@ -15,9 +15,9 @@ from weakref import WeakValueDictionary
 
 import structlog
 from regie.ids.v1.prefixes import CHANNEL
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import show_id
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 from regie_networks.draft import Account
 from sqlalchemy import text
 

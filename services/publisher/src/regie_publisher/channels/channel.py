@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from regie_chassis.errors import NotFound
+from regie_chassis.boundary.errors import NotFound
 
 from regie_publisher.channels.sealing import Sealed
 

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from regie_chassis.database import Database
-from regie_chassis.errors import Invalid
-from regie_chassis.ids import new_id
-from regie_chassis.text import storable
+from regie_chassis.boundary.errors import Invalid
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.boundary.text import storable
+from regie_chassis.data.database import Database
 from regie_networks.addresses import without_margins
 from regie_networks.contract import Connection, Connector
 from sqlalchemy import text

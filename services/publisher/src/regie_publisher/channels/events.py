@@ -15,9 +15,9 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     ChannelRecovered,
     ChannelShared,
 )
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import fitting, stage
-from regie_chassis.timestamps import timestamp
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.timestamps import timestamp
+from regie_chassis.events.outbox import fitting, stage
 from sqlalchemy.ext.asyncio import AsyncSession
 
 

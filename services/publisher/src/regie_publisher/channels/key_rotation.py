@@ -7,8 +7,8 @@ from uuid import UUID
 
 import structlog
 from regie.ids.v1.prefixes import CHANNEL
-from regie_chassis.database import Database
-from regie_chassis.ids import show_id
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.data.database import Database
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

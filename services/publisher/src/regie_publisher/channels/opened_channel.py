@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from regie.ids.v1.prefixes import CHANNEL
-from regie_chassis.ids import show_id
+from regie_chassis.boundary.ids import show_id
 from regie_networks.errors import FailureKind, Unacceptable
 
 from regie_publisher.channels.sealing import DecryptionFailed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from regie_chassis.paging import Page, page_of, read_token, size_of
+from regie_chassis.data.paging import Page, page_of, read_token, size_of
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from regie.ids.v1.prefixes import CHANNEL
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import show_id
-from regie_chassis.loops import tolerate_outage, try_through_outage
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import tolerate_outage, try_through_outage
 from regie_networks.contract import check_secrets
 from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused
 from sqlalchemy import text

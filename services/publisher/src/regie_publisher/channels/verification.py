@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from regie_chassis.errors import TooManyRequests, Unavailable, Unprocessable
+from regie_chassis.boundary.errors import TooManyRequests, Unavailable, Unprocessable
 from regie_networks.addresses import check_server_url, origin_of, without_margins
 from regie_networks.contract import Connection, Connector
 from regie_networks.errors import ConnectorError, FailureKind, Refused, Unacceptable

@@ -14,10 +14,10 @@ from dataclasses import replace
 import structlog
 from opentelemetry.trace import SpanKind, StatusCode
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
-from regie_chassis.clock import Clock
-from regie_chassis.database import is_transient
-from regie_chassis.ids import show_id
-from regie_chassis.telemetry import context_of, current_traceparent, tracer
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import context_of, current_traceparent, tracer
+from regie_chassis.data.database import is_transient
+from regie_chassis.process.clock import Clock
 from regie_networks.bounds import MAX_HANDLE
 from regie_networks.contract import Connector
 from regie_networks.draft import Draft, Processing, Remote

@@ -7,10 +7,10 @@ from uuid import UUID
 
 from regie.ids.v1.prefixes import POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled
-from regie_chassis.clock import Clock
-from regie_chassis.ids import parse_id
-from regie_chassis.messaging import Event
-from regie_chassis.telemetry import trace_id_of
+from regie_chassis.boundary.ids import parse_id
+from regie_chassis.boundary.telemetry import trace_id_of
+from regie_chassis.events.messaging import Event
+from regie_chassis.process.clock import Clock
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -10,10 +10,10 @@ from uuid import UUID
 
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostDue
-from regie_chassis.clock import Clock
-from regie_chassis.database import after_commit
-from regie_chassis.ids import new_id, parse_id
-from regie_chassis.messaging import Event
+from regie_chassis.boundary.ids import new_id, parse_id
+from regie_chassis.data.database import after_commit
+from regie_chassis.events.messaging import Event
+from regie_chassis.process.clock import Clock
 from regie_networks.contract import Connector
 from regie_networks.errors import FailureKind
 from sqlalchemy import text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from regie_chassis.retry import RetryPolicy
+from regie_chassis.process.retry import RetryPolicy
 from regie_networks.draft import Processing, Remote
 from regie_networks.errors import (
     ConnectorError,

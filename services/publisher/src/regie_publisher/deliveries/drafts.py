@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from regie.ids.v1.prefixes import MEDIA
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
-from regie_chassis.ids import InvalidId, parse_id
+from regie_chassis.boundary.ids import InvalidId, parse_id
 from regie_networks.draft import Draft, Picture, Segment
 from regie_networks.errors import FailureKind, Unacceptable
 

@@ -10,9 +10,9 @@ from uuid import UUID
 from google.protobuf.message import Message
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
 from regie.publisher.events.v1 import publisher_events_pb2 as pb
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import fitting, stage
-from regie_chassis.timestamps import timestamp
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.timestamps import timestamp
+from regie_chassis.events.outbox import fitting, stage
 from regie_networks.draft import Remote
 from regie_networks.errors import FailureKind
 from sqlalchemy.ext.asyncio import AsyncSession

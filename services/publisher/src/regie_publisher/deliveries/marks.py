@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from regie_chassis.text import storable
+from regie_chassis.boundary.text import storable
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -11,11 +11,11 @@ from functools import partial
 
 from opentelemetry import trace
 from regie.ids.v1.prefixes import DELIVERY
-from regie_chassis.batching import Batcher
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
-from regie_chassis.ids import show_id
-from regie_chassis.loops import tolerate_outage, try_through_outage
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.data.batching import Batcher
+from regie_chassis.data.database import Database, is_transient
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import tolerate_outage, try_through_outage
 
 from regie_publisher.deliveries import marks, outcomes
 from regie_publisher.deliveries.delivery import LEASE, ClaimedDelivery, RecordedOutcome

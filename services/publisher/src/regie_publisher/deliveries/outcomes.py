@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 from regie.ids.v1.prefixes import DELIVERY
-from regie_chassis.ids import show_id
-from regie_chassis.telemetry import trace_id_of
-from regie_chassis.text import storable
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import trace_id_of
+from regie_chassis.boundary.text import storable
 from regie_networks.draft import Remote
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from regie_chassis.paging import Page, page_of, read_token, size_of
+from regie_chassis.data.paging import Page, page_of, read_token, size_of
 from regie_networks.draft import Remote
 from regie_networks.errors import FailureKind
 from sqlalchemy import text

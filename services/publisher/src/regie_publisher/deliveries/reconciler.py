@@ -15,10 +15,10 @@ from uuid import UUID
 import structlog
 from opentelemetry.trace import SpanKind, StatusCode
 from regie.ids.v1.prefixes import DELIVERY
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import show_id
-from regie_chassis.telemetry import context_of, current_traceparent, tracer
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import context_of, current_traceparent, tracer
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 from regie_networks.absence import QUIET, Repeat
 from regie_networks.contract import Connector
 from regie_networks.errors import ConnectorError, Inconclusive

@@ -15,11 +15,11 @@ from uuid import UUID
 
 import structlog
 from regie.ids.v1.prefixes import DELIVERY
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
-from regie_chassis.errors import Conflict, NotFound, Unavailable, Unprocessable
-from regie_chassis.ids import show_id
-from regie_chassis.telemetry import current_traceparent
+from regie_chassis.boundary.errors import Conflict, NotFound, Unavailable, Unprocessable
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import current_traceparent
+from regie_chassis.data.database import Database, is_transient
+from regie_chassis.process.clock import Clock
 from regie_networks.absence import QUIET
 from regie_networks.addresses import without_margins
 from regie_networks.bounds import MAX_URL, web_url

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 from sqlalchemy import text
 
 from regie_publisher.deliveries.delivery import ENDED

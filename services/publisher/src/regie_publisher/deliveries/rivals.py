@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
-from regie_chassis.database import Database
+from regie_chassis.data.database import Database
 from regie_networks.lookup import Lookup, Others, Rival
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession

@@ -11,9 +11,9 @@ from uuid import UUID
 import structlog
 from opentelemetry.metrics import CallbackOptions, Observation
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
-from regie_chassis.database import after_commit
-from regie_chassis.ids import show_id
-from regie_chassis.telemetry import meter, trace_id_of
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import meter, trace_id_of
+from regie_chassis.data.database import after_commit
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_publisher.deliveries.delivery import Outcome, RecordedOutcome, State

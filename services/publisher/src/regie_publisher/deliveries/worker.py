@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.loops import PeriodicLoop, tolerate_outage
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import PeriodicLoop, tolerate_outage
 
 from regie_publisher.channels.accounts import Accounts
 from regie_publisher.deliveries.attempts import Attempts

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from regie_chassis.errors import TooManyRequests
+from regie_chassis.boundary.errors import TooManyRequests
 
 
 class TooManyConnects(TooManyRequests):

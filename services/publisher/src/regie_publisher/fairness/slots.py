@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from regie_chassis.loops import Wakeup
+from regie_chassis.process.loops import Wakeup
 
 from regie_publisher.fairness.due_work import DueWork
 from regie_publisher.fairness.hosts import Hosts, Peer

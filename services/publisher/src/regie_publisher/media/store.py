@@ -17,9 +17,9 @@ from uuid import UUID
 import obstore
 import structlog
 from obstore.store import ObjectStore
-from regie_chassis.database import Database
-from regie_chassis.errors import TooLarge, TooManyRequests, Unavailable, Unprocessable
-from regie_chassis.ids import new_id
+from regie_chassis.boundary.errors import TooLarge, TooManyRequests, Unavailable, Unprocessable
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.data.database import Database
 from regie_networks.draft import Picture
 from regie_networks.errors import FailureKind, NotSent, Refused
 from regie_networks.rendition import Bounds, Rendition

@@ -13,10 +13,10 @@ from uuid import UUID
 import structlog
 from opentelemetry.trace import SpanKind, StatusCode
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_transient
-from regie_chassis.ids import show_id
-from regie_chassis.telemetry import link_to, traceparent_of, tracer
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import link_to, traceparent_of, tracer
+from regie_chassis.data.database import Database, is_transient
+from regie_chassis.process.clock import Clock
 from regie_networks.contract import Connector
 from regie_networks.errors import ConnectorError, FailureKind, NotSent, Refused
 from regie_networks.observation import Observation, Unread

@@ -7,10 +7,10 @@ from datetime import datetime
 import structlog
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
 from regie.publisher.events.v1.publisher_events_pb2 import EngagementObserved, PostMetricsObserved, PostRemoved
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import fits, fitting, stage
-from regie_chassis.text import storable
-from regie_chassis.timestamps import timestamp
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.text import storable
+from regie_chassis.boundary.timestamps import timestamp
+from regie_chassis.events.outbox import fits, fitting, stage
 from regie_networks.observation import Engagement, Observation
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from regie_chassis.text import storable
+from regie_chassis.boundary.text import storable
 from regie_networks.observation import Observation
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession

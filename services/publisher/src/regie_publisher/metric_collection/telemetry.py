@@ -6,9 +6,9 @@ from uuid import UUID
 
 import structlog
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY
-from regie_chassis.database import after_commit
-from regie_chassis.ids import show_id
-from regie_chassis.telemetry import meter
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import meter
+from regie_chassis.data.database import after_commit
 from sqlalchemy.ext.asyncio import AsyncSession
 
 log = structlog.get_logger()

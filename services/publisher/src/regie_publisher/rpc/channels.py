@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from regie.ids.v1.prefixes import CHANNEL
 from regie.publisher.v1 import channels_service_pb2 as pb
 from regie.publisher.v1.channels_service_pb2_grpc import ChannelsServiceServicer
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import parse_id, show_id
-from regie_chassis.rpc import Context, caller
-from regie_chassis.timestamps import timestamp
+from regie_chassis.boundary.ids import parse_id, show_id
+from regie_chassis.boundary.rpc import Context, caller
+from regie_chassis.boundary.timestamps import timestamp
+from regie_chassis.data.database import Database
+from regie_chassis.process.clock import Clock
 from regie_networks.addresses import host_of
 from regie_networks.contract import Connector
 

@@ -6,10 +6,10 @@ from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
 from regie.publisher.events.v1.publisher_events_pb2 import FAILURE_KIND_UNSPECIFIED
 from regie.publisher.v1 import deliveries_service_pb2 as pb
 from regie.publisher.v1.deliveries_service_pb2_grpc import DeliveriesServiceServicer
-from regie_chassis.database import Database
-from regie_chassis.ids import parse_id, show_id
-from regie_chassis.rpc import Context, caller
-from regie_chassis.timestamps import timestamp
+from regie_chassis.boundary.ids import parse_id, show_id
+from regie_chassis.boundary.rpc import Context, caller
+from regie_chassis.boundary.timestamps import timestamp
+from regie_chassis.data.database import Database
 
 from regie_publisher.deliveries.delivery import Cause, State
 from regie_publisher.deliveries.events import FAILURE_KINDS

@@ -5,9 +5,9 @@ from __future__ import annotations
 from regie.ids.v1.prefixes import MEDIA
 from regie.publisher.v1 import media_service_pb2 as pb
 from regie.publisher.v1.media_service_pb2_grpc import MediaServiceServicer
-from regie_chassis.clock import Clock
-from regie_chassis.ids import show_id
-from regie_chassis.rpc import Context, caller
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.rpc import Context, caller
+from regie_chassis.process.clock import Clock
 
 from regie_publisher.media.store import MediaStore
 

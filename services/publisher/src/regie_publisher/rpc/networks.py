@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from regie.publisher.v1 import networks_service_pb2 as pb
 from regie.publisher.v1.networks_service_pb2_grpc import NetworksServiceServicer
-from regie_chassis.rpc import Context
+from regie_chassis.boundary.rpc import Context
 from regie_networks.content import Limit, MediaRule
 from regie_networks.network import Network
 

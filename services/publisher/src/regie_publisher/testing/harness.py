@@ -21,10 +21,10 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
     PostCancelled,
     PostDue,
 )
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import new_id, show_id
-from regie_chassis.messaging import Event
+from regie_chassis.boundary.ids import new_id, show_id
+from regie_chassis.data.database import Database
+from regie_chassis.events.messaging import Event
+from regie_chassis.process.clock import Clock
 from regie_networks.errors import ConnectorError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession

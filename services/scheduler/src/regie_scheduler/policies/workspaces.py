@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
-from regie_chassis.messaging import Event
+from regie_chassis.events.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

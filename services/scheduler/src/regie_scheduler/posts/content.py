@@ -14,8 +14,8 @@ from uuid import UUID
 
 from regie.ids.v1.prefixes import CHANNEL, MEDIA
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueSegment, DueVariant
-from regie_chassis.errors import Invalid
-from regie_chassis.ids import InvalidId, parse_id
+from regie_chassis.boundary.errors import Invalid
+from regie_chassis.boundary.ids import InvalidId, parse_id
 
 MAX_VARIANTS = 50
 MAX_SEGMENTS = 25

@@ -20,10 +20,10 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
     PostRemoved,
     RemoteSegment,
 )
-from regie_chassis.enums import names_of
-from regie_chassis.ids import parse_id
-from regie_chassis.messaging import Event
-from regie_chassis.text import storable
+from regie_chassis.boundary.enums import names_of
+from regie_chassis.boundary.ids import parse_id
+from regie_chassis.boundary.text import storable
+from regie_chassis.events.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -14,9 +14,9 @@ from uuid import UUID
 
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished, PostOutcome
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import stage
-from regie_chassis.telemetry import trace_id_of
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import trace_id_of
+from regie_chassis.events.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

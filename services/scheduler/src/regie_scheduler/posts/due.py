@@ -18,12 +18,12 @@ import structlog
 from opentelemetry.trace import Span, StatusCode
 from regie.ids.v1.prefixes import POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.ids import show_id
-from regie_chassis.loops import PeriodicLoop
-from regie_chassis.outbox import stage
-from regie_chassis.telemetry import trace_id_of, traceparent_of
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import trace_id_of, traceparent_of
+from regie_chassis.data.database import Database
+from regie_chassis.events.outbox import stage
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import PeriodicLoop
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 

@@ -19,10 +19,10 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
     PostEdited,
     PostScheduled,
 )
-from regie_chassis.errors import Conflict
-from regie_chassis.ids import show_id
-from regie_chassis.outbox import stage
-from regie_chassis.telemetry import current_traceparent, trace_id_of
+from regie_chassis.boundary.errors import Conflict
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.boundary.telemetry import current_traceparent, trace_id_of
+from regie_chassis.events.outbox import stage
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_scheduler import idempotency

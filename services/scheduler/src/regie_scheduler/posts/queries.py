@@ -8,9 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from regie.ids.v1.prefixes import POST
-from regie_chassis.errors import NotFound
-from regie_chassis.ids import show_id
-from regie_chassis.paging import PAGE_BYTES, Page, fitting, read_token, show_token, size_of
+from regie_chassis.boundary.errors import NotFound
+from regie_chassis.boundary.ids import show_id
+from regie_chassis.data.paging import PAGE_BYTES, Page, fitting, read_token, show_token, size_of
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 

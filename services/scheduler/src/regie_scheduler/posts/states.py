@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 
-from regie_chassis.errors import Conflict
+from regie_chassis.boundary.errors import Conflict
 
 
 class PostState(StrEnum):

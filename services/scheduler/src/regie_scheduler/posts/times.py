@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from regie_chassis.errors import Invalid, Unprocessable
+from regie_chassis.boundary.errors import Invalid, Unprocessable
 
 from regie_scheduler.posts.zones import find_zone
 

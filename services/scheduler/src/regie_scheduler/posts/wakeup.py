@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 import asyncpg
 import structlog
-from regie_chassis.clock import Clock
-from regie_chassis.database import BROKEN_CONNECTION, Database, after_commit
-from regie_chassis.loops import Wakeup
+from regie_chassis.data.database import BROKEN_CONNECTION, Database, after_commit
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import Wakeup
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession

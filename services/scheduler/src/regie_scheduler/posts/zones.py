@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from regie_chassis.errors import Invalid
+from regie_chassis.boundary.errors import Invalid
 
 NOT_PLACES = frozenset({"Factory", "localtime", "posixrules"})  # in the database, yet no zone anybody lives in
 MAX_NAME = 64  # characters that are repeated to the caller

@@ -10,13 +10,13 @@ from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
 from regie.scheduler.v1 import posts_service_pb2 as pb
 from regie.scheduler.v1.posts_service_pb2_grpc import PostsServiceServicer
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.errors import Invalid
-from regie_chassis.ids import new_id, parse_id, show_id
-from regie_chassis.paging import fitting
-from regie_chassis.rpc import Context, caller
-from regie_chassis.timestamps import timestamp
+from regie_chassis.boundary.errors import Invalid
+from regie_chassis.boundary.ids import new_id, parse_id, show_id
+from regie_chassis.boundary.rpc import Context, caller
+from regie_chassis.boundary.timestamps import timestamp
+from regie_chassis.data.database import Database
+from regie_chassis.data.paging import fitting
+from regie_chassis.process.clock import Clock
 
 from regie_scheduler.posts import planning, queries
 from regie_scheduler.posts.planning import Command, WallTime

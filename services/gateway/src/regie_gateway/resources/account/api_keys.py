@@ -12,8 +12,8 @@ from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 from regie.ids.v1.prefixes import API_KEY
-from regie_chassis.errors import Invalid
-from regie_chassis.ids import new_id, parse_id, show_id
+from regie_chassis.boundary.errors import Invalid
+from regie_chassis.boundary.ids import new_id, parse_id, show_id
 
 from regie_gateway.access import api_keys
 from regie_gateway.access.api_keys import ApiKey

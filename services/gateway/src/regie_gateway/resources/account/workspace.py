@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 from regie.ids.v1.prefixes import WORKSPACE
-from regie_chassis.ids import show_id
+from regie_chassis.boundary.ids import show_id
 
 from regie_gateway import workspaces
 from regie_gateway.http.context import RequestContext

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from google.protobuf.struct_pb2 import Struct
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from regie.audience.v1 import profiles_service_pb2 as pb
-from regie_chassis.validation import refusal
+from regie_chassis.boundary.validation import refusal
 
 from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import Body, Page, ProfileId, View, without_default

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from google.protobuf.struct_pb2 import ListValue, Value
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from regie.audience.v1 import segments_service_pb2 as pb
-from regie_chassis.validation import refusal
+from regie_chassis.boundary.validation import refusal
 
 from regie_gateway.http.fields import Body
 from regie_gateway.mapping.values import json_value

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
-from regie_chassis.errors import Invalid
+from regie_chassis.boundary.errors import Invalid
 from starlette.types import Receive, Scope, Send
 
 from regie_gateway.access.authentication import MissingScope

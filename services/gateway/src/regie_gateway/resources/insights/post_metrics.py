@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
-from regie_chassis.timestamps import timestamp
+from regie_chassis.boundary.timestamps import timestamp
 
 from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import Instant, PostId, View

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.json_schema import SkipJsonSchema
 from regie.scheduler.v1 import posts_service_pb2 as pb
-from regie_chassis.validation import refusal
+from regie_chassis.boundary.validation import refusal
 
 from regie_gateway.http.fields import WHOLE, Body, ChannelRef, MediaRef, NotNull, without_default
 from regie_gateway.resources.planning.post_views import Occurrence, Visibility

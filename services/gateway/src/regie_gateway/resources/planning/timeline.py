@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import Field
 from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
 from regie.scheduler.v1 import posts_service_pb2 as scheduler_pb
-from regie_chassis.enums import names_of
-from regie_chassis.errors import RegieError, TimedOut, Unavailable
+from regie_chassis.boundary.enums import names_of
+from regie_chassis.boundary.errors import RegieError, TimedOut, Unavailable
 
 from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import View

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 from regie.publisher.events.v1.publisher_events_pb2 import FailureKind as FailureKindNumber
 from regie.publisher.v1 import deliveries_service_pb2 as pb
-from regie_chassis.enums import names_of
-from regie_chassis.validation import refusal
+from regie_chassis.boundary.enums import names_of
+from regie_chassis.boundary.validation import refusal
 
 from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import Body, DeliveryId, View, without_default

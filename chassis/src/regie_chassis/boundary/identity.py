@@ -12,8 +12,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 from regie.ids.v1.prefixes import WORKSPACE
 
-from regie_chassis.errors import RegieError, Unauthenticated
-from regie_chassis.ids import parse_id, show_id
+from regie_chassis.boundary.errors import RegieError, Unauthenticated
+from regie_chassis.boundary.ids import parse_id, show_id
 
 ISSUER = "regie-gateway"
 ALGORITHM = "Ed25519"  # RFC 9864, in place of the ambiguous "EdDSA"

@@ -16,11 +16,11 @@ from google.protobuf.message import Message
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_chassis import inbox
-from regie_chassis.database import Database
-from regie_chassis.messaging import Envelope, Received, decode
-from regie_chassis.telemetry import traceparent_from
-from regie_chassis.text import storable
+from regie_chassis.boundary.telemetry import traceparent_from
+from regie_chassis.boundary.text import storable
+from regie_chassis.data.database import Database
+from regie_chassis.events import inbox
+from regie_chassis.events.messaging import Envelope, Received, decode
 
 MAX_REASON = 1_000  # characters
 

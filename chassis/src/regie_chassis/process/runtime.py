@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 import uvloop
 
-from regie_chassis.telemetry import meter
+from regie_chassis.boundary.telemetry import meter
 
 RESTART_PAUSE = timedelta(seconds=1)  # doubled with each failure of a loop
 LONGEST_PAUSE = timedelta(seconds=30)

@@ -11,11 +11,12 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from regie_chassis import dead_letters, migrations, outbox
-from regie_chassis.runtime import run
-from regie_chassis.service import Service, open_database
-from regie_chassis.settings import ServiceSettings, WrongSetting
-from regie_chassis.telemetry import Telemetry, configure_logs
+from regie_chassis.boundary.telemetry import Telemetry, configure_logs
+from regie_chassis.data import migrations
+from regie_chassis.events import dead_letters, outbox
+from regie_chassis.process.runtime import run
+from regie_chassis.process.service import Service, open_database
+from regie_chassis.process.settings import ServiceSettings, WrongSetting
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
 Loaded = TypeVar("Loaded", bound=BaseSettings)

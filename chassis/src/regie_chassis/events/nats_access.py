@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from regie_chassis.messaging import stream_of
+from regie_chassis.events.messaging import stream_of
 
 STREAMS_USER = "streams"
 

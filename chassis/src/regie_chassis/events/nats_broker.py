@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
-from regie_chassis.messaging import (
+from regie_chassis.events.messaging import (
     MSG_ID,
     Ack,
     BrokerUnavailable,
@@ -32,10 +32,10 @@ from regie_chassis.messaging import (
     StreamSpec,
     StreamState,
 )
-from regie_chassis.nats_access import inbox_prefix
-from regie_chassis.nats_publish import FAULTS, AckInbox
-from regie_chassis.nats_pull import ConsumerGone, Pull
-from regie_chassis.settings import NatsSettings
+from regie_chassis.events.nats_access import inbox_prefix
+from regie_chassis.events.nats_publish import FAULTS, AckInbox
+from regie_chassis.events.nats_pull import ConsumerGone, Pull
+from regie_chassis.process.settings import NatsSettings
 
 CONNECT_TIMEOUT = 3.0  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
@@ -148,7 +148,7 @@ class NatsBroker:
                     await jetstream.update_stream(config)
         except FAULTS as error:
             raise BrokerUnavailable(
-                f"stream {spec.name} cannot be made: {error}; its maker is `python -m regie_chassis.streams`"
+                f"stream {spec.name} cannot be made: {error}; its maker is `python -m regie_chassis.events.streams`"
             ) from error
 
     async def stream_state(self, name: str) -> StreamState:

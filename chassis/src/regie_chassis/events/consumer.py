@@ -26,13 +26,12 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_chassis import dead_letters, inbox
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database, is_outage
-from regie_chassis.dead_runs import DEAD_IN_A_ROW, DeadRuns
-from regie_chassis.errors import Invalid, TooLarge, Unprocessable
-from regie_chassis.loops import OUTAGE_PAUSE, Outages
-from regie_chassis.messaging import (
+from regie_chassis.boundary.errors import Invalid, TooLarge, Unprocessable
+from regie_chassis.boundary.telemetry import context_of, meter, traceparent_from, traceparent_of, tracer
+from regie_chassis.data.database import Database, is_outage
+from regie_chassis.events import dead_letters, inbox
+from regie_chassis.events.dead_runs import DEAD_IN_A_ROW, DeadRuns
+from regie_chassis.events.messaging import (
     Broker,
     ConsumerSpec,
     Event,
@@ -42,8 +41,9 @@ from regie_chassis.messaging import (
     stream_of,
     subject_of,
 )
-from regie_chassis.retry import GiveUp, Retry, RetryPolicy
-from regie_chassis.telemetry import context_of, meter, traceparent_from, traceparent_of, tracer
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import OUTAGE_PAUSE, Outages
+from regie_chassis.process.retry import GiveUp, Retry, RetryPolicy
 
 BATCH = 400  # events a transaction; measured a third faster than 100 in a burst (ADR 0007)
 POLL = timedelta(seconds=1)

@@ -14,9 +14,9 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from regie_chassis.clock import Clock
-from regie_chassis.database import is_transient
-from regie_chassis.messaging import BrokerUnavailable, NoSuchStream
+from regie_chassis.data.database import is_transient
+from regie_chassis.events.messaging import BrokerUnavailable, NoSuchStream
+from regie_chassis.process.clock import Clock
 
 OUTAGE_PAUSE = timedelta(seconds=1)
 NEW_OUTAGE = timedelta(minutes=1)  # without a failure; the next one is logged again

@@ -18,8 +18,8 @@ from uuid import UUID
 from google.protobuf.message import Message
 from regie.ids.v1.prefixes import WORKSPACE
 
-from regie_chassis.errors import Unavailable
-from regie_chassis.ids import parse_id, show_id
+from regie_chassis.boundary.errors import Unavailable
+from regie_chassis.boundary.ids import parse_id, show_id
 
 M = TypeVar("M", bound=Message)
 

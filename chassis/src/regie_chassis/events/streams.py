@@ -1,6 +1,6 @@
 """Makes the services' event streams, and makes those anew that are lost.
 
-The one process whose user may shape a stream (ADR 0020): `python -m regie_chassis.streams gateway scheduler …`.
+The one process whose user may shape a stream (ADR 0020): `python -m regie_chassis.events.streams gateway scheduler …`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 
-from regie_chassis.clock import Clock, SystemClock
-from regie_chassis.command_line import load_settings
-from regie_chassis.loops import PeriodicLoop
-from regie_chassis.messaging import Broker, stream_spec
-from regie_chassis.nats_access import STREAMS_USER
-from regie_chassis.nats_broker import open_nats
-from regie_chassis.settings import NatsSettings
-from regie_chassis.telemetry import configure_logs
+from regie_chassis.boundary.telemetry import configure_logs
+from regie_chassis.events.messaging import Broker, stream_spec
+from regie_chassis.events.nats_access import STREAMS_USER
+from regie_chassis.events.nats_broker import open_nats
+from regie_chassis.process.clock import Clock, SystemClock
+from regie_chassis.process.command_line import load_settings
+from regie_chassis.process.loops import PeriodicLoop
+from regie_chassis.process.settings import NatsSettings
 
 LOOK_EVERY = timedelta(seconds=5)
 

@@ -22,12 +22,12 @@ from grpc_status import rpc_status
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from regie_chassis.clock import Clock
-from regie_chassis.database import is_transient
-from regie_chassis.errors import DOMAIN, RegieError, TimedOut, TooLarge, Unavailable
-from regie_chassis.identity import Caller, InvalidIdentity, Verifier
-from regie_chassis.messaging import service_of
-from regie_chassis.telemetry import context_of, traceparent_of, tracer
+from regie_chassis.boundary.errors import DOMAIN, RegieError, TimedOut, TooLarge, Unavailable
+from regie_chassis.boundary.identity import Caller, InvalidIdentity, Verifier
+from regie_chassis.boundary.telemetry import context_of, traceparent_of, tracer
+from regie_chassis.data.database import is_transient
+from regie_chassis.events.messaging import service_of
+from regie_chassis.process.clock import Clock
 
 IDENTITY = "regie-identity"
 DEFAULT_DEADLINE = 10.0  # seconds, for a call that came without one

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_chassis.outbox import WAITING
+from regie_chassis.events.outbox import WAITING
 
 BATCH = 500  # rows, and workspaces that are looked at for one batch
 BATCH_BYTES = 16 * 1024 * 1024  # of payloads held in memory at once

@@ -12,12 +12,12 @@ from google.protobuf.message import Message
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_chassis.bulk import Columns
-from regie_chassis.database import Database, after_commit, before_commit
-from regie_chassis.errors import TooLarge
-from regie_chassis.events import aggregate_of
-from regie_chassis.ids import new_id
-from regie_chassis.telemetry import current_traceparent
+from regie_chassis.boundary.errors import TooLarge
+from regie_chassis.boundary.ids import new_id
+from regie_chassis.boundary.telemetry import current_traceparent
+from regie_chassis.data.bulk import Columns
+from regie_chassis.data.database import Database, after_commit, before_commit
+from regie_chassis.events.contracts import aggregate_of
 
 MAX_EVENT = 900 * 1024  # bytes of a message; the rest of NATS's usual 1 MiB is for its subject and headers
 SHORT_TEXT = 1_000  # characters of each text of an event that was too large

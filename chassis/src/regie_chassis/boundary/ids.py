@@ -9,7 +9,7 @@ import uuid_utils
 from typeid import TypeID
 from typeid.errors import TypeIDException
 
-from regie_chassis.errors import Invalid
+from regie_chassis.boundary.errors import Invalid
 
 
 class InvalidId(Invalid):

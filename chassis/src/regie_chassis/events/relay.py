@@ -18,21 +18,21 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_chassis.bulk import Columns
-from regie_chassis.clock import Clock
-from regie_chassis.database import BROKEN_CONNECTION, Database
-from regie_chassis.loops import Outages, is_outage_or_lost
-from regie_chassis.messaging import (
+from regie_chassis.boundary.telemetry import meter
+from regie_chassis.data.bulk import Columns
+from regie_chassis.data.database import BROKEN_CONNECTION, Database
+from regie_chassis.events.messaging import (
     Broker,
     BrokerUnavailable,
     NoSuchStream,
     StreamSpec,
     StreamState,
 )
-from regie_chassis.outbox import purge_sent
-from regie_chassis.telemetry import meter
-from regie_chassis.turns import Turns, oldest_waiting
-from regie_chassis.waves import publish_in_waves
+from regie_chassis.events.outbox import purge_sent
+from regie_chassis.events.turns import Turns, oldest_waiting
+from regie_chassis.events.waves import publish_in_waves
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import Outages, is_outage_or_lost
 
 LIFE = timedelta(minutes=15)  # of a row after its acknowledgement
 IDLE = timedelta(milliseconds=200)  # looks for rows that another process staged

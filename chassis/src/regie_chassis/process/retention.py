@@ -12,11 +12,11 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from regie_chassis import dead_letters, inbox, outbox
-from regie_chassis.clock import Clock
-from regie_chassis.database import Database
-from regie_chassis.loops import PeriodicLoop
-from regie_chassis.settings import Lives
+from regie_chassis.data.database import Database
+from regie_chassis.events import dead_letters, inbox, outbox
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.loops import PeriodicLoop
+from regie_chassis.process.settings import Lives
 
 PURGE_EVERY = timedelta(hours=1)
 RESTORE_WINDOW = timedelta(days=30)  # a backup that is older is not restored to go on from

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from regie_chassis.errors import Invalid
+from regie_chassis.boundary.errors import Invalid
 
 DEFAULT = 50
 MOST = 200

@@ -17,7 +17,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from regie_chassis.messaging import MSG_ID, Ack, Envelope, Unsendable, wire_size
+from regie_chassis.events.messaging import MSG_ID, Ack, Envelope, Unsendable, wire_size
 
 # Errors of a stream that the same message meets each time: too large for the stream, headers too large.
 NEVER_STORED = frozenset({10054, 10097})

@@ -8,17 +8,17 @@ from typing import Protocol
 
 import grpc
 
-from regie_chassis.clock import Clock
-from regie_chassis.consumer import Consumer, Subscriptions, consumers
-from regie_chassis.database import Database, is_outage
-from regie_chassis.identity import Verifier
-from regie_chassis.messaging import Broker, stream_spec
-from regie_chassis.nats_broker import NatsBroker, open_nats
-from regie_chassis.relay import Relay
-from regie_chassis.retention import messaging_purges
-from regie_chassis.rpc import RpcServer
-from regie_chassis.runtime import App, Loop
-from regie_chassis.settings import ServiceSettings, WrongSetting, read_key
+from regie_chassis.boundary.identity import Verifier
+from regie_chassis.boundary.rpc import RpcServer
+from regie_chassis.data.database import Database, is_outage
+from regie_chassis.events.consumer import Consumer, Subscriptions, consumers
+from regie_chassis.events.messaging import Broker, stream_spec
+from regie_chassis.events.nats_broker import NatsBroker, open_nats
+from regie_chassis.events.relay import Relay
+from regie_chassis.process.clock import Clock
+from regie_chassis.process.retention import messaging_purges
+from regie_chassis.process.runtime import App, Loop
+from regie_chassis.process.settings import ServiceSettings, WrongSetting, read_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from regie_chassis.messaging import ConsumerSpec
+from regie_chassis.events.messaging import ConsumerSpec
 
 PULL_BYTES = 16 * 1024 * 1024  # of the messages of one request; hundreds of the largest would fill the memory
 BATCH_BYTES = 128 * 1024  # handed on together, since the work of a transaction grows with them; always one message

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import structlog
 from opentelemetry.trace import SpanKind
 
-from regie_chassis.messaging import Broker, Envelope, Unsendable, headers_of, subject_of
-from regie_chassis.telemetry import context_of, traceparent_of, tracer
-from regie_chassis.turns import Row
+from regie_chassis.boundary.telemetry import context_of, traceparent_of, tracer
+from regie_chassis.events.messaging import Broker, Envelope, Unsendable, headers_of, subject_of
+from regie_chassis.events.turns import Row
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from regie_chassis.database import is_transient
+from regie_chassis.data.database import is_transient
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,0 +1,1 @@
+"""What comes in and goes out: calls, identities, ids, errors, texts and traces."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, migrations, bulk statements, pages and retention."""

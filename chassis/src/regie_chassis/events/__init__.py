@@ -1,0 +1,1 @@
+"""Events between services: staged, relayed, carried, consumed and set aside."""
