@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from regie.ids.v1.prefixes import POST
-from regie_chassis.boundary.ids import new_id, show_id
 from regie_gateway.testing.harness import GatewayHarness
 
-POST_ID = show_id(POST, new_id())
+POST_ID = "post_01m8pxs4fke1krhyvz86ejsj2v"
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,12 @@ import re
 from typing import Any
 
 import pytest
-from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
-from regie_chassis.boundary.ids import new_id, show_id
 from regie_gateway.http.places import place_of
 from regie_gateway.resources.catalogue import RESOURCES
 from regie_gateway.testing.harness import GatewayHarness
 
-CHANNEL_ID = show_id(CHANNEL, new_id())
-POST_ID = show_id(POST, new_id())
+CHANNEL_ID = "chan_01m8pxs4fke1krhyvz86ejsj2v"
+POST_ID = "post_01m8pxs4fke1krhyvz86ejsj2v"
 TEXT = {"channel_id": CHANNEL_ID, "text": "x"}
 PARIS = {"local_time": "2030-06-01T09:30:00", "time_zone": "Europe/Paris"}
 LEAF = {"attribute": "a", "operator": "eq", "value": 1}
@@ -29,7 +27,7 @@ def a_profile(value: Any) -> dict[str, Any]:
     return {"profiles": [{"external_id": "x", "attributes": {"a/b~c" if value == "name" else "a": value}}]}
 
 
-RESOLVE = f"/v1/deliveries/{show_id(DELIVERY, new_id())}/resolve"
+RESOLVE = "/v1/deliveries/dlv_01m8pxs4gae4pb9vjxqvakaes3/resolve"
 BODIES: list[tuple[str, Any, str, str]] = [
     ("/v1/posts", [], "", "give an object"),
     ("/v1/posts", a_post(colour=1), "/colour", "leave it out"),
@@ -99,7 +97,7 @@ REQUESTS = [
     ("GET", "/v1/events?types=x", "types"),
     ("GET", "/v1/events?types=", "types"),
     ("GET", "/v1/events?last_event_id=x", "last_event_id"),
-    ("GET", f"/v1/events?last_event_id={new_id()}", "last_event_id"),
+    ("GET", "/v1/events?last_event_id=01a22ddc-920a-712c-b4ee-5dbfe01a3a4f", "last_event_id"),
     ("GET", "/v1/workspace?x=1", "x"),
     ("DELETE", f"/v1/api-keys/{POST_ID}", "api_key_id"),
 ]

@@ -31,7 +31,7 @@ TRIVIAL = {"kty": "OKP", "crv": "Ed25519", "x": "O2onvM62pC1io6jQKm8Nc2UyFXcd4kO
     ("name", "value"),
     [
         ("identity_private_key", "s3cret"),
-        ("identity_private_key", json.dumps(KEY.as_dict(private=False))),
+        pytest.param("identity_private_key", json.dumps(KEY.as_dict(private=False)), id="the public half alone"),
         ("identity_private_key", json.dumps(TRIVIAL)),
         ("targets", "scheduler:7001"),
         ("targets", '{"scheduler": "scheduler"}'),

@@ -74,7 +74,7 @@ def test_secrets_are_not_readable_in_what_is_stored() -> None:
     assert b"plain" not in sealed.secrets + sealed.data_key
 
 
-@pytest.mark.parametrize("text", ["", "short", "=" * 44, new_master_key()[:-4], "ü" * 43])
+@pytest.mark.parametrize("text", ["", "short", "=" * 44, "zX0fqBgptTtw2MHbsfG5PgxagWOFKrKlFN8w5BRM", "ü" * 43])
 def test_a_bad_master_key_is_refused(text: str) -> None:
     with pytest.raises(BadMasterKey):
         Keyring(text)

@@ -9,7 +9,10 @@ from pydantic import ValidationError
 from regie_publisher.channels.sealing import new_master_key
 from regie_publisher.settings import PublisherSettings
 
-GOOD: dict[str, str] = {"database_url": "postgresql+asyncpg://u:p@h/d", "master_key": new_master_key()}
+GOOD: dict[str, str] = {
+    "database_url": "postgresql+asyncpg://u:p@h/d",
+    "master_key": "zX0fqBgptTtw2MHbsfG5PgxagWOFKrKlFN8w5BRMW_Q=",
+}
 TRIVIAL = [base64.urlsafe_b64encode(bytes([byte]) * 32).decode() for byte in (0, 1, 255)]
 
 
