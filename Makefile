@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 # Any Python of 3.11 or later makes the environment: make PYTHON=python3.13 setup
 PYTHON ?= python3
+# How many tests run at once. Much of their time is waiting, so more than a small machine has cores.
+WORKERS ?= 4
 
 BIN := .venv/bin
 STAMP := .venv/.regie-installed
@@ -39,8 +41,8 @@ demo: $(STAMP) ## Take one post from the REST call to its numbers, and show its 
 hostile: $(STAMP) ## Attack an installation of its own, and print what its neighbour felt; ARGS="H4 M2" for some
 	@exec $(BIN)/python tools/hostile/hostile.py $(ARGS)
 
-test: $(STAMP) ## Run the tests
-	@$(BIN)/python -m pytest -m "not networks" $(ARGS)
+test: $(STAMP) ## Run the tests, side by side; WORKERS=4, ARGS=one_file.py
+	@$(BIN)/python -m pytest -m "not networks" --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-networks: $(STAMP) ## Install real servers of networks and run the tests against them
 	@$(BIN)/python tests/networks/install.py

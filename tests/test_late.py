@@ -16,6 +16,7 @@ WITHIN = 480.0  # seconds
 
 
 @pytest.mark.processes
+@pytest.mark.long
 async def test_late_calls_break_no_promise_on_any_class_of_network() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,

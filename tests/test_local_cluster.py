@@ -16,7 +16,7 @@ from regie_local.local_cluster import LocalCluster
 from regie_local.supervisor import Supervisor
 from regie_local.testing.waiting import until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("local cluster")]
 REPLICAS = {"scheduler": 2}
 
 
@@ -59,11 +59,15 @@ def test_calls_go_to_the_second_scheduler_when_the_first_is_killed(cluster: Loca
     assert cluster.is_ready("scheduler")
 
 
-def test_the_servers_come_back_on_their_ports_after_a_crash(cluster: LocalCluster) -> None:
+async def test_the_servers_come_back_on_their_ports_after_a_crash(cluster: LocalCluster) -> None:
     cluster.restart_nats(kill=True)
     cluster.restart_postgres(kill=True)
-    cluster.wait_ready("scheduler")
-    assert status_of(cluster, cluster.api_key) == 200
+
+    async def answers() -> bool:
+        # A service may meet the last of its lost connections, which is a 503 once.
+        return await asyncio.to_thread(status_of, cluster, cluster.api_key) == 200
+
+    assert await until(answers, what="the gateway's answer after the crash")
 
 
 async def test_a_crashed_process_is_started_again_and_told_about(cluster: LocalCluster) -> None:

@@ -14,7 +14,7 @@ from regie_chassis.events.messaging import ConsumerSpec, Envelope, headers_of, s
 from regie_local.local_cluster import LocalCluster
 from regie_local.testing.waiting import until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 MANY = 200
 RECOVERY = 120.0  # seconds; a lease of a killed publisher has to run out first
