@@ -67,11 +67,11 @@ format: $(STAMP) ## Put the code into form
 protos: $(STAMP) ## Generate contracts/, docs/asyncapi.yaml and the tables of docs/networks.md
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/protos.py
 	@$(BIN)/python tools/asyncapi.py
+	@$(BIN)/python tools/networks.py
 
 services: $(STAMP) ## Render services.toml into compose, the import rules, the workspace and the users of NATS
 	@$(BIN)/python tools/services.py
 	@$(BIN)/python tools/nats_conf.py
-	@$(BIN)/python tools/networks.py
 
 proto-check: $(STAMP) $(NPM) ## Check the form of the protos, and that they only grow
 	@$(BIN)/python tools/buf.py

@@ -1,4 +1,4 @@
-"""docs/operations.md names every setting there is, and none that there is not."""
+"""docs/operations.md names every setting there is, and no page one that there is not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from pydantic_settings import BaseSettings
 from regie_chassis.process.settings import ServiceSettings
 from regie_local.services import all_specs
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "operations.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "operations.md"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("services/*/README.md")]
 OF_MAKE = {"REGIE_PORT", "REGIE_SANDBOX_PORT", "REGIE_FOLDER"}
 EVERY_SERVICE = "<SERVICE>_"
+OF_COMPOSE = {"NATS_IMAGE"}
 IN_A_TABLE = re.compile(r"^\| `([A-Z<>_]+)`", re.MULTILINE)
 
 
@@ -51,3 +54,14 @@ def test_the_operations_page_tells_of_no_setting_that_does_not_exist() -> None:
     known = set().union(*(names_of(settings) for settings in SERVICES)) | OF_MAKE
     unknown = set(IN_A_TABLE.findall(DOCUMENT.read_text())) - known
     assert not unknown, f"docs/operations.md tells of {sorted(unknown)}, which nothing reads"
+
+
+def test_the_pages_name_no_setting_that_does_not_exist() -> None:
+    names = set().union(*(names_of(settings) for settings in SERVICES)) | OF_MAKE | OF_COMPOSE
+    of_each = {name.removeprefix(EVERY_SERVICE) for name in names if name.startswith(EVERY_SERVICE)}
+    prefixes = [one.name.upper() for one in all_specs()]
+    known = names | {f"{prefix}_{name}" for prefix in prefixes for name in of_each}
+    form = re.compile(rf"(?:<SERVICE>|\b(?:{'|'.join([*prefixes, 'NATS', 'REGIE'])}))_[A-Z_]+\b")
+    told = {name for page in PAGES for name in form.findall(page.read_text())}
+    assert len(told) > 40
+    assert not told - known
