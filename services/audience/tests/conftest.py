@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -28,12 +27,11 @@ from regie_audience.testing import CreateSegment, NewEvents, Upsert
 from regie_chassis.boundary.ids import new_id
 from regie_chassis.boundary.rpc import open_channel
 from regie_chassis.data.database import Database
-from regie_chassis.events.relay import IDLE
 from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker
-from regie_local.testing.waiting import LOOK_EVERY
+from regie_local.testing.service_fixtures import running
 from sqlalchemy import text
 
 Method = Callable[[Message], Any]
@@ -62,18 +60,8 @@ async def service(
         database_url=SecretStr(database.url),
         identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
     )
-    service = build(settings, clock=clock, broker=memory_broker)
-    async with service.app:
+    async with running(build(settings, clock=clock, broker=memory_broker), clock) as service:
         yield service
-        ticking = asyncio.create_task(_tick(clock))
-    ticking.cancel()
-
-
-async def _tick(clock: FakeClock) -> None:
-    """Lets time go on while the service drains: its relay looks up from a wait of its own only when that ends."""
-    while True:
-        await clock.advance(IDLE)
-        await asyncio.sleep(LOOK_EVERY)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.service_fixtures import running
 from regie_metrics.app import NAME, build
 from regie_metrics.settings import MetricsSettings
 
@@ -68,8 +69,7 @@ async def service(
         database_url=SecretStr(database.url),
         identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
     )
-    service = build(settings, clock=clock, broker=memory_broker)
-    async with service.app:
+    async with running(build(settings, clock=clock, broker=memory_broker), clock) as service:
         yield service
 
 
