@@ -97,7 +97,7 @@ def staged(database: Database) -> Staged:
 
 @asynccontextmanager
 async def running(service: Service, clock: FakeClock) -> AsyncIterator[Service]:
-    """Runs a service on a clock that stands still; time goes on while the service drains, or its relay waits for ever."""
+    """Runs a service on a clock that stands still. Time goes on while the service drains, or its relay never ends."""
     async with service.app:
         yield service
         ticking = asyncio.create_task(_tick(clock))
