@@ -54,7 +54,7 @@ def ask(method: Method, sign: Sign, workspace_id: UUID) -> Ask:
 async def _filled(ask: Ask, segment_id: str, *, workspace: UUID | None = None) -> segments_pb.Segment:
     async def look() -> segments_pb.Segment | None:
         segment = (await ask(segments_pb.GetSegmentRequest(segment_id=segment_id), workspace=workspace)).segment
-        return segment if segment.state == "active" else None
+        return segment if segment.state == segments_pb.SEGMENT_STATE_ACTIVE else None
 
     found = await until(look)
     assert found is not None
@@ -101,7 +101,7 @@ async def test_a_segment_is_made_read_listed_previewed_and_its_members_shown(ask
     made_segment = (await ask(segments_pb.CreateSegmentRequest(request_id="r", name="adults", rule=rule))).segment
     segment = await _filled(ask, made_segment.segment_id)
 
-    assert made_segment.state in {"filling", "active"}
+    assert made_segment.state in {segments_pb.SEGMENT_STATE_FILLING, segments_pb.SEGMENT_STATE_ACTIVE}
     assert (preview.count, list(preview.sample)) == (1, [made[0]])
     assert (segment.name, segment.member_count, segment.rule) == ("adults", 1, rule)
     assert (await ask(segments_pb.GetSegmentRequest(segment_id=segment.segment_id))).segment == segment
