@@ -23,7 +23,7 @@ from regie_audience.rules.model import parse_rule
 from regie_audience.segments.lifecycle import create_segment
 from regie_audience.segments.queries import Segment, get_segment
 from regie_audience.settings import AudienceSettings
-from regie_audience.testing import CreateSegment, NewEvents, Upsert
+from regie_audience.testing import CreateSegment, NewEvents, Upsert, finish
 from regie_chassis.boundary.ids import new_id
 from regie_chassis.boundary.rpc import open_channel
 from regie_chassis.data.database import Database
@@ -123,8 +123,7 @@ def create(begin: CreateSegment, work: SegmentWork, database: Database, workspac
 
     async def run(name: str, rule: Mapping[str, object], *, request_id: str = "") -> Segment:
         segment = await begin(name, rule, request_id=request_id)
-        while await work.step():
-            pass
+        await finish(work)
         async with database.reading() as session:
             return await get_segment(session, workspace_id=workspace_id, segment_id=segment.id)
 
