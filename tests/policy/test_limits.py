@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
@@ -50,7 +50,7 @@ from regie_scheduler.posts import content, states
 from regie_scheduler.rpc.posts import READ_BATCH
 
 
-def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
+def limit(kind: type[BaseModel], name: str, keyword: str) -> object:
     """Returns a limit on a field, also where the field may be null."""
     field = kind.model_json_schema()["properties"][name]
     return next(form[keyword] for form in (field, *field.get("anyOf", ())) if keyword in form)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,7 @@ from regie_audience.rules.model import parse_rule
 from regie_audience.segments.lifecycle import create_segment
 from regie_audience.segments.queries import Segment, get_segment
 from regie_audience.settings import AudienceSettings
-from regie_audience.testing import CreateSegment, NewEvents, Upsert, finish
+from regie_audience.testing import CreateSegment, Method, NewEvents, Upsert, finish
 from regie_chassis.boundary.ids import new_id
 from regie_chassis.boundary.rpc import open_channel
 from regie_chassis.data.database import Database
@@ -34,8 +34,6 @@ from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.service_fixtures import running
 from sqlalchemy import text
 
-Method = Callable[[Message], Any]
-"""The RPC of a request."""
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
 

@@ -15,6 +15,7 @@ from regie.audience.v1 import profiles_service_pb2 as profiles_pb
 from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie.ids.v1.prefixes import PROFILE, SEGMENT
 from regie_audience.rpc.profiles import UPSERTS_AT_ONCE
+from regie_audience.testing import Method
 from regie_chassis.boundary.ids import new_id, show_id
 from regie_chassis.boundary.rpc import RemoteError, call
 from regie_chassis.data.database import Database
@@ -23,8 +24,8 @@ from regie_local.testing.service_fixtures import Sign
 from regie_local.testing.waiting import until
 from sqlalchemy import text
 
-Method = Callable[[Message], Any]
-Ask = Callable[..., Coroutine[Any, Any, Any]]
+Ask = Callable[..., Coroutine[None, None, Any]]
+ListRequest = profiles_pb.ListProfilesRequest | segments_pb.ListSegmentsRequest | segments_pb.ListSegmentMembersRequest
 
 ADULT = segments_pb.Rule(
     comparison=segments_pb.Comparison(attribute="age", operator="ge", value=Value(number_value=18))
@@ -171,9 +172,9 @@ def _token(raw: bytes) -> str:
 @pytest.mark.parametrize(
     "kind", [profiles_pb.ListProfilesRequest, segments_pb.ListSegmentsRequest, segments_pb.ListSegmentMembersRequest]
 )
-async def test_a_forged_page_token_is_refused(ask: Ask, kind: type[Any], token: str) -> None:
+async def test_a_forged_page_token_is_refused(ask: Ask, kind: type[ListRequest], token: str) -> None:
     request = kind(page_token=token)
-    if kind is segments_pb.ListSegmentMembersRequest:
+    if isinstance(request, segments_pb.ListSegmentMembersRequest):
         request.segment_id = show_id(SEGMENT, new_id())
 
     with pytest.raises(RemoteError) as refused:

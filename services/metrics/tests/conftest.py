@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,9 @@ from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.service_fixtures import running
 from regie_metrics.app import NAME, build
 from regie_metrics.settings import MetricsSettings
+from regie_metrics.testing import MakeReading
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
-
-MakeReading = Callable[..., PostMetricsObserved]
 
 
 @pytest.fixture

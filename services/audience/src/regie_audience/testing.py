@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from google.protobuf.message import Message
 from regie.audience.events.v1.audience_events_pb2 import ProfilesImported, ProfileUpdated
 from regie_chassis.data.database import Database
 
@@ -17,6 +18,10 @@ from regie_audience.segments.queries import Segment, get_segment, list_segment_m
 
 ADULT = {"comparison": {"attribute": "age", "operator": "ge", "value": 18}}
 LYON = {"comparison": {"attribute": "city", "operator": "eq", "value": "Lyon"}}
+
+
+Method = Callable[[Message], Any]
+"""The RPC of a request."""
 
 
 class Upsert(Protocol):
