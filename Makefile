@@ -16,7 +16,6 @@ CLIENTS := .tools/clients/bin/openapi-python-client
 UV = $$(command -v uv || echo .tools/bin/uv)
 SERVICES := $(notdir $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml)))
 PROJECTS := contracts chassis networks local $(addprefix services/,$(SERVICES))
-CODE := chassis networks local services tests tools bench conftest.py
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 # So that the first start is as fast as the second.
@@ -57,7 +56,7 @@ check: lint proto-check openapi-check deploy-check ## Check everything that need
 lint: $(STAMP) ## Check form, types and imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy tools bench chassis/src networks/src local/src $(wildcard services/*/src) $(addprefix services/,$(addsuffix /tests,audience gateway metrics publisher scheduler))
+	@$(BIN)/mypy tools bench tests $(wildcard */src */tests services/*/src services/*/tests)
 	@$(BIN)/lint-imports
 
 format: $(STAMP) ## Put the code into form

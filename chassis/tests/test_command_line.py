@@ -98,7 +98,7 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
 def test_a_setting_that_only_building_finds_out_is_named_too(environment: pytest.MonkeyPatch) -> None:
     def build(settings: DemoSettings) -> Service:
         readiness = Readiness(open_database(settings, "demo"), [])
-        open_rpc(settings, clock=SystemClock(), register=lambda _: None, readiness=readiness)
+        open_rpc(settings, clock=SystemClock(), register=[], readiness=readiness)
         pytest.fail("must not go on without a key")
 
     environment.setenv(URL, "postgresql+asyncpg://u:s3cret@h/d")

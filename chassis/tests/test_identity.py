@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import OctKey, OKPKey
+from joserfc.jwk import Key, OctKey, OKPKey
 from regie.ids.v1.prefixes import WORKSPACE
 from regie_chassis.boundary.identity import (
     ALGORITHM,
@@ -33,7 +33,7 @@ def verifier() -> Verifier:
     return Verifier(OKPKey.import_key(KEY.as_dict(private=False)))
 
 
-def token(key: Any = KEY, algorithm: str = ALGORITHM, **changes: Any) -> str:
+def token(key: Key = KEY, algorithm: str = ALGORITHM, **changes: Any) -> str:
     """A token as the gateway makes them, but for the changes; a claim that is None is left out."""
     claims: dict[str, Any] = {
         "iss": ISSUER,

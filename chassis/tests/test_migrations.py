@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from regie_chassis.boundary.ids import new_id
@@ -47,7 +46,7 @@ def folder_of(path: Path, *statements: str) -> Path:
     return path
 
 
-async def ask(url: str, question: str) -> list[Any]:
+async def ask(url: str, question: str) -> list[object]:
     database = Database(url)
     async with database.reading() as session:
         rows = list((await session.execute(text(question))).scalars())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import nats.errors
 import pytest
@@ -39,7 +38,7 @@ class User:
     async def on_error(self, error: Exception) -> None:
         self.refused.append(str(error).lower())
 
-    async def is_refused(self, attempt: Awaitable[Any], subject: str) -> bool:
+    async def is_refused(self, attempt: Awaitable[object], subject: str) -> bool:
         """True once the server has said that this subject is not theirs."""
         try:
             await attempt
@@ -54,7 +53,7 @@ class User:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
     server = EmbeddedNats(tmp_path_factory.mktemp("nats"), passwords=PASSWORDS)
     server.start()
     yield server

@@ -275,6 +275,7 @@ async def test_an_event_that_must_be_recorded_is_staged_with_its_texts_cut_short
     message = PostCreated(post_id="p", title="x" * outbox.MAX_EVENT)
     assert not outbox.fits(message)
     short = outbox.fitting(message)
+    assert isinstance(short, PostCreated)
     assert (short.post_id, len(short.title)) == ("p", outbox.SHORT_TEXT)
     small = PostCreated(post_id="p")
     assert outbox.fitting(small) is small

@@ -15,6 +15,7 @@ import asyncpg
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from joserfc.jwk import OKPKey
 from regie.metrics.v1.post_metrics_service_pb2 import (
     GetPostMetricsRequest,
     GetPostMetricsResponse,
@@ -111,7 +112,7 @@ async def stub(server: RpcServer) -> AsyncIterator[PostMetricsServiceStub]:
         yield PostMetricsServiceStub(channel)
 
 
-def token(key: Any = KEY) -> str:
+def token(key: OKPKey = KEY) -> str:
     return Signer(key).sign(CALLER, audience="metrics", now=START)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -74,8 +73,10 @@ def named(spans: InMemorySpanExporter, ending: str) -> ReadableSpan:
     return found[0]
 
 
-def id_of(span: Any) -> int:
-    return int(span.context.span_id)
+def id_of(span: trace.Span | ReadableSpan) -> int:
+    context = span.get_span_context()
+    assert context is not None
+    return int(context.span_id)
 
 
 async def test_the_servers_span_is_the_child_of_the_clients(spans: InMemorySpanExporter, clock: FakeClock) -> None:

@@ -14,6 +14,7 @@ from regie_networks.bluesky.connector import BlueskyConnector
 from regie_networks.contract import Connector
 from regie_networks.draft import Account, Draft, Picture, Remote, Segment
 from regie_networks.errors import ConnectorError, FailureKind, NotNamed, NotSent, OutcomeUnknown, Refused
+from regie_networks.observation import Observation
 from regie_networks.testing.fakes import FakeCredentials, MemoryHandles, alone
 
 COMPOSED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -357,12 +358,14 @@ async def test_numbers_are_read_with_those_who_liked() -> None:
             "app.bsky.feed.getLikes": [httpx2.Response(200, json=likes)],
         }
     )
-    found = await connector_for(server).observe(account(), [liked, quiet, gone])
-    assert [(one.remote_id, dict(one.values)) for one in found] == [
+    observations = await connector_for(server).observe(account(), [liked, quiet, gone])
+    read = [observation for observation in observations if isinstance(observation, Observation)]
+    assert len(read) == len(observations)
+    assert [(observation.remote_id, dict(observation.values)) for observation in read] == [
         (liked.id, {"likes": 7, "replies": 0, "reposts": 1, "quotes": 2}),
         (quiet.id, {"likes": 0, "replies": 0, "reposts": 0, "quotes": 0}),
     ]
-    assert [(one.actor_id, one.actor_handle, one.kind) for one in found[0].engagements] == [
+    assert [(one.actor_id, one.actor_handle, one.kind) for one in read[0].engagements] == [
         ("did:plc:fan", "fan.test", "like")
     ]
     assert server.requests[0].url.params.get_list("uris") == [f"{URI[:-1]}{n}" for n in "234"]

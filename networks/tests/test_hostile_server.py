@@ -11,8 +11,8 @@ from regie_networks.draft import Account, Draft, Remote, Segment
 from regie_networks.errors import ConnectorError, OutcomeUnknown, Refused
 from regie_networks.http import call
 from regie_networks.mastodon.connector import MastodonConnector
-from regie_networks.mastodon.testing.drafts import START
 from regie_networks.mastodon.testing.hostile_server import Knobs, many_likers, serve
+from regie_networks.mastodon.testing.server import START
 from regie_networks.observation import Observation, Unread
 from regie_networks.testing.fakes import FakeCredentials
 

@@ -14,8 +14,9 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from regie_networks.bounds import MAX_WAIT
 from regie_networks.errors import NotSent, OutcomeUnknown
-from regie_networks.http import MAX_BODY, MAX_WAIT, Response, call, retry_after
+from regie_networks.http import MAX_BODY, Response, call, retry_after
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -33,7 +33,11 @@ NEWS = [
     "wir suchen jemanden für die Buchhaltung",
     "danke an alle, die gestern geholfen haben",
 ]
-MASTODON = {"domain": "social.example", "version": "4.3.0", "source_url": "https://github.com/mastodon/mastodon"}
+MASTODON: dict[str, object] = {
+    "domain": "social.example",
+    "version": "4.3.0",
+    "source_url": "https://github.com/mastodon/mastodon",
+}
 STATUSES = "/api/v1/statuses"
 SOURCE = r"/api/v1/statuses/\d+/source"
 OWN = "/api/v1/accounts/7/statuses"

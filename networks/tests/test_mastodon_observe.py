@@ -26,6 +26,7 @@ async def test_the_numbers_are_called_by_the_fields_names(server: FakeMastodon, 
     server.write("Hallo", favourites_count=2, replies_count=1, reblogs_count=3, quotes_count=4)
     server.likers = [{"id": "8", "acct": "Ben"}, {"id": "9", "acct": "cy@far.example"}]
     (observation,) = await mastodon.observe(draft("").account, [Remote("1000", "")])
+    assert isinstance(observation, Observation)
     assert observation.values == {"likes": 2, "replies": 1, "reposts": 3, "quotes": 4}
     assert observation.engagements == (
         Engagement("ben@social.example", "Ben@social.example", "like"),
@@ -42,6 +43,7 @@ async def test_people_of_two_servers_with_the_same_number_are_two_people(
     for domain in ("social.example", "far.example"):
         account = replace(draft("").account, handle=f"ana@{domain}")
         (observation,) = await MastodonConnector(server.client(), clock=clock).observe(account, [Remote("1000", "")])
+        assert isinstance(observation, Observation)
         seen |= {one.actor_id for one in observation.engagements}
     assert seen == {"ben@social.example", "ben@far.example"}
 
@@ -49,6 +51,7 @@ async def test_people_of_two_servers_with_the_same_number_are_two_people(
 async def test_nobody_is_asked_who_liked_what_nobody_liked(server: FakeMastodon, mastodon: Connector) -> None:
     server.write("Hallo")
     (observation,) = await mastodon.observe(draft("").account, [Remote("1000", "")])
+    assert isinstance(observation, Observation)
     assert observation.values == {"likes": 0, "replies": 0, "reposts": 0}
     assert len(server.calls) == 1
 

@@ -6,13 +6,13 @@ import asyncio
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 from PIL import Image
 from regie_local.local_cluster import LocalCluster
 from regie_local.services import service_specs
+from regie_local.testing.user import Json, User
 
 pytestmark = pytest.mark.processes
 
@@ -45,7 +45,9 @@ async def run(command: str, folder: Path, environment: dict[str, str]) -> str:
     return output.decode().strip()
 
 
-async def test_the_walk_through_the_api_works_as_written(user: Any, installation: LocalCluster, tmp_path: Path) -> None:
+async def test_the_walk_through_the_api_works_as_written(
+    user: User, installation: LocalCluster, tmp_path: Path
+) -> None:
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     (tmp_path / ".regie").mkdir()
     (tmp_path / ".regie" / "api-key").write_text(installation.api_key + "\n")
@@ -70,7 +72,7 @@ def here(command: str, installation: LocalCluster) -> str:
     return command.replace("http://127.0.0.1:8090", addresses.sandbox)
 
 
-async def ask(command: str, folder: Path, environment: dict[str, str]) -> dict[str, Any]:
+async def ask(command: str, folder: Path, environment: dict[str, str]) -> Json:
     """Runs a curl command; anything but a success fails. A stream is listened to for two seconds."""
     if " -N " in command:
         await run(f"{command} --max-time 2", folder, environment)
@@ -78,7 +80,7 @@ async def ask(command: str, folder: Path, environment: dict[str, str]) -> dict[s
     answer = await run(f"{command} -w '\\n%{{http_code}}'", folder, environment)
     body, _, status = answer.rpartition("\n")
     assert status in {"200", "201"}, f"{command}\n{answer}"
-    found: dict[str, Any] = json.loads(body)
+    found: Json = json.loads(body)
     return found
 
 

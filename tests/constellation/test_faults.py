@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
+from functools import partial
 from uuid import UUID
 
 import asyncpg
@@ -12,6 +12,7 @@ import pytest
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue
 from regie_chassis.events.messaging import ConsumerSpec, Envelope, headers_of, subject_of
 from regie_local.local_cluster import LocalCluster
+from regie_local.testing.user import Json, NewInstallation, User
 from regie_local.testing.waiting import until
 
 pytestmark = [pytest.mark.processes, pytest.mark.long]
@@ -20,7 +21,7 @@ MANY = 200
 RECOVERY = 120.0  # seconds; a lease of a killed publisher has to run out first
 
 
-async def schedule_many(user: Any, count: int, *, after: float, channels: int = 4) -> list[str]:
+async def schedule_many(user: User, count: int, *, after: float, channels: int = 4) -> list[str]:
     """Schedules posts with texts of their own for about the same instant, spread over channels."""
     ids = [await user.connect(f"many{number}") for number in range(channels)]
     made: list[str] = []
@@ -32,7 +33,7 @@ async def schedule_many(user: Any, count: int, *, after: float, channels: int = 
     return made
 
 
-async def all_ended(user: Any, count: int, *, within: float = 60.0) -> None:
+async def all_ended(user: User, count: int, *, within: float = 60.0) -> None:
     async def look() -> bool:
         states: Counter[str] = Counter()
         token = ""
@@ -46,12 +47,12 @@ async def all_ended(user: Any, count: int, *, within: float = 60.0) -> None:
     await until(look, timeout=within, what=f"{count} published posts")
 
 
-async def assert_each_once(user: Any, count: int) -> None:
+async def assert_each_once(user: User, count: int) -> None:
     texts = Counter(post["text"] for post in await user.visible("post number"))
     assert texts == Counter(f"post number {n:04d}" for n in range(count))
 
 
-async def test_two_schedulers_and_two_publishers_publish_each_of_200_posts_once(breakable: Any) -> None:
+async def test_two_schedulers_and_two_publishers_publish_each_of_200_posts_once(breakable: NewInstallation) -> None:
     async with breakable(replicas={"scheduler": 2, "publisher": 2}) as (_, user):
         await schedule_many(user, MANY, after=6)
         await all_ended(user, MANY)
@@ -59,7 +60,9 @@ async def test_two_schedulers_and_two_publishers_publish_each_of_200_posts_once(
         assert len(await user.calls()) == MANY
 
 
-async def test_a_publisher_killed_after_the_network_took_the_post_neither_loses_nor_doubles_it(breakable: Any) -> None:
+async def test_a_publisher_killed_after_the_network_took_the_post_neither_loses_nor_doubles_it(
+    breakable: NewInstallation,
+) -> None:
     async with breakable() as (installation, user):
         channel = await user.connect("killed")
         await user.faults({"operation": "create_post", "times": 1, "latency_after_ms": 15_000})
@@ -79,7 +82,7 @@ async def test_a_publisher_killed_after_the_network_took_the_post_neither_loses_
 
 
 async def test_a_publisher_killed_before_the_network_took_the_post_publishes_it_after_a_proven_absence(
-    breakable: Any,
+    breakable: NewInstallation,
 ) -> None:
     async with breakable() as (installation, user):
         channel = await user.connect("killed")
@@ -96,7 +99,7 @@ async def test_a_publisher_killed_before_the_network_took_the_post_publishes_it_
         assert len(await user.visible("never arrived")) == 1
 
 
-async def test_publishers_killed_in_the_middle_of_a_burst_lose_and_double_nothing(breakable: Any) -> None:
+async def test_publishers_killed_in_the_middle_of_a_burst_lose_and_double_nothing(breakable: NewInstallation) -> None:
     async with breakable(replicas={"publisher": 2}) as (installation, user):
         await user.faults({"operation": "create_post", "times": None, "latency_ms": 30, "latency_after_ms": 30})
         await schedule_many(user, MANY, after=6)
@@ -105,21 +108,21 @@ async def test_publishers_killed_in_the_middle_of_a_burst_lose_and_double_nothin
             return len(await user.visible("post number")) >= count
 
         for seen, replica in ((20, 0), (90, 1)):
-            await until(lambda seen=seen: some(seen), what=f"{seen} posts out")
+            await until(partial(some, seen), what=f"{seen} posts out")
             await asyncio.to_thread(installation.kill, "publisher", replica)
             await asyncio.to_thread(installation.restart, "publisher", replica)
         await all_ended(user, MANY, within=RECOVERY)
         await assert_each_once(user, MANY)
 
 
-async def test_a_scheduler_killed_after_the_claim_neither_loses_nor_doubles_a_post(breakable: Any) -> None:
+async def test_a_scheduler_killed_after_the_claim_neither_loses_nor_doubles_a_post(breakable: NewInstallation) -> None:
     async with breakable() as (installation, user):
         channel = await user.connect("claimed")
         post_id = await user.schedule(channel, "claimed, then killed", after=3)
         await asyncio.to_thread(installation.nats.stop)
 
         async def claimed() -> bool:
-            return (await user.post(post_id))["state"] == "dispatched"
+            return bool((await user.post(post_id))["state"] == "dispatched")
 
         await until(claimed, what="the claim")
         await asyncio.to_thread(installation.kill, "scheduler")
@@ -145,7 +148,7 @@ async def staged_post_due(installation: LocalCluster) -> Envelope:
     return Envelope(subject_of(name, workspace_id), str(event_id), row["payload"], headers)
 
 
-async def test_the_same_event_delivered_ten_times_publishes_once(breakable: Any) -> None:
+async def test_the_same_event_delivered_ten_times_publishes_once(breakable: NewInstallation) -> None:
     async with breakable() as (installation, user):
         channel = await user.connect("tenfold")
         post_id = await user.schedule(channel, "ten times over", after=1)
@@ -174,7 +177,7 @@ async def test_the_same_event_delivered_ten_times_publishes_once(breakable: Any)
         assert len(await user.calls()) == 2
 
 
-async def test_nats_and_postgres_restarted_in_the_middle_lose_and_double_nothing(breakable: Any) -> None:
+async def test_nats_and_postgres_restarted_in_the_middle_lose_and_double_nothing(breakable: NewInstallation) -> None:
     async with breakable() as (installation, user):
         await user.faults({"operation": "create_post", "times": None, "latency_ms": 40})
         await schedule_many(user, MANY, after=6)
@@ -190,7 +193,7 @@ async def test_nats_and_postgres_restarted_in_the_middle_lose_and_double_nothing
         await assert_each_once(user, MANY)
 
 
-async def test_a_poison_message_ends_in_the_dead_letters_and_its_neighbours_go_on(breakable: Any) -> None:
+async def test_a_poison_message_ends_in_the_dead_letters_and_its_neighbours_go_on(breakable: NewInstallation) -> None:
     async with breakable() as (installation, user):
         channel = await user.connect("poisoned")
         before = await user.schedule(channel, "before the poison", after=0.5)
@@ -202,7 +205,7 @@ async def test_a_poison_message_ends_in_the_dead_letters_and_its_neighbours_go_o
         after = await user.schedule(channel, "after the poison", after=0.5)
         assert await user.ended(after) == "published"
 
-        async def dead() -> list[Any]:
+        async def dead() -> list[Json]:
             url = installation.database_url("publisher").replace("+asyncpg", "")
             connection = await asyncpg.connect(url)
             try:
@@ -215,14 +218,14 @@ async def test_a_poison_message_ends_in_the_dead_letters_and_its_neighbours_go_o
         assert letter["payload"] == b"\xff\xff"
 
 
-async def test_a_service_boots_alone_and_waits_for_the_others(breakable: Any) -> None:
+async def test_a_service_boots_alone_and_waits_for_the_others(breakable: NewInstallation) -> None:
     async with breakable(services=("publisher",)) as (installation, _):
         await asyncio.to_thread(installation.nats.stop)
         await asyncio.to_thread(installation.restart, "publisher")
         assert installation.is_ready("publisher")
 
 
-async def test_an_answer_that_never_came_is_found_out_and_not_repeated(breakable: Any) -> None:
+async def test_an_answer_that_never_came_is_found_out_and_not_repeated(breakable: NewInstallation) -> None:
     async with breakable() as (_, user):
         channel = await user.connect("dropped")
         await user.faults({"operation": "create_post", "times": 1, "drop_after": True})

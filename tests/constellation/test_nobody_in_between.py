@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import grpc
@@ -17,6 +16,7 @@ from regie_chassis.boundary.rpc import RemoteError, call, open_channel
 from regie_chassis.events.messaging import BrokerUnavailable, Envelope, subject_of
 from regie_chassis.events.nats_broker import NatsBroker
 from regie_local.local_cluster import LocalCluster
+from regie_local.testing.user import User
 
 pytestmark = pytest.mark.processes
 
@@ -27,7 +27,7 @@ def open_to_others(folder: Path) -> list[str]:
     return [str(path) for path in found if not path.is_symlink() and stat.S_IMODE(path.lstat().st_mode) & 0o077]
 
 
-async def test_nothing_in_the_folder_is_open_to_other_users(installation: LocalCluster, user: Any) -> None:
+async def test_nothing_in_the_folder_is_open_to_other_users(installation: LocalCluster, user: User) -> None:
     await user.connect("private")
     assert open_to_others(installation.folder.path) == []
 
@@ -62,7 +62,7 @@ async def test_postgresql_takes_nobody_without_a_password(installation: LocalClu
         await asyncpg.connect(without, timeout=10)
 
 
-async def test_a_key_reaches_no_port_of_this_machine_but_the_sandboxes(installation: LocalCluster, user: Any) -> None:
+async def test_a_key_reaches_no_port_of_this_machine_but_the_sandboxes(installation: LocalCluster, user: User) -> None:
     for port in (installation.postgres.port, installation.nats.port, httpx2.URL(installation.addresses.traces).port):
         for scheme in ("http", "https"):
             body = {
@@ -74,6 +74,6 @@ async def test_a_key_reaches_no_port_of_this_machine_but_the_sandboxes(installat
             assert refused["reason"] == "ADDRESS_REFUSED"
 
 
-async def test_pages_of_other_origins_reach_neither_the_sandbox_nor_the_traces(user: Any) -> None:
+async def test_pages_of_other_origins_reach_neither_the_sandbox_nor_the_traces(user: User) -> None:
     for client in (user.sandbox, user.traces):
         assert (await client.get("/healthz", headers={"Host": "attacker.example"})).status_code == 421

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
+from regie_local.testing.user import Json, User
 from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.processes
 
 
-async def test_a_post_goes_out_once_on_time_and_tells_its_story(user: Any) -> None:
+async def test_a_post_goes_out_once_on_time_and_tells_its_story(user: User) -> None:
     channel = await user.connect("once")
     post_id = await user.schedule(channel, "hello once #demo", after=1.5)
     due = datetime.fromisoformat((await user.post(post_id))["publish_at"]["time"])
@@ -38,7 +38,7 @@ async def test_a_post_goes_out_once_on_time_and_tells_its_story(user: Any) -> No
     assert {entry["attempt"] for entry in entries if entry["state"] == "publishing"} == {1}
 
 
-async def test_the_numbers_and_the_people_of_a_post_come_in(user: Any) -> None:
+async def test_the_numbers_and_the_people_of_a_post_come_in(user: User) -> None:
     channel = await user.connect("numbers")
     post_id = await user.schedule(channel, "count me", after=0.5)
     await user.ended(post_id)
@@ -52,7 +52,7 @@ async def test_the_numbers_and_the_people_of_a_post_come_in(user: Any) -> None:
     )
     assert series["points"][-1]["total"] > 0
 
-    async def engaged() -> list[Any]:
+    async def engaged() -> list[Json]:
         profiles = (await user.call("GET", "/v1/profiles"))["profiles"]
         return [profile for profile in profiles if profile["external_id"].startswith("sandbox:")]
 
@@ -60,7 +60,7 @@ async def test_the_numbers_and_the_people_of_a_post_come_in(user: Any) -> None:
     assert profiles[0]["attributes"]["regie.network"] == "sandbox"
 
 
-async def test_a_segment_reacts_to_the_people_of_a_post(user: Any) -> None:
+async def test_a_segment_reacts_to_the_people_of_a_post(user: User) -> None:
     rule = {"attribute": "regie.network", "operator": "eq", "value": "sandbox"}
     segment = await user.call("POST", "/v1/segments", status=201, json={"name": "on the sandbox", "rule": rule})
     channel = await user.connect("segment")
@@ -72,9 +72,9 @@ async def test_a_segment_reacts_to_the_people_of_a_post(user: Any) -> None:
     assert await until(members, timeout=40, what="members") > 0
 
 
-async def test_the_event_stream_tells_of_a_post_and_can_be_replayed(user: Any) -> None:
+async def test_the_event_stream_tells_of_a_post_and_can_be_replayed(user: User) -> None:
     channel = await user.connect("stream")
-    seen: list[tuple[str, Any]] = []
+    seen: list[tuple[str, Json]] = []
 
     async def listen(**headers: str) -> None:
         """Reads until both ends were told: of the delivery by the publisher, and of the post by the scheduler."""
@@ -108,7 +108,7 @@ async def test_the_event_stream_tells_of_a_post_and_can_be_replayed(user: Any) -
     assert [event_id for event_id, _ in seen] == ids[ids.index(first) + 1 :]
 
 
-async def test_a_cancelled_post_never_leaves(user: Any) -> None:
+async def test_a_cancelled_post_never_leaves(user: User) -> None:
     channel = await user.connect("cancel")
     post_id = await user.schedule(channel, "never to be seen", after=2)
     assert (await user.call("POST", f"/v1/posts/{post_id}/cancel"))["state"] == "cancelled"
@@ -117,7 +117,7 @@ async def test_a_cancelled_post_never_leaves(user: Any) -> None:
     assert await user.visible("never to be seen") == []
 
 
-async def test_a_thread_is_published_in_order(user: Any) -> None:
+async def test_a_thread_is_published_in_order(user: User) -> None:
     channel = await user.connect("thread")
     at = (datetime.now(UTC) + timedelta(seconds=0.5)).replace(tzinfo=None).isoformat()
     body = {
@@ -132,7 +132,7 @@ async def test_a_thread_is_published_in_order(user: Any) -> None:
     assert (second["reply_to"], third["reply_to"]) == (first["id"], second["id"])
 
 
-async def test_what_the_network_refuses_is_failed_in_its_own_words(user: Any) -> None:
+async def test_what_the_network_refuses_is_failed_in_its_own_words(user: User) -> None:
     channel = await user.connect("refused")
     await user.faults({"operation": "create_post", "times": 1, "reject": "no cats today", "text_contains": "cat"})
     post_id = await user.schedule(channel, "a cat", after=0.5)
@@ -143,7 +143,7 @@ async def test_what_the_network_refuses_is_failed_in_its_own_words(user: Any) ->
     assert "no cats today" in entry["network_message"]
 
 
-async def test_the_same_idempotency_key_makes_one_post(user: Any) -> None:
+async def test_the_same_idempotency_key_makes_one_post(user: User) -> None:
     channel = await user.connect("idempotent")
     body = {"title": "t", "variants": [{"channel_id": channel, "segments": [{"text": "one"}]}]}
     headers = {"Idempotency-Key": "one-post-1"}

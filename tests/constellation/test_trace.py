@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from regie_local.local_cluster import LocalCluster
+from regie_local.testing.user import Json, User, path_to
 from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.processes
 
 
-async def test_the_trace_leads_from_the_rest_call_to_the_network_and_the_numbers(user: Any, path_to: Any) -> None:
+async def test_the_trace_leads_from_the_rest_call_to_the_network_and_the_numbers(user: User) -> None:
     channel = await user.connect("traced")
     answer = await user.http.post(
         "/v1/posts",
@@ -31,7 +31,7 @@ async def test_the_trace_leads_from_the_rest_call_to_the_network_and_the_numbers
     scheduling = answer.headers["trace-id"]
     assert await user.ended(post_id) == "published"
 
-    async def scheduled() -> list[Any]:
+    async def scheduled() -> list[Json]:
         spans = (await user.traces.get(f"/traces/{scheduling}")).json()["spans"]
         return spans if any(span["name"] == "transaction" for span in spans) else []
 
@@ -42,7 +42,7 @@ async def test_the_trace_leads_from_the_rest_call_to_the_network_and_the_numbers
     assert [service for service, name in path if "SchedulePost" in name] == ["gateway", "scheduler"]
     assert ("scheduler", "publish PostScheduled") in path_to(spans, "publish PostScheduled")
 
-    async def linked() -> list[Any]:
+    async def linked() -> list[Json]:
         found = (await user.traces.get("/traces", params={"link": scheduling})).json()["traces"]
         for trace in found:
             trace_id = trace if isinstance(trace, str) else trace["trace_id"]
@@ -77,7 +77,7 @@ def _in_a_second() -> str:
     return (datetime.now(UTC) + timedelta(seconds=1)).replace(tzinfo=None).isoformat()
 
 
-async def test_log_records_carry_the_trace_and_no_secret(user: Any, installation: LocalCluster) -> None:
+async def test_log_records_carry_the_trace_and_no_secret(user: User, installation: LocalCluster) -> None:
     channel = await user.connect("logged")
     await user.faults({"operation": "create_post", "times": 1, "reject": "not this"})
     post_id = await user.schedule(channel, "a text that no log may hold", after=0.5)
@@ -86,7 +86,7 @@ async def test_log_records_carry_the_trace_and_no_secret(user: Any, installation
         entry for entry in await user.timeline(post_id) if entry["state"] == "failed" and entry["subject"] != "post"
     ]
 
-    async def told() -> list[Any]:
+    async def told() -> list[Json]:
         return [record for record in _records(installation.folder.logs) if record.get("trace_id") == entry["trace_id"]]
 
     records = await until(told, what="a log record of the failed delivery")
@@ -97,6 +97,6 @@ async def test_log_records_carry_the_trace_and_no_secret(user: Any, installation
     assert installation.api_key not in everything
 
 
-def _records(folder: Path) -> list[dict[str, Any]]:
+def _records(folder: Path) -> list[Json]:
     lines = [line for path in sorted(folder.glob("*.log")) for line in path.read_text(errors="replace").splitlines()]
     return [json.loads(line) for line in lines if line.startswith("{")]

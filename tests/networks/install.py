@@ -76,10 +76,10 @@ def _fill(staging: Path) -> None:
         "Node": (node, [*npm, "install", "--no-package-lock", *quiet, f"{_node_package()}@{NODE_VERSION}"]),
     }
     with ThreadPoolExecutor() as pool:
-        done = [pool.submit(_run, name, command, folder) for name, (folder, command) in steps.items()]
-        done.append(pool.submit(install_redis, redis))
-        for step in done:
+        installed_redis = pool.submit(install_redis, redis)
+        for step in [pool.submit(_run, name, command, folder) for name, (folder, command) in steps.items()]:
             step.result()
+        installed_redis.result()
     _build_sqlite(staging, node / "node_modules" / _node_package())
 
 

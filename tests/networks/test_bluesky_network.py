@@ -8,12 +8,12 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
 from PIL import Image
+from regie_local.testing.bluesky import BlueskyNetwork
 from regie_local.testing.waiting import until
 from regie_networks.bluesky.connector import BlueskyConnector
 from regie_networks.draft import Account, Draft, Picture, Remote, Segment
@@ -45,12 +45,12 @@ async def pool() -> AsyncIterator[PicturePool]:
 
 
 @pytest.fixture
-async def account(bluesky_network: Any, connector: BlueskyConnector) -> Account:
+async def account(bluesky_network: BlueskyNetwork, connector: BlueskyConnector) -> Account:
     """A fresh account, connected."""
     return await _connect(bluesky_network, connector)
 
 
-async def _connect(network: Any, connector: BlueskyConnector, *, limited: bool = False) -> Account:
+async def _connect(network: BlueskyNetwork, connector: BlueskyConnector, *, limited: bool = False) -> Account:
     made = network.create_account(f"person{next(_numbers)}.test", limited=limited)
     server = network.limited_pds_url if limited else network.pds_url
     secrets = {"identifier": made.identifier, "app_password": made.password}
@@ -90,7 +90,7 @@ def _picture(size: tuple[int, int], *, noise: bool = False) -> Picture:
 
 
 async def test_a_post_is_in_the_repository_with_its_links_mentions_and_hashtags(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     other = bluesky_network.create_account(f"person{next(_numbers)}.test")
     text = f"👋🏽 @{other.identifier} and @nobody.test: https://example.com/a?b=ü #Größe #2026"
@@ -109,7 +109,7 @@ async def test_a_post_is_in_the_repository_with_its_links_mentions_and_hashtags(
 
 
 async def test_the_same_bytes_sent_again_are_the_same_one_post(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     draft = _draft(connector, account, "once")
     first, second = await connector.publish(draft, 0), await connector.publish(draft, 0)
@@ -118,7 +118,7 @@ async def test_the_same_bytes_sent_again_are_the_same_one_post(
 
 
 async def test_six_parallel_attempts_make_one_post(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     draft = _draft(connector, account, "once, six times at once")
     remotes = await asyncio.gather(*(connector.publish(draft, 0) for _ in range(6)))
@@ -138,7 +138,7 @@ class LosesAnswers(httpx2.AsyncHTTPTransport):
 
 
 async def test_a_post_whose_answer_was_lost_is_found_and_not_doubled(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     draft = _draft(connector, account, "lost on the way back")
     async with httpx2.AsyncClient(transport=LosesAnswers()) as client:
@@ -150,7 +150,7 @@ async def test_a_post_whose_answer_was_lost_is_found_and_not_doubled(
 
 
 async def test_other_words_under_a_used_key_are_refused_and_the_first_stay(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     draft = _draft(connector, account, "the first words")
     await _publish(connector, draft)
@@ -201,7 +201,7 @@ async def _outcome(connector: BlueskyConnector, draft: Draft) -> FailureKind | N
 
 
 async def test_a_picture_goes_out_with_its_alt_text_and_shape(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     await _publish(connector, _draft(connector, account, "look", pictures=(_picture((64, 48)),)))
     [record] = bluesky_network.records(account.remote_id)
@@ -211,7 +211,7 @@ async def test_a_picture_goes_out_with_its_alt_text_and_shape(
 
 
 async def test_a_picture_over_the_limit_is_made_smaller(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account, pool: PicturePool
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account, pool: PicturePool
 ) -> None:
     large = _picture((2400, 1800), noise=True)
     assert large.size > 2_000_000
@@ -229,7 +229,7 @@ async def test_a_picture_over_the_limit_is_made_smaller(
 
 
 async def test_a_thread_of_three_hangs_together(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     await _publish(connector, _draft(connector, account, "one", "two", "three"))
     records = {record["value"]["text"]: record for record in bluesky_network.records(account.remote_id)}
@@ -240,7 +240,7 @@ async def test_a_thread_of_three_hangs_together(
 
 
 async def test_ten_callers_with_an_expired_session_renew_it_once(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     expired = bluesky_network.expired_token(account.remote_id)
     credentials = FakeCredentials({**account.credentials.secrets, "access_jwt": expired})
@@ -252,7 +252,7 @@ async def test_ten_callers_with_an_expired_session_renew_it_once(
 
 
 async def test_a_session_that_cannot_be_renewed_needs_a_person(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     expired = bluesky_network.expired_token(account.remote_id)
     credentials = FakeCredentials({**account.credentials.secrets, "access_jwt": expired, "refresh_jwt": expired})
@@ -263,7 +263,7 @@ async def test_a_session_that_cannot_be_renewed_needs_a_person(
 
 
 async def test_a_wrong_password_is_told_apart(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     wrong = {"identifier": account.handle, "app_password": "abcd-efgh-ijkl-mnop"}
     with pytest.raises(Refused) as refused:
@@ -291,7 +291,9 @@ async def test_the_post_that_a_person_names_is_the_repositorys_own(
             await connector.named(replace(thread, remotes=[one][:index]), index, url, alone())
 
 
-async def test_a_spent_write_budget_says_when_to_try_again(bluesky_network: Any, connector: BlueskyConnector) -> None:
+async def test_a_spent_write_budget_says_when_to_try_again(
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector
+) -> None:
     account = await _connect(bluesky_network, connector, limited=True)
     bluesky_network.spend_write_budget(account.remote_id)
     draft = _draft(connector, account, "too much")
@@ -304,7 +306,7 @@ async def test_a_spent_write_budget_says_when_to_try_again(bluesky_network: Any,
 
 
 async def test_the_numbers_of_a_post_are_those_of_its_readers(
-    bluesky_network: Any, connector: BlueskyConnector, account: Account
+    bluesky_network: BlueskyNetwork, connector: BlueskyConnector, account: Account
 ) -> None:
     [seen, unseen] = [(await _publish(connector, _draft(connector, account, text)))[0] for text in ("a", "b")]
     gone = Remote(f"{seen.id.partition('|')[0][:-3]}zzz|{seen.id.partition('|')[2]}", "")

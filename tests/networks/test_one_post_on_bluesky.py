@@ -8,12 +8,14 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 from regie_local.local_cluster import LocalCluster
+from regie_local.testing.bluesky import BlueskyNetwork, BlueskyProxy
+from regie_local.testing.user import Json, User, open_user, path_to
 from regie_local.testing.waiting import until
 
 pytestmark = pytest.mark.networks
@@ -33,7 +35,7 @@ class Channel(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, bluesky_network: Any) -> Iterator[LocalCluster]:
+def installation(tmp_path_factory: pytest.TempPathFactory, bluesky_network: BlueskyNetwork) -> Iterator[LocalCluster]:
     """One of everything, whose publisher may call the network on the loopback."""
     servers = [urlsplit(url).netloc for url in (bluesky_network.pds_url, bluesky_network.limited_pds_url)]
     places = ",".join([*servers, f"127.0.0.1:{bluesky_network.proxy_port}"])
@@ -43,18 +45,18 @@ def installation(tmp_path_factory: pytest.TempPathFactory, bluesky_network: Any)
 
 
 @pytest.fixture
-async def user(installation: LocalCluster, user_of: Any) -> AsyncIterator[Any]:
-    async with user_of(installation) as someone:
+async def user(installation: LocalCluster) -> AsyncIterator[User]:
+    async with open_user(installation) as someone:
         yield someone
 
 
 @pytest.fixture
-async def channel(user: Any, bluesky_network: Any) -> Channel:
+async def channel(user: User, bluesky_network: BlueskyNetwork) -> Channel:
     """A fresh account on the PDS, connected."""
     return await _connect(user, bluesky_network, bluesky_network.pds_url)
 
 
-async def _connect(user: Any, network: Any, server_url: str, *, limited: bool = False) -> Channel:
+async def _connect(user: User, network: BlueskyNetwork, server_url: str, *, limited: bool = False) -> Channel:
     account = network.create_account(f"writer{next(_numbers)}.test", limited=limited)
     credentials = {"identifier": account.identifier, "app_password": account.password}
     body = {"network": "bluesky", "server_url": server_url, "credentials": credentials}
@@ -63,12 +65,12 @@ async def _connect(user: Any, network: Any, server_url: str, *, limited: bool = 
     return Channel(made["channel_id"], account.did, account.identifier)
 
 
-async def _states(user: Any, post_id: str) -> list[str]:
+async def _states(user: User, post_id: str) -> list[str]:
     return [entry["state"] for entry in await user.timeline(post_id) if entry["subject"] == "delivery"]
 
 
 async def test_a_post_with_its_link_hashtag_and_mention_is_on_the_network_once(
-    user: Any, bluesky_network: Any, channel: Channel
+    user: User, bluesky_network: BlueskyNetwork, channel: Channel
 ) -> None:
     friend = bluesky_network.create_account(f"writer{next(_numbers)}.test")
     text = f"👋🏽 @{friend.identifier}, doors open at eight: https://example.com/a?b=ü #Größe"
@@ -100,7 +102,7 @@ async def test_a_post_with_its_link_hashtag_and_mention_is_on_the_network_once(
 
 
 async def test_a_picture_is_on_the_network_with_its_alt_text_and_shape(
-    user: Any, bluesky_network: Any, channel: Channel
+    user: User, bluesky_network: BlueskyNetwork, channel: Channel
 ) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 48), "teal").save(buffer, "PNG")
@@ -116,7 +118,9 @@ async def test_a_picture_is_on_the_network_with_its_alt_text_and_shape(
     assert (image["image"]["mimeType"], image["image"]["size"]) == ("image/png", media["size"])
 
 
-async def test_the_parts_of_a_thread_answer_one_another(user: Any, bluesky_network: Any, channel: Channel) -> None:
+async def test_the_parts_of_a_thread_answer_one_another(
+    user: User, bluesky_network: BlueskyNetwork, channel: Channel
+) -> None:
     post_id = await user.schedule(channel.id, "one", "two", "three")
     assert await user.ended(post_id) == "published"
     records = {record["value"]["text"]: record for record in bluesky_network.records(channel.did)}
@@ -130,7 +134,7 @@ async def test_the_parts_of_a_thread_answer_one_another(user: Any, bluesky_netwo
 
 
 async def test_one_trace_leads_from_the_due_time_to_the_numbers_and_to_the_people(
-    user: Any, path_to: Any, bluesky_network: Any, channel: Channel
+    user: User, bluesky_network: BlueskyNetwork, channel: Channel
 ) -> None:
     reader = bluesky_network.create_account(f"writer{next(_numbers)}.test")
     post_id = await user.schedule(channel.id, "like this")
@@ -144,7 +148,7 @@ async def test_one_trace_leads_from_the_due_time_to_the_numbers_and_to_the_peopl
 
     assert await until(liked, timeout=40, what="the like") == {"likes": 1, "replies": 0, "reposts": 0, "quotes": 0}
 
-    async def known() -> dict[str, Any]:
+    async def known() -> Json:
         profiles = (await user.call("GET", "/v1/profiles"))["profiles"]
         return next((one for one in profiles if one["external_id"] == f"bluesky:{reader.did}"), {})
 
@@ -175,7 +179,7 @@ async def test_one_trace_leads_from_the_due_time_to_the_numbers_and_to_the_peopl
     assert path_to(asked, "transaction")[0] == ("gateway", "POST /v1/posts")
 
 
-async def _collected(user: Any, trace_id: str, ends: set[tuple[str, str]]) -> list[Any]:
+async def _collected(user: User, trace_id: str, ends: set[tuple[str, str]]) -> list[Json]:
     """Returns a trace once these spans (service, name) are there and none lacks its parent."""
     spans = await user.spans(trace_id)
     ids = {"", *(span["span_id"] for span in spans)}
@@ -184,7 +188,7 @@ async def _collected(user: Any, trace_id: str, ends: set[tuple[str, str]]) -> li
 
 
 async def test_a_publisher_killed_after_the_network_took_the_post_finds_it_and_writes_no_other(
-    user: Any, installation: LocalCluster, bluesky_network: Any, bluesky_proxy: Any
+    user: User, installation: LocalCluster, bluesky_network: BlueskyNetwork, bluesky_proxy: BlueskyProxy
 ) -> None:
     channel = await _connect(user, bluesky_network, bluesky_proxy.url)
     bluesky_proxy.keep_back(PUT)
@@ -201,7 +205,7 @@ async def test_a_publisher_killed_after_the_network_took_the_post_finds_it_and_w
 
 
 async def test_a_post_whose_answer_was_lost_is_found_and_not_written_again(
-    user: Any, bluesky_network: Any, bluesky_proxy: Any
+    user: User, bluesky_network: BlueskyNetwork, bluesky_proxy: BlueskyProxy
 ) -> None:
     channel = await _connect(user, bluesky_network, bluesky_proxy.url)
     bluesky_proxy.keep_back(PUT)
@@ -212,7 +216,7 @@ async def test_a_post_whose_answer_was_lost_is_found_and_not_written_again(
     assert len(bluesky_network.records(channel.did)) == 1
 
 
-async def _assert_found_and_not_written_again(user: Any, proxy: Any, post_id: str) -> None:
+async def _assert_found_and_not_written_again(user: User, proxy: BlueskyProxy, post_id: str) -> None:
     [(status, _)] = proxy.calls_of(PUT)
     assert status == 200
     entries = [entry for entry in await user.timeline(post_id) if entry["subject"] == "delivery"]
@@ -222,7 +226,7 @@ async def _assert_found_and_not_written_again(user: Any, proxy: Any, post_id: st
 
 
 async def test_a_session_that_expired_before_the_post_was_due_is_renewed_on_the_way(
-    user: Any, bluesky_network: Any, bluesky_proxy: Any
+    user: User, bluesky_network: BlueskyNetwork, bluesky_proxy: BlueskyProxy
 ) -> None:
     bluesky_proxy.expire_sessions = True
     channel = await _connect(user, bluesky_network, bluesky_proxy.url)
@@ -238,7 +242,9 @@ async def test_a_session_that_expired_before_the_post_was_due_is_renewed_on_the_
     assert len(bluesky_network.records(channel.did)) == 2
 
 
-async def test_a_spent_write_budget_is_told_in_the_networks_own_words(user: Any, bluesky_network: Any) -> None:
+async def test_a_spent_write_budget_is_told_in_the_networks_own_words(
+    user: User, bluesky_network: BlueskyNetwork
+) -> None:
     channel = await _connect(user, bluesky_network, bluesky_network.limited_pds_url, limited=True)
     bluesky_network.spend_write_budget(channel.did)
     post_id = await user.schedule(channel.id, "too much")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor
 from regie.ids.v1.prefixes import WORKSPACE
 from regie_chassis.boundary.ids import new_id, show_id
@@ -47,7 +48,7 @@ def methods() -> list[MethodDescriptor]:
 
 def events() -> list[Descriptor]:
     """Returns the messages that travel on their own."""
-    return [kind.DESCRIPTOR for kind in all_events()]
+    return [descriptor_pool.Default().FindMessageTypeByName(kind.DESCRIPTOR.full_name) for kind in all_events()]
 
 
 def references(node: object) -> Iterator[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from pydantic import BaseModel, TypeAdapter
+from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie.publisher.events.v1 import publisher_events_pb2
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
 from regie_audience import attributes, engagements
+from regie_audience.memberships.states import SegmentState as AudienceSegmentState
 from regie_audience.profiles import changes as profile_changes
 from regie_audience.rules import model as rules
 from regie_audience.segments import lifecycle
@@ -21,7 +23,7 @@ from regie_gateway import post_loader, workspaces
 from regie_gateway.access import idempotency
 from regie_gateway.resources.audience.profiles import Fact, ProfileBody, UpsertProfiles
 from regie_gateway.resources.audience.rules import MAX_DEPTH, MAX_NODES, AllRule, AnyRule, ComparisonRule, Operator
-from regie_gateway.resources.audience.segments import CreateSegment
+from regie_gateway.resources.audience.segments import CreateSegment, SegmentView
 from regie_gateway.resources.insights.post_metrics import Metric
 from regie_gateway.resources.planning import timeline
 from regie_gateway.resources.planning.post_bodies import (
@@ -48,7 +50,7 @@ from regie_scheduler.posts import content, states
 from regie_scheduler.rpc.posts import READ_BATCH
 
 
-def limit(kind: type[BaseModel], name: str, keyword: str) -> Any:
+def limit(kind: type[BaseModel], name: str, keyword: str) -> object:
     """Returns a limit on a field, also where the field may be null."""
     field = kind.model_json_schema()["properties"][name]
     return next(form[keyword] for form in (field, *field.get("anyOf", ())) if keyword in form)
@@ -66,6 +68,12 @@ def test_the_document_offers_the_states_that_are_reached() -> None:
 def test_the_document_offers_the_publishers_own_lists() -> None:
     assert set(get_args(DeliveryState)) == set(State)
     assert set(get_args(FailureKind)) == set(ConnectorFailureKind)
+
+
+def test_a_segment_has_the_same_states_in_code_contract_and_document() -> None:
+    shown = {state for state in AudienceSegmentState if state is not AudienceSegmentState.DELETING}
+    assert {name for name in numbers_of(segments_pb.SegmentState.DESCRIPTOR) if name} == shown
+    assert set(get_args(SegmentView.model_fields["state"].annotation)) == shown
 
 
 def test_networks_report_metrics_that_the_metrics_service_knows() -> None:

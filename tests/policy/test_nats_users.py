@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from google.protobuf.message import Message
 from regie_chassis.events.messaging import service_of
 from regie_local.nats_users import user_permissions
 from regie_local.services import service_specs
@@ -20,7 +20,7 @@ from regie_local.testing.programs import load_program
 ROOT = Path(__file__).parents[2]
 
 
-def subscriptions_of(service: str) -> Mapping[Any, Any]:
+def subscriptions_of(service: str) -> Mapping[type[Message], object]:
     events = import_module(f"regie_{service}.events")
     if hasattr(events, "__path__"):  # a package, as the gateway's
         events = import_module(f"{events.__name__}.subscriptions")

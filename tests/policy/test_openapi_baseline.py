@@ -15,30 +15,31 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BASELINE = json.loads((ROOT / "contracts" / "baseline" / "openapi.json").read_text())
 Document = dict[str, Any]
+BreakingChanges = Callable[[Document, Document], list[str]]
 
 
 @pytest.fixture(scope="module")
-def breaking_changes() -> Callable[[Document, Document], list[str]]:
+def breaking_changes() -> BreakingChanges:
     folder = str(ROOT / "tools" / "openapi")
     sys.path.insert(0, folder)
     try:
-        compare: Callable[[Document, Document], list[str]] = import_module("compare").breaking_changes
+        compare: BreakingChanges = import_module("compare").breaking_changes
     finally:
         sys.path.remove(folder)
     return compare
 
 
-def schema(document: Document, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = document["components"]["schemas"][name]
+def schema(document: Document, name: str) -> Document:
+    found: Document = document["components"]["schemas"][name]
     return found
 
 
-def operation(document: Document, method: str, path: str) -> dict[str, Any]:
-    found: dict[str, Any] = document["paths"][path][method]
+def operation(document: Document, method: str, path: str) -> Document:
+    found: Document = document["paths"][path][method]
     return found
 
 
-BREAKING: dict[str, Callable[[Document], Any]] = {
+BREAKING: dict[str, Callable[[Document], object]] = {
     "DELETE /v1/channels/{channel_id} is gone": lambda new: new["paths"]["/v1/channels/{channel_id}"].pop("delete"),
     "GET /v1/posts is called list_all now": lambda new: operation(new, "get", "/v1/posts").update(
         operationId="list_all"
@@ -103,7 +104,7 @@ BREAKING: dict[str, Callable[[Document], Any]] = {
     ).update(requestBody={"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}),
 }
 
-GROWTH: dict[str, Callable[[Document], Any]] = {
+GROWTH: dict[str, Callable[[Document], object]] = {
     "an operation": lambda new: new["paths"].update({"/v1/campaigns": {"get": operation(new, "get", "/v1/posts")}}),
     "an optional parameter": lambda new: operation(new, "get", "/v1/posts")["parameters"].append(
         {"in": "query", "name": "zone", "required": False, "schema": {"type": "string"}}
@@ -124,19 +125,19 @@ GROWTH: dict[str, Callable[[Document], Any]] = {
 }
 
 
-def test_a_document_does_not_break_itself(breaking_changes: Any) -> None:
+def test_a_document_does_not_break_itself(breaking_changes: BreakingChanges) -> None:
     assert breaking_changes(BASELINE, copy.deepcopy(BASELINE)) == []
 
 
 @pytest.mark.parametrize("finding", BREAKING)
-def test_what_breaks_clients_is_found(breaking_changes: Any, finding: str) -> None:
+def test_what_breaks_clients_is_found(breaking_changes: BreakingChanges, finding: str) -> None:
     new = copy.deepcopy(BASELINE)
     BREAKING[finding](new)
     assert any(change.startswith(finding) for change in breaking_changes(BASELINE, new))
 
 
 @pytest.mark.parametrize("what", GROWTH)
-def test_growth_breaks_nothing(breaking_changes: Any, what: str) -> None:
+def test_growth_breaks_nothing(breaking_changes: BreakingChanges, what: str) -> None:
     new = copy.deepcopy(BASELINE)
     GROWTH[what](new)
     assert breaking_changes(BASELINE, new) == []

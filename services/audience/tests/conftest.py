@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,20 +23,17 @@ from regie_audience.rules.model import parse_rule
 from regie_audience.segments.lifecycle import create_segment
 from regie_audience.segments.queries import Segment, get_segment
 from regie_audience.settings import AudienceSettings
-from regie_audience.testing import CreateSegment, NewEvents, Upsert
+from regie_audience.testing import CreateSegment, Method, NewEvents, Upsert, finish
 from regie_chassis.boundary.ids import new_id
 from regie_chassis.boundary.rpc import open_channel
 from regie_chassis.data.database import Database
-from regie_chassis.events.relay import IDLE
 from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker
-from regie_local.testing.waiting import LOOK_EVERY
+from regie_local.testing.service_fixtures import running
 from sqlalchemy import text
 
-Method = Callable[[Message], Any]
-"""The RPC of a request."""
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
 
@@ -62,18 +58,8 @@ async def service(
         database_url=SecretStr(database.url),
         identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
     )
-    service = build(settings, clock=clock, broker=memory_broker)
-    async with service.app:
+    async with running(build(settings, clock=clock, broker=memory_broker), clock) as service:
         yield service
-        ticking = asyncio.create_task(_tick(clock))
-    ticking.cancel()
-
-
-async def _tick(clock: FakeClock) -> None:
-    """Lets time go on while the service drains: its relay looks up from a wait of its own only when that ends."""
-    while True:
-        await clock.advance(IDLE)
-        await asyncio.sleep(LOOK_EVERY)
 
 
 @pytest.fixture
@@ -135,8 +121,7 @@ def create(begin: CreateSegment, work: SegmentWork, database: Database, workspac
 
     async def run(name: str, rule: Mapping[str, object], *, request_id: str = "") -> Segment:
         segment = await begin(name, rule, request_id=request_id)
-        while await work.step():
-            pass
+        await finish(work)
         async with database.reading() as session:
             return await get_segment(session, workspace_id=workspace_id, segment_id=segment.id)
 

@@ -15,6 +15,7 @@ from regie.audience.v1 import profiles_service_pb2 as profiles_pb
 from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie.ids.v1.prefixes import PROFILE, SEGMENT
 from regie_audience.rpc.profiles import UPSERTS_AT_ONCE
+from regie_audience.testing import Method
 from regie_chassis.boundary.ids import new_id, show_id
 from regie_chassis.boundary.rpc import RemoteError, call
 from regie_chassis.data.database import Database
@@ -23,8 +24,8 @@ from regie_local.testing.service_fixtures import Sign
 from regie_local.testing.waiting import until
 from sqlalchemy import text
 
-Method = Callable[[Message], Any]
-Ask = Callable[..., Coroutine[Any, Any, Any]]
+Ask = Callable[..., Coroutine[None, None, Any]]
+ListRequest = profiles_pb.ListProfilesRequest | segments_pb.ListSegmentsRequest | segments_pb.ListSegmentMembersRequest
 
 ADULT = segments_pb.Rule(
     comparison=segments_pb.Comparison(attribute="age", operator="ge", value=Value(number_value=18))
@@ -54,7 +55,7 @@ def ask(method: Method, sign: Sign, workspace_id: UUID) -> Ask:
 async def _filled(ask: Ask, segment_id: str, *, workspace: UUID | None = None) -> segments_pb.Segment:
     async def look() -> segments_pb.Segment | None:
         segment = (await ask(segments_pb.GetSegmentRequest(segment_id=segment_id), workspace=workspace)).segment
-        return segment if segment.state == "active" else None
+        return segment if segment.state == segments_pb.SEGMENT_STATE_ACTIVE else None
 
     found = await until(look)
     assert found is not None
@@ -101,7 +102,7 @@ async def test_a_segment_is_made_read_listed_previewed_and_its_members_shown(ask
     made_segment = (await ask(segments_pb.CreateSegmentRequest(request_id="r", name="adults", rule=rule))).segment
     segment = await _filled(ask, made_segment.segment_id)
 
-    assert made_segment.state in {"filling", "active"}
+    assert made_segment.state in {segments_pb.SEGMENT_STATE_FILLING, segments_pb.SEGMENT_STATE_ACTIVE}
     assert (preview.count, list(preview.sample)) == (1, [made[0]])
     assert (segment.name, segment.member_count, segment.rule) == ("adults", 1, rule)
     assert (await ask(segments_pb.GetSegmentRequest(segment_id=segment.segment_id))).segment == segment
@@ -171,9 +172,9 @@ def _token(raw: bytes) -> str:
 @pytest.mark.parametrize(
     "kind", [profiles_pb.ListProfilesRequest, segments_pb.ListSegmentsRequest, segments_pb.ListSegmentMembersRequest]
 )
-async def test_a_forged_page_token_is_refused(ask: Ask, kind: type[Any], token: str) -> None:
+async def test_a_forged_page_token_is_refused(ask: Ask, kind: type[ListRequest], token: str) -> None:
     request = kind(page_token=token)
-    if kind is segments_pb.ListSegmentMembersRequest:
+    if isinstance(request, segments_pb.ListSegmentMembersRequest):
         request.segment_id = show_id(SEGMENT, new_id())
 
     with pytest.raises(RemoteError) as refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,15 +17,20 @@ from regie_gateway.settings import GatewaySettings
 from regie_gateway.testing.backends import FakeBackends
 from regie_gateway.testing.harness import GatewayHarness, MakeHarness
 from regie_local.testing.clock import FakeClock
+from regie_local.testing.fixtures import NewDatabase
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 KEY = OKPKey.generate_key("Ed25519")
 
 
 @pytest.fixture
-async def make_world(
-    new_database: Callable[[Path], Awaitable[Database]], broker: NatsBroker
-) -> AsyncIterator[MakeHarness]:
+async def database(new_database: NewDatabase) -> Database:
+    """The gateway's database, migrated."""
+    return await new_database(MIGRATIONS)
+
+
+@pytest.fixture
+async def make_world(new_database: NewDatabase, broker: NatsBroker) -> AsyncIterator[MakeHarness]:
     """Makes gateways; `clock` and settings can be chosen."""
     made: list[GatewayHarness] = []
 

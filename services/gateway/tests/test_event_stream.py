@@ -29,6 +29,8 @@ from regie_local.testing.waiting import settle
 from sqlalchemy.ext.asyncio import AsyncSession
 
 # The first key of a workspace is said as well, at a moment of its own.
+Frame = dict[str, Any]
+"""An event of the stream: id, event and data."""
 POSTS = {"types": PostCreated.DESCRIPTOR.full_name}
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
@@ -59,11 +61,11 @@ async def record(world: GatewayHarness, *events: Event[Any]) -> None:
 
 @asynccontextmanager
 async def following(
-    world: GatewayHarness, token: str | None = None, **asked: Any
-) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    world: GatewayHarness, token: str | None = None, **request: Any
+) -> AsyncIterator[AsyncIterator[Frame]]:
     async with (
         world.network_client(token) as client,
-        client.stream("GET", "/v1/events", **asked) as response,
+        client.stream("GET", "/v1/events", **request) as response,
     ):
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -72,8 +74,8 @@ async def following(
         yield frames(lines)
 
 
-async def frames(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
-    frame: dict[str, Any] = {}
+async def frames(lines: AsyncIterator[str]) -> AsyncIterator[Frame]:
+    frame: Frame = {}
     async for line in lines:
         name, _, value = line.partition(": ")
         if line:
@@ -85,12 +87,12 @@ async def frames(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, Any]]:
             frame = {}
 
 
-async def take(stream: AsyncIterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+async def take(stream: AsyncIterator[Frame], count: int) -> list[Frame]:
     async with asyncio.timeout(20):
         return [await anext(stream) for _ in range(count)]
 
 
-def titles(found: list[dict[str, Any]]) -> list[str]:
+def titles(found: list[Frame]) -> list[str]:
     return [frame["data"]["data"]["title"] for frame in found]
 
 

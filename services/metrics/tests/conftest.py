@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.service_fixtures import running
 from regie_metrics.app import NAME, build
 from regie_metrics.settings import MetricsSettings
+from regie_metrics.testing import MakeReading
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
-
-MakeReading = Callable[..., PostMetricsObserved]
 
 
 @pytest.fixture
@@ -68,8 +68,7 @@ async def service(
         database_url=SecretStr(database.url),
         identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
     )
-    service = build(settings, clock=clock, broker=memory_broker)
-    async with service.app:
+    async with running(build(settings, clock=clock, broker=memory_broker), clock) as service:
         yield service
 
 

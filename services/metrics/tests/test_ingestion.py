@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from regie.ids.v1.prefixes import CHANNEL, POST
-from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.boundary.ids import new_id, show_id
 from regie_chassis.data.database import Database
 from regie_chassis.events import dead_letters
@@ -23,9 +21,8 @@ from regie_local.testing.service_fixtures import MakeEnvelope
 from regie_local.testing.waiting import until
 from regie_metrics.events import subscriptions
 from regie_metrics.observations.ingestion import MAX_NUMBERS
+from regie_metrics.testing import MakeReading
 from sqlalchemy import text
-
-MakeReading = Callable[..., PostMetricsObserved]
 
 RETENTION = timedelta(days=90)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -12,15 +11,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.metrics.v1 import post_metrics_service_pb2 as pb
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
-from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie_chassis.boundary.ids import new_id, show_id
 from regie_chassis.boundary.rpc import RemoteError, call
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.service_fixtures import MakeEnvelope, Sign
 from regie_local.testing.waiting import until
-
-MakeReading = Callable[..., PostMetricsObserved]
+from regie_metrics.testing import MakeReading
 
 
 async def _totals(stub: PostMetricsServiceStub, post_id: str, token: str) -> pb.GetPostMetricsResponse:

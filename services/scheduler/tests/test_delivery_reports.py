@@ -194,7 +194,12 @@ async def test_what_failed_is_told_in_the_networks_own_words(
     ],
 )
 async def test_the_deliveries_add_up_to_the_post(
-    planner: Planner, publisher: Publisher, dispatched: Post, kinds: tuple[Any, ...], state: PostState, staged: Staged
+    planner: Planner,
+    publisher: Publisher,
+    dispatched: Post,
+    kinds: tuple[type[Message], ...],
+    state: PostState,
+    staged: Staged,
 ) -> None:
     await publisher.tell(*[kind(**ids(dispatched, number)) for number, kind in enumerate(kinds)])
     assert (await planner.get(dispatched)).state is state

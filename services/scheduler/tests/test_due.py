@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -272,14 +271,14 @@ async def test_a_claim_that_fails_leaves_its_posts_where_they_were(
     assert await staged(PostDue) == []
 
 
-def _asleep(wakeup: DueWakeup) -> Callable[[], Any]:
+def _asleep(wakeup: DueWakeup) -> Callable[[], Awaitable[bool]]:
     async def look() -> bool:
         return wakeup._wake_time is not None
 
     return look
 
 
-def _listening(wakeup: DueWakeup) -> Callable[[], Any]:
+def _listening(wakeup: DueWakeup) -> Callable[[], Awaitable[bool]]:
     async def look() -> bool:
         return wakeup.listening
 

@@ -27,13 +27,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from regie.audience.v1 import profiles_service_pb2 as regie_dot_audience_dot_v1_dot_profiles__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(regie/audience/v1/segments_service.proto\x12\x11regie.audience.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(regie/audience/v1/profiles_service.proto\"\xc3\x01\n\x04Rule\x12\x33\n\ncomparison\x18\x01 \x01(\x0b\x32\x1d.regie.audience.v1.ComparisonH\x00\x12*\n\x03\x61ll\x18\x02 \x01(\x0b\x32\x1b.regie.audience.v1.RuleListH\x00\x12*\n\x03\x61ny\x18\x03 \x01(\x0b\x32\x1b.regie.audience.v1.RuleListH\x00\x12&\n\x03not\x18\x04 \x01(\x0b\x32\x17.regie.audience.v1.RuleH\x00\x42\x06\n\x04\x66orm\"2\n\x08RuleList\x12&\n\x05rules\x18\x01 \x03(\x0b\x32\x17.regie.audience.v1.Rule\"X\n\nComparison\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12%\n\x05value\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\"\xa8\x01\n\x07Segment\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x04rule\x18\x03 \x01(\x0b\x32\x17.regie.audience.v1.Rule\x12\x14\n\x0cmember_count\x18\x04 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x06 \x01(\t\"_\n\x14\x43reateSegmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x04rule\x18\x03 \x01(\x0b\x32\x17.regie.audience.v1.Rule\"D\n\x15\x43reateSegmentResponse\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x1a.regie.audience.v1.Segment\"\'\n\x11GetSegmentRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\"A\n\x12GetSegmentResponse\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x1a.regie.audience.v1.Segment\"<\n\x13ListSegmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x14ListSegmentsResponse\x12,\n\x08segments\x18\x01 \x03(\x0b\x32\x1a.regie.audience.v1.Segment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x14\x44\x65leteSegmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsegment_id\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteSegmentResponse\"S\n\x15PreviewSegmentRequest\x12%\n\x04rule\x18\x01 \x01(\x0b\x32\x17.regie.audience.v1.Rule\x12\x13\n\x0bsample_size\x18\x02 \x01(\x05\"\x85\x01\n\x16PreviewSegmentResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12*\n\x06sample\x18\x02 \x03(\x0b\x32\x1a.regie.audience.v1.Profile\x12\x30\n\x08warnings\x18\x03 \x03(\x0b\x32\x1e.regie.audience.v1.RuleWarning\"-\n\x0bRuleWarning\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"V\n\x19ListSegmentMembersRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x1aListSegmentMembersResponse\x12,\n\x08profiles\x18\x01 \x03(\x0b\x32\x1a.regie.audience.v1.Profile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xef\x04\n\x0fSegmentsService\x12\x62\n\rCreateSegment\x12\'.regie.audience.v1.CreateSegmentRequest\x1a(.regie.audience.v1.CreateSegmentResponse\x12Y\n\nGetSegment\x12$.regie.audience.v1.GetSegmentRequest\x1a%.regie.audience.v1.GetSegmentResponse\x12_\n\x0cListSegments\x12&.regie.audience.v1.ListSegmentsRequest\x1a\'.regie.audience.v1.ListSegmentsResponse\x12\x62\n\rDeleteSegment\x12\'.regie.audience.v1.DeleteSegmentRequest\x1a(.regie.audience.v1.DeleteSegmentResponse\x12\x65\n\x0ePreviewSegment\x12(.regie.audience.v1.PreviewSegmentRequest\x1a).regie.audience.v1.PreviewSegmentResponse\x12q\n\x12ListSegmentMembers\x12,.regie.audience.v1.ListSegmentMembersRequest\x1a-.regie.audience.v1.ListSegmentMembersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(regie/audience/v1/segments_service.proto\x12\x11regie.audience.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(regie/audience/v1/profiles_service.proto\"\xc3\x01\n\x04Rule\x12\x33\n\ncomparison\x18\x01 \x01(\x0b\x32\x1d.regie.audience.v1.ComparisonH\x00\x12*\n\x03\x61ll\x18\x02 \x01(\x0b\x32\x1b.regie.audience.v1.RuleListH\x00\x12*\n\x03\x61ny\x18\x03 \x01(\x0b\x32\x1b.regie.audience.v1.RuleListH\x00\x12&\n\x03not\x18\x04 \x01(\x0b\x32\x17.regie.audience.v1.RuleH\x00\x42\x06\n\x04\x66orm\"2\n\x08RuleList\x12&\n\x05rules\x18\x01 \x03(\x0b\x32\x17.regie.audience.v1.Rule\"X\n\nComparison\x12\x11\n\tattribute\x18\x01 \x01(\t\x12\x10\n\x08operator\x18\x02 \x01(\t\x12%\n\x05value\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\"\xc9\x01\n\x07Segment\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x04rule\x18\x03 \x01(\x0b\x32\x17.regie.audience.v1.Rule\x12\x14\n\x0cmember_count\x18\x04 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x05state\x18\x06 \x01(\x0e\x32\x1f.regie.audience.v1.SegmentState\"_\n\x14\x43reateSegmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12%\n\x04rule\x18\x03 \x01(\x0b\x32\x17.regie.audience.v1.Rule\"D\n\x15\x43reateSegmentResponse\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x1a.regie.audience.v1.Segment\"\'\n\x11GetSegmentRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\"A\n\x12GetSegmentResponse\x12+\n\x07segment\x18\x01 \x01(\x0b\x32\x1a.regie.audience.v1.Segment\"<\n\x13ListSegmentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x14ListSegmentsResponse\x12,\n\x08segments\x18\x01 \x03(\x0b\x32\x1a.regie.audience.v1.Segment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x14\x44\x65leteSegmentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsegment_id\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteSegmentResponse\"S\n\x15PreviewSegmentRequest\x12%\n\x04rule\x18\x01 \x01(\x0b\x32\x17.regie.audience.v1.Rule\x12\x13\n\x0bsample_size\x18\x02 \x01(\x05\"\x85\x01\n\x16PreviewSegmentResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12*\n\x06sample\x18\x02 \x03(\x0b\x32\x1a.regie.audience.v1.Profile\x12\x30\n\x08warnings\x18\x03 \x03(\x0b\x32\x1e.regie.audience.v1.RuleWarning\"-\n\x0bRuleWarning\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"V\n\x19ListSegmentMembersRequest\x12\x12\n\nsegment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x1aListSegmentMembersResponse\x12,\n\x08profiles\x18\x01 \x03(\x0b\x32\x1a.regie.audience.v1.Profile\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*b\n\x0cSegmentState\x12\x1d\n\x19SEGMENT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SEGMENT_STATE_FILLING\x10\x01\x12\x18\n\x14SEGMENT_STATE_ACTIVE\x10\x02\x32\xef\x04\n\x0fSegmentsService\x12\x62\n\rCreateSegment\x12\'.regie.audience.v1.CreateSegmentRequest\x1a(.regie.audience.v1.CreateSegmentResponse\x12Y\n\nGetSegment\x12$.regie.audience.v1.GetSegmentRequest\x1a%.regie.audience.v1.GetSegmentResponse\x12_\n\x0cListSegments\x12&.regie.audience.v1.ListSegmentsRequest\x1a\'.regie.audience.v1.ListSegmentsResponse\x12\x62\n\rDeleteSegment\x12\'.regie.audience.v1.DeleteSegmentRequest\x1a(.regie.audience.v1.DeleteSegmentResponse\x12\x65\n\x0ePreviewSegment\x12(.regie.audience.v1.PreviewSegmentRequest\x1a).regie.audience.v1.PreviewSegmentResponse\x12q\n\x12ListSegmentMembers\x12,.regie.audience.v1.ListSegmentMembersRequest\x1a-.regie.audience.v1.ListSegmentMembersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.audience.v1.segments_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_SEGMENTSTATE']._serialized_start=1690
+  _globals['_SEGMENTSTATE']._serialized_end=1788
   _globals['_RULE']._serialized_start=169
   _globals['_RULE']._serialized_end=364
   _globals['_RULELIST']._serialized_start=366
@@ -41,33 +43,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPARISON']._serialized_start=418
   _globals['_COMPARISON']._serialized_end=506
   _globals['_SEGMENT']._serialized_start=509
-  _globals['_SEGMENT']._serialized_end=677
-  _globals['_CREATESEGMENTREQUEST']._serialized_start=679
-  _globals['_CREATESEGMENTREQUEST']._serialized_end=774
-  _globals['_CREATESEGMENTRESPONSE']._serialized_start=776
-  _globals['_CREATESEGMENTRESPONSE']._serialized_end=844
-  _globals['_GETSEGMENTREQUEST']._serialized_start=846
-  _globals['_GETSEGMENTREQUEST']._serialized_end=885
-  _globals['_GETSEGMENTRESPONSE']._serialized_start=887
-  _globals['_GETSEGMENTRESPONSE']._serialized_end=952
-  _globals['_LISTSEGMENTSREQUEST']._serialized_start=954
-  _globals['_LISTSEGMENTSREQUEST']._serialized_end=1014
-  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=1016
-  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=1109
-  _globals['_DELETESEGMENTREQUEST']._serialized_start=1111
-  _globals['_DELETESEGMENTREQUEST']._serialized_end=1173
-  _globals['_DELETESEGMENTRESPONSE']._serialized_start=1175
-  _globals['_DELETESEGMENTRESPONSE']._serialized_end=1198
-  _globals['_PREVIEWSEGMENTREQUEST']._serialized_start=1200
-  _globals['_PREVIEWSEGMENTREQUEST']._serialized_end=1283
-  _globals['_PREVIEWSEGMENTRESPONSE']._serialized_start=1286
-  _globals['_PREVIEWSEGMENTRESPONSE']._serialized_end=1419
-  _globals['_RULEWARNING']._serialized_start=1421
-  _globals['_RULEWARNING']._serialized_end=1466
-  _globals['_LISTSEGMENTMEMBERSREQUEST']._serialized_start=1468
-  _globals['_LISTSEGMENTMEMBERSREQUEST']._serialized_end=1554
-  _globals['_LISTSEGMENTMEMBERSRESPONSE']._serialized_start=1556
-  _globals['_LISTSEGMENTMEMBERSRESPONSE']._serialized_end=1655
-  _globals['_SEGMENTSSERVICE']._serialized_start=1658
-  _globals['_SEGMENTSSERVICE']._serialized_end=2281
+  _globals['_SEGMENT']._serialized_end=710
+  _globals['_CREATESEGMENTREQUEST']._serialized_start=712
+  _globals['_CREATESEGMENTREQUEST']._serialized_end=807
+  _globals['_CREATESEGMENTRESPONSE']._serialized_start=809
+  _globals['_CREATESEGMENTRESPONSE']._serialized_end=877
+  _globals['_GETSEGMENTREQUEST']._serialized_start=879
+  _globals['_GETSEGMENTREQUEST']._serialized_end=918
+  _globals['_GETSEGMENTRESPONSE']._serialized_start=920
+  _globals['_GETSEGMENTRESPONSE']._serialized_end=985
+  _globals['_LISTSEGMENTSREQUEST']._serialized_start=987
+  _globals['_LISTSEGMENTSREQUEST']._serialized_end=1047
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_start=1049
+  _globals['_LISTSEGMENTSRESPONSE']._serialized_end=1142
+  _globals['_DELETESEGMENTREQUEST']._serialized_start=1144
+  _globals['_DELETESEGMENTREQUEST']._serialized_end=1206
+  _globals['_DELETESEGMENTRESPONSE']._serialized_start=1208
+  _globals['_DELETESEGMENTRESPONSE']._serialized_end=1231
+  _globals['_PREVIEWSEGMENTREQUEST']._serialized_start=1233
+  _globals['_PREVIEWSEGMENTREQUEST']._serialized_end=1316
+  _globals['_PREVIEWSEGMENTRESPONSE']._serialized_start=1319
+  _globals['_PREVIEWSEGMENTRESPONSE']._serialized_end=1452
+  _globals['_RULEWARNING']._serialized_start=1454
+  _globals['_RULEWARNING']._serialized_end=1499
+  _globals['_LISTSEGMENTMEMBERSREQUEST']._serialized_start=1501
+  _globals['_LISTSEGMENTMEMBERSREQUEST']._serialized_end=1587
+  _globals['_LISTSEGMENTMEMBERSRESPONSE']._serialized_start=1589
+  _globals['_LISTSEGMENTMEMBERSRESPONSE']._serialized_end=1688
+  _globals['_SEGMENTSSERVICE']._serialized_start=1791
+  _globals['_SEGMENTSSERVICE']._serialized_end=2414
 # @@protoc_insertion_point(module_scope)

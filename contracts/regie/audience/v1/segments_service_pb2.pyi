@@ -9,6 +9,7 @@ from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 from regie.audience.v1 import profiles_service_pb2 as profiles_service_pb2
 import builtins as builtins
 import sys
@@ -20,6 +21,29 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _SegmentState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SegmentStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_SegmentState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    SEGMENT_STATE_UNSPECIFIED: _SegmentState.ValueType  # 0
+    """Never set."""
+    SEGMENT_STATE_FILLING: _SegmentState.ValueType  # 1
+    """Profiles that match the rule are still being added."""
+    SEGMENT_STATE_ACTIVE: _SegmentState.ValueType  # 2
+    """Every profile that matches the rule is a member."""
+
+class SegmentState(_SegmentState, metaclass=_SegmentStateEnumTypeWrapper):
+    """The state of a segment. A deleted segment is never shown."""
+
+SEGMENT_STATE_UNSPECIFIED: SegmentState.ValueType  # 0
+"""Never set."""
+SEGMENT_STATE_FILLING: SegmentState.ValueType  # 1
+"""Profiles that match the rule are still being added."""
+SEGMENT_STATE_ACTIVE: SegmentState.ValueType  # 2
+"""Every profile that matches the rule is a member."""
 
 @typing.final
 class Rule(message.Message):
@@ -128,8 +152,8 @@ class Segment(message.Message):
     """Unique in the workspace."""
     member_count: builtins.int
     """How many profiles are in it; those found so far while it is being filled."""
-    state: builtins.str
-    """filling or active."""
+    state: SegmentState.ValueType
+    """The segment's state."""
     @builtins.property
     def rule(self) -> Rule:
         """The rule."""
@@ -146,7 +170,7 @@ class Segment(message.Message):
         rule: Rule | None = ...,
         member_count: builtins.int = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
-        state: builtins.str = ...,
+        state: SegmentState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["create_time", b"create_time", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...

@@ -5,7 +5,9 @@ A service's conftest names the service in a fixture `service_name`, and its migr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -16,10 +18,13 @@ from regie_chassis.boundary.identity import Caller, Signer, new_key
 from regie_chassis.boundary.ids import new_id
 from regie_chassis.data.database import Database
 from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, subject_of
+from regie_chassis.events.relay import IDLE
+from regie_chassis.process.service import Service
 from sqlalchemy import text
 
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.waiting import LOOK_EVERY
 
 StagedEvent = TypeVar("StagedEvent", bound=Message)
 
@@ -88,6 +93,21 @@ def staged(database: Database) -> Staged:
             return [kind.FromString(payload) for payload in rows.scalars()]
 
     return read
+
+
+@asynccontextmanager
+async def running(service: Service, clock: FakeClock) -> AsyncIterator[Service]:
+    """Runs a service on a clock that stands still. Time goes on while the service drains, or its relay never ends."""
+    async with service.app:
+        yield service
+        ticking = asyncio.create_task(_tick(clock))
+    ticking.cancel()
+
+
+async def _tick(clock: FakeClock) -> None:
+    while True:
+        await clock.advance(IDLE)
+        await asyncio.sleep(LOOK_EVERY)
 
 
 _SELECT_STAGED = text("SELECT payload FROM outbox WHERE type = :type ORDER BY id")

@@ -10,9 +10,15 @@ from regie_chassis.boundary.ids import show_id
 from regie_chassis.boundary.timestamps import timestamp
 
 from regie_audience import attributes
+from regie_audience.memberships.states import SegmentState
 from regie_audience.profiles.queries import Profile
 from regie_audience.rules.model import MAX_DEPTH, All, AnyOf, Comparison, InvalidRule, Not, Rule
 from regie_audience.segments.queries import Segment
+
+STATES = {
+    SegmentState.FILLING: segments_pb.SEGMENT_STATE_FILLING,
+    SegmentState.ACTIVE: segments_pb.SEGMENT_STATE_ACTIVE,
+}
 
 
 def profile_message(profile: Profile) -> profiles_pb.Profile:
@@ -35,7 +41,7 @@ def segment_message(segment: Segment) -> segments_pb.Segment:
         name=segment.name,
         rule=rule_message(segment.rule),
         member_count=segment.member_count,
-        state=segment.state,
+        state=STATES[segment.state],
         create_time=timestamp(segment.create_time),
     )
 

@@ -72,7 +72,7 @@ class FakeAudience(ProfilesServiceServicer, SegmentsServiceServicer):
                 segment_id=show_id(SEGMENT, new_id()),
                 name=request.name,
                 rule=request.rule,
-                state="active",
+                state=segments_pb.SEGMENT_STATE_ACTIVE,
                 member_count=len(self.memory.all(profiles_pb.Profile)),
                 create_time=timestamp(),
             )

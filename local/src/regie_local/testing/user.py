@@ -1,4 +1,4 @@
-"""The people who use an installation of processes: over REST only."""
+"""The user of an installation of processes, over REST only, for tests of whole installations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
-import pytest
+
 from regie_local.local_cluster import LocalCluster
 from regie_local.testing.waiting import until
 
@@ -88,20 +88,13 @@ class User:
         (await self.sandbox.put("/admin/faults", json=list(rules))).raise_for_status()
 
 
-@pytest.fixture(scope="session")
-def user_of() -> Callable[[LocalCluster], AbstractAsyncContextManager[User]]:
-    """Opens the clients of an installation's first key."""
-    return _open_user
-
-
-@pytest.fixture(scope="session")
-def path_to() -> Callable[..., list[tuple[str, str]]]:
-    """Returns (service, name) of every span from the root down to the first (of `service`) whose name begins so."""
-    return _path_to
+NewInstallation = Callable[..., AbstractAsyncContextManager[tuple[LocalCluster, User]]]
+"""Starts an installation of the test's own and opens its user; takes LocalCluster's keyword arguments."""
 
 
 @asynccontextmanager
-async def _open_user(installation: LocalCluster) -> AsyncIterator[User]:
+async def open_user(installation: LocalCluster) -> AsyncIterator[User]:
+    """Opens the clients of an installation's first key."""
     addresses = installation.addresses
     headers = {"Authorization": f"Bearer {installation.api_key}"}
     async with (
@@ -112,7 +105,8 @@ async def _open_user(installation: LocalCluster) -> AsyncIterator[User]:
         yield User(http, sandbox, traces)
 
 
-def _path_to(spans: list[Json], name: str, *, service: str = "") -> list[tuple[str, str]]:
+def path_to(spans: list[Json], name: str, *, service: str = "") -> list[tuple[str, str]]:
+    """Returns (service, name) of every span from the root down to the first (of `service`) whose name begins so."""
     by_id = {span["span_id"]: span for span in spans}
     named = (span for span in spans if span["name"].startswith(name))
     span: Json | None = next(span for span in named if service in ("", span["service"]))

@@ -1,0 +1,57 @@
+"""Profiles and segments, from JSON to message and back."""
+
+from __future__ import annotations
+
+from regie.audience.v1 import segments_service_pb2 as segments_pb
+from regie_gateway.testing.harness import GatewayHarness
+
+
+async def test_profiles_keep_their_attributes(world: GatewayHarness) -> None:
+    attributes = {"city": "Lyon", "age": 34, "score": 0.5, "vip": True, "tags": ["a", "b"], "gone": None}
+    async with world.client() as client:
+        answer = await client.post(
+            "/v1/profiles", json={"profiles": [{"external_id": "crm-17", "attributes": attributes}]}
+        )
+        assert answer.status_code == 200, answer.text
+        profile = answer.json()["profiles"][0]
+        assert profile["attributes"] == attributes
+        assert (await client.get(f"/v1/profiles/{profile['profile_id']}")).json() == profile
+        assert (await client.get("/v1/profiles")).json()["profiles"] == [profile]
+
+
+async def test_a_segment_keeps_its_rule(world: GatewayHarness) -> None:
+    rule = {
+        "all": [
+            {"attribute": "city", "operator": "eq", "value": "Lyon"},
+            {"not": {"any": [{"attribute": "age", "operator": "lt", "value": 18}]}},
+            {"attribute": "vip", "operator": "present"},
+            {"attribute": "city", "operator": "in", "value": ["Lyon", "Nice"]},
+            {"attribute": "tags", "operator": "eq", "value": []},
+        ]
+    }
+    async with world.client() as client:
+        created = await client.post("/v1/segments", json={"name": "Lyon", "rule": rule})
+        assert created.status_code == 201, created.text
+        segment = created.json()
+        assert (segment["rule"], segment["state"]) == (rule, "active")
+        path = created.headers["location"]
+        assert (await client.get(path)).json() == segment
+        assert (await client.get("/v1/segments")).json()["segments"] == [segment]
+        assert (await client.get(f"{path}/members")).json() == {"profiles": [], "next_page_token": ""}
+        preview = await client.post("/v1/segments/preview", json={"rule": rule, "sample_size": 2})
+        warnings = [{"field": "/rule/all/1/not", "message": "odd"}]
+        assert preview.json() == {"count": 0, "sample": [], "warnings": warnings}
+    asked = world.backends.audience.memory.received[-1]
+    assert isinstance(asked, segments_pb.PreviewSegmentRequest)
+    assert asked.sample_size == 2
+
+
+async def test_a_segment_is_deleted_by_its_id(world: GatewayHarness) -> None:
+    rule = {"attribute": "city", "operator": "eq", "value": "Lyon"}
+    async with world.client() as client:
+        segment = (await client.post("/v1/segments", json={"name": "Lyon", "rule": rule})).json()
+        answer = await client.delete(f"/v1/segments/{segment['segment_id']}")
+    assert (answer.status_code, answer.json()) == (200, {"segment_id": segment["segment_id"]})
+    received = world.backends.audience.memory.received[-1]
+    assert isinstance(received, segments_pb.DeleteSegmentRequest)
+    assert received.segment_id == segment["segment_id"]
