@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -81,6 +82,8 @@ class Application(FastAPI):
     """FastAPI with our document; swagger's own page is off, as it loads its scripts from elsewhere."""
 
     cors_origins: Collection[str] = ()
+    tags: Mapping[str, str] = MappingProxyType({})
+    """The descriptions of the operations' tags."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Puts CORS before all, also before the layer that answers 500."""
@@ -94,13 +97,13 @@ class Application(FastAPI):
         """Returns the OpenAPI 3.1 document."""
         if not self.openapi_schema:
             declared = [route.operation for route in self.routes if isinstance(route, AdmittedRoute)]
-            self.openapi_schema = render(self.routes, declared)
+            self.openapi_schema = render(self.routes, declared, self.tags)
         return self.openapi_schema
 
 
 def build_application(
     gateway: GatewayContext,
-    resources: Iterable[Operations],
+    resources: Sequence[Operations],
     *,
     body_limit: int,
     media_limit: int,
@@ -111,6 +114,7 @@ def build_application(
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = Application(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=silent)
     app.cors_origins = cors_origins
+    app.tags = {resource.tag: resource.description for resource in resources if resource.description}
     add_problem_handlers(app)
     app.add_exception_handler(405, lambda request, _: not_allowed(app.routes, request))
     for resource in resources:

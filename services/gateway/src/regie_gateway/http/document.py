@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastapi.openapi.utils import get_openapi
@@ -19,18 +19,6 @@ DESCRIPTION = (
 )
 LICENSE = {"name": "Apache License 2.0", "identifier": "Apache-2.0"}
 SERVERS = [{"url": "/", "description": "Where this document came from."}]
-TAGS = {
-    "posts": "What is planned, when it leaves, and how it went.",
-    "metrics": "What posts did.",
-    "channels": "Connected accounts on networks.",
-    "media": "Pictures to attach.",
-    "networks": "Where channels can be connected.",
-    "profiles": "The people whom posts are for.",
-    "segments": "Named rules, and the profiles that match them.",
-    "events": "Everything that happens, as it happens.",
-    "workspace": "The tenant that a key belongs to.",
-    "api keys": "What opens all of this.",
-}
 HEADERS: dict[str, dict[str, Any]] = {
     "trace-id": {"description": "The W3C trace id of the request; to be quoted to support.", "type": "string"},
     "Location": {"description": "The path of what was made.", "type": "string"},
@@ -51,8 +39,8 @@ OF_A_STATUS = {
 }
 
 
-def render(routes: Iterable[BaseRoute], operations: Iterable[Operation]) -> dict[str, Any]:
-    """Returns the OpenAPI 3.1 document."""
+def render(routes: Iterable[BaseRoute], operations: Iterable[Operation], tags: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the OpenAPI 3.1 document; `tags` are the descriptions of the operations' tags."""
     document: dict[str, Any] = get_openapi(
         title=TITLE,
         license_info=LICENSE,
@@ -61,7 +49,7 @@ def render(routes: Iterable[BaseRoute], operations: Iterable[Operation]) -> dict
         routes=list(routes),
         openapi_version="3.1.0",
         servers=SERVERS,
-        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        tags=[{"name": name, "description": text} for name, text in tags.items()],
         separate_input_output_schemas=False,
     )
     components = document.setdefault("components", {})

@@ -70,10 +70,14 @@ class Operation:
 
 
 class Operations:
-    """The endpoints of one tag, in the order of their declaration."""
+    """The endpoints of one tag, in the order of their declaration.
 
-    def __init__(self, tag: str) -> None:
+    `description` is the tag's in the document; empty where another resource of the same tag has it.
+    """
+
+    def __init__(self, tag: str, description: str = "") -> None:
         self.tag = tag
+        self.description = description
         self.all: list[Operation] = []
 
     def add(

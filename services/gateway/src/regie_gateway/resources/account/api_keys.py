@@ -24,7 +24,7 @@ from regie_gateway.http.responses import SecretResponse
 from regie_gateway.mapping.compiled import compile_view
 from regie_gateway.mapping.overrides import From
 
-operations = Operations("api keys")
+operations = Operations("api keys", "What opens all of this.")
 
 Scope = Literal[
     "posts:read",

@@ -17,7 +17,7 @@ from regie_gateway.http.operations import Operations
 from regie_gateway.mapping.overrides import From
 from regie_gateway.workspaces import MAX_MISSED_AFTER, Workspace
 
-operations = Operations("workspace")
+operations = Operations("workspace", "The tenant that a key belongs to.")
 
 
 class UpdateWorkspace(Body):

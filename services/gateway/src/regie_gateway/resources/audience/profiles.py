@@ -16,7 +16,7 @@ from regie_gateway.http.fields import Body, Page, ProfileId, View, without_defau
 from regie_gateway.http.operations import Operations
 from regie_gateway.mapping.values import MAX_EXACT_INTEGER
 
-operations = Operations("profiles")
+operations = Operations("profiles", "The people whom posts are for.")
 
 
 def _exact(number: Any) -> Any:

@@ -16,7 +16,7 @@ from regie_gateway.mapping.overrides import From
 from regie_gateway.resources.audience.profiles import ProfilePage, ProfileView
 from regie_gateway.resources.audience.rules import BoundedRule, Rule, rule_message, rule_value
 
-operations = Operations("segments")
+operations = Operations("segments", "Named rules, and the profiles that match them.")
 
 EXAMPLE_RULE: dict[str, Any] = {"all": [{"attribute": "city", "operator": "eq", "value": "Lyon"}]}
 

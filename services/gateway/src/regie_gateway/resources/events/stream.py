@@ -19,7 +19,7 @@ from regie_gateway.events.subscriptions import TYPES
 from regie_gateway.http.context import RequestContext
 from regie_gateway.http.operations import Operations
 
-operations = Operations("events")
+operations = Operations("events", "Everything that happens, as it happens.")
 
 SEND_TIMEOUT = 60.0  # seconds; a reader that takes nothing for so long is let go
 STREAM = {

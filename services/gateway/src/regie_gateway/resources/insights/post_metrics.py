@@ -15,7 +15,7 @@ from regie_gateway.http.fields import Instant, PostId, View
 from regie_gateway.http.operations import Operations
 from regie_gateway.mapping.compiled import compile_view
 
-operations = Operations("metrics")
+operations = Operations("metrics", "What posts did.")
 
 Metric = Literal[
     "likes",

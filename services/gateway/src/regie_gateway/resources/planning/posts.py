@@ -16,7 +16,7 @@ from regie_gateway.resources.planning.post_bodies import CreatePost, EditPost, S
 from regie_gateway.resources.planning.post_views import PostPage, PostState, PostView
 from regie_gateway.resources.planning.timeline import TimelineView, compose_timeline
 
-operations = Operations("posts")
+operations = Operations("posts", "What is planned, when it leaves, and how it went.")
 
 
 class PostQuery(PageQuery):

@@ -12,7 +12,7 @@ from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import Body, ChannelId, Page, View, without_default
 from regie_gateway.http.operations import Operations
 
-operations = Operations("channels")
+operations = Operations("channels", "Connected accounts on networks.")
 
 CONNECT_DEADLINE = 45.0  # seconds; the publisher may ask the network several times, and gives up after 40
 

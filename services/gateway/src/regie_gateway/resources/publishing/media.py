@@ -10,7 +10,7 @@ from regie_gateway.http.context import RequestContext
 from regie_gateway.http.fields import View
 from regie_gateway.http.operations import Operations
 
-operations = Operations("media")
+operations = Operations("media", "Pictures to attach.")
 
 # Generators of clients know bytes by this form, and by this content type alone.
 BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}

@@ -12,7 +12,7 @@ from regie_gateway.http.fields import View
 from regie_gateway.http.operations import Operations
 from regie_gateway.mapping.overrides import From
 
-operations = Operations("networks")
+operations = Operations("networks", "Where channels can be connected.")
 
 
 class CredentialFieldView(View):
