@@ -138,6 +138,15 @@ async def test_a_session_that_expires_again_at_once_is_given_up() -> None:
     assert len(server.requests) == 3
 
 
+async def test_a_renewed_session_of_another_account_is_not_used() -> None:
+    other = SESSION | {"did": "did:plc:other"}
+    connector, server = put(EXPIRED, renewals=[httpx2.Response(200, json=other)])
+    with pytest.raises(Refused) as refused:
+        await connector.publish(draft(), 0)
+    assert refused.value.kind is FailureKind.AUTH_EXPIRED
+    assert [request.headers["authorization"] for request in server.requests] == ["Bearer a1", "Bearer r1"]
+
+
 @pytest.mark.parametrize("reply", [httpx2.ReadTimeout("slow"), error(503, "Busy"), httpx2.Response(200, content=HTML)])
 async def test_a_renewal_that_fails_leaves_the_post_known_as_not_sent(reply: Reply) -> None:
     connector, server = put(EXPIRED, renewals=[reply])

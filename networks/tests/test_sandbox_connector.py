@@ -254,6 +254,17 @@ async def test_a_token_that_stays_expired_is_refused_after_one_renewal(
     assert credentials.renewals == 1
 
 
+async def test_a_renewal_that_opens_another_account_publishes_nothing(
+    connector: SandboxConnector, sandbox: RunningSandbox
+) -> None:
+    await sandbox.set_faults([{"operation": "create_post", "expire_tokens": True, "times": 1}])
+    credentials = MemoryCredentials({"access_token": "sandbox-ada", "refresh_token": "refresh-bob"})
+    with pytest.raises(Refused) as refused:
+        await connector.publish(draft_to(sandbox.url, credentials=credentials), 0)
+    assert refused.value.kind is FailureKind.AUTH_EXPIRED
+    assert [call["answered"] for call in await sandbox.log("create_post")] == [401]
+
+
 @pytest.mark.parametrize(
     "secrets", [{"access_token": "expired-ada"}, {"access_token": "expired-ada", "refresh_token": "wrong"}, {}]
 )

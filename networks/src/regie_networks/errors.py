@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from regie_networks import bounds
 
+OTHER_ACCOUNT = "The renewed session belongs to another account; connect the channel again."
+
 
 class FailureKind(StrEnum):
     """Why a delivery failed: a closed list (docs/errors.md)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from datetime import timedelta
 
@@ -41,6 +42,20 @@ async def test_an_address_that_guesses_is_slowed_down_and_others_are_not(
         assert (await client.get("/v1/workspace", headers={"Authorization": wrong()})).status_code == 401
         assert (await client.get("/v1/workspace", headers={"Authorization": wrong()})).status_code == 429
         assert (await client.get("/v1/workspace", headers=good)).status_code == 200  # it is in use
+
+
+async def test_a_right_key_that_begins_with_many_requests_is_no_guess(
+    make_world: MakeHarness, clock: FakeClock
+) -> None:
+    world = await make_world(clock, wrong_keys_per_minute=PER_MINUTE)
+    authenticator = Authenticator(world.database, clock, wrong_keys_per_minute=PER_MINUTE)
+    together = [authenticator.authenticate(f"Bearer {world.token}") for _ in range(PER_MINUTE * BURST * 3)]
+    assert len({key.id for key in await asyncio.gather(*together)}) == 1
+    # Other tokens at once are guesses, whatever their number.
+    guesses = [authenticator.authenticate(wrong()) for _ in range(PER_MINUTE * BURST * 3)]
+    refusals = await asyncio.gather(*guesses, return_exceptions=True)
+    assert sum(isinstance(refusal, InvalidApiKey) for refusal in refusals) == PER_MINUTE * BURST
+    assert sum(isinstance(refusal, TooManyWrongKeys) for refusal in refusals) == PER_MINUTE * BURST * 2
 
 
 async def test_an_id_that_is_nobodys_is_looked_for_once(world: GatewayHarness, clock: FakeClock) -> None:

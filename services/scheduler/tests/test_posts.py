@@ -124,6 +124,8 @@ async def test_another_time_is_another_revision_and_the_same_is_none(planner: Pl
     assert await planner.schedule(first) == first
     moved = await planner.schedule(first, WallTime("2026-07-01T10:30:00", "Europe/Paris"), revision=2)
     assert moved.revision == 3
+    for spelling in ("2026-07-01T10:30", "2026-07-01T10:30:00.000"):
+        assert (await planner.schedule(moved, WallTime(spelling, "Europe/Paris"))).revision == 3
     assert [one.revision for one in await staged(PostScheduled)] == [2, 3]
     with pytest.raises(RevisionConflict):
         await planner.schedule(first, revision=2)

@@ -18,7 +18,7 @@ from regie_chassis.process.clock import Clock
 from regie_networks.addresses import origin_of
 from regie_networks.bounds import MAX_URL
 from regie_networks.draft import Account
-from regie_networks.errors import ConnectorError, FailureKind, NotSent, OutcomeUnknown, Refused
+from regie_networks.errors import OTHER_ACCOUNT, ConnectorError, FailureKind, NotSent, OutcomeUnknown, Refused
 from regie_networks.http import Response, call
 from regie_networks.statuses import StatusTable
 
@@ -144,7 +144,10 @@ class BlueskyClient:
             raise self.refusal(response)
         if HTTPStatus.BAD_REQUEST <= response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise NotSent(f"The session could not be renewed: HTTP {response.status}: {response.error_text()}")
-        return session_secrets(self.accepted(response))
+        renewed = session_secrets(self.accepted(response))
+        if renewed["did"] != used["did"]:
+            raise Refused(FailureKind.AUTH_EXPIRED, OTHER_ACCOUNT)
+        return renewed
 
 
 def session_secrets(session: Mapping[str, object]) -> dict[str, str]:

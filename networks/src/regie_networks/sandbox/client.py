@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 import httpx2
 
 from regie_networks.draft import Account
-from regie_networks.errors import FailureKind, NotSent, OutcomeUnknown, Refused, Unacceptable
+from regie_networks.errors import OTHER_ACCOUNT, FailureKind, NotSent, OutcomeUnknown, Refused, Unacceptable
 from regie_networks.http import Response, call
 from regie_networks.oauth import OAuthApp, OAuthFlow
 from regie_networks.sandbox.oauth import OAUTH
@@ -51,7 +51,9 @@ class SandboxClient:
         """
 
         async def renew(used: Mapping[str, str]) -> Mapping[str, str]:
-            return await self.renew(account.server_url, used)
+            renewed = await self.renew(account.server_url, used)
+            await self._check_account(account, renewed)
+            return renewed
 
         secrets = account.credentials.secrets
         response = await self.send(account.server_url, secrets, method, path, **parts)
@@ -59,6 +61,12 @@ class SandboxClient:
             secrets = await account.credentials.refresh(secrets, renew)
             response = await self.send(account.server_url, secrets, method, path, **parts)
         return response
+
+    async def _check_account(self, account: Account, secrets: Mapping[str, str]) -> None:
+        """Raises Refused where renewed secrets open another account: the two tokens of a channel are given apart."""
+        response = await self.send(account.server_url, secrets, "GET", "/api/v1/account")
+        if text_of(document_of(response), "id") != account.remote_id:
+            raise Refused(FailureKind.AUTH_EXPIRED, OTHER_ACCOUNT)
 
     async def send(
         self, server_url: str, secrets: Mapping[str, str], method: str, path: str, **parts: Unpack[RequestParts]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from regie_chassis.boundary.errors import PermissionDenied, Unauthenticated
@@ -37,6 +39,10 @@ class MissingScope(PermissionDenied):
     """The key lacks the scope of the operation."""
 
 
+Token = tuple[UUID, str]
+"""The id of a key and the secret that came with it."""
+
+
 @dataclass(slots=True)
 class _Remembered:
     key: ApiKey
@@ -53,6 +59,7 @@ class Authenticator:
         self._wrong = WrongKeys(per_minute=wrong_keys_per_minute, fresh=FRESH)
         self._known: dict[UUID, _Remembered] = {}
         self._used: set[UUID] = set()
+        self._proofs: dict[Token, asyncio.Future[ApiKey | None]] = {}
 
     async def authenticate(self, authorization: str, *, address: str = "") -> ApiKey:
         """Returns the key of an Authorization header. Raises MissingApiKey, InvalidApiKey or TooManyWrongKeys.
@@ -66,17 +73,40 @@ class Authenticator:
         read = api_keys.read_token(token.strip())
         now = self._clock.now()
         in_use = read is not None and read[0] in self._known
-        if not in_use:
-            self._wrong.take(address, now=now)  # before the database is asked, so that many at once gain nothing
-        key = await self.find(read[0]) if read else None
-        if read is None or key is None or not hmac.compare_digest(key.secret_hash, api_keys.hash_secret(read[1])):
+        key = await (self._prove(read) if in_use else self._prove_first(read, address, now))
+        if key is None:
             if in_use:
                 self._wrong.take(address, now=now)
             raise InvalidApiKey("this API key is not valid, has expired or was revoked; make another one")
-        if not in_use:
-            self._wrong.give_back(address, now=now)
         self._used.add(key.id)
         return key
+
+    async def _prove(self, token: Token | None) -> ApiKey | None:
+        """Returns the key that a token opens."""
+        key = await self.find(token[0]) if token else None
+        if token is None or key is None or not hmac.compare_digest(key.secret_hash, api_keys.hash_secret(token[1])):
+            return None
+        return key
+
+    async def _prove_first(self, token: Token | None, address: str, now: datetime) -> ApiKey | None:
+        """Proves a key that is not in use yet. It counts as a guess before the database is asked, so that many guesses
+        at once gain nothing; requests with the same token wait for one another's answer, and count once.
+        """
+        if token is None:
+            self._wrong.take(address, now=now)
+            return None
+        proof = self._proofs.get(token)
+        if proof is None:
+            self._wrong.take(address, now=now)
+            proof = self._proofs[token] = asyncio.ensure_future(self._prove(token))
+            proof.add_done_callback(partial(self._proved, token, address))
+        return await asyncio.shield(proof)
+
+    def _proved(self, token: Token, address: str, proof: asyncio.Future[ApiKey | None]) -> None:
+        del self._proofs[token]
+        # An outage of the database is no guess, either; its error is each waiting request's own.
+        if proof.cancelled() or proof.exception() is not None or proof.result() is not None:
+            self._wrong.give_back(address, now=self._clock.now())
 
     async def find(self, key_id: UUID) -> ApiKey | None:
         """Returns a key that is neither unknown, nor revoked, nor expired."""

@@ -150,9 +150,11 @@ class Broadcaster:
             if events:
                 sent_time = self._clock.now()
                 yield b"".join(frame(event) for event in events)
-            elif (
-                not await self._clock.wait(subscription.news, LOOK_EVERY) and self._clock.now() - sent_time >= HEARTBEAT
-            ):
+                continue
+            silence = self._clock.now() - sent_time
+            if silence < HEARTBEAT:
+                await self._clock.wait(subscription.news, min(LOOK_EVERY, HEARTBEAT - silence))
+            else:
                 sent_time = self._clock.now()
                 yield b": still here\n\n"
 

@@ -30,7 +30,6 @@ HEADERS: dict[str, dict[str, Any]] = {
     "WWW-Authenticate": {"description": "The scheme of keys, and the error of the one that came.", "type": "string"},
 }
 OF_A_STATUS = {
-    "201": ("Location",),
     "401": ("WWW-Authenticate",),
     "409": ("Retry-After",),
     "429": ("Retry-After", "RateLimit", "RateLimit-Policy"),
@@ -76,6 +75,8 @@ def _of_an_answer(operation: Operation, status: str) -> Iterator[str]:
         return
     if operation.answer is not None and operation.answer.etag_field:
         yield "ETag"
+    if operation.location:
+        yield "Location"
     if operation.method == "POST":
         yield "Idempotent-Replayed"
 

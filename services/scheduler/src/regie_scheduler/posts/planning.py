@@ -149,7 +149,7 @@ async def schedule_post(
     state = after(Action.SCHEDULE, post.state)
     _check_revision(post, revision)
     time = _resolve(wall_time, command)
-    if state is post.state and time == post.time:
+    if state is post.state and post.time is not None and time.is_same(post.time):
         return post
     planned = replace(post, state=state, time=time, revision=post.revision + 1, update_time=command.now)
     await store.update_post(session, post, planned, traceparent=current_traceparent())

@@ -51,6 +51,10 @@ class PublishTime:
     time_zone: str
     instant: datetime
 
+    def is_same(self, other: PublishTime) -> bool:
+        """True for the same instant in the same zone, however the wall time is spelt (09:30 is 09:30:00)."""
+        return (self.instant, self.time_zone) == (other.instant, other.time_zone)
+
 
 def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str = "") -> PublishTime:
     """Returns the instant of a wall time in a zone; of one that comes twice, the `occurrence`, empty for the first.
