@@ -24,7 +24,7 @@ KEY = OKPKey.generate_key("Ed25519")
 
 @pytest.fixture
 async def make_world(
-    new_database: Callable[[Path], Awaitable[Database]], broker: NatsBroker
+    new_database: Callable[[Path], Awaitable[Database]], broker: NatsBroker, tmp_path: Path
 ) -> AsyncIterator[MakeHarness]:
     """Makes gateways; `clock` and settings can be chosen."""
     made: list[GatewayHarness] = []
@@ -42,6 +42,7 @@ async def make_world(
             "rate_per_second": 0,
             "workspace_rate_per_second": 0,
             "drain_seconds": 5,
+            "media_url": f"file://{tmp_path}/media",
         }
         gateway = build(GatewaySettings.model_validate(chosen | settings), clock=clock, broker=broker)
         first = await bootstrap(database, clock, name="first", new_key=False)
