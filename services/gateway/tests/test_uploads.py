@@ -12,6 +12,7 @@ import psutil
 import pytest
 from regie.publisher.v1.media_service_pb2 import CompleteUploadRequest
 from regie_chassis.process.clock import Clock
+from regie_gateway.http.protocol import STALL_TIMEOUT
 from regie_gateway.testing.harness import GatewayHarness, MakeHarness
 from regie_local.testing.waiting import until
 
@@ -116,6 +117,32 @@ async def test_a_client_that_breaks_off_leaves_nothing(world: GatewayHarness, me
         writer.close()
         await until(gone, what="nothing left")
         assert await reader.read() == b""
+    assert asked(world) == []
+
+
+async def test_a_client_that_sends_no_more_is_given_up_and_leaves_nothing(world: GatewayHarness, media: Path) -> None:
+    async with world.gateway.app:
+        reader, writer = await connect(world, size=20 * MEGABYTE)
+        writer.write(FTYP + bytes(12 * MEGABYTE))
+
+        async def coming() -> bool:
+            return bool(kept(media))
+
+        await until(coming, what="the first part")
+        answering = asyncio.create_task(reader.read())
+
+        async def given_up() -> bool:
+            world.gateway.http.look(asyncio.get_running_loop().time() + STALL_TIMEOUT + 1)
+            return answering.done()
+
+        await until(given_up, what="the refusal")
+        assert answering.result().startswith(b"HTTP/1.1 408 ")
+        writer.close()
+
+        async def gone() -> bool:
+            return not kept(media)
+
+        await until(gone, what="nothing left")
     assert asked(world) == []
 
 

@@ -258,10 +258,10 @@ async def test_a_picture_is_uploaded_and_a_hostile_one_is_refused(house: House, 
     for others in ({"sha256": bytes(32)}, {"size": 7}, {"token": stranger}):
         with pytest.raises(RemoteError) as missing:
             await upload(picture, **others)
-        assert missing.value.reason == "UPLOAD_NOT_FOUND"
+        assert missing.value.reason == "UPLOAD_LOST"
     with pytest.raises(RemoteError) as wrong:
         await call(house.media.CompleteUpload, media_pb.CompleteUploadRequest(upload_id="../x"), identity=house.token)
-    assert wrong.value.reason == "UPLOAD_NOT_FOUND"
+    assert wrong.value.reason == "UPLOAD_LOST"
 
 
 async def body(data: bytes) -> AsyncIterator[bytes]:

@@ -48,7 +48,7 @@ class MediaServiceServicer:
 
     def CompleteUpload(self, request, context):
         """Makes a medium of an upload in the shared media store: a picture upright, in sRGB and with nothing else in it; an MP4
-        video as it is. Fails with UPLOAD_NOT_FOUND, INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or
+        video as it is. Fails with UPLOAD_LOST, INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or
         MEDIA_STORE_UNAVAILABLE. The upload stays; its writer removes it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -18,7 +18,7 @@ class MediaServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_media_service_pb2.CompleteUploadRequest, _media_service_pb2.CompleteUploadResponse]
     """Makes a medium of an upload in the shared media store: a picture upright, in sRGB and with nothing else in it; an MP4
-    video as it is. Fails with UPLOAD_NOT_FOUND, INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or
+    video as it is. Fails with UPLOAD_LOST, INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or
     MEDIA_STORE_UNAVAILABLE. The upload stays; its writer removes it.
     """
 
@@ -32,7 +32,7 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_media_service_pb2.CompleteUploadRequest, _abc.Awaitable[_media_service_pb2.CompleteUploadResponse]],
     ) -> _abc.Awaitable[_media_service_pb2.CompleteUploadResponse]:
         """Makes a medium of an upload in the shared media store: a picture upright, in sRGB and with nothing else in it; an MP4
-        video as it is. Fails with UPLOAD_NOT_FOUND, INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or
+        video as it is. Fails with UPLOAD_LOST, INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or
         MEDIA_STORE_UNAVAILABLE. The upload stays; its writer removes it.
         """
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import obstore
 from obstore.store import ObjectStore
-from regie_chassis.boundary.errors import NotFound, TooLarge, TooManyRequests, Unprocessable
+from regie_chassis.boundary.errors import TooLarge, TooManyRequests, Unavailable, Unprocessable
 from regie_chassis.boundary.ids import new_id
 from regie_chassis.data.database import Database
 from regie_chassis.data.object_store import STORE_TIMEOUT, store_outages
@@ -37,8 +37,8 @@ NO_ANSWER = "the file cannot be stored now; upload it again in a moment"
 Answer = TypeVar("Answer")
 
 
-class UploadNotFound(NotFound):
-    """The upload is not in the media store, or is not as it was described."""
+class UploadLost(Unavailable):
+    """The upload is not in the media store any more, or not as it was sent."""
 
 
 class InvalidMedia(Unprocessable):
@@ -68,19 +68,19 @@ class Uploads:
     async def complete_upload(self, upload: Upload, *, declared_type: str, now: datetime) -> Media:
         """Stores the upload as a medium. The same bytes return the same medium of the workspace. The upload stays.
 
-        Raises UploadNotFound, InvalidMedia, MediaTooLarge, MediaTooCostly, MediaQueueFull or MediaStoreUnavailable.
+        Raises UploadLost, InvalidMedia, MediaTooLarge, MediaTooCostly, MediaQueueFull or MediaStoreUnavailable.
         """
         try:
             media = await self._keep(upload, declared_type)
         except FileNotFoundError as error:
-            raise UploadNotFound("the upload is not there any more; upload the file again") from error
+            raise UploadLost("the upload is not there any more; upload the file again") from error
         async with self._database.transaction() as session:
             return await save_media(session, media, now=now)
 
     async def _keep(self, upload: Upload, declared_type: str) -> Media:
         stored = await self._ask(obstore.head_async(self._store, upload.path))
         if stored["size"] != upload.size:
-            raise UploadNotFound("the upload is not there as a whole; upload the file again")
+            raise UploadLost("the upload is not there as a whole; upload the file again")
         if mp4.is_video(await self._range(upload, 0, min(mp4.HEAD, upload.size))):
             return await self._keep_video(upload)
         if declared_type.startswith("video/"):
@@ -151,7 +151,7 @@ class Uploads:
                         await asyncio.to_thread(file.write, data)
             file.flush()
             if digest.digest() != upload.sha256:
-                raise UploadNotFound("the upload is not as it was sent; upload the file again")
+                raise UploadLost("the upload is not as it was sent; upload the file again")
             yield Path(file.name)
 
     async def _range(self, upload: Upload, start: int, end: int) -> bytes:

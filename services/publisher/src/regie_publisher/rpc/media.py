@@ -12,7 +12,7 @@ from regie_chassis.boundary.rpc import Context, caller
 from regie_chassis.data.upload_area import Upload
 from regie_chassis.process.clock import Clock
 
-from regie_publisher.media.uploads import UploadNotFound, Uploads
+from regie_publisher.media.uploads import UploadLost, Uploads
 
 
 class MediaServicer(MediaServiceServicer):
@@ -42,4 +42,4 @@ def _upload_id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError as error:
-        raise UploadNotFound("there is no such upload; upload the file again") from error
+        raise UploadLost("there is no such upload; upload the file again") from error
