@@ -117,7 +117,7 @@ def _compose_service(spec: ServiceSpec) -> str:
             {one.name: f"{one.name}:{one.rpc_port}" for one in service_specs().values() if one.rpc_port}
         ),
         "<sandbox>": f"{STAND_IN}:{next(one.http_port for one in all_specs() if one.name == STAND_IN)}",
-        "<data-url>": "file:///var/lib/regie",
+        "<media-url>": "${REGIE_MEDIA_URL:-file:///var/lib/regie/media}",
     }
     settings = fill({**spec.environment, **spec.compose}, values, secret_of=_asked)
     for kind, port in (("RPC", spec.rpc_port), ("HTTP", spec.http_port)):

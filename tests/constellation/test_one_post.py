@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from regie_local.local_cluster import LocalCluster
 from regie_local.testing.user import Json, User
 from regie_local.testing.waiting import until
+from regie_publisher.testing.videos import mp4
 
 pytestmark = pytest.mark.processes
 
@@ -155,3 +158,27 @@ async def test_the_same_idempotency_key_makes_one_post(user: User) -> None:
     assert again["post_id"] in created
     other = await user.call("POST", "/v1/posts", status=422, json={**body, "title": "u"}, headers=headers)
     assert other["reason"] == "IDEMPOTENCY_KEY_REUSED"
+
+
+async def test_a_video_is_uploaded_and_shown_by_the_network(user: User) -> None:
+    data = mp4(size=3_000_000)
+    media = await user.call("POST", "/v1/media", status=201, content=data, headers={"Content-Type": "video/mp4"})
+    assert (media["content_type"], media["size"], media["duration_seconds"]) == ("video/mp4", len(data), 2.5)
+    channel = await user.connect("video")
+    attached = {"text": "a door opens", "attachments": [{"media_id": media["media_id"], "alt_text": "a door"}]}
+    assert await user.ended(await user.schedule(channel, attached)) == "published"
+    [seen] = await user.visible("a door opens")
+    [shown] = seen["media"]
+    page = (await user.sandbox.get("/@video")).text
+    assert f'<video src="/media/{shown["id"]}" aria-label="a door"' in page
+    played = await user.sandbox.get(f"/media/{shown['id']}")
+    assert (played.headers["content-type"], played.content) == ("video/mp4", data)
+
+
+async def test_nothing_of_an_upload_stays_beside_its_medium(user: User, installation: LocalCluster) -> None:
+    await user.call("POST", "/v1/media", status=422, content=mp4(size=1_000)[:-9])
+    assert files(installation.folder.path / "media" / "uploads") == []
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]

@@ -36,6 +36,7 @@ from regie_gateway.resources.planning.post_bodies import (
 from regie_gateway.resources.planning.post_views import PostState, SegmentState, VariantStateName, Visibility
 from regie_gateway.resources.publishing.channels import CONNECT_DEADLINE
 from regie_gateway.resources.publishing.deliveries import DeliveryState, FailureKind
+from regie_gateway.resources.publishing.media import COMPLETE_DEADLINE
 from regie_metrics.observations.ingestion import METRICS
 from regie_networks import observation
 from regie_networks.content import VISIBILITIES
@@ -45,6 +46,7 @@ from regie_publisher.channels.channel import ChannelState
 from regie_publisher.channels.connecting import CONNECT_WITHIN
 from regie_publisher.deliveries.delivery import Cause, State
 from regie_publisher.deliveries.queries import SegmentState as DeliverySegmentState
+from regie_publisher.media.uploads import COPY_TIMEOUT
 from regie_scheduler.policies import workspaces as policies
 from regie_scheduler.posts import content, states
 from regie_scheduler.rpc.posts import READ_BATCH
@@ -133,7 +135,8 @@ def test_a_fact_that_two_services_need_is_the_same_in_both() -> None:
 
 def test_who_waits_for_another_waits_longer() -> None:
     assert CONNECT_WITHIN.total_seconds() < CONNECT_DEADLINE < rpc.LONGEST_DEADLINE
-    assert idempotency.LEASE.total_seconds() > CONNECT_DEADLINE
+    assert COPY_TIMEOUT < COMPLETE_DEADLINE < rpc.LONGEST_DEADLINE
+    assert idempotency.LEASE.total_seconds() > max(CONNECT_DEADLINE, COMPLETE_DEADLINE)
 
 
 def test_the_document_states_the_limits_of_an_attribute() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from compare import breaking_changes
 from regie_gateway.http.application import build_application
+from regie_gateway.http.body_limit import FileLimits
 from regie_gateway.resources.catalogue import RESOURCES
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +30,7 @@ QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
 
 def document() -> dict[str, Any]:
     """Returns the document as the gateway serves it."""
-    app = build_application(None, RESOURCES, body_limit=1, media_limit=1)  # type: ignore[arg-type]  # nothing is called
+    app = build_application(None, RESOURCES, body_limit=1, file_limits=FileLimits(1, 1))  # type: ignore[arg-type]  # nothing is called
     return app.openapi()
 
 

@@ -78,7 +78,7 @@ class Wiring:
             "<identity-key>": json.dumps(self.secrets.identity_private_key),
             "<targets>": json.dumps(targets),
             "<sandbox>": f"127.0.0.1:{self.ports.sandbox}",
-            "<data-url>": self.folder.path.as_uri(),
+            "<media-url>": f"{self.folder.path.as_uri()}/media",
         }
 
     def of_sandbox(self) -> dict[str, str]:

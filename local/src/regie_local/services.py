@@ -21,7 +21,7 @@ class ServiceSpec:
 
     Values of `environment` may hold placeholders: `<secret>` (32 random bytes in base64url, made up once and kept),
     `<identity-key>` (the private key that signs callers), `<targets>` (JSON: host:port of each service with RPCs),
-    `<sandbox>` (host:port of the stand-in network) and `<data-url>` (the folder of the installation's files).
+    `<sandbox>` (host:port of the stand-in network) and `<media-url>` (the media store that services share).
     """
 
     name: str
@@ -32,7 +32,7 @@ class ServiceSpec:
     reads: tuple[str, ...] = ()
     """Services whose events it reads; a test compares them with its subscriptions."""
     volumes: tuple[str, ...] = ()
-    """Folders below the installation's data that only this service uses."""
+    """Folders below the installation's data that this service uses; services that name the same one share it."""
     stand_in: bool = False
     """True for a program that plays somebody outside: without database, NATS and the chassis."""
     environment: Mapping[str, str] = field(default_factory=dict)

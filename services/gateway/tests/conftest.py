@@ -30,7 +30,7 @@ async def database(new_database: NewDatabase) -> Database:
 
 
 @pytest.fixture
-async def make_world(new_database: NewDatabase, broker: NatsBroker) -> AsyncIterator[MakeHarness]:
+async def make_world(new_database: NewDatabase, broker: NatsBroker, tmp_path: Path) -> AsyncIterator[MakeHarness]:
     """Makes gateways; `clock` and settings can be chosen."""
     made: list[GatewayHarness] = []
 
@@ -47,6 +47,7 @@ async def make_world(new_database: NewDatabase, broker: NatsBroker) -> AsyncIter
             "rate_per_second": 0,
             "workspace_rate_per_second": 0,
             "drain_seconds": 5,
+            "media_url": f"file://{tmp_path}/media",
         }
         gateway = build(GatewaySettings.model_validate(chosen | settings), clock=clock, broker=broker)
         first = await bootstrap(database, clock, name="first", new_key=False)

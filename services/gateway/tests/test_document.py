@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from regie_gateway.http.application import build_application
+from regie_gateway.http.body_limit import FileLimits
 from regie_gateway.http.document import HEADERS
 from regie_gateway.http.inputs import query_names
 from regie_gateway.resources.catalogue import RESOURCES
@@ -17,7 +18,7 @@ MAPS = {"properties", "schemas", "patternProperties", "headers"}  # their keys a
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    app = build_application(None, RESOURCES, body_limit=1024, media_limit=1024)  # type: ignore[arg-type]  # nothing is called
+    app = build_application(None, RESOURCES, body_limit=1024, file_limits=FileLimits(1024, 1024))  # type: ignore[arg-type]  # nothing is called
     return app.openapi()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncpg
@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
 from regie_chassis.boundary import errors
-from regie_gateway.http.body_limit import DRAIN_LIMIT, BodyLimit
+from regie_gateway.http.body_limit import DRAIN_LIMIT, BodyLimit, FileLimits
 from regie_gateway.http.problems import PROBLEM, add_problem_handlers
 from starlette.types import ASGIApp, Message
 from structlog.testing import capture_logs
@@ -223,12 +223,41 @@ async def test_a_declared_length_past_the_limit_or_beyond_sense_is_refused_unrea
 
 
 async def test_a_path_may_have_a_limit_of_its_own() -> None:
-    app = BodyLimit(application(), limit=LIMIT, limits={"/big": LIMIT * 2})
+    app = BodyLimit(application(), limit=LIMIT, files={"/big": FileLimits(LIMIT * 2, LIMIT * 2)})
     for path, expected in (("/big", LIMIT * 2), ("/count", LIMIT)):
         seen = await post(app, Endless(), (b"content-length", b"%d" % (expected + 1)), path=path)
         assert seen[0]["status"] == 413
         passed = await post(app, nothing_more, (b"content-length", b"%d" % expected), path=path)
         assert passed[0]["status"] != 413
+
+
+@pytest.mark.parametrize(
+    ("head", "limit"),
+    [(b"\0\0\0\x20ftypisom", 60), (b"\x89PNG\r\n\x1a\n", 40), (b"\0\0\0\x20fty", 40), (b"", 40)],
+)
+@pytest.mark.parametrize("piece", [1, 7, 64])
+async def test_the_first_bytes_of_a_file_choose_its_limit(head: bytes, limit: int, piece: int) -> None:
+    app = BodyLimit(application(), limit=LIMIT, files={"/count": FileLimits(picture=40, video=60)})
+    for size, refused in ((limit, False), (limit + 1, True)):
+        content = head.ljust(size, b"\0")
+        parts = [content[at : at + piece] for at in range(0, size, piece)]
+        answer = await post(app, in_pieces(parts), path="/count")
+        assert (answer[0]["status"] == 413) is refused, size
+
+
+async def test_a_file_that_says_that_it_is_too_large_is_refused_by_its_first_bytes() -> None:
+    app = BodyLimit(application(), limit=LIMIT, files={"/count": FileLimits(picture=40, video=60)})
+    body = Endless()
+    sent = await post(app, body, (b"content-length", b"50"), path="/count")
+    assert (sent[0]["status"], body.taken) == (413, 10)
+
+
+def in_pieces(parts: list[bytes]) -> Callable[[], Awaitable[Message]]:
+    async def receive() -> Message:
+        part = parts.pop(0) if parts else b""
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+    return receive
 
 
 async def nothing_more() -> Message:

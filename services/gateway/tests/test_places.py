@@ -166,7 +166,7 @@ PLACES = [
     ("schedule_post", "revision", {"publish_at": PARIS}, "If-Match"),
     ("edit_post", "revision", {"revision": 1}, "/revision"),
     ("edit_post", "request_id", {}, "Idempotency-Key"),
-    ("upload_media", "data", None, ""),
+    ("upload_media", "upload_id", None, ""),
     ("get_post_series", "start_time", None, "start"),
     ("list_posts", "page_token", None, "page_token"),
     ("create_segment", "rule.all[0].comparison.value", {"rule": {"all": [LEAF]}}, "/rule/all/0/value"),

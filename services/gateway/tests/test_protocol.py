@@ -31,6 +31,7 @@ class App:
 
     seen: list[dict[str, Any]] = field(default_factory=list)
     begun: int = 0
+    taken: int = 0
     waiting: int = 0
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -42,6 +43,7 @@ class App:
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
+            self.taken = len(body)
             if not message.get("more_body"):
                 break
         if scope["path"] == "/wait":
@@ -226,6 +228,20 @@ async def test_a_body_that_does_not_come_is_given_up(house: House) -> None:
     house.later(protocol.BODY_TIMEOUT + 1)
     assert await client.refusal() == (408, "REQUEST_TIMEOUT")
     assert house.app.seen == []
+
+
+async def test_a_body_that_stops_coming_is_given_up_however_much_has_come(house: House) -> None:
+    client = await house.connect()
+    size = 15 * protocol.BODY_RATE
+    await client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n", b"b" * size)
+
+    async def begun() -> bool:
+        return house.app.taken == size
+
+    await until(begun, what="the body so far")
+    house.later(protocol.STALL_TIMEOUT - 1)
+    house.later(protocol.STALL_TIMEOUT + 1)
+    assert await client.refusal() == (408, "REQUEST_TIMEOUT")
 
 
 async def test_the_rest_of_a_body_that_is_answered_is_not_waited_for(house: House) -> None:

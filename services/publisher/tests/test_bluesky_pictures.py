@@ -12,7 +12,6 @@ from regie_networks.bluesky.media import load_rendition
 from regie_networks.bluesky.rules import MAX_PICTURE_BYTES, review
 from regie_networks.draft import Account, Draft, Picture, Segment
 from regie_networks.errors import FailureKind, Refused
-from regie_publisher.media.store import Media
 from regie_publisher.testing.harness import PublisherHarness
 from regie_publisher.testing.pictures import (
     P3,
@@ -36,9 +35,7 @@ def upload(harness: PublisherHarness) -> Upload:
     """Uploads a picture and returns it as a connector sees it."""
 
     async def store(data: bytes) -> Picture:
-        media: Media = await harness.media_store.upload(
-            data, workspace_id=harness.workspace_id, now=harness.clock.now()
-        )
+        media = await harness.upload(data)
         return harness.media_store.picture(media, show_id(MEDIA, media.id), "")
 
     return store

@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from functools import cache
+from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
@@ -17,6 +19,7 @@ from regie_local.testing.waiting import until
 from regie_networks.rendition import Bounds
 from regie_publisher.media.images import frames
 from regie_publisher.media.images.container import MAX_BYTES
+from regie_publisher.media.images.picture import Normalised
 from regie_publisher.media.images.pool import MAX_WAITING, PicturePool, PoolBusy
 from regie_publisher.media.images.process import Limits, WorkerProcess
 from regie_publisher.media.images.refusals import TooCostly, TooLarge, Unreadable
@@ -25,6 +28,7 @@ from regie_publisher.testing.pictures import P3, encoded, many_scans, noise, pla
 PATIENT = Limits(cpu_seconds=30, wall_seconds=60)
 """For tests that are about something else, on a busy machine."""
 NewPool = Callable[..., PicturePool]
+FOLDER: list[Path] = []
 
 
 @pytest.fixture
@@ -39,6 +43,19 @@ async def new_pool() -> AsyncIterator[NewPool]:
     yield make
     for pool in made:
         await pool.stop()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> None:
+    """Gives `normalise` a folder for the files of pictures."""
+    FOLDER.append(tmp_path)
+
+
+async def normalise(pool: PicturePool, data: bytes, *, workspace_id: UUID) -> Normalised:
+    """Has a picture read as an upload is: from a file."""
+    path = FOLDER[-1] / f"{new_id()}"
+    path.write_bytes(data)
+    return await pool.normalise(path, size=len(data), workspace_id=workspace_id)
 
 
 @cache
@@ -75,7 +92,7 @@ def _command(process: psutil.Process) -> list[str]:
 async def test_a_picture_is_read_in_another_process_and_made_smaller_there(new_pool: NewPool) -> None:
     pool, workspace = new_pool(limits=PATIENT), new_id()
     data = encoded(noise((400, 300)), "PNG")
-    normalised = await pool.normalise(data, workspace_id=workspace)
+    normalised = await normalise(pool, data, workspace_id=workspace)
     assert (normalised.data, normalised.content_type, normalised.width, normalised.height) == (
         data,
         "image/png",
@@ -91,11 +108,11 @@ async def test_a_picture_is_read_in_another_process_and_made_smaller_there(new_p
 async def test_refusals_keep_their_kind_and_their_words(new_pool: NewPool) -> None:
     pool, workspace = new_pool(limits=PATIENT), new_id()
     with pytest.raises(Unreadable, match="no PNG, JPEG"):
-        await pool.normalise(b"<svg/>", workspace_id=workspace)
+        await normalise(pool, b"<svg/>", workspace_id=workspace)
     with pytest.raises(TooLarge, match="50000000"):
-        await pool.normalise(plain("PNG", (10_000, 5_001)), workspace_id=workspace)
+        await normalise(pool, plain("PNG", (10_000, 5_001)), workspace_id=workspace)
     with pytest.raises(TooLarge, match="bytes"):
-        await pool.normalise(bytes(10_000_001), workspace_id=workspace)
+        await normalise(pool, bytes(10_000_001), workspace_id=workspace)
     with pytest.raises(TooLarge, match="attach a smaller one"):
         await pool.fit(plain(), Bounds(max_bytes=10), workspace_id=workspace)
 
@@ -103,8 +120,8 @@ async def test_refusals_keep_their_kind_and_their_words(new_pool: NewPool) -> No
 async def test_a_picture_that_takes_too_much_time_is_refused_and_the_next_one_is_read(new_pool: NewPool) -> None:
     pool, workspace = new_pool(workers=1, limits=Limits(cpu_seconds=1, wall_seconds=60)), new_id()
     with pytest.raises(TooCostly, match="too much work"):
-        await pool.normalise(costly_picture(), workspace_id=workspace)
-    assert (await pool.normalise(plain(), workspace_id=workspace)).width == 40
+        await normalise(pool, costly_picture(), workspace_id=workspace)
+    assert (await normalise(pool, plain(), workspace_id=workspace)).width == 40
 
 
 async def test_the_time_of_one_picture_is_not_charged_to_the_next(new_pool: NewPool) -> None:
@@ -112,13 +129,13 @@ async def test_the_time_of_one_picture_is_not_charged_to_the_next(new_pool: NewP
     picture = many_scans((3000, 3000), 90)
     [worker] = {await _worker_after(pool) for _ in range(1)}
     for _ in range(4):
-        await pool.normalise(picture, workspace_id=workspace)
+        await normalise(pool, picture, workspace_id=workspace)
     assert psutil.Process(worker).cpu_times().user > 1
     assert children() == {worker}
 
 
 async def _worker_after(pool: PicturePool) -> int:
-    await pool.normalise(plain(), workspace_id=new_id())
+    await normalise(pool, plain(), workspace_id=new_id())
     [worker] = await until(_children, what="a worker")
     return worker
 
@@ -126,17 +143,17 @@ async def _worker_after(pool: PicturePool) -> int:
 async def test_a_picture_that_takes_too_much_memory_is_refused_and_the_next_one_is_read(new_pool: NewPool) -> None:
     pool, workspace = new_pool(workers=1, limits=Limits(memory=200_000_000, wall_seconds=60)), new_id()
     with pytest.raises(TooCostly, match="too much work"):
-        await pool.normalise(plain("PNG", (7000, 7000)), workspace_id=workspace)
-    assert (await pool.normalise(plain(), workspace_id=workspace)).width == 40
+        await normalise(pool, plain("PNG", (7000, 7000)), workspace_id=workspace)
+    assert (await normalise(pool, plain(), workspace_id=workspace)).width == 40
 
 
 async def test_slow_pictures_of_one_workspace_do_not_hold_up_another(new_pool: NewPool) -> None:
     pool, slow, other = new_pool(limits=Limits(cpu_seconds=3, wall_seconds=60)), new_id(), new_id()
     await pool.start()
-    burden = [asyncio.ensure_future(pool.normalise(slow_picture(), workspace_id=slow)) for _ in range(6)]
+    burden = [asyncio.ensure_future(normalise(pool, slow_picture(), workspace_id=slow)) for _ in range(6)]
     await until(lambda: _busy(pool), what="a slow picture at work")
     for _ in range(10):
-        assert (await pool.normalise(plain(), workspace_id=other)).width == 40
+        assert (await normalise(pool, plain(), workspace_id=other)).width == 40
     assert not any(one.done() for one in burden), "the other's pictures were read while the first slow one still was"
     for one in burden:
         one.cancel()
@@ -153,7 +170,7 @@ async def test_workspaces_take_turns(new_pool: NewPool) -> None:
     order: list[str] = []
 
     async def read(name: str, workspace_id: object) -> None:
-        await pool.normalise(plain(), workspace_id=workspace_id)  # type: ignore[arg-type]
+        await normalise(pool, plain(), workspace_id=workspace_id)  # type: ignore[arg-type]
         order.append(name)
 
     async with asyncio.TaskGroup() as tasks:
@@ -169,18 +186,18 @@ async def test_giving_up_early_frees_no_slot_that_is_still_in_use(new_pool: NewP
     for _ in range(3):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
-                await pool.normalise(slow_picture(), workspace_id=workspace)
+                await normalise(pool, slow_picture(), workspace_id=workspace)
         assert len(children()) <= 1
-    assert (await pool.normalise(plain(), workspace_id=new_id())).width == 40
+    assert (await normalise(pool, plain(), workspace_id=new_id())).width == 40
 
 
 async def test_a_workspace_cannot_fill_the_memory_with_pictures_that_wait(new_pool: NewPool) -> None:
     pool, workspace = new_pool(workers=1, limits=PATIENT), new_id()
-    waiting = [asyncio.ensure_future(pool.normalise(plain(), workspace_id=workspace)) for _ in range(MAX_WAITING + 1)]
+    waiting = [asyncio.ensure_future(normalise(pool, plain(), workspace_id=workspace)) for _ in range(MAX_WAITING + 1)]
     await asyncio.sleep(0)
     with pytest.raises(PoolBusy):
-        await pool.normalise(plain(), workspace_id=workspace)
-    assert (await pool.normalise(plain(), workspace_id=new_id())).width == 40
+        await normalise(pool, plain(), workspace_id=workspace)
+    assert (await normalise(pool, plain(), workspace_id=new_id())).width == 40
     await asyncio.gather(*waiting)
 
 
@@ -189,7 +206,7 @@ async def test_what_is_due_goes_before_what_is_uploaded(new_pool: NewPool) -> No
     order: list[str] = []
 
     async def upload() -> None:
-        await pool.normalise(plain(), workspace_id=workspace)
+        await normalise(pool, plain(), workspace_id=workspace)
         order.append("upload")
 
     async def publish() -> None:
@@ -205,17 +222,17 @@ async def test_what_is_due_goes_before_what_is_uploaded(new_pool: NewPool) -> No
 async def test_pictures_that_wait_are_counted_by_bytes_too(new_pool: NewPool) -> None:
     pool, workspace = new_pool(workers=1, limits=PATIENT), new_id()
     large = bytes(MAX_BYTES)
-    waiting = [asyncio.ensure_future(pool.normalise(large, workspace_id=workspace)) for _ in range(7)]
+    waiting = [asyncio.ensure_future(normalise(pool, large, workspace_id=workspace)) for _ in range(7)]
     await asyncio.sleep(0)
     with pytest.raises(PoolBusy):
-        await pool.normalise(large, workspace_id=workspace)
+        await normalise(pool, large, workspace_id=workspace)
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in results] == [Unreadable] * 7
 
 
 async def test_a_worker_that_is_killed_is_replaced_and_its_picture_read_again(new_pool: NewPool) -> None:
     pool, workspace = new_pool(workers=1, limits=PATIENT), new_id()
-    reading = asyncio.ensure_future(pool.normalise(many_scans((3000, 3000), 90), workspace_id=workspace))
+    reading = asyncio.ensure_future(normalise(pool, many_scans((3000, 3000), 90), workspace_id=workspace))
     first = await until(_working, what="a worker at work")
     assert first is not None
     os.kill(first, signal.SIGKILL)
@@ -233,14 +250,14 @@ async def test_a_machine_without_time_is_not_the_pictures_fault(new_pool: NewPoo
     [worker] = await until(_children, what="a worker")
     os.kill(worker, signal.SIGSTOP)
     with pytest.raises(PoolBusy, match="busy"):
-        await pool.normalise(plain(), workspace_id=workspace)
+        await normalise(pool, plain(), workspace_id=workspace)
     assert worker not in children()
 
 
 async def test_stopping_ends_every_process_and_every_wait(new_pool: NewPool) -> None:
     pool, workspace = new_pool(limits=PATIENT), new_id()
     await pool.start()
-    waiting = [asyncio.ensure_future(pool.normalise(slow_picture(), workspace_id=workspace)) for _ in range(3)]
+    waiting = [asyncio.ensure_future(normalise(pool, slow_picture(), workspace_id=workspace)) for _ in range(3)]
     await until(lambda: _busy(pool), what="a slow picture at work")
     assert len(children()) == 2
     await pool.stop()
@@ -248,7 +265,7 @@ async def test_stopping_ends_every_process_and_every_wait(new_pool: NewPool) -> 
     assert [type(one) for one in results] == [PoolBusy] * 3
     assert children() == set()
     with pytest.raises(PoolBusy):
-        await pool.normalise(plain(), workspace_id=workspace)
+        await normalise(pool, plain(), workspace_id=workspace)
 
 
 async def test_a_worker_holds_no_secret_and_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from obstore.store import LocalStore
 from pydantic import SecretStr
 from regie.ids.v1.prefixes import POST
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
@@ -26,6 +27,7 @@ from regie_chassis.boundary.identity import Caller, Signer, new_key
 from regie_chassis.boundary.ids import new_id, show_id
 from regie_chassis.boundary.rpc import RemoteError, call, open_channel
 from regie_chassis.data.database import Database
+from regie_chassis.data.upload_area import UploadArea
 from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.events.nats_broker import NatsBroker
 from regie_chassis.process.service import Service
@@ -228,21 +230,42 @@ async def test_another_workspace_sees_nothing(house: House) -> None:
     assert not answer.channels
 
 
-async def test_a_picture_is_uploaded_and_a_hostile_one_is_refused(house: House) -> None:
-    uploaded = await call(
-        house.media.UploadMedia,
-        media_pb.UploadMediaRequest(data=plain("JPEG", exif=telling_exif(6))),
-        identity=house.token,
-    )
-    assert (uploaded.media.content_type, uploaded.media.width, uploaded.media.frames) == ("image/jpeg", 30, 1)
+async def test_a_picture_is_uploaded_and_a_hostile_one_is_refused(house: House, tmp_path: Path) -> None:
+    area = UploadArea(LocalStore(tmp_path / "media"))
+
+    async def upload(data: bytes, *, sha256: bytes = b"", size: int = 0, token: str = "") -> media_pb.Media:
+        async with area.receive(body(data), upload_id=new_id(), workspace_id=house.caller.workspace_id) as stored:
+            request = media_pb.CompleteUploadRequest(
+                upload_id=str(stored.id), size=size or stored.size, sha256=sha256 or stored.sha256
+            )
+            answer = await call(house.media.CompleteUpload, request, identity=token or house.token)
+            return answer.media
+
+    picture = plain("JPEG", exif=telling_exif(6))
+    uploaded = await upload(picture)
+    assert (uploaded.content_type, uploaded.width, uploaded.frames) == ("image/jpeg", 30, 1)
     for data, reason in (
         (b"<svg/>", "INVALID_MEDIA"),
+        (b"", "INVALID_MEDIA"),
         (many_scans((4000, 4000), 200), "MEDIA_TOO_COSTLY"),
         (plain("PNG", (10_000, 5_001)), "MEDIA_TOO_LARGE"),
+        (bytes(10_000_001), "MEDIA_TOO_LARGE"),
     ):
         with pytest.raises(RemoteError) as refused:
-            await call(house.media.UploadMedia, media_pb.UploadMediaRequest(data=data), identity=house.token)
+            await upload(data)
         assert refused.value.reason == reason
+    stranger = house.signer.sign(Caller(new_id(), "stranger"), audience="publisher", now=datetime.now(UTC))
+    for others in ({"sha256": bytes(32)}, {"size": 7}, {"token": stranger}):
+        with pytest.raises(RemoteError) as missing:
+            await upload(picture, **others)
+        assert missing.value.reason == "UPLOAD_LOST"
+    with pytest.raises(RemoteError) as wrong:
+        await call(house.media.CompleteUpload, media_pb.CompleteUploadRequest(upload_id="../x"), identity=house.token)
+    assert wrong.value.reason == "UPLOAD_LOST"
+
+
+async def body(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 async def test_a_server_that_proved_accounts_is_not_taken_for_new(house: House) -> None:

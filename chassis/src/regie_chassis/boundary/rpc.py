@@ -34,7 +34,7 @@ DEFAULT_DEADLINE = 10.0  # seconds, for a call that came without one
 LONGEST_DEADLINE = 60.0  # seconds
 DRAIN_GRACE = 5.0  # seconds
 HEALTH_EVERY = 1.0  # seconds
-MAX_MESSAGE = 16 * 1024 * 1024  # bytes; a picture of 10 MB and its frame
+MAX_MESSAGE = 8 * 1024 * 1024  # bytes; a page of a list and what its estimate leaves out
 
 KEEPALIVE = [
     ("grpc.keepalive_time_ms", 10_000),

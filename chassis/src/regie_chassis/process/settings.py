@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 KEY_CURVE = "Ed25519"
+MEDIA_SCHEMES = {"file", "s3", "gs", "az"}
 
 
 class WrongSetting(Exception):
@@ -135,6 +136,23 @@ class ServiceSettings(NatsSettings):
     def drain(self) -> timedelta:
         """The drain deadline as a span."""
         return timedelta(seconds=self.drain_seconds)
+
+
+class MediaStoreSettings(ServiceSettings):
+    """The base of the services that share the media store."""
+
+    media_url: str = Field(default="file:///var/lib/regie/media", validation_alias="REGIE_MEDIA_URL")
+    """The object store of media: file://, s3://, gs:// or az://. Credentials come from the provider's variables."""
+
+    @field_validator("media_url")
+    @classmethod
+    def _media_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in MEDIA_SCHEMES or not (parts.path.strip("/") if parts.scheme == "file" else parts.netloc):
+            raise ValueError("give file:///folder, s3://bucket, gs://bucket or az://container")
+        if parts.username is not None or parts.query:
+            raise ValueError("put the credentials into the provider's variables, as AWS_ACCESS_KEY_ID, and not here")
+        return value
 
 
 def read_key(value: SecretStr) -> OKPKey:

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&regie/publisher/v1/media_service.proto\x12\x12regie.publisher.v1\"l\n\x05Media\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\x0e\n\x06\x66rames\x18\x06 \x01(\x05\"6\n\x12UploadMediaRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"?\n\x13UploadMediaResponse\x12(\n\x05media\x18\x01 \x01(\x0b\x32\x19.regie.publisher.v1.Media2n\n\x0cMediaService\x12^\n\x0bUploadMedia\x12&.regie.publisher.v1.UploadMediaRequest\x1a\'.regie.publisher.v1.UploadMediaResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&regie/publisher/v1/media_service.proto\x12\x12regie.publisher.v1\"\x86\x01\n\x05Media\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\x0e\n\x06\x66rames\x18\x06 \x01(\x05\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\"s\n\x15\x43ompleteUploadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\x15\n\rdeclared_type\x18\x05 \x01(\t\"B\n\x16\x43ompleteUploadResponse\x12(\n\x05media\x18\x01 \x01(\x0b\x32\x19.regie.publisher.v1.Media2w\n\x0cMediaService\x12g\n\x0e\x43ompleteUpload\x12).regie.publisher.v1.CompleteUploadRequest\x1a*.regie.publisher.v1.CompleteUploadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.publisher.v1.media_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEDIA']._serialized_start=62
-  _globals['_MEDIA']._serialized_end=170
-  _globals['_UPLOADMEDIAREQUEST']._serialized_start=172
-  _globals['_UPLOADMEDIAREQUEST']._serialized_end=226
-  _globals['_UPLOADMEDIARESPONSE']._serialized_start=228
-  _globals['_UPLOADMEDIARESPONSE']._serialized_end=291
-  _globals['_MEDIASERVICE']._serialized_start=293
-  _globals['_MEDIASERVICE']._serialized_end=403
+  _globals['_MEDIA']._serialized_start=63
+  _globals['_MEDIA']._serialized_end=197
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=199
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=314
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=316
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=382
+  _globals['_MEDIASERVICE']._serialized_start=384
+  _globals['_MEDIASERVICE']._serialized_end=503
 # @@protoc_insertion_point(module_scope)

@@ -35,10 +35,10 @@ class MediaServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.UploadMedia = channel.unary_unary(
-                '/regie.publisher.v1.MediaService/UploadMedia',
-                request_serializer=regie_dot_publisher_dot_v1_dot_media__service__pb2.UploadMediaRequest.SerializeToString,
-                response_deserializer=regie_dot_publisher_dot_v1_dot_media__service__pb2.UploadMediaResponse.FromString,
+        self.CompleteUpload = channel.unary_unary(
+                '/regie.publisher.v1.MediaService/CompleteUpload',
+                request_serializer=regie_dot_publisher_dot_v1_dot_media__service__pb2.CompleteUploadRequest.SerializeToString,
+                response_deserializer=regie_dot_publisher_dot_v1_dot_media__service__pb2.CompleteUploadResponse.FromString,
                 _registered_method=True)
 
 
@@ -46,9 +46,10 @@ class MediaServiceServicer:
     """Stores media. The workspace of every call is the verified caller's.
     """
 
-    def UploadMedia(self, request, context):
-        """Stores a picture, upright, in sRGB and with nothing else in it.
-        Fails with INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or MEDIA_STORE_UNAVAILABLE.
+    def CompleteUpload(self, request, context):
+        """Makes a medium of an upload in the shared media store: a picture upright, in sRGB and with nothing else in it; an MP4
+        video as it is. Fails with UPLOAD_LOST, INVALID_MEDIA, MEDIA_TOO_LARGE, MEDIA_TOO_COSTLY, MEDIA_QUEUE_FULL or
+        MEDIA_STORE_UNAVAILABLE. The upload stays; its writer removes it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -57,10 +58,10 @@ class MediaServiceServicer:
 
 def add_MediaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'UploadMedia': grpc.unary_unary_rpc_method_handler(
-                    servicer.UploadMedia,
-                    request_deserializer=regie_dot_publisher_dot_v1_dot_media__service__pb2.UploadMediaRequest.FromString,
-                    response_serializer=regie_dot_publisher_dot_v1_dot_media__service__pb2.UploadMediaResponse.SerializeToString,
+            'CompleteUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteUpload,
+                    request_deserializer=regie_dot_publisher_dot_v1_dot_media__service__pb2.CompleteUploadRequest.FromString,
+                    response_serializer=regie_dot_publisher_dot_v1_dot_media__service__pb2.CompleteUploadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -75,7 +76,7 @@ class MediaService:
     """
 
     @staticmethod
-    def UploadMedia(request,
+    def CompleteUpload(request,
             target,
             options=(),
             channel_credentials=None,
@@ -88,9 +89,9 @@ class MediaService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/regie.publisher.v1.MediaService/UploadMedia',
-            regie_dot_publisher_dot_v1_dot_media__service__pb2.UploadMediaRequest.SerializeToString,
-            regie_dot_publisher_dot_v1_dot_media__service__pb2.UploadMediaResponse.FromString,
+            '/regie.publisher.v1.MediaService/CompleteUpload',
+            regie_dot_publisher_dot_v1_dot_media__service__pb2.CompleteUploadRequest.SerializeToString,
+            regie_dot_publisher_dot_v1_dot_media__service__pb2.CompleteUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

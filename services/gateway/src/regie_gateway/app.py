@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from regie_chassis.boundary.identity import Signer
+from regie_chassis.data.object_store import open_object_store
+from regie_chassis.data.upload_area import UploadArea
 from regie_chassis.events.messaging import Broker
 from regie_chassis.process.clock import Clock, SystemClock
 from regie_chassis.process.loops import PeriodicLoop
@@ -21,10 +23,12 @@ from regie_gateway.events import event_log
 from regie_gateway.events.event_stream import Broadcaster
 from regie_gateway.events.subscriptions import subscriptions
 from regie_gateway.http.application import Application, build_application
+from regie_gateway.http.body_limit import FileLimits
 from regie_gateway.http.connections import ConnectionLimits, TrustedProxies
 from regie_gateway.http.context import GatewayContext
 from regie_gateway.http.idempotent import fingerprint_key
 from regie_gateway.http.server import HttpServer
+from regie_gateway.http.uploads import Uploads
 from regie_gateway.post_loader import PostLoader
 from regie_gateway.resources.catalogue import RESOURCES
 from regie_gateway.settings import GatewaySettings
@@ -57,6 +61,8 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         streams_per_key=settings.streams_per_key,
         streams_per_workspace=settings.streams_per_workspace,
     )
+    area = UploadArea(open_object_store(settings.media_url))
+    uploads = Uploads(area, total=settings.uploads, per_workspace=settings.uploads_per_workspace)
     events = open_events(settings, NAME, subscriptions(broadcaster.wake), database=database, broker=broker, clock=clock)
     backends = open_backends(settings.targets)
     key = read_key(settings.identity_private_key)
@@ -72,6 +78,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         ),
         signer=Signer(key),
         broadcaster=broadcaster,
+        uploads=uploads,
         fingerprint_key=fingerprint_key(key),
         why_not_ready=Readiness(database, events.watched).why_not,
     )
@@ -79,7 +86,7 @@ def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Brok
         context,
         RESOURCES,
         body_limit=settings.body_limit,
-        media_limit=settings.media_limit,
+        file_limits=FileLimits(picture=settings.picture_limit, video=settings.video_limit),
         cors_origins=settings.cors_origins,
     )
     limits = ConnectionLimits(

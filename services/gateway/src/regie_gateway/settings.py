@@ -9,12 +9,12 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
-from regie_chassis.process.settings import ServiceSettings, check_target, read_key
+from regie_chassis.process.settings import MediaStoreSettings, check_target, read_key
 
 ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\s]+")
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(MediaStoreSettings):
     """Addresses, keys and limits of the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", populate_by_name=True, extra="ignore")
@@ -30,8 +30,14 @@ class GatewaySettings(ServiceSettings):
 
     body_limit: int = Field(default=1024 * 1024, ge=1024)
     """Bytes of a request's body."""
-    media_limit: int = Field(default=10 * 1024 * 1024, ge=1024)
+    picture_limit: int = Field(default=10 * 1024 * 1024, ge=1024)
     """Bytes of an uploaded picture."""
+    video_limit: int = Field(default=1024**3, ge=1024, le=5 * 1024**3)
+    """Bytes of an uploaded video; S3 copies no more at once."""
+    uploads: int = Field(default=32, ge=4)
+    """Files that one replica receives at once, each in some 20 MB of memory; a quarter is for workspaces with none."""
+    uploads_per_workspace: int = Field(default=8, ge=1)
+    """Of these, of one workspace."""
     rate_per_second: float = Field(default=100.0, ge=0)
     """Requests that one key may make in the long run; 0 sets no limit."""
     rate_burst: int = Field(default=200, ge=1)

@@ -8,12 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx2
-from obstore.store import LocalStore, ObjectStore, from_url
 from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor
 from regie.publisher.v1.channels_service_pb2_grpc import add_ChannelsServiceServicer_to_server
 from regie.publisher.v1.deliveries_service_pb2_grpc import add_DeliveriesServiceServicer_to_server
@@ -21,12 +18,13 @@ from regie.publisher.v1.media_service_pb2_grpc import add_MediaServiceServicer_t
 from regie.publisher.v1.networks_service_pb2_grpc import add_NetworksServiceServicer_to_server
 from regie_chassis.boundary.ids import new_id
 from regie_chassis.data.database import Database
+from regie_chassis.data.object_store import MediaStoreUnavailable, open_object_store
+from regie_chassis.data.upload_area import UploadArea
 from regie_chassis.events.messaging import Broker
 from regie_chassis.process.clock import Clock, SystemClock
 from regie_chassis.process.loops import PeriodicLoop
 from regie_chassis.process.runtime import App, Loop, Part
 from regie_chassis.process.service import Closing, Readiness, Service, open_broker, open_database, open_events, open_rpc
-from regie_chassis.process.settings import WrongSetting
 from regie_networks.contract import Connector
 from regie_networks.egress import guarded_client
 from regie_networks.network import Network
@@ -48,6 +46,7 @@ from regie_publisher.fairness.sharing import Limits
 from regie_publisher.fairness.slots import Slots
 from regie_publisher.media.images.pool import PicturePool
 from regie_publisher.media.store import MediaStore
+from regie_publisher.media.uploads import Uploads
 from regie_publisher.metric_collection.collector import MetricCollector
 from regie_publisher.rpc.channels import ChannelsServicer
 from regie_publisher.rpc.deliveries import DeliveriesServicer
@@ -94,12 +93,12 @@ def build(
     client = _client(settings)
     offered = offered_networks(stand_ins=settings.sandbox_enabled)
     networks = _connectors(settings, offered, client) if connectors is None else connectors
-    keyring, pictures = _keyring(settings), PicturePool()
+    keyring, pictures, objects = _keyring(settings), PicturePool(), open_object_store(settings.media_url)
     workers = build_workers(
         database,
         connectors=networks,
         keyring=keyring,
-        media_store=MediaStore(database, _store(settings.media_url), pictures),
+        media_store=MediaStore(database, objects, pictures),
         hosts=Hosts(max_window=settings.in_flight),
         clock=clock,
         name=f"{socket.gethostname()}/{os.getpid()}/{new_id().hex[-8:]}",
@@ -111,10 +110,17 @@ def build(
     servicers = _servicers(settings, database, workers, connectors=networks, keyring=keyring, clock=clock)
     listing = NetworksServicer(offered, main_servers=_main_servers(settings))
     servicers.append(partial(add_NetworksServiceServicer_to_server, listing))
+    media = MediaServicer(Uploads(database, objects, pictures), clock)
+    servicers.append(partial(add_MediaServiceServicer_to_server, media))
     rpc = open_rpc(settings, clock=clock, register=servicers, readiness=Readiness(database, events.watched))
     retention = DeliveryRetention(database, clock, life=timedelta(days=settings.delivery_life_days))
-    purge = PeriodicLoop("old deliveries", retention.purge_some, idle=PURGE_IDLE, clock=clock)
-    loops = [*events.loops, *_loops(database, workers, connectors=networks, keyring=keyring, clock=clock), purge]
+    upload_life = timedelta(hours=settings.upload_life_hours)
+    purge_uploads = partial(_purge_uploads, UploadArea(objects), upload_life, clock)
+    purges = [
+        PeriodicLoop("old deliveries", retention.purge_some, idle=PURGE_IDLE, clock=clock),
+        PeriodicLoop("old uploads", purge_uploads, idle=PURGE_IDLE, clock=clock),
+    ]
+    loops = [*events.loops, *_loops(database, workers, connectors=networks, keyring=keyring, clock=clock), *purges]
     closing = (("database", database.close), ("broker", broker.close), ("http client", client.aclose))
     parts: list[Part] = [*(Closing(name, close) for name, close in closing), pictures, rpc]
     return Service(App(NAME, parts=parts, loops=loops, drain=settings.drain), database, broker, events, rpc)
@@ -174,7 +180,6 @@ def _servicers(
     )
     return [
         partial(add_ChannelsServiceServicer_to_server, channels),
-        partial(add_MediaServiceServicer_to_server, MediaServicer(workers.media_store, clock)),
         partial(add_DeliveriesServiceServicer_to_server, DeliveriesServicer(database, workers.resolver)),
     ]
 
@@ -245,13 +250,8 @@ def _keyring(settings: PublisherSettings) -> Keyring:
     return Keyring(settings.master_key.get_secret_value(), [old.get_secret_value() for old in settings.old_master_keys])
 
 
-def _store(url: str) -> ObjectStore:
-    parts = urlsplit(url)
-    if parts.scheme != "file":
-        return from_url(url)
-    folder = Path(unquote(parts.path))
+async def _purge_uploads(area: UploadArea, life: timedelta, clock: Clock) -> int:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the pictures of all workspaces
-    except OSError as error:
-        raise WrongSetting(f"PUBLISHER_MEDIA_URL: the folder cannot be made: {error.strerror}") from error
-    return LocalStore(folder)
+        return await area.purge(now=clock.now(), life=life)
+    except MediaStoreUnavailable:  # is logged; what is old now is old in an hour, too
+        return 0

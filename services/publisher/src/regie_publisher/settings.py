@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
-from regie_chassis.process.settings import ServiceSettings
+from regie_chassis.process.settings import MediaStoreSettings
 from regie_networks.egress import read_place
 
 from regie_publisher.channels.sealing import check_master_key
 
-MEDIA_SCHEMES = {"file", "s3", "gs", "az"}
 
-
-class PublisherSettings(ServiceSettings):
+class PublisherSettings(MediaStoreSettings):
     """The publisher's settings, prefixed `PUBLISHER_`."""
 
     model_config = SettingsConfigDict(env_prefix="PUBLISHER_", populate_by_name=True, extra="ignore")
@@ -28,8 +25,6 @@ class PublisherSettings(ServiceSettings):
     """Comma separated `host:port` that may be private and plain http, as a laptop's sandbox; turns the sandbox on."""
     sandbox_url: str = ""
     """The sandbox network of channels that are connected without a `server_url`; empty means its usual address."""
-    media_url: str = "file:///var/lib/regie/media"
-    """The object store of pictures: file://, s3://, gs:// or az://."""
     in_flight: int = Field(default=250, ge=1, le=2000)
     """Deliveries in flight in this process. One workspace gets at most four fifths of them, and so does one host."""
     channel_in_flight: int = Field(default=8, ge=1, le=1000)
@@ -38,6 +33,8 @@ class PublisherSettings(ServiceSettings):
     delivery_life_days: int = Field(default=400, ge=60, le=3650)
     """Days for which ended deliveries are kept after their last change. They make a post once, so that they outlive the
     streams of events, the inbox and a backup of 30 days."""
+    upload_life_hours: int = Field(default=24, ge=6, le=24 * 30)
+    """Hours after which an upload that a killed process has left is removed; the slowest upload takes five."""
     quiet_seconds: float = Field(default=120.0, gt=0, le=3600)
     """The time after a call without an answer in which it may still land: no post counts as absent before."""
 
@@ -64,14 +61,6 @@ class PublisherSettings(ServiceSettings):
     def _old_master_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for key in value:
             check_master_key(key.get_secret_value())
-        return value
-
-    @field_validator("media_url")
-    @classmethod
-    def _media_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in MEDIA_SCHEMES or not (parts.path.strip("/") if parts.scheme == "file" else parts.netloc):
-            raise ValueError("give file:///folder, s3://bucket, gs://bucket or az://container")
         return value
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Request, Response
@@ -14,6 +15,7 @@ from regie_chassis.boundary.ids import new_id, show_id
 from regie_chassis.data.database import is_transient
 
 from regie_gateway.access.authentication import MissingScope
+from regie_gateway.access.idempotency import check_key
 from regie_gateway.http.context import CONTEXT, GatewayContext, RequestContext
 from regie_gateway.http.idempotent import handle_once
 from regie_gateway.http.inputs import (
@@ -28,7 +30,7 @@ from regie_gateway.http.operations import Operation
 from regie_gateway.http.places import place_of
 from regie_gateway.http.preconditions import PreconditionFailed, read_if_match
 from regie_gateway.http.problems import error_response
-from regie_gateway.http.strict_json import parse
+from regie_gateway.http.strict_json import canonical, parse
 
 PASSED_HEADERS = ("location", "etag", "idempotent-replayed")  # also to a key that may not read the body
 
@@ -55,21 +57,20 @@ async def handle(
         request.scope[CONTEXT] = context
         check_query(request.scope["query_string"], names)
         context.revision = _if_match(operation, request)
+        key = _idempotency_key(operation, request)
         loaded = await _load(operation, request)
-        if operation.body == "image":
-            context.body = await loaded.body()
-        key = request.headers.get("idempotency-key") if operation.method == "POST" else None
-        if key is None:
-            response = await handler(loaded)
-        else:
-            response = await handle_once(
-                context,
-                loaded,
-                key=key,
-                body=_loaded_body(loaded),
-                handler=handler,
-                on_error=lambda error: _problem(operation, loaded, error),
-            )
+        async with _received(context, operation, loaded):
+            if key is None:
+                response = await handler(loaded)
+            else:
+                response = await handle_once(
+                    context,
+                    loaded,
+                    key=key,
+                    content=await _content(context, loaded),
+                    handler=handler,
+                    on_error=lambda error: _problem(operation, loaded, error),
+                )
         return _readable(context, operation, response)
     except RegieError as error:
         return _problem(operation, loaded, error)
@@ -117,6 +118,11 @@ def _if_match(operation: Operation, request: Request) -> int:
     return read_if_match(header)
 
 
+def _idempotency_key(operation: Operation, request: Request) -> str | None:
+    key = request.headers.get("idempotency-key") if operation.method == "POST" else None
+    return None if key is None else check_key(key)
+
+
 async def _load(operation: Operation, request: Request) -> Request:
     if b"%00" in request.scope["query_string"]:
         raise InvalidRequest("a parameter holds NUL (%00); leave it out")
@@ -124,12 +130,12 @@ async def _load(operation: Operation, request: Request) -> Request:
         return request
     if request.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
         raise UnsupportedMediaType("send the body as it is, without Content-Encoding", field="Content-Encoding")
+    kind = _content_type(request)
+    if operation.body == "file":
+        _check_file(kind)
+        return request  # it is read as it comes, by `_received`
     loaded = LoadedRequest(request.scope, request.receive)
-    body = await loaded.body()
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if operation.body == "image":
-        _check_image(kind)
-    elif body:
+    if body := await loaded.body():
         if kind != "application/json":
             raise UnsupportedMediaType("send JSON with the content type application/json", field="Content-Type")
         loaded.loaded = parse(body)
@@ -138,11 +144,34 @@ async def _load(operation: Operation, request: Request) -> Request:
     return loaded
 
 
-def _check_image(kind: str) -> None:
+@asynccontextmanager
+async def _received(context: RequestContext, operation: Operation, request: Request) -> AsyncIterator[None]:
+    """Has the file of an upload in the upload area for as long as the request is handled."""
+    if operation.body != "file":
+        yield
+        return
+    async with context.gateway.uploads.receive(request.stream(), workspace_id=context.workspace_id) as upload:
+        context.upload, context.content_type = upload, _content_type(request)
+        yield
+
+
+async def _content(context: RequestContext, request: Request) -> bytes:
+    """Returns the bytes that tell a request's body from another; of a file, its digest."""
+    if context.upload is not None:
+        return context.upload.sha256
+    value = _loaded_body(request)
+    return await request.body() if value is None else canonical(value)
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_file(kind: str) -> None:
     # The bytes say what they are; a client that does not know the type, or names another, is no reason to refuse.
     if kind in ("application/json", "multipart/form-data"):
         raise UnsupportedMediaType(
-            "send the picture's bytes as the body, as they are and not in a form", field="Content-Type"
+            "send the file's bytes as the body, as they are and not in a form", field="Content-Type"
         )
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from regie_gateway.http.admission import handle
-from regie_gateway.http.body_limit import BodyLimit
+from regie_gateway.http.body_limit import BodyLimit, FileLimits
 from regie_gateway.http.context import GatewayContext
 from regie_gateway.http.cors import CrossOrigin
 from regie_gateway.http.document import render
@@ -106,7 +106,7 @@ def build_application(
     resources: Sequence[Operations],
     *,
     body_limit: int,
-    media_limit: int,
+    file_limits: FileLimits,
     cors_origins: Collection[str] = (),
 ) -> Application:
     """Returns the ASGI application. Routes are tried in the order of `resources`."""
@@ -122,7 +122,7 @@ def build_application(
             app.router.routes.append(AdmittedRoute(gateway, operation))
     _add_probes(app, gateway)
     app.add_middleware(Methods, routes=app.routes)
-    app.add_middleware(BodyLimit, limit=body_limit, limits={"/v1/media": media_limit})
+    app.add_middleware(BodyLimit, limit=body_limit, files={"/v1/media": file_limits})
     app.add_middleware(Traced)
     return app
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from regie_chassis.boundary import rpc
 from regie_chassis.boundary.identity import Caller, Signer
 from regie_chassis.data.database import Database
+from regie_chassis.data.upload_area import Upload
 from regie_chassis.process.clock import Clock
 
 from regie_gateway.access.api_keys import ApiKey
@@ -20,6 +21,7 @@ from regie_gateway.access.authentication import Authenticator
 from regie_gateway.access.rate_limit import RateLimit
 from regie_gateway.backends import Backends
 from regie_gateway.events.event_stream import Broadcaster
+from regie_gateway.http.uploads import Uploads
 from regie_gateway.post_loader import PostLoader
 
 CONTEXT = "regie.context"  # in the ASGI scope
@@ -40,6 +42,7 @@ class GatewayContext:
     workspace_rate_limit: RateLimit
     signer: Signer
     broadcaster: Broadcaster
+    uploads: Uploads
     fingerprint_key: bytes
     """Keys the fingerprints of idempotent requests."""
     why_not_ready: Callable[[], Awaitable[str]]
@@ -55,8 +58,10 @@ class RequestContext:
     request_id: str
     revision: int = 0
     """The revision that If-Match names; 0 for any."""
-    body: bytes = b""
-    """The body of an operation that takes bytes."""
+    upload: Upload | None = None
+    """The file of an operation that takes one."""
+    content_type: str = ""
+    """The type that the client gives the file, without parameters."""
 
     @property
     def backends(self) -> Backends:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
 from fastapi import Request, Response
@@ -18,7 +17,6 @@ from regie_gateway.access import idempotency
 from regie_gateway.access.idempotency import Answer, Claim
 from regie_gateway.http.context import GatewayContext, RequestContext
 from regie_gateway.http.responses import stored_body
-from regie_gateway.http.strict_json import canonical
 
 STORED_HEADERS = ("content-type", "location", "etag")
 
@@ -36,17 +34,16 @@ async def handle_once(
     request: Request,
     *,
     key: str,
-    body: Any,
+    content: bytes,
     handler: Callable[[Request], Awaitable[Response]],
     on_error: Callable[[RegieError], Response],
 ) -> Response:
     """Returns the response that the key stores, or handles the request and stores its response.
 
-    `body` is the JSON value that was read, None where the bytes count. Raises what `idempotency.claim` raises.
+    `content` tells the request's body from another. Raises what `idempotency.claim` raises.
     """
     gateway, workspace_id = context.gateway, context.workspace_id
-    key = idempotency.check_key(key)
-    mark = await _fingerprint(context, request, body)
+    mark = _fingerprint(context, request, content)
     async with gateway.database.transaction() as session:
         claimed = await idempotency.claim(
             session, workspace_id=workspace_id, key=key, mark=mark, token=new_id(), now=gateway.clock.now()
@@ -69,13 +66,13 @@ async def handle_once(
     return response
 
 
-async def _fingerprint(context: RequestContext, request: Request, body: Any) -> bytes:
+def _fingerprint(context: RequestContext, request: Request, content: bytes) -> bytes:
     return idempotency.fingerprint(
         context.gateway.fingerprint_key,
         request.method.encode(),
         request.scope["path"].encode(),
         str(context.revision).encode(),
-        await request.body() if body is None else canonical(body),
+        content,
     )
 
 

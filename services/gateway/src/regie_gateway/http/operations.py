@@ -16,7 +16,7 @@ from regie_gateway.http.responses import json_response
 from regie_gateway.mapping.compiled import compile_view
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Any]])
-Body = Literal["none", "json", "image"]
+Body = Literal["none", "json", "file"]
 
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",

@@ -29,7 +29,7 @@ def place_of(field: str, operation: Operation, body: Any) -> str | None:
         return PARAMETERS[field]
     if operation.body == "none":
         return field
-    if operation.body == "image":
+    if operation.body == "file":
         return ""
     if field == "revision" and "revision" not in (body or {}):
         return "If-Match"

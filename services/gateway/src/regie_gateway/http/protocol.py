@@ -24,6 +24,7 @@ MAX_PIPELINED = 16  # requests that wait for the answer of an earlier one on the
 HEAD_TIMEOUT = 10.0  # seconds, from the first byte of a head, or from the connection, to the head's end
 BODY_TIMEOUT = 60.0  # seconds for a body, and a second more for each BODY_RATE that has come
 BODY_RATE = 64 * 1024  # bytes a second
+STALL_TIMEOUT = 60.0  # seconds in which nothing of a body comes
 UNREAD_TIMEOUT = 60.0  # seconds in which a client takes nothing of its answer
 LINGER_TIMEOUT = 2.0  # seconds in which a refused client may still send, so that it sees the refusal
 LATE_BODY_TIMEOUT = 5.0  # seconds for the rest of a body that has been answered already
@@ -58,6 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._hosts = 0
         self._body_size = 0
+        self._body_since = 0.0  # when the last of it came
         self._unsent = 0
         self._unsent_since = 0.0
         self._closing_since = 0.0
@@ -145,6 +147,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._enter("body")
         self._body_size = 0
+        self._body_since = self._since
         if self._limits.proxies.trusts(self._address):
             self.scope["client"] = (self._forwarded(), 0)
         super().on_headers_complete()
@@ -156,6 +159,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._moved = True
         self._body_size += len(body)
+        self._body_since = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -209,8 +213,8 @@ class GuardedProtocol(HttpToolsProtocol):
             if now - self._since > LATE_BODY_TIMEOUT:
                 self.transport.close()
         elif self.flow.read_paused:
-            self._since = now  # it is us who wait
-        elif now - self._since > BODY_TIMEOUT + self._body_size / BODY_RATE:
+            self._since = self._body_since = now  # it is us who wait
+        elif now - self._since > BODY_TIMEOUT + self._body_size / BODY_RATE or now - self._body_since > STALL_TIMEOUT:
             self._refuse(TOO_SLOW)
 
     def _look_at_the_reader(self, now: float) -> None:

@@ -82,13 +82,19 @@ class FakePublisher(ChannelsServiceServicer, MediaServiceServicer, DeliveriesSer
 
         return await self.memory.once(request, act)
 
-    async def UploadMedia(self, request: media_pb.UploadMediaRequest, context: Any) -> media_pb.UploadMediaResponse:
-        def act() -> media_pb.UploadMediaResponse:
-            size = len(request.data)
+    async def CompleteUpload(
+        self, request: media_pb.CompleteUploadRequest, context: Any
+    ) -> media_pb.CompleteUploadResponse:
+        def act() -> media_pb.CompleteUploadResponse:
             media = media_pb.Media(
-                media_id=show_id(MEDIA, new_id()), content_type="image/png", size=size, width=1, height=1, frames=1
+                media_id=show_id(MEDIA, new_id()),
+                content_type="image/png",
+                size=request.size,
+                width=1,
+                height=1,
+                frames=1,
             )
-            return media_pb.UploadMediaResponse(media=media)
+            return media_pb.CompleteUploadResponse(media=media)
 
         return await self.memory.once(request, act)
 

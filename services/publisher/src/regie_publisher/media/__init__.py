@@ -1,1 +1,2 @@
-"""Media: the pictures of posts. `store` keeps them; `images` normalises and reduces them in child processes."""
+"""The pictures and videos of posts. `uploads` makes them, `store` reads them for networks; `images` normalises and
+reduces pictures in child processes, `videos` looks at MP4."""

@@ -1,110 +1,48 @@
-"""Stores pictures: normalised at upload, stored once, and read or reduced for networks.
-
-The bytes are in an object store (a folder, or S3, GCS or Azure by URL) under their own hash, type and size in a table.
-"""
+"""Reads stored media for networks. The bytes are in the object store under their own hash, the facts in a table."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import obstore
-import structlog
 from obstore.store import ObjectStore
-from regie_chassis.boundary.errors import TooLarge, TooManyRequests, Unavailable, Unprocessable
-from regie_chassis.boundary.ids import new_id
 from regie_chassis.data.database import Database
-from regie_networks.draft import Picture
+from regie_chassis.data.object_store import OUTAGES, STORE_TIMEOUT
+from regie_networks.draft import Attachment, Picture, Video
 from regie_networks.errors import FailureKind, NotSent, Refused
 from regie_networks.rendition import Bounds, Rendition
-from sqlalchemy import text
 
 from regie_publisher.media.images import refusals
-from regie_publisher.media.images.picture import Normalised
 from regie_publisher.media.images.pool import PicturePool, PoolBusy
+from regie_publisher.media.media import Media, find_media
 
-STORE_TIMEOUT = 20.0  # seconds
-
-log = structlog.get_logger()
-
-
-class InvalidMedia(Unprocessable):
-    """The bytes are not a whole picture of a supported type."""
-
-
-class MediaTooLarge(TooLarge):
-    """The picture has too many bytes or pixels."""
-
-
-class MediaTooCostly(Unprocessable):
-    """Reading the picture takes more time or memory than is allowed for one picture."""
-
-
-class MediaQueueFull(TooManyRequests):
-    """Too many pictures of the workspace are waiting to be read, or the machine is too busy."""
-
-
-class MediaStoreUnavailable(Unavailable):
-    """The object store does not answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """A stored picture; sizes in bytes and pixels."""
-
-    id: UUID
-    workspace_id: UUID
-    sha256: bytes
-    content_type: str
-    size: int
-    width: int
-    height: int
-    frames: int
+STREAM_CHUNK = 1024 * 1024
+"""Bytes of a video in memory at once."""
 
 
 class MediaStore:
-    """Stores and reads the pictures of all workspaces. One for each process."""
+    """Finds and reads the media of all workspaces. One for each process."""
 
     def __init__(self, database: Database, store: ObjectStore, pool: PicturePool) -> None:
         self._database = database
         self._store = store
         self._pool = pool
 
-    async def upload(self, data: bytes, *, workspace_id: UUID, now: datetime) -> Media:
-        """Stores a picture. The same bytes return the same medium.
-
-        Raises InvalidMedia, MediaTooLarge, MediaTooCostly, MediaQueueFull or MediaStoreUnavailable.
-        """
-        normalised = await self._normalise(data, workspace_id)
-        digest = hashlib.sha256(normalised.data).digest()
-        await self._store_bytes(_path(workspace_id, digest), normalised.data)
-        async with self._database.transaction() as session:
-            rows = await session.execute(
-                _INSERT,
-                {
-                    "id": new_id(),
-                    "workspace_id": workspace_id,
-                    "sha256": digest,
-                    **_columns(normalised),
-                    "now": now,
-                },
-            )
-            return _to_media(rows.one())
-
     async def find(self, workspace_id: UUID, ids: Sequence[UUID]) -> dict[UUID, Media]:
         """Returns those of the media that the workspace has stored."""
         async with self._database.reading() as session:
-            rows = await session.execute(_FIND, {"workspace_id": workspace_id, "ids": list(ids)})
-            return {row.id: _to_media(row) for row in rows}
+            return await find_media(session, workspace_id=workspace_id, ids=ids)
+
+    def attachment(self, media: Media, media_id: str, alt_text: str) -> Attachment:
+        """Returns a medium as connectors see it; its bytes are read on demand."""
+        return self.video(media, media_id, alt_text) if media.is_video else self.picture(media, media_id, alt_text)
 
     def picture(self, media: Media, media_id: str, alt_text: str) -> Picture:
-        """Returns a medium as connectors see it; its bytes are read on demand."""
+        """Returns a picture as connectors see it."""
         return Picture(
             media_id,
             alt_text,
@@ -117,17 +55,18 @@ class MediaStore:
             partial(self._fit, media),
         )
 
-    async def _normalise(self, data: bytes, workspace_id: UUID) -> Normalised:
-        try:
-            return await self._pool.normalise(data, workspace_id=workspace_id)
-        except refusals.TooLarge as error:
-            raise MediaTooLarge(error.message, field="data") from error
-        except refusals.TooCostly as error:
-            raise MediaTooCostly(error.message, field="data") from error
-        except refusals.PictureRefused as error:
-            raise InvalidMedia(error.message, field="data") from error
-        except PoolBusy as error:
-            raise MediaQueueFull(str(error)) from error
+    def video(self, media: Media, media_id: str, alt_text: str) -> Video:
+        """Returns a video as connectors see it."""
+        return Video(
+            media_id,
+            alt_text,
+            media.content_type,
+            media.size,
+            media.width,
+            media.height,
+            media.duration,
+            partial(self._stream, media),
+        )
 
     async def _fit(self, media: Media, bounds: Bounds) -> Rendition:
         data = await self._read(media)
@@ -138,49 +77,25 @@ class MediaStore:
         except PoolBusy as error:
             raise NotSent(f"The picture could not be made smaller yet: {error}") from error
 
-    async def _store_bytes(self, path: str, data: bytes) -> None:
-        try:
-            async with asyncio.timeout(STORE_TIMEOUT):
-                await obstore.put_async(self._store, path, data)
-        except (OSError, TimeoutError, obstore.exceptions.BaseError) as error:
-            log.error("media.not_stored", error=type(error).__name__)
-            raise MediaStoreUnavailable("the picture cannot be stored now; try again in a moment") from error
-
     async def _read(self, media: Media) -> bytes:
-        try:
+        with _not_sent("picture"):
             async with asyncio.timeout(STORE_TIMEOUT):
-                response = await obstore.get_async(self._store, _path(media.workspace_id, media.sha256))
+                response = await obstore.get_async(self._store, media.path)
                 return bytes(await response.bytes_async())
-        except (OSError, TimeoutError, obstore.exceptions.BaseError) as error:
-            # No call to the network has begun, so that a store outage only delays.
-            raise NotSent(f"the picture cannot be read from the store: {type(error).__name__}") from error
+
+    async def _stream(self, media: Media) -> AsyncIterator[bytes]:
+        with _not_sent("video"):
+            for start in range(0, media.size, STREAM_CHUNK):
+                end = min(start + STREAM_CHUNK, media.size)
+                async with asyncio.timeout(STORE_TIMEOUT):
+                    chunk = bytes(await obstore.get_range_async(self._store, media.path, start=start, end=end))
+                yield chunk
 
 
-def _path(workspace_id: UUID, digest: bytes) -> str:
-    return f"{workspace_id}/{digest.hex()}"
-
-
-def _columns(normalised: Normalised) -> dict[str, object]:
-    return {
-        "content_type": normalised.content_type,
-        "size": len(normalised.data),
-        "width": normalised.width,
-        "height": normalised.height,
-        "frames": normalised.frames,
-    }
-
-
-def _to_media(row: Any) -> Media:
-    return Media(row.id, row.workspace_id, row.sha256, row.content_type, row.size, row.width, row.height, row.frames)
-
-
-_INSERT = text(
-    """
-    INSERT INTO media (id, workspace_id, sha256, content_type, size, width, height, frames, create_time)
-    VALUES (:id, :workspace_id, :sha256, :content_type, :size, :width, :height, :frames, :now)
-    ON CONFLICT ON CONSTRAINT media_once DO UPDATE SET frames = excluded.frames
-    RETURNING *
-    """
-)
-
-_FIND = text("SELECT * FROM media WHERE workspace_id = :workspace_id AND id = ANY(CAST(:ids AS uuid[]))")
+@contextmanager
+def _not_sent(what: str) -> Iterator[None]:
+    """Turns an outage of the store into NotSent: nothing that people see has begun, so that it only delays."""
+    try:
+        yield
+    except OUTAGES as error:
+        raise NotSent(f"the {what} cannot be read from the store: {type(error).__name__}") from error

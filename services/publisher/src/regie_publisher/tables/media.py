@@ -18,6 +18,7 @@ media = sa.Table(
     sa.Column("width", sa.Integer, nullable=False),
     sa.Column("height", sa.Integer, nullable=False),
     sa.Column("frames", sa.Integer, nullable=False, server_default=sa.text("1"), comment="more than 1 is an animation"),
+    sa.Column("duration", sa.Interval, nullable=False, server_default=sa.text("'0'"), comment="of a video"),
     sa.Column("create_time", TIME, nullable=False),
     sa.UniqueConstraint("workspace_id", "sha256", name="media_once"),
 )

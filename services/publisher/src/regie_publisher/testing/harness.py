@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from obstore.store import MemoryStore
+from obstore.store import MemoryStore, ObjectStore
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.publisher.events.v1 import publisher_events_pb2
 from regie.scheduler.events.v1.scheduler_events_pb2 import (
@@ -23,6 +23,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
 )
 from regie_chassis.boundary.ids import new_id, show_id
 from regie_chassis.data.database import Database
+from regie_chassis.data.upload_area import UploadArea
 from regie_chassis.events.messaging import Event
 from regie_chassis.process.clock import Clock
 from regie_networks.errors import ConnectorError
@@ -50,7 +51,9 @@ from regie_publisher.fairness.sharing import Limits
 from regie_publisher.fairness.slots import Slots
 from regie_publisher.media.images.pool import PicturePool
 from regie_publisher.media.images.process import Limits as PictureLimits
+from regie_publisher.media.media import Media
 from regie_publisher.media.store import MediaStore
+from regie_publisher.media.uploads import Uploads
 from regie_publisher.metric_collection.collector import MetricCollector
 from regie_publisher.testing.network import FakeConnector
 
@@ -86,7 +89,16 @@ class PublisherHarness:
     writer: OutcomeWriter
     media_store: MediaStore
     pictures: PicturePool
+    objects: ObjectStore
+    upload_area: UploadArea
+    uploads: Uploads
     workspace_id: UUID
+
+    async def upload(self, data: bytes, *, declared_type: str = "", workspace_id: UUID | None = None) -> Media:
+        """Uploads a file as the gateway does and returns its medium."""
+        owner = workspace_id or self.workspace_id
+        async with self.upload_area.receive(_body(data), upload_id=new_id(), workspace_id=owner) as upload:
+            return await self.uploads.complete_upload(upload, declared_type=declared_type, now=self.clock.now())
 
     async def channel(self, handle: str = "ada") -> UUID:
         """Connects an account and returns its channel."""
@@ -271,12 +283,13 @@ def open_harness(
 ) -> PublisherHarness:
     """Returns a replica of the publisher on this database; several of them are several processes."""
     connector.now = clock.now
+    objects = MemoryStore()
     pictures = PicturePool(limits=PictureLimits(cpu_seconds=30, wall_seconds=60))  # a busy machine is no reason to fail
     workers = build_workers(
         database,
         connectors={"fake": connector},
         keyring=keyring,
-        media_store=MediaStore(database, MemoryStore(), pictures),
+        media_store=MediaStore(database, objects, pictures),
         hosts=hosts or Hosts(first_window=50),
         clock=clock,
         name=name,
@@ -298,5 +311,12 @@ def open_harness(
         workers.writer,
         workers.media_store,
         pictures,
+        objects,
+        UploadArea(objects),
+        Uploads(database, objects, pictures),
         workspace_id,
     )
+
+
+async def _body(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -39,10 +39,10 @@ class Container:
     """The span of a JPEG's only scan, if its end is known exactly; None for progressive ones."""
 
 
-def check_bytes(data: bytes) -> None:
+def check_size(size: int) -> None:
     """Raises TooLarge for more bytes than are taken."""
-    if len(data) > MAX_BYTES:
-        raise TooLarge(f"the picture has {len(data)} bytes; {MAX_BYTES} are allowed")
+    if size > MAX_BYTES:
+        raise TooLarge(f"the picture has {size} bytes; {MAX_BYTES} are allowed")
 
 
 def check_canvas(kind: str, width: int, height: int, frames: int = 1) -> None:

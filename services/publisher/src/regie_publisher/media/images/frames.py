@@ -1,5 +1,7 @@
 """Messages between the publisher and a picture worker: a JSON head and the bytes of a picture, with their lengths.
 
+A picture to normalise comes as the path of its file, in the head.
+
 JSON and no pickle: a worker decodes hostile bytes, so that nothing from it may be run.
 """
 

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from regie_publisher.media.images import heif
-from regie_publisher.media.images.container import MAX_BYTES, Container, check_bytes, check_canvas
+from regie_publisher.media.images.container import MAX_BYTES, Container, check_canvas, check_size
 from regie_publisher.media.images.encoding import Style, encode, save, style_of
 from regie_publisher.media.images.exif import read_exif
 from regie_publisher.media.images.gif import read_gif
@@ -57,7 +57,7 @@ _DAMAGE = (
 
 def normalise(data: bytes) -> Normalised:
     """Returns the picture as it is stored. Normalising that again changes nothing. Raises PictureRefused. Blocks."""
-    check_bytes(data)
+    check_size(len(data))
     with damage_refused():
         brand = heif.brand_of(data)
         stored = _from_heif(data, brand) if brand else _settled(read_container(data))

@@ -10,12 +10,13 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from uuid import UUID
 
 import structlog
 from regie_networks.rendition import Bounds, Rendition
 
-from regie_publisher.media.images.container import check_bytes
+from regie_publisher.media.images.container import check_size
 from regie_publisher.media.images.picture import Normalised
 from regie_publisher.media.images.process import Limits, MachineBusy, WorkerLost, WorkerProcess
 from regie_publisher.media.images.refusals import REFUSALS, TooCostly, Unreadable
@@ -23,7 +24,7 @@ from regie_publisher.media.images.refusals import REFUSALS, TooCostly, Unreadabl
 WORKERS = 2
 MAX_WAITING = 32
 MAX_WAITING_BYTES = 60_000_000
-"""Uploads of one workspace that wait; they are held in memory."""
+"""Of the uploads of one workspace that wait; they are held in temporary files."""
 
 log = structlog.get_logger()
 Made = tuple[dict[str, object], bytes]
@@ -38,6 +39,8 @@ class _Job:
     workspace_id: UUID
     head: Mapping[str, object]
     body: bytes
+    size: int
+    """Bytes of the picture, in `body` or in a file."""
     made: asyncio.Future[Made]
 
 
@@ -79,26 +82,26 @@ class PicturePool:
         await asyncio.gather(*(worker.end() for worker in self._idle))
         self._idle.clear()
 
-    async def normalise(self, data: bytes, *, workspace_id: UUID) -> Normalised:
-        """Returns the picture as it is stored. Raises PictureRefused or PoolBusy."""
-        check_bytes(data)
-        head, made = await self._made({"normalise": True}, data, workspace_id)
+    async def normalise(self, path: Path, *, size: int, workspace_id: UUID) -> Normalised:
+        """Returns the picture in a file of `size` bytes as it is stored. Raises PictureRefused or PoolBusy."""
+        check_size(size)
+        head, made = await self._made({"normalise": str(path)}, b"", size, workspace_id)
         return Normalised(made, *_size(head), frames=_count(head, "frames"))
 
     async def fit(self, data: bytes, bounds: Bounds, *, workspace_id: UUID) -> Rendition:
         """Returns a form of a stored still picture within the bounds. Raises PictureRefused or PoolBusy."""
-        head, made = await self._made({"fit": asdict(bounds)}, data, workspace_id)
+        head, made = await self._made({"fit": asdict(bounds)}, data, len(data), workspace_id)
         return Rendition(made, *_size(head))
 
-    async def _made(self, head: Mapping[str, object], body: bytes, workspace_id: UUID) -> Made:
+    async def _made(self, head: Mapping[str, object], body: bytes, size: int, workspace_id: UUID) -> Made:
         self._forget_abandoned()
         if self._stopping:
             raise PoolBusy("the process is stopping; try again in a moment")
-        job = _Job(workspace_id, head, body, asyncio.get_running_loop().create_future())
+        job = _Job(workspace_id, head, body, size, asyncio.get_running_loop().create_future())
         jobs = self._waiting.get(workspace_id, deque())
         if "fit" in head:
             jobs.appendleft(job)  # a post is due; nobody's upload is
-        elif len(jobs) >= MAX_WAITING or sum(len(one.body) for one in jobs) + len(body) > MAX_WAITING_BYTES:
+        elif len(jobs) >= MAX_WAITING or sum(one.size for one in jobs) + size > MAX_WAITING_BYTES:
             raise PoolBusy("too many pictures of yours wait to be read; try again in a moment")
         else:
             jobs.append(job)

@@ -1,4 +1,4 @@
-"""A picture worker: a process that reads pictures from its standard input, one at a time, under limits of its own.
+"""A picture worker: a process that reads pictures, one at a time, under limits of its own.
 
 Started by `pool` as `python -m`, with an empty environment. It ends with its parent, at the end of its input.
 """
@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import BinaryIO
 
 from regie_networks.rendition import Bounds, Rendition
@@ -72,7 +73,7 @@ def _answer(head: dict[str, object], body: bytes) -> bytes:
 def _make(head: dict[str, object], body: bytes) -> Normalised | Rendition:
     bounds = head.get("fit")
     if not isinstance(bounds, dict):
-        return normalise(body)
+        return normalise(Path(str(head["normalise"])).read_bytes())
     return fit(body, Bounds(**bounds | {"content_types": tuple(bounds["content_types"])}))
 
 

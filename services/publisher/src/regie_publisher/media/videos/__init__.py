@@ -1,0 +1,1 @@
+"""Videos: told from other files and measured by their boxes, without decoding anything."""
