@@ -1,6 +1,6 @@
-"""Renders docs/asyncapi.yaml: every event from its descriptor, who says it and who has it among its `subscriptions`.
+"""Renders docs/asyncapi.yaml: every event from its descriptor, with its publisher and its subscribers.
 
-`python tools/asyncapi.py` writes the document; with `--check` it only tells, by its exit code, whether it is current.
+`python tools/asyncapi.py` writes the document; with `--check` its exit code shows whether the document is current.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def events(known: Mapping[str, Definition]) -> list[Definition]:
 
 
 def services() -> list[str]:
-    """Returns the services that have a map of what they react to."""
+    """Returns the services that have subscriptions."""
     return sorted(path.parent.name.removeprefix("regie_") for path in ROOT.glob("services/*/src/*/events*"))
 
 

@@ -1,4 +1,4 @@
-"""Writes the hash-pinned lists of dependencies, and checks that they hold what the projects ask for.
+"""Writes the hash-pinned lists of dependencies, and checks that they satisfy the projects.
 
 python tools/locks.py write     needs the network
 python tools/locks.py check     does not
@@ -51,7 +51,7 @@ def write() -> None:
 
 
 def check() -> list[str]:
-    """Returns what is wrong: requirements that a list does not satisfy, and addresses that do not belong in one."""
+    """Returns the mistakes: requirements that a list does not satisfy, and addresses that do not belong in one."""
     projects = {path.parent: _requirements(path) for path in _manifests()}
     everything = [requirement for wanted in projects.values() for requirement in wanted]
     wrong = list(_unsatisfied(ROOT / "requirements.lock", everything))

@@ -49,7 +49,7 @@ raise RuntimeError("nobody caught me")
 
 @pytest.fixture(scope="module")
 def records() -> dict[str, dict[str, Any]]:
-    """What a process of its own logged, by event; the logs of this one stay as pytest wants them."""
+    """The log records of a process of its own, by event; the logs of this one stay as pytest sets them."""
     done = subprocess.run([sys.executable, "-c", LOGGING], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""What the connector makes of everything that a server, or the way to it, may answer."""
+"""The connector's reactions to every response of a server, and of the connection to it."""
 
 from __future__ import annotations
 

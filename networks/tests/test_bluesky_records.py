@@ -73,7 +73,7 @@ def refusal(content: Draft) -> FailureKind | None:
 
 
 class Lexicons:
-    """Checks values against the network's own schemas, and refuses what they do not know."""
+    """Checks values against the network's own schemas, and refuses unknown members."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""Which status a person names: the server's own word, in whatever spelling the address comes, and no guess."""
+"""The status at a person's address: resolved by the server, in any spelling of the address, and never guessed."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_an_address_of_another_form_is_looked_for_word_for_word(
 
 
 def open_elsewhere(text: str, reply_to: str = "") -> Lookup:
-    """A look beside another delivery of the account whose outcome is open."""
+    """A look beside another delivery of the account with an open outcome."""
     return alone(rivals=[Rival("another-key", text, reply_to, (), {})])
 
 

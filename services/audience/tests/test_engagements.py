@@ -51,7 +51,7 @@ def consumer(database: Database, memory_broker: MemoryBroker, clock: FakeClock) 
 
 @pytest.fixture
 def make_engagement(clock: FakeClock) -> MakeEngagement:
-    """Makes an engagement; whatever is left out is plain."""
+    """Makes an engagement; every other field has a plain value."""
 
     def make(**fields: Any) -> EngagementObserved:
         given: dict[str, Any] = {
@@ -326,8 +326,8 @@ async def test_the_running_service_reads_reactions_and_tells_the_world(
 ) -> None:
     await memory_broker.publish([make_envelope(make_engagement())])
 
-    async def told() -> int:
+    async def event_count() -> int:
         return (await memory_broker.stream_state("regie_audience")).last_seq
 
     await until(lambda: _profiles(service.database, workspace_id))
-    assert await until(told) == 1
+    assert await until(event_count) == 1

@@ -1,4 +1,4 @@
-"""A rule means the same in Python and in SQL, and a wrong one is told where it is wrong."""
+"""A rule means the same in Python and in SQL, and the error of a wrong rule names the place."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ Attributes = dict[str, Value]
 
 
 async def _in_sql(database: Database, rule: Rule, people: list[Attributes]) -> list[tuple[bool, Attributes]]:
-    """Returns what SQL says of each, and their attributes as they come back from the database."""
+    """Returns SQL's verdict on each, and their attributes as the database returns them."""
     condition, bound = compile_sql(rule)
     async with database.reading() as session:
         rows = await session.execute(

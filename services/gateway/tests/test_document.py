@@ -30,7 +30,7 @@ def walk(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
 
 
 def objects(document: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Yields all objects of the document but those whose keys are names."""
+    """Yields all objects of the document but maps by name."""
     for place, value in walk(document):
         if isinstance(value, dict) and (not place or place[-1] not in MAPS):
             yield place, value

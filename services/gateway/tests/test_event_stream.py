@@ -37,7 +37,7 @@ TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 @pytest.fixture
 async def live(make_world: MakeHarness) -> AsyncIterator[GatewayHarness]:
-    """A gateway that runs, and whose own first events are in the log already."""
+    """A running gateway, with its own first events in the log."""
     world = await make_world(SystemClock())
     gateway = world.gateway
     async with gateway.app:

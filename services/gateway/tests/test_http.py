@@ -31,7 +31,7 @@ class Body(BaseModel):
 
 
 def application() -> FastAPI:
-    """An app that raises what its path names."""
+    """An app that raises the error named by its path."""
     app = FastAPI()
     add_problem_handlers(app)
 
@@ -162,7 +162,7 @@ async def test_a_body_one_byte_past_the_limit_is_refused_whole_and_in_chunks(cli
 
 
 class Endless:
-    """A request whose body has no end; it counts what was taken of it before and after the answer."""
+    """A request with an endless body; it counts the bytes read before and after the answer."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -178,7 +178,7 @@ class Endless:
 
 
 async def post(app: ASGIApp, body: Endless | Any, *headers: tuple[bytes, bytes], path: str = "/count") -> list[Message]:
-    """Posts below the level of a client, so that the headers may say anything."""
+    """Posts below the level of a client, so that the headers are free."""
     sent: list[Message] = []
     if isinstance(body, Endless):
         body.sent = sent

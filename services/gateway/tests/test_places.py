@@ -1,4 +1,4 @@
-"""Every refusal names its reason, what to do, and the place: a JSON Pointer into the body, or a parameter's name."""
+"""Every refusal names its reason, the next step, and the place: a JSON Pointer into the body, or a parameter's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ETag and If-Match; and repeated requests that say the same in other letters."""
+"""ETag and If-Match; and repeated requests with the same meaning in another spelling."""
 
 from __future__ import annotations
 

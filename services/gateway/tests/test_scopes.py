@@ -1,4 +1,4 @@
-"""What a key may read decides what it is shown, by every way that leads there."""
+"""A key is shown only the data of its scopes, by every endpoint and the event stream."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_every_write_that_answers_with_what_it_did_not_get_takes_a_reading_scope
 def test_every_event_is_told_to_keys_that_may_read_what_it_is_about() -> None:
     assert set(EVENTS.values()) <= {*SCOPES, None}
     assert _types([], SCOPES) == frozenset()
-    told = {name.rsplit(".", 1)[1] for name in _types([], {"events:read", "posts:read"})}
-    assert {"PostDue", "PostPublished", "WorkspaceUpdated"} <= told
-    assert not told & {"ProfileUpdated", "ApiKeyCreated", "ChannelConnected", "EngagementObserved"}
+    types = {name.rsplit(".", 1)[1] for name in _types([], {"events:read", "posts:read"})}
+    assert {"PostDue", "PostPublished", "WorkspaceUpdated"} <= types
+    assert not types & {"ProfileUpdated", "ApiKeyCreated", "ChannelConnected", "EngagementObserved"}
     for name, scope in TYPES.items():
         assert (name in _types([], {"events:read"})) == (scope is None)
 

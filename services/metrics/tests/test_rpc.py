@@ -1,4 +1,4 @@
-"""The edge: who may ask, what comes back, and what bad input is told."""
+"""Every RPC: its callers, its responses, and its errors for bad input."""
 
 from __future__ import annotations
 

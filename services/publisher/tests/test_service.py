@@ -68,7 +68,7 @@ class House:
         return answer.channel.channel_id
 
     async def due(self, channel_id: str, *texts: str) -> str:
-        """Says PostDue as the scheduler does and returns the post."""
+        """Publishes PostDue as the scheduler does and returns the post."""
         publish_time, miss_time = Timestamp(), Timestamp()
         now = datetime.now(UTC)
         publish_time.FromDatetime(now)

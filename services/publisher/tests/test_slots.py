@@ -1,4 +1,4 @@
-"""Who is served next, as pure rules: nobody's load fills all places, and none stays empty that somebody may have."""
+"""The choice of the next delivery, as pure rules: no load fills all slots, and no usable slot stays empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a post may say."""
+"""The limits of a post's content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages by key: a token is the last id that was seen, bound to the list that it pages through.
+"""Pages by key: a token is the last id of the page before, bound to its list.
 
 A page ends by count or by bytes, whichever comes first: two hundred items of half a megabyte pass what one gRPC
 message carries, and nobody could page past them.
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 
 
 class Listed(Protocol):
-    """What a list pages by."""
+    """The key by which a list pages."""
 
     @property
     def id(self) -> UUID: ...
@@ -88,9 +88,7 @@ def fitting(items: Sequence[Item], bytes_of: Callable[[Item], int], *, max_bytes
 def page_of(
     found: Sequence[ListedItem], *, size: int, list_name: str, bytes_of: Callable[[ListedItem], int]
 ) -> Page[ListedItem]:
-    """Returns a page of up to `size` of what was found, and of up to PAGE_BYTES; one more than `size` stands for a
-    next page.
-    """
+    """Returns a page of at most `size` items and PAGE_BYTES; an item beyond `size` means that there is a next page."""
     items = fitting(found[:size], bytes_of)
     return Page(items, show_token(list_name, items[-1].id) if len(found) > len(items) else "")
 

@@ -18,7 +18,7 @@ MAX_READ = 2000
 def thread_replies(body: Mapping[str, object], remote: Remote) -> Iterator[Reply]:
     """Yields the replies of a `getPostThread` answer, each generation before the next.
 
-    Posts that are deleted, blocked or hidden come without their content, and are passed over with what hangs on them.
+    Posts that are deleted, blocked or hidden come without their content, and are skipped with their replies.
     """
     thread = body.get("thread")
     if not isinstance(thread, dict) or not isinstance(thread.get("post"), dict):

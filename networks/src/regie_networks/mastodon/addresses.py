@@ -1,4 +1,4 @@
-"""Which status a person names by its address. The server itself says which post is behind it, and whose."""
+"""The status at an address that a person gives. The server itself resolves the address to a post and its account."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def named_status(
 
 
 def _why_not(draft: Draft, index: int, status: Status, source: str | None, others: Others) -> str:
-    """Returns what speaks against it, empty for nothing."""
+    """Returns the reason against it, empty for none."""
     segment = draft.segments[index]
     reply_to = draft.remotes[index - 1].id if index else ""
     if not others.taken.isdisjoint((status.id, status.url)):
@@ -73,7 +73,7 @@ def _why_not(draft: Draft, index: int, status: Status, source: str | None, other
 
 
 class _Content:
-    """What a segment says."""
+    """The text of a segment."""
 
     def __init__(self, text: str, alt_texts: Sequence[str]) -> None:
         self._text = text

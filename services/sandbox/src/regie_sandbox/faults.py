@@ -25,7 +25,7 @@ LARGEST = 600_000
 
 
 class UnusableRule(ValueError):
-    """A rule that the admin interface refuses; the message says what to write instead."""
+    """A rule that the admin interface refuses; the message gives a correct form."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ FAULTS = (*MODIFIERS, *ENDINGS)
 
 @dataclass(slots=True)
 class Verdict:
-    """What the rules say about one call: the rule of its ending, and the modifiers added up."""
+    """The verdict of the rules on one call: the rule of its ending, and the modifiers added up."""
 
     ending: str | None = None
     rule: Rule | None = None
@@ -94,7 +94,7 @@ class Faults:
         self._rules = [read_rule(rule) for rule in rules]
 
     def listed(self) -> list[dict[str, object]]:
-        """Returns the rules as they were sent, with what is left of `times`; spent ones stay, with 0."""
+        """Returns the rules as they were sent, with the rest of `times`; spent rules stay, with 0."""
         return [
             {name: value for name in (*FAULTS, *SELECTORS) if (value := getattr(rule, name)) is not None}
             | {"times": rule.times}
@@ -102,7 +102,7 @@ class Faults:
         ]
 
     def take(self, operation: str, text: str) -> Verdict:
-        """Says what happens to this call, and counts it against the rules that are used.
+        """Returns the verdict on this call, and counts it against the rules that apply.
 
         Modifiers of several rules add up; of two endings the earlier rule's is used and the later stays uncounted.
         """

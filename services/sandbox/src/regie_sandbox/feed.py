@@ -69,7 +69,7 @@ def _root(network: Network, post: Post) -> Post:
 
 
 def _thread(network: Network, first: Post) -> list[Post]:
-    """The first post and what hangs under it, each reply after what it answers."""
+    """The first post and its replies, each reply after its parent."""
     thread: list[Post] = []
     waiting = [first]
     while waiting and len(thread) < THREAD_LENGTH:

@@ -38,7 +38,7 @@ class Fault:
 
 @dataclass
 class FakeMastodon:
-    """`calls` keeps every request; `watch` is told of every request and the server's own answer to it."""
+    """`calls` keeps every request; `watch` is called with every request and the server's own response."""
 
     now: datetime = START
     ignores_keys: bool = False

@@ -19,7 +19,7 @@ class RequestTooLarge(TooLarge):
 
 
 class BodyLimit:
-    """ASGI middleware: refuses a body past its limit while it streams in, whatever Content-Length says."""
+    """ASGI middleware: refuses a body past its limit while it streams in, regardless of Content-Length."""
 
     def __init__(self, app: ASGIApp, *, limit: int, limits: dict[str, int] | None = None) -> None:
         self._app = app

@@ -42,7 +42,7 @@ async def handle_once(
 ) -> Response:
     """Returns the response that the key stores, or handles the request and stores its response.
 
-    `body` is the JSON value that was read, None where the bytes count. Raises what `idempotency.claim` raises.
+    `body` is the JSON value of the request, None where the bytes count. Raises the errors of `idempotency.claim`.
     """
     gateway, workspace_id = context.gateway, context.workspace_id
     key = idempotency.check_key(key)
