@@ -152,13 +152,13 @@ def _schedule(demo: Demo, channel: Json) -> Json:
 def _follow(demo: Demo, post: Json) -> Json:
     """Shows the timeline as it grows and returns the published variant."""
     demo.step("Waiting for the due time, then for the network")
-    shown: set[tuple[Any, ...]] = set()
+    printed: set[tuple[Any, ...]] = set()
 
     def published() -> Json | None:
         for entry in demo.get(f"/v1/posts/{post['post_id']}/timeline")["entries"]:
             key = (entry["time"], entry["subject"], entry["state"])
-            if key not in shown:
-                shown.add(key)
+            if key not in printed:
+                printed.add(key)
                 words = entry["network_message"] or entry["detail"]
                 demo.print(
                     f"     {entry['time'][11:23]}  {entry['subject']:8} {entry['state']:11} {entry['cause']}  {words}"
@@ -166,7 +166,7 @@ def _follow(demo: Demo, post: Json) -> Json:
         now = demo.get(f"/v1/posts/{post['post_id']}")
         if now["state"] in {"failed", "missed", "cancelled", "partially_published"}:
             raise NotSeen(f"the post is {now['state']}: {now['variants'][0]['failure']}")
-        return now if now["state"] == "published" and ("post", "published") in {key[1:] for key in shown} else None
+        return now if now["state"] == "published" and ("post", "published") in {key[1:] for key in printed} else None
 
     demo.print("3  timeline")
     return dict(_until(published, "the post to be published")["variants"][0])
@@ -242,7 +242,7 @@ def _missing(traces: list[list[Json]]) -> list[str]:
     """Returns the spans that are still missing in the request's trace and the linked ones."""
     asked, linked = traces[0], [span for spans in traces[1:] for span in spans]
     seen = {(span["service"], span["kind"], span["name"]) for span in linked}
-    wanted = {
+    steps = {
         "the REST call": any(span["service"] == "gateway" and span["kind"] == "server" for span in asked),
         "the call to the scheduler": any(span["service"] == "scheduler" and span["kind"] == "server" for span in asked),
         "the due post": any(span["service"] == "scheduler" and span["links"] for span in linked),
@@ -251,8 +251,8 @@ def _missing(traces: list[list[Json]]) -> list[str]:
     taken = {"publisher": "PostDue", "scheduler": "PostPublished", "metrics": "PostMetricsObserved"}
     taken["audience"] = "EngagementObserved"
     for service, event in taken.items():
-        wanted[f"{event} in {service}"] = (service, "consumer", f"process {event}") in seen
-    return [what for what, shown in wanted.items() if not shown]
+        steps[f"{event} in {service}"] = (service, "consumer", f"process {event}") in seen
+    return [what for what, shown in steps.items() if not shown]
 
 
 def _until(look: Callable[[], Found | None], what: str) -> Found:

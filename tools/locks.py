@@ -89,7 +89,7 @@ def _with_libraries(wanted: list[Requirement], projects: dict[Path, list[Require
             yield from _with_libraries(projects[ROOT / one.name.removeprefix(f"{OWN}-")], projects)
 
 
-def _unsatisfied(lock: Path, wanted: list[Requirement]) -> Iterator[str]:
+def _unsatisfied(lock: Path, requirements: list[Requirement]) -> Iterator[str]:
     where = lock.relative_to(ROOT)
     if not lock.exists():
         yield f"{where} is missing"
@@ -100,13 +100,15 @@ def _unsatisfied(lock: Path, wanted: list[Requirement]) -> Iterator[str]:
     pinned: dict[str, list[str]] = {}
     for match in PINNED.finditer(text):
         pinned.setdefault(canonicalize_name(match["name"]), []).append(match["version"])
-    for one in wanted:
-        name = canonicalize_name(one.name)
+    for requirement in requirements:
+        name = canonicalize_name(requirement.name)
         if name.startswith(f"{OWN}-"):
             continue
         versions = pinned.get(name, [])
-        if not versions or not all(one.specifier.contains(Version(version), prereleases=True) for version in versions):
-            yield f"{where} does not satisfy {one}"
+        if not versions or not all(
+            requirement.specifier.contains(Version(version), prereleases=True) for version in versions
+        ):
+            yield f"{where} does not satisfy {requirement}"
 
 
 if __name__ == "__main__":

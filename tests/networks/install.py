@@ -105,13 +105,13 @@ def install_redis(folder: Path) -> Path:
         target.chmod(0o755)
         _run("Redis's version", [str(target), "--version"], folder)
     except (InstallationFailed, OSError) as error:
-        found = shutil.which("redis-server")
-        if not found:
+        program = shutil.which("redis-server")
+        if not program:
             advice = "install redis-server by hand (Debian: apt-get install redis-server) and start again"
             raise InstallationFailed(f"{error}\nThere is no redis-server on this machine either: {advice}") from error
-        logger.info("Redis: the machine's own, %s", found)
+        logger.info("Redis: the machine's own, %s", program)
         target.unlink(missing_ok=True)
-        target.symlink_to(found)
+        target.symlink_to(program)
     return target
 
 

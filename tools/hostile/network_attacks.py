@@ -95,13 +95,13 @@ async def flood(scene: Scene) -> list[str]:
             taken += bool(post_id)
         return taken
 
-    wanted = len(channels) * sum(await asyncio.gather(*(plan(range(start, FLOOD, 20)) for start in range(20))))
+    planned = len(channels) * sum(await asyncio.gather(*(plan(range(start, FLOOD, 20)) for start in range(20))))
 
     async def all_out() -> bool:
-        return sum(text.startswith("flood") for text in scene.hostile.texts) >= wanted
+        return sum(text.startswith("flood") for text in scene.hostile.texts) >= planned
 
-    if wanted < FLOOD * len(channels) // 2:
-        return [f"only {wanted} calls could be planned, which is no flood"]
+    if planned < FLOOD * len(channels) // 2:
+        return [f"only {planned} calls could be planned, which is no flood"]
     return [] if await eventually(all_out, within=90) else ["the flood itself did not come out"]
 
 

@@ -169,13 +169,13 @@ async def _plan(client: Client, classes: list[Class], options: argparse.Namespac
     begin = time.time() + 3 + count / 15
     ids: list[str] = []
     for number in range(options.posts):
-        for one in classes:
+        for network in classes:
             at = begin + SPREAD * number / options.posts
-            channel = one.channels[number // 2 % len(one.channels)]
+            channel = network.channels[number // 2 % len(network.channels)]
             segment: dict[str, Any] = {"text": f"post number {number}: {_words(number)}"}
             if number % 10 in (2, 3):  # neighbours on one channel
                 segment = {"text": f"the same words twice, in {number // 10}"}
-            elif number % 10 in (6, 7) and one.network == "mastodon":
+            elif number % 10 in (6, 7) and network.network == "mastodon":
                 attached = {"media_id": await client.upload(len(ids)), "alt_text": "a square"}
                 segment = {"text": "", "attachments": [attached]}
             ids.append(await client.schedule(channel, segment, at))
@@ -198,8 +198,8 @@ async def _until_ended(
     deadline = time.time() + LEASE + 2 * (CALL_TIMEOUT + options.quiet) + options.posts / 4 + SPREAD
     idle = 0
     while True:
-        found = await oracle.read_deliveries(installation.database_url("publisher"))
-        deliveries = [one for one in found if one["channel_id"] in of_class]
+        rows = await oracle.read_deliveries(installation.database_url("publisher"))
+        deliveries = [one for one in rows if one["channel_id"] in of_class]
         still_open = sum(map(oracle.is_open, deliveries))
         print(f"\r  {len(deliveries)} deliveries, {still_open} open   ", end="", flush=True)
         idle = 0 if still_open else idle + 1
@@ -212,10 +212,10 @@ async def _until_ended(
     for proxy in (proxy for one in classes for proxy in one.proxies):
         await proxy.until_landed()
     print()
-    found = await oracle.read_deliveries(installation.database_url("publisher"))
+    rows = await oracle.read_deliveries(installation.database_url("publisher"))
     tallies = []
     for one in classes:
-        own = [delivery for delivery in found if of_class.get(delivery["channel_id"]) is one]
+        own = [delivery for delivery in rows if of_class.get(delivery["channel_id"]) is one]
         pairs = zip(one.channels, one.proxies, strict=True)
         tables = {parse_id(CHANNEL, channel): proxy.server.rows for channel, proxy in pairs}
         tallies.append(oracle.count(own, tables))

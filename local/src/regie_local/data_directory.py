@@ -88,14 +88,14 @@ class DataDirectory:
     def secrets(self, services: Sequence[str]) -> Secrets:
         """Returns the secrets of an earlier start, and creates missing ones."""
         path = self.path / "secrets.json"
-        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        key = known.get("identity_private_key") or new_key().as_dict(private=True)
+        stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        key = stored.get("identity_private_key") or new_key().as_dict(private=True)
         made = Secrets(
-            passwords=_passwords(services) | known.get("passwords", {}),
-            nats_passwords=_passwords([*services, STREAMS_USER]) | known.get("nats_passwords", {}),
+            passwords=_passwords(services) | stored.get("passwords", {}),
+            nats_passwords=_passwords([*services, STREAMS_USER]) | stored.get("nats_passwords", {}),
             identity_private_key=key,
             identity_public_key={name: value for name, value in key.items() if name != "d"},
-            settings={name: new_secret() for name in secret_settings()} | known.get("settings", {}),
+            settings={name: new_secret() for name in secret_settings()} | stored.get("settings", {}),
         )
         write_private(path, json.dumps(asdict(made), indent=2))
         return made

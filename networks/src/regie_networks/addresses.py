@@ -16,7 +16,7 @@ from regie_chassis.boundary.errors import Unprocessable
 from regie_networks.egress import is_public, place_of
 from regie_networks.resolving import shared_resolver
 
-LONGEST = 500
+MAX_LENGTH = 500
 MAX_HOST = 253
 MAX_LABEL = 63
 RESOLVE_TIMEOUT = 5.0  # seconds
@@ -64,7 +64,9 @@ def plain_server_url(url: str, allowed_hosts: Collection[str]) -> str:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise _refused("it is not an address") from error
-    if len(url) > LONGEST or any(character.isspace() or ord(character) < 32 or character == "\\" for character in url):
+    if len(url) > MAX_LENGTH or any(
+        character.isspace() or ord(character) < 32 or character == "\\" for character in url
+    ):
         raise _refused("it is too long or has characters that do not belong there")
     if parts.scheme != "https" and not (parts.scheme == "http" and _place(parts) in allowed_hosts):
         raise _refused("it must begin with https://")

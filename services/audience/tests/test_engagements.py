@@ -122,13 +122,13 @@ async def test_reactions_add_up_within_a_batch_and_across_batches(
     await clock.advance(timedelta(minutes=1))
     await deliver(make_envelope(make_engagement(kind="quote", actor_handle="ada.new")))
 
-    found = await _profiles(database, workspace_id)
-    assert {name: one.attributes["regie.engagement_count"] for name, one in found.items()} == {
+    profiles = await _profiles(database, workspace_id)
+    assert {name: one.attributes["regie.engagement_count"] for name, one in profiles.items()} == {
         "sandbox:7": 3,
         "sandbox:8": 1,
     }
-    assert found["sandbox:7"].attributes["regie.last_engagement_kind"] == "quote"
-    assert found["sandbox:7"].attributes["regie.handle"] == "ada.new"
+    assert profiles["sandbox:7"].attributes["regie.last_engagement_kind"] == "quote"
+    assert profiles["sandbox:7"].attributes["regie.handle"] == "ada.new"
 
 
 async def test_a_late_reaction_counts_and_is_not_taken_for_the_last(

@@ -135,14 +135,14 @@ def test_instants_lie_as_far_apart_as_the_times_that_name_them(one: datetime, ot
     assert first - second == (one - other) // timedelta(microseconds=1)
 
 
-@given(shown=st.dates().map(str) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", fullmatch=True))
-def test_a_date_is_one_that_the_calendar_has(shown: str) -> None:
+@given(day=st.dates().map(str) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", fullmatch=True))
+def test_a_date_is_one_that_the_calendar_has(day: str) -> None:
     try:
-        expected = date.fromisoformat(shown)
+        expected = date.fromisoformat(day)
     except ValueError:
-        assert instant_of(shown) is None
+        assert instant_of(day) is None
     else:
-        assert instant_of(shown) == expected.toordinal() * 86_400_000_000
+        assert instant_of(day) == expected.toordinal() * 86_400_000_000
 
 
 @given(rule=some_rules)

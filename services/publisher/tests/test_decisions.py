@@ -161,14 +161,16 @@ def test_a_wait_that_is_told_is_kept_to_and_is_no_try(held: ClaimedDelivery) -> 
 
 @given(held=helds())
 def test_a_post_in_work_is_asked_about_less_and_less_often(held: ClaimedDelivery) -> None:
-    asked = replace(held, state=State.PROCESSING, lookups=0)
+    delivery = replace(held, state=State.PROCESSING, lookups=0)
     now, pauses = START, []
     for _ in range(200):
         answer = Processing("handle", timedelta(seconds=1))
-        outcome = decisions.decide_published(answer, asked, now, done=len(held.remotes), cause=Cause.CHECK, quiet=QUIET)
+        outcome = decisions.decide_published(
+            answer, delivery, now, done=len(held.remotes), cause=Cause.CHECK, quiet=QUIET
+        )
         assert outcome.next_action_time is not None
         pauses.append(outcome.next_action_time - now)
-        now, asked = outcome.next_action_time, replace(asked, lookups=outcome.lookups)
+        now, delivery = outcome.next_action_time, replace(delivery, lookups=outcome.lookups)
     assert pauses == sorted(pauses)
     assert pauses[0] < timedelta(seconds=2) < timedelta(seconds=30) < pauses[-1]
 

@@ -170,15 +170,15 @@ async def test_a_database_that_is_gone_when_the_answer_comes_costs_no_second_pos
     flaky = FlakyDatabase(database.url)
     cut_off, living = new_harness(on=flaky), new_harness()
     await cut_off.receive(cut_off.due(await cut_off.channel()))
-    answered = asyncio.Event()
+    response_arrived = asyncio.Event()
 
     async def outage(_draft: Draft, _index: int) -> None:
         flaky.down = True
-        answered.set()
+        response_arrived.set()
 
     cut_off.connector.after_publish = outage
     await cut_off.worker.claim()
-    await answered.wait()
+    await response_arrived.wait()
     await clock.advance(timedelta(seconds=31))
     await living.rescue()
     assert await living.states() == ["unknown"]
@@ -197,15 +197,15 @@ async def test_an_answer_waits_out_a_short_outage_of_the_database(new_harness: N
     flaky = FlakyDatabase(database.url)
     harness = new_harness(on=flaky)
     await harness.receive(harness.due(await harness.channel()))
-    answered = asyncio.Event()
+    response_arrived = asyncio.Event()
 
     async def outage(_draft: Draft, _index: int) -> None:
         flaky.down = True
-        answered.set()
+        response_arrived.set()
 
     harness.connector.after_publish = outage
     await harness.worker.claim()
-    await answered.wait()
+    await response_arrived.wait()
     await flaky.refused.wait()
     flaky.down = False
     await harness.worker.finish()

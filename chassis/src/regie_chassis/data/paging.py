@@ -16,7 +16,7 @@ from uuid import UUID
 from regie_chassis.boundary.errors import Invalid
 
 DEFAULT = 50
-MOST = 200
+MAX_SIZE = 200
 PAGE_BYTES = 4 * 1024 * 1024  # far below rpc.MAX_MESSAGE, since sizes are estimates and JSON is larger
 NEWEST = UUID(int=(1 << 128) - 1)  # after every id
 
@@ -49,7 +49,7 @@ class Page(Generic[Item]):
     next_page_token: str
 
 
-def size_of(requested: int, *, default: int = DEFAULT, most: int = MOST, field: str = "page_size") -> int:
+def size_of(requested: int, *, default: int = DEFAULT, most: int = MAX_SIZE, field: str = "page_size") -> int:
     """Returns how many items to give. Raises InvalidPageSize."""
     if not 0 <= requested <= most:
         raise InvalidPageSize(f"give 1 to {most}, or 0 for {default}", field=field)

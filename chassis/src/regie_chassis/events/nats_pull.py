@@ -82,19 +82,19 @@ class Pull:
 
     def ready(self, limit: int) -> list[Msg]:
         """Returns buffered messages, one of each workspace in turn, up to `limit` and BATCH_BYTES."""
-        found: list[Msg] = []
+        messages: list[Msg] = []
         size = 0
-        while self._turns and len(found) < limit and size < BATCH_BYTES:
+        while self._turns and len(messages) < limit and size < BATCH_BYTES:
             workspace = self._turns.popleft()
             waiting = self._waiting[workspace]
-            found.append(waiting.popleft())
-            size += len(found[-1].data)
+            messages.append(waiting.popleft())
+            size += len(messages[-1].data)
             if waiting:
                 self._turns.append(workspace)
             else:
                 del self._waiting[workspace]
-        self._count -= len(found)
-        return found
+        self._count -= len(messages)
+        return messages
 
     async def drain(self) -> list[Msg]:
         """Returns all that has arrived and was not taken."""

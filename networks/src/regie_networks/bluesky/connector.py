@@ -154,15 +154,15 @@ class BlueskyConnector:
         """Takes the address as bsky.app and other clients show it."""
         account = draft.account
         names = (account.remote_id.casefold(), account.handle.casefold())
-        found = _ADDRESS.fullmatch(unquote(url).strip())
-        if found is None or found["name"].casefold() not in names:
+        match = _ADDRESS.fullmatch(unquote(url).strip())
+        if match is None or match["name"].casefold() not in names:
             raise NotNamed(f"give the post's address as https://bsky.app/profile/{account.handle}/post/… shows it")
-        query = {"repo": account.remote_id, "collection": COLLECTION, "rkey": found["key"]}
+        query = {"repo": account.remote_id, "collection": COLLECTION, "rkey": match["key"]}
         response = await self._server.read(account.server_url, "com.atproto.repo.getRecord", query)
         if response.status == HTTPStatus.BAD_REQUEST and error_name(response) in ("RecordNotFound", "InvalidRequest"):
             raise NotNamed("the account has no post at this address")
         body = self._server.accepted(response)
-        remote = _remote(body, account, found["key"])
+        remote = _remote(body, account, match["key"])
         record, segment = body.get("value"), draft.segments[index]
         reply = record.get("reply") if isinstance(record, dict) else None
         parent = strong_ref(draft.remotes[index - 1])["uri"] if index else None

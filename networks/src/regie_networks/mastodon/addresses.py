@@ -92,12 +92,12 @@ class _Content:
 
 
 async def _at(server: MastodonClient, draft: Draft, url: str) -> Status:
-    found = _ADDRESS.fullmatch(unquote(urlsplit(url).path))
-    if found is None:
+    match = _ADDRESS.fullmatch(unquote(urlsplit(url).path))
+    if match is None:
         return await _listed(server, draft, url)
     response = await server.ask(
         "GET",
-        f"/api/v1/statuses/{quote(found['id'], safe='')}",
+        f"/api/v1/statuses/{quote(match['id'], safe='')}",
         rejected=FailureKind.PLATFORM_ERROR,
         absent=None,
     )
@@ -105,7 +105,7 @@ async def _at(server: MastodonClient, draft: Draft, url: str) -> Status:
         raise NotNamed("the server has no post at this address")
     entry = response.json()
     account_id = text_of(entry.get("account") if isinstance(entry, dict) else None, "id")
-    if text_of(entry, "id") != found["id"] or not account_id:
+    if text_of(entry, "id") != match["id"] or not account_id:
         raise Inconclusive("the server's answer about the post cannot be read")
     if account_id != draft.account.remote_id:
         raise NotNamed("the post at this address is another account's")

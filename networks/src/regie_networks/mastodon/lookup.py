@@ -95,13 +95,13 @@ async def _search(server: MastodonClient, match: _Match, timeline: Timeline, sou
     if certain is not None:
         return certain
     doubtful: Status | None = None
-    asked = 0
+    compared = 0
     for status in candidates:
         source = sources.get(server, status)
         if source is None:
-            if asked == MAX_COMPARED:
+            if compared == MAX_COMPARED:
                 raise Inconclusive("There are more alike statuses than one look compares; the next one goes on")
-            asked += 1
+            compared += 1
             source = await sources.read(server, status)
         same = match.is_same(status, source)
         if same and status.created >= match.compose_time - CLOCK_TOLERANCE:

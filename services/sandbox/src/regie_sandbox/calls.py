@@ -166,13 +166,13 @@ class Operation:
         if verdict.latency_ms:
             await asyncio.sleep(verdict.latency_ms / 1000)
         reply = _spoilt_before(verdict, call) or self._outcome(verdict, call)
-        shown: Reply | str = _spoilt_after(verdict) or reply
-        self._world.record(call, shown if isinstance(shown, str) else shown.status, reply)
+        response: Reply | str = _spoilt_after(verdict) or reply
+        self._world.record(call, response if isinstance(response, str) else response.status, reply)
         if verdict.latency_after_ms:
             await asyncio.sleep(verdict.latency_after_ms / 1000)
-        if isinstance(shown, Reply):
-            await _answer(send, shown)
-        elif shown == "dropped":
+        if isinstance(response, Reply):
+            await _answer(send, response)
+        elif response == "dropped":
             await _drop(scope, receive)
         else:
             await _gone(receive)

@@ -21,7 +21,7 @@ OPERATIONS = (
     "give_token",
     "processing",
 )
-LARGEST = 600_000
+MAX_NUMBER = 600_000
 
 
 class UnusableRule(ValueError):
@@ -145,19 +145,19 @@ def _check(name: str, value: object) -> None:
     if value is None and name in ("times", *SELECTORS):
         return
     if name == "operation":
-        good, wanted = value in OPERATIONS, f"one of {', '.join(OPERATIONS)}"
+        good, expected = value in OPERATIONS, f"one of {', '.join(OPERATIONS)}"
     elif name in ("text_contains", "reject"):
-        good, wanted = isinstance(value, str) and value != "", "a text"
+        good, expected = isinstance(value, str) and value != "", "a text"
     elif name in ("fail_before", "fail_after"):
-        good, wanted = _whole(value, 500, 599), "a status from 500 to 599"
+        good, expected = _whole(value, 500, 599), "a status from 500 to 599"
     elif name == "rate_limit":
-        good, wanted = _whole(value, 0, 86_400) or _fraction(value), "seconds from 0 to 86400"
+        good, expected = _whole(value, 0, 86_400) or _fraction(value), "seconds from 0 to 86400"
     elif name in ("times", *MODIFIERS):
-        good, wanted = _whole(value, 0, LARGEST), f"a whole number from 0 to {LARGEST}"
+        good, expected = _whole(value, 0, MAX_NUMBER), f"a whole number from 0 to {MAX_NUMBER}"
     else:
-        good, wanted = value is True, "true"
+        good, expected = value is True, "true"
     if not good:
-        raise UnusableRule(f"{name} must be {wanted}.")
+        raise UnusableRule(f"{name} must be {expected}.")
 
 
 def _whole(value: object, least: int, most: int) -> bool:

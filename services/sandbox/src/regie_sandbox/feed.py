@@ -52,14 +52,14 @@ def threads(network: Network, *, handle: str | None = None, post_id: str | None 
     if post_id is not None:
         post = network.post(post_id)
         return [_thread(network, _root(network, post))] if post else []
-    found: list[list[Post]] = []
+    result: list[list[Post]] = []
     source = network.posts() if handle is None else network.posts_of(handle)
     for _, post in zip(range(POSTS_SEEN), source, strict=False):
         if post.reply_to is None or network.post(post.reply_to) is None:
-            found.append(_thread(network, post))
-            if len(found) == THREADS_SHOWN:
+            result.append(_thread(network, post))
+            if len(result) == THREADS_SHOWN:
                 break
-    return found
+    return result
 
 
 def _root(network: Network, post: Post) -> Post:
