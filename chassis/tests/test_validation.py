@@ -25,7 +25,7 @@ def test_a_pointer_leads_to_the_value(body: Any, data: st.DataObject) -> None:
     assert follow(pointer(location, body), body) == value
 
 
-def follow(place: str, value: Any) -> Any:
+def follow(place: str, value: Any) -> object:
     """Reads a pointer by RFC 6901, section 4."""
     for escaped in place.split("/")[1:]:
         step = escaped.replace("~1", "/").replace("~0", "~")

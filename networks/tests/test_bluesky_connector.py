@@ -309,7 +309,7 @@ CREDENTIALS = {"identifier": "@me.test", "app_password": "abcd-efgh-ijkl-mnop"}
         ("https://entry.test", document("https://[broken"), "https://entry.test"),
     ],
 )
-async def test_an_account_lives_where_its_document_says(given_server: str, did_document: Any, home: str) -> None:
+async def test_an_account_lives_where_its_document_says(given_server: str, did_document: object, home: str) -> None:
     session = httpx2.Response(200, json={**SESSION, "didDoc": did_document})
     connection = await logins(session).connect(given_server, CREDENTIALS)
     assert connection.server_url == home

@@ -178,7 +178,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 LEAF = {"attribute": "a", "operator": "eq", "value": 1}
-RULES: list[tuple[Any, int]] = [
+RULES: list[tuple[object, int]] = [
     (nested(10), 200),
     (nested(11), 422),
     ({"all": [LEAF] * 50}, 200),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import asyncpg
 import httpx2
@@ -14,7 +13,7 @@ from pydantic import BaseModel
 from regie_chassis.boundary import errors
 from regie_gateway.http.body_limit import DRAIN_LIMIT, BodyLimit
 from regie_gateway.http.problems import PROBLEM, add_problem_handlers
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 SECRET = "s3cret-words"
@@ -164,7 +163,9 @@ class Endless:
         return {"type": "http.request", "body": b" " * 10, "more_body": True}
 
 
-async def post(app: ASGIApp, body: Endless | Any, *headers: tuple[bytes, bytes], path: str = "/count") -> list[Message]:
+async def post(
+    app: ASGIApp, body: Endless | Receive, *headers: tuple[bytes, bytes], path: str = "/count"
+) -> list[Message]:
     """Posts below the level of a client, so that the headers are free."""
     sent: list[Message] = []
     if isinstance(body, Endless):
@@ -223,7 +224,7 @@ async def nothing_more() -> Message:
 
 
 async def test_an_answer_that_has_begun_is_not_answered_twice() -> None:
-    async def hasty(scope: Any, receive: Any, send: Any) -> None:
+    async def hasty(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while True:
             await receive()

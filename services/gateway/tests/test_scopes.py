@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY
 from regie.publisher.v1 import deliveries_service_pb2 as publisher_pb
@@ -40,7 +38,7 @@ async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: Gate
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         channel = await client.post("/v1/channels", json={"network": "sandbox", "credentials": {"access_token": "x"}})
-    calls: list[tuple[str, str, str, Any]] = [
+    calls: list[tuple[str, str, str, object]] = [
         ("posts:write", "PATCH", path, {"title": "t"}),
         ("posts:write", "POST", f"{path}/schedule", AT),
         ("posts:write", "POST", f"{path}/cancel", None),

@@ -23,7 +23,7 @@ from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, su
 from regie_chassis.process.clock import SystemClock
 from regie_chassis.process.service import Service
 from regie_local.testing.memory_broker import MemoryBroker
-from regie_local.testing.service_fixtures import settings_on
+from regie_local.testing.service_fixtures import StagedEvent, settings_on
 from regie_local.testing.waiting import until
 from regie_scheduler.app import build
 from regie_scheduler.settings import SchedulerSettings
@@ -268,7 +268,7 @@ async def test_the_service_answers_again_after_its_connections_were_cut(ask: Cal
     await until(answered)
 
 
-def sent(broker: MemoryBroker, kind: type[Message]) -> list[Any]:
+def sent(broker: MemoryBroker, kind: type[StagedEvent]) -> list[StagedEvent]:
     name = kind.DESCRIPTOR.full_name
     return [
         kind.FromString(envelope.payload)
