@@ -1,7 +1,7 @@
-"""How long does a first start take, and how much memory does a whole installation hold?
+"""Measures the time of a first start, and the memory of a whole installation.
 
 From an empty folder until every service is ready: servers, migrations, five services, sandbox, trace store. Beside it
-what PostgreSQL and NATS alone take, started from an empty folder in the same run.
+PostgreSQL and NATS alone, started from an empty folder in the same run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The reference of bench/dispatch.py: Celery with threads over Redis, and a task that notes when it ran.
 
-Celery keeps what is due later in the memory of its workers, so it has no case with later jobs; its Redis writes
+Celery keeps later jobs in the memory of its workers, so it has no case with later jobs; its Redis writes
 nothing to a disk, as Celery's own guide sets it up, so that unlike Régie's and Procrastinate's its jobs do not
 outlive a crash.
 """

@@ -1,7 +1,7 @@
-"""How late is a post when many are due in the same instant?
+"""Measures the lateness of posts when many are due in the same instant.
 
 Measures from the due time to the connector's call over the full path (claim, outbox, NATS, inbox, delivery, intent,
-tracing), and what it costs each process until the outcomes are recorded. Beside it, in the same run on the same kind
+tracing), and the cost in each process until the outcomes are recorded. Beside it, in the same run on the same kind
 of servers: PostgreSQL and NATS with no features, Procrastinate, and Celery with threads. Each but Celery, which keeps
 later tasks in its workers' memory, runs with and without later jobs in its tables.
 """
@@ -109,7 +109,7 @@ def run_ours(folder: Path, posts: int, later: int, *, rate: float = 0) -> tuple[
 
 
 def line(folder: Path, calls: Path) -> LocalCluster:
-    """Returns a scheduler and a publisher whose network does nothing but note its calls into a file."""
+    """Returns a scheduler, and a publisher with a network that only records its calls in a file."""
     shared = {"REGIE_TRACE_SAMPLE_RATIO": SAMPLE_RATIO, "REGIE_LOG_LEVEL": "WARNING"}
     noop = str(Path(__file__).with_name("noop_publisher.py"))
     return LocalCluster(

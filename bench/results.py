@@ -1,4 +1,4 @@
-"""The last line of every bench: one JSON object that says how Régie compares with its reference in the same run."""
+"""The last line of every bench: one JSON object that compares Régie with its reference in the same run."""
 
 from __future__ import annotations
 

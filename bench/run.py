@@ -1,4 +1,4 @@
-"""Runs every bench and writes bench/RESULTS.md: what `make bench` does."""
+"""Runs every bench and writes bench/RESULTS.md (`make bench`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT = 600.0  # seconds for one
 
 
 def main() -> None:
-    """Runs the benches in turn; one that fails ends the run."""
+    """Runs the benches in turn; a failed bench ends the run."""
     results = [run(name) for name in BENCHES]
     (HERE / "RESULTS.md").write_text(page(results))
     print(f"written to {HERE / 'RESULTS.md'}")

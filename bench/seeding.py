@@ -1,4 +1,4 @@
-"""Posts and channels written straight into an installation's tables: what the benches of the line start from."""
+"""Posts and channels written straight into an installation's tables, as the start of the benches of the line."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def insert_posts(
 
 
 async def announce_posts(connection: asyncpg.Connection[asyncpg.Record], first: float) -> None:
-    """Tells the scheduler when the first post is due, as SchedulePost does in its transaction."""
+    """Notifies the scheduler of the first due time, as SchedulePost does in its transaction."""
     await connection.execute("SELECT pg_notify('post_scheduled', $1)", datetime.fromtimestamp(first, UTC).isoformat())
 
 

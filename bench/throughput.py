@@ -1,7 +1,7 @@
-"""How many posts a second does the line carry for a minute?
+"""Measures how many posts a second the line carries for a minute.
 
-So many are due in each second; what is not carried in its second is late, and the lateness grows. Beside it the same
-plan on PostgreSQL and NATS with no features.
+A fixed number is due in each second; a post that is not carried in its second is late, and the lateness grows.
+Beside it the same plan on PostgreSQL and NATS with no features.
 """
 
 from __future__ import annotations

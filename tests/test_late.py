@@ -1,6 +1,6 @@
 """`make late` in short: answers are lost and calls land late, and every promise holds.
 
-The margin is wide, since a busy machine hands calls on later than it was told to.
+The margin is wide, since a busy machine hands calls on later than planned.
 """
 
 from __future__ import annotations

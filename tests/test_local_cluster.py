@@ -71,12 +71,12 @@ async def test_the_servers_come_back_on_their_ports_after_a_crash(cluster: Local
 
 
 async def test_a_crashed_process_is_started_again_and_told_about(cluster: LocalCluster) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     stopping = threading.Event()
     metrics = cluster.process("metrics")
     killed = metrics.pid
     psutil.Process(killed).kill()
-    watching = threading.Thread(target=Supervisor(cluster, told=told.append).run, args=[stopping])
+    watching = threading.Thread(target=Supervisor(cluster, report=reported.append).run, args=[stopping])
     watching.start()
     try:
 
@@ -88,7 +88,7 @@ async def test_a_crashed_process_is_started_again_and_told_about(cluster: LocalC
     finally:
         stopping.set()
         watching.join()
-    assert "metrics ended (-9)" in told[0]
+    assert "metrics ended (-9)" in reported[0]
 
 
 def test_nothing_is_left_and_the_data_are_found_again(place: Path, cluster: LocalCluster) -> None:

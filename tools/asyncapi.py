@@ -1,6 +1,6 @@
-"""Renders docs/asyncapi.yaml: every event from its descriptor, who says it and who has it among its `subscriptions`.
+"""Renders docs/asyncapi.yaml: every event from its descriptor, with its publisher and its subscribers.
 
-`python tools/asyncapi.py` writes the document; with `--check` it only tells, by its exit code, whether it is current.
+`python tools/asyncapi.py` writes the document; with `--check` its exit code shows whether the document is current.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Definition:
 
 def definitions() -> dict[str, Definition]:
     """Returns all messages of all events files by full name."""
-    found: dict[str, Definition] = {}
+    result: dict[str, Definition] = {}
     for file in _descriptors().file:
         if not re.fullmatch(r"regie\.\w+\.events\.v\d+", file.package):
             continue
@@ -78,8 +78,8 @@ def definitions() -> dict[str, Definition]:
         for index, message in enumerate(file.message_type):
             fields = {number: comments.get((4, index, 2, number), "") for number in range(len(message.field))}
             name = f"{file.package}.{message.name}"
-            found[name] = Definition(name, message, comments.get((4, index), ""), fields)
-    return found
+            result[name] = Definition(name, message, comments.get((4, index), ""), fields)
+    return result
 
 
 def events(known: Mapping[str, Definition]) -> list[Definition]:
@@ -88,7 +88,7 @@ def events(known: Mapping[str, Definition]) -> list[Definition]:
 
 
 def services() -> list[str]:
-    """Returns the services that have a map of what they react to."""
+    """Returns the services that have subscriptions."""
     return sorted(path.parent.name.removeprefix("regie_") for path in ROOT.glob("services/*/src/*/events*"))
 
 
@@ -105,7 +105,7 @@ def subscribed(service: str) -> list[str]:
 def document() -> dict[str, Any]:
     """Returns the AsyncAPI document."""
     known = definitions()
-    said = events(known)
+    published = events(known)
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -119,10 +119,10 @@ def document() -> dict[str, Any]:
         },
         "defaultContentType": "application/protobuf",
         "servers": {"nats": {"host": "127.0.0.1:4222", "protocol": "nats", "description": "NATS_URL says which."}},
-        "channels": {_id(one): _channel(one) for one in said},
-        "operations": dict(_operations(said)),
+        "channels": {_id(one): _channel(one) for one in published},
+        "operations": dict(_operations(published)),
         "components": {
-            "messages": {_id(one): _message(one) for one in said},
+            "messages": {_id(one): _message(one) for one in published},
             "schemas": {"EventHeaders": _headers(), **{_id(one): _schema(one) for _, one in sorted(known.items())}},
         },
     }
@@ -138,14 +138,14 @@ def _id(one: Definition) -> str:
     return f"{service_of(one.full_name)}.{one.message.name}"
 
 
-def _channel(one: Definition) -> dict[str, Any]:
-    service = service_of(one.full_name)
+def _channel(event: Definition) -> dict[str, Any]:
+    service = service_of(event.full_name)
     return {
-        "address": subject_of(one.full_name, None).replace("*", "{workspace_id}"),
-        "title": one.message.name,
-        "description": one.comment,
+        "address": subject_of(event.full_name, None).replace("*", "{workspace_id}"),
+        "title": event.message.name,
+        "description": event.comment,
         "parameters": {"workspace_id": {"description": "The workspace, as in ws_01h455vb4pex5vsknk084sn02q."}},
-        "messages": {one.message.name: {"$ref": f"#/components/messages/{_id(one)}"}},
+        "messages": {event.message.name: {"$ref": f"#/components/messages/{_id(event)}"}},
         "x-stream": stream_of(service),
     }
 
@@ -160,28 +160,28 @@ def _operations(said: list[Definition]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{reader}.receives.{service}.{one.message.name}", _operation(one, "receive", reader)
 
 
-def _operation(one: Definition, action: str, service: str) -> dict[str, Any]:
-    channel = f"#/channels/{_id(one)}"
+def _operation(event: Definition, action: str, service: str) -> dict[str, Any]:
+    channel = f"#/channels/{_id(event)}"
     operation: dict[str, Any] = {
         "action": action,
         "channel": {"$ref": channel},
         "tags": [{"name": service}],
-        "messages": [{"$ref": f"{channel}/messages/{one.message.name}"}],
+        "messages": [{"$ref": f"{channel}/messages/{event.message.name}"}],
     }
     if action == "receive":
         operation["bindings"] = {"nats": {"queue": service}}
     return operation
 
 
-def _message(one: Definition) -> dict[str, Any]:
-    own = {"ce-type": {"const": one.full_name}, "ce-source": {"const": f"/regie/{service_of(one.full_name)}"}}
+def _message(event: Definition) -> dict[str, Any]:
+    own = {"ce-type": {"const": event.full_name}, "ce-source": {"const": f"/regie/{service_of(event.full_name)}"}}
     return {
-        "name": one.full_name,
-        "title": one.message.name,
-        "summary": one.comment,
+        "name": event.full_name,
+        "title": event.message.name,
+        "summary": event.comment,
         "contentType": "application/protobuf",
         "headers": {"allOf": [{"$ref": "#/components/schemas/EventHeaders"}, {"properties": own}]},
-        "payload": {"$ref": f"#/components/schemas/{_id(one)}"},
+        "payload": {"$ref": f"#/components/schemas/{_id(event)}"},
     }
 
 

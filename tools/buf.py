@@ -1,6 +1,6 @@
-"""Lints proto/ and compares it with the committed baseline: what others may already build against.
+"""Lints proto/ and compares it with the committed baseline, which others may already build against.
 
-`make baseline` writes the baseline anew, and so decides that what it no longer has may go.
+`make baseline` writes the baseline anew, and so decides that removed parts may go.
 """
 
 from __future__ import annotations

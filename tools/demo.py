@@ -1,7 +1,7 @@
-"""Takes one post from the REST call to its numbers, and shows the way it went.
+"""Takes one post from the REST call to its numbers, and shows its path.
 
-Uses what `make run` has started in this folder; otherwise starts everything and stops it in the end. Exits with 0
-only when every step was seen to happen.
+Uses the installation that `make run` has started in this folder, otherwise starts one and stops it in the end. Exits
+with 0 only when every step was observed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class NotSeen(Exception):
 
 @dataclass(slots=True)
 class Demo:
-    """What the steps share."""
+    """The shared state of the steps."""
 
     api: httpx2.Client
     at: Addresses
@@ -54,10 +54,10 @@ class Demo:
     trace_id: str
 
     def step(self, title: str) -> None:
-        """Moves the bar and says what is being done."""
+        """Moves the bar and shows the current step."""
         self.progress.update(self.progress.task_ids[0], advance=1, description=title)
 
-    def say(self, line: str) -> None:
+    def print(self, line: str) -> None:
         """Writes a line above the bar, as it is."""
         self.console.print(Text(line), soft_wrap=True)
 
@@ -131,7 +131,7 @@ def _connect(demo: Demo) -> Json:
     channel = demo.post("/v1/channels", asked)
     if channel["state"] != "active":
         raise NotSeen(f"the channel is {channel['state']}: {channel['attention']}")
-    demo.say(f"1  channel {channel['channel_id']}: @{channel['handle']} on the sandbox")
+    demo.print(f"1  channel {channel['channel_id']}: @{channel['handle']} on the sandbox")
     return channel
 
 
@@ -145,30 +145,30 @@ def _schedule(demo: Demo, channel: Json) -> Json:
     post = demo.post("/v1/posts", asked, traceparent=f"00-{demo.trace_id}-{secrets.token_hex(8)}-01")
     if post["state"] != "scheduled":
         raise NotSeen(f"the post is {post['state']} instead of scheduled")
-    demo.say(f"2  post {post['post_id']} leaves at {publish_at['local_time']} {ZONE}")
+    demo.print(f"2  post {post['post_id']} leaves at {publish_at['local_time']} {ZONE}")
     return post
 
 
 def _follow(demo: Demo, post: Json) -> Json:
     """Shows the timeline as it grows and returns the published variant."""
     demo.step("Waiting for the due time, then for the network")
-    shown: set[tuple[Any, ...]] = set()
+    printed: set[tuple[Any, ...]] = set()
 
     def published() -> Json | None:
         for entry in demo.get(f"/v1/posts/{post['post_id']}/timeline")["entries"]:
             key = (entry["time"], entry["subject"], entry["state"])
-            if key not in shown:
-                shown.add(key)
+            if key not in printed:
+                printed.add(key)
                 words = entry["network_message"] or entry["detail"]
-                demo.say(
+                demo.print(
                     f"     {entry['time'][11:23]}  {entry['subject']:8} {entry['state']:11} {entry['cause']}  {words}"
                 )
         now = demo.get(f"/v1/posts/{post['post_id']}")
         if now["state"] in {"failed", "missed", "cancelled", "partially_published"}:
             raise NotSeen(f"the post is {now['state']}: {now['variants'][0]['failure']}")
-        return now if now["state"] == "published" and ("post", "published") in {key[1:] for key in shown} else None
+        return now if now["state"] == "published" and ("post", "published") in {key[1:] for key in printed} else None
 
-    demo.say("3  timeline")
+    demo.print("3  timeline")
     return dict(_until(published, "the post to be published")["variants"][0])
 
 
@@ -179,7 +179,7 @@ def _look(demo: Demo, post: Json, variant: Json) -> None:
     feed = httpx2.get(f"{demo.at.sandbox}/admin/posts", timeout=5)
     if answer.status_code != 200 or feed.text.count(text) != 1:
         raise NotSeen(f"{variant['remote_url']} does not show the post exactly once")
-    demo.say(f"4  see it at {variant['remote_url']}, in the feed at {demo.at.sandbox}")
+    demo.print(f"4  see it at {variant['remote_url']}, in the feed at {demo.at.sandbox}")
 
 
 def _count(demo: Demo, post: Json) -> None:
@@ -190,7 +190,7 @@ def _count(demo: Demo, post: Json) -> None:
         return totals if any(total > 0 for total in totals.values()) else None
 
     totals = _until(counted, "numbers above zero")
-    demo.say("5  numbers  " + ", ".join(f"{name} {total}" for name, total in sorted(totals.items())))
+    demo.print("5  numbers  " + ", ".join(f"{name} {total}" for name, total in sorted(totals.items())))
 
 
 def _meet(demo: Demo) -> None:
@@ -201,23 +201,23 @@ def _meet(demo: Demo) -> None:
         return [profile for profile in profiles if profile["external_id"].startswith("sandbox:")] or None
 
     people = _until(engaged, "a profile of somebody who engaged")
-    demo.say(f"6  people   {', '.join(profile['external_id'] for profile in people[:5])} …")
+    demo.print(f"6  people   {', '.join(profile['external_id'] for profile in people[:5])} …")
 
 
 def _trace(demo: Demo) -> None:
     demo.step("Collecting the trace")
     with httpx2.Client(base_url=demo.at.traces, timeout=5) as store:
         traces = _collect(store, demo.trace_id)
-    demo.say(f"7  trace {demo.trace_id}: the request")
+    demo.print(f"7  trace {demo.trace_id}: the request")
     for number, spans in enumerate(traces):
         if number:
-            demo.say(f"   trace {spans[0]['trace_id']}: linked across the wait for the due time")
+            demo.print(f"   trace {spans[0]['trace_id']}: linked across the wait for the due time")
         for line in tree(spans):
-            demo.say(f"     {line}")
+            demo.print(f"     {line}")
 
 
 def _collect(store: httpx2.Client, trace_id: str) -> list[list[Json]]:
-    """Returns the request's trace and those that link to it, once they are whole and nothing more arrives."""
+    """Returns the request's trace and the traces linked to it, once they are whole and no more spans arrive."""
     newest: tuple[int, float] = (0, 0.0)
     missing: list[str] = []
 
@@ -239,10 +239,10 @@ def _collect(store: httpx2.Client, trace_id: str) -> list[list[Json]]:
 
 
 def _missing(traces: list[list[Json]]) -> list[str]:
-    """Returns what the request's trace and the linked ones do not show yet."""
+    """Returns the spans that are still missing in the request's trace and the linked ones."""
     asked, linked = traces[0], [span for spans in traces[1:] for span in spans]
     seen = {(span["service"], span["kind"], span["name"]) for span in linked}
-    wanted = {
+    steps = {
         "the REST call": any(span["service"] == "gateway" and span["kind"] == "server" for span in asked),
         "the call to the scheduler": any(span["service"] == "scheduler" and span["kind"] == "server" for span in asked),
         "the due post": any(span["service"] == "scheduler" and span["links"] for span in linked),
@@ -251,8 +251,8 @@ def _missing(traces: list[list[Json]]) -> list[str]:
     taken = {"publisher": "PostDue", "scheduler": "PostPublished", "metrics": "PostMetricsObserved"}
     taken["audience"] = "EngagementObserved"
     for service, event in taken.items():
-        wanted[f"{event} in {service}"] = (service, "consumer", f"process {event}") in seen
-    return [what for what, shown in wanted.items() if not shown]
+        steps[f"{event} in {service}"] = (service, "consumer", f"process {event}") in seen
+    return [what for what, shown in steps.items() if not shown]
 
 
 def _until(look: Callable[[], Found | None], what: str) -> Found:

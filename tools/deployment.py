@@ -1,4 +1,4 @@
-"""Checks the form of docker-compose.yml and deploy/: what can be known without a container engine."""
+"""Checks the form of docker-compose.yml and deploy/, as far as it goes without a container engine."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _compose_command() -> list[str]:
 
 
 def _config_problem(command: list[str]) -> str:
-    """Returns what docker-compose says against the file, with every secret filled in."""
+    """Returns docker-compose's errors for the file, with every secret filled in."""
     names = [line.split("=")[0] for line in EXAMPLE.read_text().splitlines() if "=" in line and line[0] != "#"]
     with tempfile.NamedTemporaryFile("w", suffix=".env") as filled:
         filled.writelines(f"{name}=made-up\n" for name in names)

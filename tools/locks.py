@@ -1,4 +1,4 @@
-"""Writes the hash-pinned lists of dependencies, and checks that they hold what the projects ask for.
+"""Writes the hash-pinned lists of dependencies, and checks that they satisfy the projects.
 
 python tools/locks.py write     needs the network
 python tools/locks.py check     does not
@@ -51,7 +51,7 @@ def write() -> None:
 
 
 def check() -> list[str]:
-    """Returns what is wrong: requirements that a list does not satisfy, and addresses that do not belong in one."""
+    """Returns the mistakes: requirements that a list does not satisfy, and addresses that do not belong in one."""
     projects = {path.parent: _requirements(path) for path in _manifests()}
     everything = [requirement for wanted in projects.values() for requirement in wanted]
     wrong = list(_unsatisfied(ROOT / "requirements.lock", everything))
@@ -89,7 +89,7 @@ def _with_libraries(wanted: list[Requirement], projects: dict[Path, list[Require
             yield from _with_libraries(projects[ROOT / one.name.removeprefix(f"{OWN}-")], projects)
 
 
-def _unsatisfied(lock: Path, wanted: list[Requirement]) -> Iterator[str]:
+def _unsatisfied(lock: Path, requirements: list[Requirement]) -> Iterator[str]:
     where = lock.relative_to(ROOT)
     if not lock.exists():
         yield f"{where} is missing"
@@ -100,13 +100,15 @@ def _unsatisfied(lock: Path, wanted: list[Requirement]) -> Iterator[str]:
     pinned: dict[str, list[str]] = {}
     for match in PINNED.finditer(text):
         pinned.setdefault(canonicalize_name(match["name"]), []).append(match["version"])
-    for one in wanted:
-        name = canonicalize_name(one.name)
+    for requirement in requirements:
+        name = canonicalize_name(requirement.name)
         if name.startswith(f"{OWN}-"):
             continue
         versions = pinned.get(name, [])
-        if not versions or not all(one.specifier.contains(Version(version), prereleases=True) for version in versions):
-            yield f"{where} does not satisfy {one}"
+        if not versions or not all(
+            requirement.specifier.contains(Version(version), prereleases=True) for version in versions
+        ):
+            yield f"{where} does not satisfy {requirement}"
 
 
 if __name__ == "__main__":

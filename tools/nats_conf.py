@@ -1,4 +1,4 @@
-"""Renders the users in deploy/nats/nats.conf from what the services read and say; run by `make services`."""
+"""Renders the users in deploy/nats/nats.conf from the events that services read and publish; run by `make services`."""
 
 from __future__ import annotations
 

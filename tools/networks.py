@@ -27,7 +27,7 @@ HEADS = (
 
 
 def tables() -> str:
-    """Returns the tables: what each network takes and tells, and what can be done on it."""
+    """Returns the tables: the content, the metrics and the operations of each network."""
     networks = sorted(NETWORKS.values(), key=lambda network: network.name)
     facts = _table(HEADS, (_facts(network) for network in networks))
     verbs = _table(("", "once by", "verbs"), (_verbs(network) for network in networks))

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def generate(target: Path) -> None:
-    """Writes the generated packages into `target/regie`, replacing what is there."""
+    """Writes the generated packages into `target/regie`, replacing the earlier ones."""
     sources = sorted((ROOT / "proto").rglob("*.proto"))
     shutil.rmtree(target / "regie", ignore_errors=True)
     target.mkdir(parents=True, exist_ok=True)

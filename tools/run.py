@@ -19,24 +19,24 @@ from regie_local.processes import ProcessFailed
 from regie_local.supervisor import Supervisor
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)
 
 
 def _introduce(cluster: LocalCluster, *, first: bool) -> None:
     at = cluster.addresses
     key_file = cluster.folder.api_key_file
-    _say(f"""
+    _print(f"""
   REST API   {at.gateway}/v1      description: {at.gateway}/openapi.json
   sandbox    {at.sandbox}         what was published, and knobs for faults
   traces     {at.traces}/traces/<trace id>
   logs       {cluster.folder.path / "logs"}
 """)
     if first:
-        _say(f"  API key    {cluster.api_key}\n             also kept in {key_file}, for this machine alone\n")
+        _print(f"  API key    {cluster.api_key}\n             also kept in {key_file}, for this machine alone\n")
     else:
-        _say(f"  API key    the one of the first start, in {key_file}\n")
-    _say(f"""Try:
+        _print(f"  API key    the one of the first start, in {key_file}\n")
+    _print(f"""Try:
 
   export KEY=$(cat '{key_file}')
 
@@ -61,10 +61,10 @@ def main() -> int:
     folder = Path(os.environ.get("REGIE_FOLDER", ".regie"))
     began = time.monotonic()
     cluster = LocalCluster(
-        folder, ports=Ports.from_environment(), told=lambda line: _say(f"  {line}"), stopping=stopping
+        folder, ports=Ports.from_environment(), report=lambda line: _print(f"  {line}"), stopping=stopping
     )
     first = not cluster.api_key
-    _say("Starting Régie")
+    _print("Starting Régie")
     try:
         cluster.start()
     except (AlreadyRunning, PortTaken, ProcessFailed, StartAborted) as problem:
@@ -72,11 +72,11 @@ def main() -> int:
         return 1
     try:
         if not stopping.is_set():
-            _say(f"Ready in {time.monotonic() - began:.1f} s")
+            _print(f"Ready in {time.monotonic() - began:.1f} s")
             _introduce(cluster, first=first)
-        Supervisor(cluster, told=_say).run(stopping)
+        Supervisor(cluster, report=_print).run(stopping)
     finally:
-        _say("Stopping")
+        _print("Stopping")
         cluster.stop()
     return 0
 

@@ -1,4 +1,4 @@
-"""Writes .env for docker-compose.yml: what .env.example names, made up."""
+"""Writes .env for docker-compose.yml, with a generated secret for each name of .env.example."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _password(name: str) -> str:
 
 
 def complete(path: Path) -> None:
-    """Adds what a file lacks and replaces nothing: the master key in it opens what it has sealed."""
+    """Adds missing names to a file and replaces none: its master key opens the credentials that it has sealed."""
     text = path.read_text() if path.exists() else ""
     named = {line.split("=")[0] for line in text.splitlines() if "=" in line}
     missing = {name: value for name, value in made_up().items() if name not in named}

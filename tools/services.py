@@ -1,6 +1,6 @@
 """Renders services.toml into the files that cannot read it; run by `make services`.
 
-In docker-compose.yml and .env.example it writes what stands between `# BEGIN <NAME>` and `# END <NAME>`. In
+In docker-compose.yml and .env.example it writes the part between `# BEGIN <NAME>` and `# END <NAME>`. In
 .importlinter and pyproject.toml it writes anew every run of two or more services: of all of them where the run names
 the sandbox, and else of those that stand on the chassis.
 """

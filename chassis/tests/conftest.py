@@ -1,4 +1,4 @@
-"""A service's worth of parts for the chassis' own tests: a database with its tables, events to say."""
+"""The parts of a service for the chassis' own tests: a database with its tables, and events."""
 
 from __future__ import annotations
 

@@ -51,14 +51,14 @@ def envelope(number: int, event: str = "done") -> Envelope:
 
 
 async def read(broker: Broker, count: int, spec: ConsumerSpec = CONSUMER) -> list[Received]:
-    found: list[Received] = []
+    messages: list[Received] = []
 
     async def enough() -> bool:
-        found.extend(await broker.fetch(spec, 100, SHORT))
-        return len(found) >= count
+        messages.extend(await broker.fetch(spec, 100, SHORT))
+        return len(messages) >= count
 
     await until(enough, what=f"{count} messages")
-    return found
+    return messages
 
 
 async def test_messages_arrive_in_order_with_their_headers_and_sequence(any_broker: Broker) -> None:

@@ -4,18 +4,7 @@ import pytest
 from regie_chassis.boundary import errors
 from regie_chassis.boundary.errors import NotFound, RegieError
 
-KINDS = [
-    errors.Invalid,
-    errors.Unauthenticated,
-    errors.PermissionDenied,
-    errors.NotFound,
-    errors.Conflict,
-    errors.TooLarge,
-    errors.Unprocessable,
-    errors.TooManyRequests,
-    errors.Unavailable,
-    errors.TimedOut,
-]
+KINDS = [kind for kind in RegieError.__subclasses__() if kind.__module__ == errors.__name__]
 
 
 class PostNotFound(NotFound):

@@ -49,7 +49,7 @@ def token(key: Key = KEY, algorithm: str = ALGORITHM, **changes: Any) -> str:
 
 
 def unsigned(algorithm: str) -> str:
-    """A token without a signature that says so."""
+    """A token that declares itself unsigned."""
     _, claims, _ = token().split(".")
     header = base64.urlsafe_b64encode(json.dumps({"alg": algorithm}).encode()).rstrip(b"=").decode()
     return f"{header}.{claims}."

@@ -1,4 +1,4 @@
-"""What the NATS users of an installation may do, and what the server refuses them."""
+"""The permissions of an installation's NATS users, and the server's refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LogIn = Callable[[str], Awaitable["User"]]
 
 
 class User:
-    """Somebody who is logged in, and what the server has refused them."""
+    """A logged-in user, and the server's refusals."""
 
     def __init__(self) -> None:
         self.client = Client()
@@ -39,7 +39,7 @@ class User:
         self.refused.append(str(error).lower())
 
     async def is_refused(self, attempt: Awaitable[object], subject: str) -> bool:
-        """True once the server has said that this subject is not theirs."""
+        """True once the server has refused this subject."""
         try:
             await attempt
             await self.client.flush()

@@ -47,7 +47,7 @@ async def relaying(database: Database, broker: Broker, clock: Clock | None = Non
         await task
 
 
-async def say(database: Database, count: int, *, aggregate: str = "", first: int = 0) -> None:
+async def stage_many(database: Database, count: int, *, aggregate: str = "", first: int = 0) -> None:
     async with database.transaction() as session:
         for number in range(first, first + count):
             message = PostCreated(post_id=aggregate or f"p{number}", title=str(number))
@@ -82,7 +82,7 @@ async def test_events_of_a_committed_transaction_reach_the_stream_in_order(
     database: Database, broker: NatsBroker
 ) -> None:
     async with relaying(database, broker):
-        await say(database, 700, aggregate="one")
+        await stage_many(database, 700, aggregate="one")
         assert await stored(broker, 700) == [str(number) for number in range(700)]
 
 
@@ -95,7 +95,7 @@ async def test_events_of_a_rolled_back_transaction_never_leave(database: Databas
     with pytest.raises(ZeroDivisionError):
         await fail_after_staging()
     async with relaying(database, broker):
-        await say(database, 1, first=7)
+        await stage_many(database, 1, first=7)
         assert await stored(broker, 1) == ["7"]
 
 
@@ -118,7 +118,7 @@ async def test_an_event_carries_cloudevents_headers_and_its_derived_subject(data
 async def test_several_relays_send_every_event_once(database: Database, broker: NatsBroker) -> None:
     async with relaying(database, broker), relaying(database, broker), relaying(database, broker):
         for number in range(0, 300, 10):
-            await say(database, 10, first=number)
+            await stage_many(database, 10, first=number)
         assert sorted(map(int, await stored(broker, 300))) == list(range(300))
         await quiet(database)
     assert (await broker.stream_state(STREAM.name)).last_seq == 300
@@ -128,10 +128,10 @@ async def test_events_wait_for_nats_to_come_back(
     database: Database, nats_server: EmbeddedNats, broker: NatsBroker
 ) -> None:
     async with relaying(database, broker):
-        await say(database, 1)
+        await stage_many(database, 1)
         await stored(broker, 1)
         await asyncio.to_thread(nats_server.stop)
-        await say(database, 5, first=1)
+        await stage_many(database, 5, first=1)
         await asyncio.to_thread(nats_server.start)
         await quiet(database)
         assert (await broker.stream_state(STREAM.name)).last_seq == 6
@@ -141,14 +141,14 @@ async def test_the_tail_is_sent_again_when_nats_comes_back_without_it(
     database: Database, nats_server: EmbeddedNats, broker: NatsBroker
 ) -> None:
     async with relaying(database, broker):
-        await say(database, 20)
+        await stage_many(database, 20)
         await quiet(database)
         await asyncio.to_thread(nats_server.stop)
         shutil.rmtree(nats_server.folder / "jetstream")
         await asyncio.to_thread(nats_server.start)
 
         async def restored() -> bool:
-            await say(database, 1, first=99)
+            await stage_many(database, 1, first=99)
             await quiet(database)
             return (await broker.stream_state(STREAM.name)).last_seq >= 21
 
@@ -160,7 +160,7 @@ async def test_the_tail_is_sent_again_when_nats_comes_back_without_it(
 async def test_a_tail_lost_while_no_relay_ran_is_found_at_the_next_start(database: Database) -> None:
     broker = MemoryBroker()
     async with relaying(database, broker):
-        await say(database, 10)
+        await stage_many(database, 10)
         await quiet(database)
     broker.lose(STREAM.name, keep=4)
     async with relaying(database, broker):
@@ -173,7 +173,7 @@ async def test_events_that_the_stream_has_acknowledged_are_kept_for_a_while_and_
 ) -> None:
     relay = Relay(database, MemoryBroker(clock), STREAM, clock)
     await relay._broker.ensure_stream(STREAM)
-    await say(database, 3)
+    await stage_many(database, 3)
     assert await relay.relay_once() == 3
     await clock.advance(LIFE - timedelta(seconds=1))
     await relay.relay_once()
@@ -189,7 +189,7 @@ async def test_a_tail_that_is_lost_in_a_long_outage_is_still_there_to_be_replaye
     broker = MemoryBroker(clock)
     relay = Relay(database, broker, STREAM, clock)
     await broker.ensure_stream(STREAM)
-    await say(database, 3)
+    await stage_many(database, 3)
     assert await relay.relay_once() == 3
     broker.lose(STREAM.name, keep=0)
     broker.down = True
@@ -236,7 +236,7 @@ async def test_an_event_that_was_not_acknowledged_holds_back_its_followers_only(
 
 async def test_the_relay_survives_the_loss_of_its_connections(database: Database, broker: NatsBroker) -> None:
     async with relaying(database, broker):
-        await say(database, 1)
+        await stage_many(database, 1)
         await stored(broker, 1)
         async with database.reading() as session:
             await session.execute(
@@ -248,7 +248,7 @@ async def test_the_relay_survives_the_loss_of_its_connections(database: Database
 
         async def said() -> bool:
             try:
-                await say(database, 1, first=1)  # may be given one of the connections that were cut
+                await stage_many(database, 1, first=1)  # may be given one of the connections that were cut
             except Exception as error:
                 if not is_outage(error):
                     raise
@@ -303,9 +303,9 @@ async def insert_raw(database: Database, payload: bytes) -> None:
 async def test_a_row_that_no_server_takes_is_set_aside_and_its_neighbours_go_on(
     database: Database, broker: NatsBroker, size: int
 ) -> None:
-    await say(database, 2)
+    await stage_many(database, 2)
     await insert_raw(database, b"x" * size)
-    await say(database, 2, first=2)
+    await stage_many(database, 2, first=2)
     async with relaying(database, broker):
         assert sorted(await stored(broker, 4)) == ["0", "1", "2", "3"]
         await quiet(database)
@@ -328,7 +328,7 @@ async def test_a_relay_that_nats_answers_and_that_gets_nowhere_is_not_healthy(
             return [None] * len(envelopes)
 
     broker = Deaf(clock)
-    await say(database, 1)
+    await stage_many(database, 1)
     async with relaying(database, broker, clock) as relay:
 
         async def unhealthy() -> bool:
@@ -340,11 +340,11 @@ async def test_a_relay_that_nats_answers_and_that_gets_nowhere_is_not_healthy(
 
 async def test_an_outage_of_nats_does_not_make_the_relay_unhealthy(database: Database, clock: FakeClock) -> None:
     broker = MemoryBroker(clock)
-    await say(database, 1)
+    await stage_many(database, 1)
     async with relaying(database, broker, clock) as relay:
         await quiet(database)
         broker.down = True
-        await say(database, 1, first=1)
+        await stage_many(database, 1, first=1)
         looks = 0
 
         async def long_after() -> bool:

@@ -58,7 +58,7 @@ class PostNotFound(errors.NotFound):
 
 
 class Metrics(PostMetricsServiceServicer):
-    """Does what the test sets, and keeps who called."""
+    """Behaves as the test sets, and keeps the callers."""
 
     def __init__(self) -> None:
         self.callers: list[Caller] = []

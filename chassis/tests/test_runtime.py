@@ -20,14 +20,14 @@ SHORT = timedelta(milliseconds=50)
 
 
 class Diary:
-    """What happened, in order."""
+    """The events of the test, in order."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
 
 class FakePart:
-    """Notes its start and stop; fails or hangs where it is told to."""
+    """Records its start and stop; fails or hangs as configured."""
 
     def __init__(self, name: str, diary: Diary, *, fails_at: str = "", hangs_at: str = "") -> None:
         self.name = name
@@ -50,7 +50,7 @@ class FakePart:
 
 
 class FakeLoop:
-    """Runs until it is told to stop; fails, ends or stays as it is told."""
+    """Runs until `stopping` is set; fails, ends or stays as configured."""
 
     def __init__(self, name: str, diary: Diary, *, error: Exception | None = None, heeds: bool = True) -> None:
         self.name = name

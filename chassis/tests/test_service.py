@@ -10,7 +10,7 @@ from regie_chassis.process.service import Readiness
 
 @dataclass
 class FakeLoop:
-    """A loop that says how it does."""
+    """A loop with a given health."""
 
     name: str = "relay"
     healthy: bool = True

@@ -46,10 +46,13 @@ warnings.warn("an old way")
 raise RuntimeError("nobody caught me")
 """
 
+Records = dict[str, dict[str, Any]]
+"""Log records by event."""
+
 
 @pytest.fixture(scope="module")
-def records() -> dict[str, dict[str, Any]]:
-    """What a process of its own logged, by event; the logs of this one stay as pytest wants them."""
+def records() -> Records:
+    """The log records of a process of its own, by event; the logs of this one stay as pytest sets them."""
     done = subprocess.run([sys.executable, "-c", LOGGING], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -57,36 +60,36 @@ def records() -> dict[str, dict[str, Any]]:
     return {record["event"].partition("\n")[0]: record for record in map(json.loads, done.stderr.splitlines())}
 
 
-def test_a_log_record_is_one_json_object_with_service_level_and_time(records: dict[str, dict[str, Any]]) -> None:
+def test_a_log_record_is_one_json_object_with_service_level_and_time(records: Records) -> None:
     record = records["outside"]
     assert (record["service"], record["level"]) == ("scheduler", "info")
     assert record["timestamp"].endswith("Z")
     assert "trace_id" not in record
 
 
-def test_secrets_in_settings_are_not_logged(records: dict[str, dict[str, Any]]) -> None:
+def test_secrets_in_settings_are_not_logged(records: Records) -> None:
     assert "**********" in str(records["outside"]["url"])
     assert "**********" in str(records["outside"]["settings"])
 
 
-def test_a_record_keeps_the_trace_id_that_it_was_given(records: dict[str, dict[str, Any]]) -> None:
+def test_a_record_keeps_the_trace_id_that_it_was_given(records: Records) -> None:
     record = records["told of another"]
     assert record["trace_id"] == "of another"
     assert "span_id" not in record
 
 
-def test_a_record_inside_a_span_carries_its_ids(records: dict[str, dict[str, Any]]) -> None:
+def test_a_record_inside_a_span_carries_its_ids(records: Records) -> None:
     record = records["inside"]
     _, trace_id, span_id, _ = record["traceparent"].split("-")
     assert (record["trace_id"], record["span_id"]) == (trace_id, span_id)
 
 
-def test_an_error_is_logged_with_its_traceback(records: dict[str, dict[str, Any]]) -> None:
+def test_an_error_is_logged_with_its_traceback(records: Records) -> None:
     assert "ValueError: out of luck" in records["failed"]["exception"]
     assert records["failed"]["trace_id"]
 
 
-def test_records_below_the_level_are_dropped(records: dict[str, dict[str, Any]]) -> None:
+def test_records_below_the_level_are_dropped(records: Records) -> None:
     assert not {"too quiet to hear", "too quiet"} & set(records)
 
 
@@ -109,7 +112,7 @@ def test_the_traceparent_is_found_among_headers_of_any_case() -> None:
     assert traceparent_from({}) == ""
 
 
-def test_libraries_threads_warnings_and_failures_log_as_everything_else(records: dict[str, dict[str, Any]]) -> None:
+def test_libraries_threads_warnings_and_failures_log_as_everything_else(records: Records) -> None:
     theirs = records["a library's words"]
     assert (theirs["level"], theirs["logger"], theirs["service"]) == ("error", "uvicorn.error", "scheduler")
     assert "ValueError: theirs" in theirs["exception"]

@@ -42,7 +42,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 @pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
-    """Every span of the test; the process has one provider, whoever made it."""
+    """Every span of the test; the process has one provider."""
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         provider = TracerProvider()
@@ -54,7 +54,7 @@ def spans() -> Iterator[InMemorySpanExporter]:
 
 
 class Metrics(PostMetricsServiceServicer):
-    """Notes the trace in which it works."""
+    """Records the trace of each call."""
 
     def __init__(self) -> None:
         self.traceparent = ""

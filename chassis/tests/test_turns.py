@@ -28,7 +28,9 @@ async def fill(database: Database, workspace_id: UUID, count: int) -> None:
         )
 
 
-async def say(database: Database, workspace_id: UUID, *, title: str = "", after: timedelta = timedelta(0)) -> None:
+async def stage_one(
+    database: Database, workspace_id: UUID, *, title: str = "", after: timedelta = timedelta(0)
+) -> None:
     async with database.transaction() as session:
         message = PostCreated(post_id="one", title=title)
         outbox.stage(session, message, workspace_id=workspace_id, time=START + after)
@@ -36,7 +38,7 @@ async def say(database: Database, workspace_id: UUID, *, title: str = "", after:
 
 async def test_an_event_leaves_with_the_next_batch_however_many_of_another_workspace_wait(database: Database) -> None:
     await fill(database, LOUD, MANY)
-    await say(database, QUIET)
+    await stage_one(database, QUIET)
     async with database.reading() as session:
         rows = await Turns().next_rows(session)
     assert [row.workspace_id for row in rows].count(QUIET) == 1
@@ -47,7 +49,7 @@ async def test_an_event_leaves_with_the_next_batch_however_many_of_another_works
 
 async def test_the_choice_reads_no_more_of_a_backlog_than_it_takes(database: Database) -> None:
     await fill(database, LOUD, MANY)
-    await say(database, QUIET)
+    await stage_one(database, QUIET)
     async with database.reading() as session:
         before = await _rows_read(session)
         await Turns().next_rows(session)
@@ -88,7 +90,7 @@ async def _forget(database: Database, ids: list[int]) -> None:
 async def test_a_batch_is_bounded_in_bytes_and_never_empty(database: Database) -> None:
     large = "x" * (outbox.MAX_EVENT - 1000)
     for _ in range(25):
-        await say(database, LOUD, title=large)
+        await stage_one(database, LOUD, title=large)
     async with database.reading() as session:
         rows = await Turns().next_rows(session)
     assert 1 <= len(rows) < 25
@@ -98,7 +100,7 @@ async def test_a_batch_is_bounded_in_bytes_and_never_empty(database: Database) -
 async def test_the_oldest_event_that_waits_is_found_among_all_workspaces(database: Database) -> None:
     async with database.reading() as session:
         assert await oldest_waiting(session) is None
-    await say(database, LOUD, after=timedelta(seconds=5))
-    await say(database, QUIET, after=timedelta(seconds=2))
+    await stage_one(database, LOUD, after=timedelta(seconds=5))
+    await stage_one(database, QUIET, after=timedelta(seconds=2))
     async with database.reading() as session:
         assert await oldest_waiting(session) == START + timedelta(seconds=2)

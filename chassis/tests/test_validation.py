@@ -1,4 +1,4 @@
-"""Places and sentences of what a framework finds wrong."""
+"""Places and sentences of a framework's validation errors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def test_a_pointer_leads_to_the_value(body: Any, data: st.DataObject) -> None:
     assert follow(pointer(location, body), body) == value
 
 
-def follow(place: str, value: Any) -> Any:
-    """Reads a pointer as RFC 6901, section 4, tells."""
+def follow(place: str, value: Any) -> object:
+    """Reads a pointer by RFC 6901, section 4."""
     for escaped in place.split("/")[1:]:
         step = escaped.replace("~1", "/").replace("~0", "~")
         value = value[int(step)] if isinstance(value, list) else value[step]

@@ -1,4 +1,4 @@
-"""What the memory broker has beyond the contract: a clock, outages, losses, sharing."""
+"""The memory broker beyond the contract: a clock, outages, losses, sharing."""
 
 from __future__ import annotations
 

@@ -47,17 +47,17 @@ def test_what_an_exporter_sends_is_shown_with_parents_links_and_attributes(serve
         tracer.start_span("transaction", attributes={"rows": 2, "names": ["a", "b"]}).end()
     due = tracer.start_span("due", links=[Link(request.get_span_context())])
     due.end()
-    asked = f"{request.get_span_context().trace_id:032x}"
-    status, shown = get(server, f"/traces/{asked}")
+    trace_id = f"{request.get_span_context().trace_id:032x}"
+    status, shown = get(server, f"/traces/{trace_id}")
     assert status == 200
     root, inner = shown["spans"]
     assert (root["name"], root["kind"], root["service"], root["parent_id"]) == ("request", "server", "scheduler", "")
     assert inner["parent_id"] == root["span_id"]
     assert inner["attributes"] == {"rows": 2, "names": ["a", "b"]}
     linked = f"{due.get_span_context().trace_id:032x}"
-    assert get(server, f"/traces?link={asked}") == (200, {"traces": [linked]})
+    assert get(server, f"/traces?link={trace_id}") == (200, {"traces": [linked]})
     assert get(server, f"/traces/{linked}")[1]["spans"][0]["links"] == [
-        {"trace_id": asked, "span_id": root["span_id"]},
+        {"trace_id": trace_id, "span_id": root["span_id"]},
     ]
 
 

@@ -22,13 +22,13 @@ def description() -> Description:
 
 @pytest.fixture
 def server(description: Description) -> FakeMastodon:
-    """A server whose every exchange is held against the description."""
+    """A server that checks each exchange against the description."""
     return FakeMastodon(watch=description.check)
 
 
 @pytest.fixture
 def clock() -> StepClock:
-    """A clock whose waits end at once."""
+    """A clock with waits that end at once."""
     return StepClock()
 
 

@@ -1,4 +1,4 @@
-"""What the connector makes of everything that a server, or the way to it, may answer."""
+"""The connector's reactions to every response of a server, and of the connection to it."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ CREDENTIALS = {"identifier": "@me.test", "app_password": "abcd-efgh-ijkl-mnop"}
         ("https://entry.test", document("https://[broken"), "https://entry.test"),
     ],
 )
-async def test_an_account_lives_where_its_document_says(given_server: str, did_document: Any, home: str) -> None:
+async def test_an_account_lives_where_its_document_says(given_server: str, did_document: object, home: str) -> None:
     session = httpx2.Response(200, json={**SESSION, "didDoc": did_document})
     connection = await logins(session).connect(given_server, CREDENTIALS)
     assert connection.server_url == home

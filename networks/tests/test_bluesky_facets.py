@@ -1,4 +1,4 @@
-"""Links, mentions and hashtags: what is found, and that its bytes are exactly its own."""
+"""Links, mentions and hashtags are found, with exactly their own bytes."""
 
 from __future__ import annotations
 

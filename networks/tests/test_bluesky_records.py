@@ -39,6 +39,8 @@ FORMATS = {
     "cid": r"bafyrei[a-z2-7]+",
 }
 
+Schema = dict[str, Any]
+
 
 def picture(media_id: str = "media_1", content_type: str = "image/png") -> Picture:
     async def read() -> bytes:
@@ -73,7 +75,7 @@ def refusal(content: Draft) -> FailureKind | None:
 
 
 class Lexicons:
-    """Checks values against the network's own schemas, and refuses what they do not know."""
+    """Checks values against the network's own schemas, and refuses unknown members."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -84,7 +86,7 @@ class Lexicons:
         schema = document["defs"][part or "main"]
         self._check(value, schema.get("record", schema), name)
 
-    def _check(self, value: Any, schema: dict[str, Any], home: str) -> None:
+    def _check(self, value: Any, schema: Schema, home: str) -> None:
         if schema["type"] == "object":
             self._check_object(value, schema, home)
         elif schema["type"] == "array":
@@ -99,14 +101,14 @@ class Lexicons:
         else:
             LEAVES[schema["type"]](value, schema)
 
-    def _check_object(self, value: Any, schema: dict[str, Any], home: str) -> None:
+    def _check_object(self, value: Any, schema: Schema, home: str) -> None:
         assert set(schema.get("required", [])) <= set(value) <= {*schema["properties"], "$type"}
         for name, item in value.items():
             if name != "$type":
                 self._check(item, schema["properties"][name], home)
 
 
-def _check_string(value: Any, schema: dict[str, Any]) -> None:
+def _check_string(value: Any, schema: Schema) -> None:
     assert isinstance(value, str)
     assert len(value.encode()) <= schema.get("maxLength", len(value.encode()))
     if "maxGraphemes" in schema:
@@ -115,12 +117,12 @@ def _check_string(value: Any, schema: dict[str, Any]) -> None:
         assert re.fullmatch(FORMATS[schema["format"]], value), value
 
 
-def _check_integer(value: Any, schema: dict[str, Any]) -> None:
+def _check_integer(value: Any, schema: Schema) -> None:
     assert isinstance(value, int)
     assert value >= schema.get("minimum", value)
 
 
-def _check_blob(value: Any, schema: dict[str, Any]) -> None:
+def _check_blob(value: Any, schema: Schema) -> None:
     assert value["$type"] == "blob"
     assert value["size"] <= schema["maxSize"]
     assert value["mimeType"].startswith("image/")

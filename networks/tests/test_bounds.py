@@ -1,4 +1,4 @@
-"""What a network says is bounded where it comes in."""
+"""A network's data are bounded where they come in."""
 
 from __future__ import annotations
 

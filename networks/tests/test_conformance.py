@@ -29,7 +29,7 @@ EVERY_5XX = dict.fromkeys((500, 501, 502, 503, 504, 507, 599), UNKNOWN)
 
 
 class Suite(Conformance):
-    """The suite, and what it says of spans, with the instrumentation that the publisher uses."""
+    """The suite, with its checks of spans under the instrumentation of the publisher."""
 
     async def test_no_secret_stands_in_a_span(self, harness: Harness) -> None:
         exporter, provider = InMemorySpanExporter(), TracerProvider()

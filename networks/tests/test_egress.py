@@ -1,4 +1,4 @@
-"""The guard against server-side request forgery: what it refuses, and that it cannot be walked around."""
+"""The guard against server-side request forgery: its refusals, and attempts to get around it."""
 
 # ruff: noqa: ARG002  # fakes take what the protocol gives them
 

@@ -106,16 +106,16 @@ async def test_names_that_nobody_resolves_keep_no_other_name_waiting() -> None:
 
 
 async def test_a_name_is_resolved_once_for_all_who_ask() -> None:
-    asked: list[str] = []
+    lookups: list[str] = []
 
     def system(host: str, port: int) -> list[str]:
-        asked.append(f"{host}:{port}")
+        lookups.append(f"{host}:{port}")
         return ["192.0.2.1"]
 
     resolver = Resolver(system=system)
     await asyncio.gather(*(resolver("Good.example.", 443) for _ in range(10)))
     await resolver("good.example", 443)
-    assert asked == ["good.example:443"]
+    assert lookups == ["good.example:443"]
     resolver.close()
 
 

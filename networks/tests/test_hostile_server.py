@@ -1,4 +1,4 @@
-"""Mastodon's connector against a server that means harm: whatever it says, what comes of it is small and told."""
+"""Mastodon's connector against a hostile server: every response has a bounded effect, and an error with a reason."""
 
 from __future__ import annotations
 

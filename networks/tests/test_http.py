@@ -1,4 +1,4 @@
-"""What becomes of a call: not sent, unknown, or an answer that can be read whatever it holds."""
+"""The outcomes of a call: not sent, unknown, or a response that is readable with any content."""
 
 from __future__ import annotations
 

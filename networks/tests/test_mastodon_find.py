@@ -1,4 +1,4 @@
-"""Reading back from Mastodon after an unknown outcome: found, proven absent, or nobody can tell."""
+"""Reading back from Mastodon after an unknown outcome: found, proven absent, or inconclusive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which status a person names: the server's own word, in whatever spelling the address comes, and no guess."""
+"""The status at a person's address: resolved by the server, in any spelling of the address, and never guessed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_a_post_that_cannot_be_the_segments_is_named_as_another(
     server.write("Hallo", account={**server.account(), "id": "8"})
     server.write("Hallo", in_reply_to_id="1000")
     server.write("Hallo", created_at="2020-01-01T00:00:00.000Z")
-    for number, why, known in (
+    for number, why, remote_id in (
         ("1000", "another text", "1000"),
         ("1002", "another account", ""),
         ("1003", "another place", "1003"),
@@ -106,7 +106,7 @@ async def test_a_post_that_cannot_be_the_segments_is_named_as_another(
     ):
         with pytest.raises(NotNamed, match=why) as refused:
             await mastodon.named(draft("Hallo"), 0, f"{URL}/@ana/{number}", alone())
-        assert refused.value.remote_id == known
+        assert refused.value.remote_id == remote_id
 
 
 async def test_the_part_of_a_thread_is_told_by_what_it_answers(server: FakeMastodon, mastodon: Connector) -> None:
@@ -131,7 +131,7 @@ async def test_an_address_of_another_form_is_looked_for_word_for_word(
 
 
 def open_elsewhere(text: str, reply_to: str = "") -> Lookup:
-    """A look beside another delivery of the account whose outcome is open."""
+    """A look beside another delivery of the account with an open outcome."""
     return alone(rivals=[Rival("another-key", text, reply_to, (), {})])
 
 

@@ -1,4 +1,4 @@
-"""Connecting, reviewing and publishing on Mastodon, and what each refusal means."""
+"""Connecting, reviewing and publishing on Mastodon, and the meaning of each refusal."""
 
 from __future__ import annotations
 

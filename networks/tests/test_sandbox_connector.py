@@ -61,7 +61,7 @@ def draft_to(url: str, *segments: Segment, credentials: MemoryCredentials | None
 
 
 async def keep_nothing(name: str, value: str) -> None:
-    """Stands for the database: `Draft.handles` is what these tests look at."""
+    """Stands for the database; these tests read `Draft.handles`."""
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def connector() -> AsyncIterator[SandboxConnector]:
 
 
 def answering(status: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> SandboxConnector:
-    """A connector whose network gives one answer to everything."""
+    """A connector to a network with one answer to everything."""
     transport = httpx2.MockTransport(lambda _: httpx2.Response(status, content=content, headers=headers))
     return SandboxConnector(httpx2.AsyncClient(transport=transport))
 

@@ -26,7 +26,7 @@ def blocks(page: Path, kind: str) -> list[str]:
 
 
 def commands(block: str) -> list[str]:
-    """The commands of a block, one line each; what is only shown, as in `CHANNEL=chan_…`, is left out."""
+    """The commands of a block, one line each, without mere illustrations such as `CHANNEL=chan_…`."""
     joined: list[str] = []
     for line in block.replace("\\\n", " ").splitlines():
         if joined and joined[-1].count("'") % 2:
@@ -53,16 +53,16 @@ async def test_the_walk_through_the_api_works_as_written(
     (tmp_path / ".regie" / "api-key").write_text(installation.api_key + "\n")
     Image.new("RGB", (8, 8), "teal").save(tmp_path / "picture.png")
     page = [one for block in blocks(ROOT / "docs" / "api.md", "") for one in commands(block)]
-    asked = 0
+    calls = 0
     for written in page:
         command = here(written, installation)
         if assigned := re.match(r"([A-Z]+)=(.*)", command):
             environment[assigned[1]] = await run(f"echo {assigned[2]}", tmp_path, environment)
         elif "…" not in command:  # else it names what only a person has, as a delivery that nobody knows about
-            asked += 1
+            calls += 1
             answer = await ask(command, tmp_path, environment)
             environment |= {SHOWN_ONCE[name]: value for name, value in answer.items() if name in SHOWN_ONCE}
-    assert asked >= 14
+    assert calls >= 14
 
 
 def here(command: str, installation: LocalCluster) -> str:

@@ -1,4 +1,4 @@
-"""What must hold when things break: nothing lost, nothing twice. The network's own log is the oracle."""
+"""The guarantees under faults: nothing lost, nothing twice. The network's own log is the oracle."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_a_scheduler_killed_after_the_claim_neither_loses_nor_doubles_a_po
 
 
 async def staged_post_due(installation: LocalCluster) -> Envelope:
-    """The one PostDue that the scheduler has said, as its relay sent it."""
+    """The one PostDue that the scheduler has published, as its relay sent it."""
     name = PostDue.DESCRIPTOR.full_name
     connection = await asyncpg.connect(installation.database_url("scheduler").replace("+asyncpg", ""))
     try:

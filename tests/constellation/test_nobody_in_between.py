@@ -1,4 +1,4 @@
-"""A running installation keeps what it holds to its owner, and its listeners to those who may."""
+"""A running installation opens its data to its owner only, and its listeners to permitted callers only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 
 
 def open_to_others(folder: Path) -> list[str]:
-    """Returns what others than its owner may read, write or enter."""
+    """Returns the files that other users may read, write or enter."""
     found = [folder, *folder.rglob("*")]
     return [str(path) for path in found if not path.is_symlink() and stat.S_IMODE(path.lstat().st_mode) & 0o077]
 

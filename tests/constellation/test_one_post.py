@@ -80,7 +80,7 @@ async def test_the_event_stream_tells_of_a_post_and_can_be_replayed(user: User) 
     seen: list[tuple[str, Json]] = []
 
     async def listen(**headers: str) -> None:
-        """Reads until both ends were told: of the delivery by the publisher, and of the post by the scheduler."""
+        """Reads until both ends have arrived: the delivery's from the publisher, and the post's from the scheduler."""
         event_id, awaited = "", {"PostPublished", "PostFinished"}
         async with user.http.stream("GET", "/v1/events", headers=headers) as answer:
             assert answer.status_code == 200
@@ -104,10 +104,10 @@ async def test_the_event_stream_tells_of_a_post_and_can_be_replayed(user: User) 
     assert "PostPublished" in types
 
     first = next(event_id for event_id, event in seen if event["type"].endswith("PostDue"))
-    told, seen[:] = seen[:], []
+    events, seen[:] = seen[:], []
     async with asyncio.timeout(30):
         await listen(**{"Last-Event-ID": first})
-    ids = [event_id for event_id, _ in told]
+    ids = [event_id for event_id, _ in events]
     assert [event_id for event_id, _ in seen] == ids[ids.index(first) + 1 :]
 
 

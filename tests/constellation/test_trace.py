@@ -65,8 +65,8 @@ async def test_the_trace_leads_from_the_rest_call_to_the_network_and_the_numbers
     (logged,) = [one for one in await user.calls() if one["text"] == "traced post"]
     assert logged["traceparent"].split("-")[1] == due["trace_id"]
 
-    told = path_to(spans, "process PostPublished")
-    assert told[-2] == ("publisher", "publish PostPublished")
+    published = path_to(spans, "process PostPublished")
+    assert published[-2] == ("publisher", "publish PostPublished")
     timeline = await user.timeline(post_id)
     assert {entry["trace_id"] for entry in timeline if entry["state"] in {"publishing", "published"}} == {
         due["trace_id"]
@@ -86,10 +86,10 @@ async def test_log_records_carry_the_trace_and_no_secret(user: User, installatio
         entry for entry in await user.timeline(post_id) if entry["state"] == "failed" and entry["subject"] != "post"
     ]
 
-    async def told() -> list[Json]:
+    async def written() -> list[Json]:
         return [record for record in _records(installation.folder.logs) if record.get("trace_id") == entry["trace_id"]]
 
-    records = await until(told, what="a log record of the failed delivery")
+    records = await until(written, what="a log record of the failed delivery")
     assert records
     everything = "".join(path.read_text(errors="replace") for path in installation.folder.logs.iterdir())
     assert "sandbox-logged" not in everything

@@ -1,8 +1,8 @@
 """Installs the real servers that `make test-networks` runs against, below `.regie/networks/`.
 
-`python install.py` installs what is missing and prints the folder; `--check` only says where it is (exit 1 where it
-is not). An installation is built aside and moved into place at the end, so that an interrupted one leaves nothing
-that counts; once it is there, nothing is fetched again. `--redis FOLDER` installs only a redis-server, into the
+`python install.py` installs missing servers and prints the folder; `--check` only prints the folder (exit 1 where it
+is missing). An installation is built aside and moved into place at the end, so that an interrupted installation is
+never used; once installed, nothing is fetched again. `--redis FOLDER` installs only a redis-server, into the
 folder.
 """
 
@@ -35,7 +35,7 @@ logger = logging.getLogger("install")
 
 
 class InstallationFailed(Exception):
-    """A step failed; the message says which and what to do."""
+    """A step failed; the message names the step and the remedy."""
 
 
 def bluesky_folder() -> Path:
@@ -105,13 +105,13 @@ def install_redis(folder: Path) -> Path:
         target.chmod(0o755)
         _run("Redis's version", [str(target), "--version"], folder)
     except (InstallationFailed, OSError) as error:
-        found = shutil.which("redis-server")
-        if not found:
+        program = shutil.which("redis-server")
+        if not program:
             advice = "install redis-server by hand (Debian: apt-get install redis-server) and start again"
             raise InstallationFailed(f"{error}\nThere is no redis-server on this machine either: {advice}") from error
-        logger.info("Redis: the machine's own, %s", found)
+        logger.info("Redis: the machine's own, %s", program)
         target.unlink(missing_ok=True)
-        target.symlink_to(found)
+        target.symlink_to(program)
     return target
 
 

@@ -282,13 +282,13 @@ async def test_the_post_that_a_person_names_is_the_repositorys_own(
     connector: BlueskyConnector, account: Account
 ) -> None:
     thread = _draft(connector, account, "one", "two")
-    one, two = await _publish(connector, thread)
-    assert await connector.named(replace(thread, remotes=[one]), 1, two.url, alone()) == two
-    by_handle = one.url.replace(account.remote_id, account.handle.upper())
-    assert await connector.named(replace(thread, remotes=[]), 0, by_handle, alone()) == one
-    for index, url in ((1, one.url), (0, two.url), (0, one.url[:-1]), (0, f"{one.url}x")):
+    first, second = await _publish(connector, thread)
+    assert await connector.named(replace(thread, remotes=[first]), 1, second.url, alone()) == second
+    by_handle = first.url.replace(account.remote_id, account.handle.upper())
+    assert await connector.named(replace(thread, remotes=[]), 0, by_handle, alone()) == first
+    for index, url in ((1, first.url), (0, second.url), (0, first.url[:-1]), (0, f"{first.url}x")):
         with pytest.raises(NotNamed):
-            await connector.named(replace(thread, remotes=[one][:index]), index, url, alone())
+            await connector.named(replace(thread, remotes=[first][:index]), index, url, alone())
 
 
 async def test_a_spent_write_budget_says_when_to_try_again(
@@ -320,12 +320,14 @@ async def test_the_numbers_of_a_post_are_those_of_its_readers(
     expected = {"likes": 2, "replies": 1, "reposts": 1, "quotes": 0}
 
     async def observed() -> dict[str, Observation]:
-        found = {one.remote_id: one for one in await connector.observe(account, [seen, unseen, gone])}
-        arrived = seen.id in found and unseen.id in found and dict(found[seen.id].values) == expected
-        return found if arrived else {}
+        observations = {one.remote_id: one for one in await connector.observe(account, [seen, unseen, gone])}
+        arrived = (
+            seen.id in observations and unseen.id in observations and dict(observations[seen.id].values) == expected
+        )
+        return observations if arrived else {}
 
-    found = await until(observed, what="the readers' reactions")
-    assert set(found) == {seen.id, unseen.id}
-    assert set(found[unseen.id].values.values()) == {0}
-    likers = {(one.actor_id, one.actor_handle, one.kind) for one in found[seen.id].engagements}
+    observations = await until(observed, what="the readers' reactions")
+    assert set(observations) == {seen.id, unseen.id}
+    assert set(observations[unseen.id].values.values()) == {0}
+    likers = {(one.actor_id, one.actor_handle, one.kind) for one in observations[seen.id].engagements}
     assert likers == {(reader.did, reader.identifier, "like") for reader in readers}

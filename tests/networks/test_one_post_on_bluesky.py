@@ -36,7 +36,7 @@ class Channel(NamedTuple):
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, bluesky_network: BlueskyNetwork) -> Iterator[LocalCluster]:
-    """One of everything, whose publisher may call the network on the loopback."""
+    """One of everything, with a publisher that may call the network on the loopback."""
     servers = [urlsplit(url).netloc for url in (bluesky_network.pds_url, bluesky_network.limited_pds_url)]
     places = ",".join([*servers, f"127.0.0.1:{bluesky_network.proxy_port}"])
     env = {"publisher": {"PUBLISHER_ALLOWED_HOSTS": places}}
@@ -167,8 +167,8 @@ async def test_one_trace_leads_from_the_due_time_to_the_numbers_and_to_the_peopl
     delivery.append(("publisher", "deliver bluesky"))
     assert path_to(spans, "POST") == [*delivery, ("publisher", "publish"), ("publisher", "POST")]
     for event, service in (("PostMetricsObserved", "metrics"), ("EngagementObserved", "audience")):
-        told = path_to(spans, f"process {event}", service=service)
-        assert told == [*delivery, ("publisher", f"publish {event}"), (service, f"process {event}")]
+        path = path_to(spans, f"process {event}", service=service)
+        assert path == [*delivery, ("publisher", f"publish {event}"), (service, f"process {event}")]
 
     due = next(span for span in spans if span["name"] == "due PostDue")
     [link] = due["links"]

@@ -1,4 +1,4 @@
-"""The documentation names what exists: reasons, metrics, events, operations, tables, terms, targets, linked files."""
+"""The documentation names only existing reasons, metrics, events, operations, tables, terms, targets, linked files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOT_REASONS = {"RemoteError"}  # carries another service's reason
 
 
 def sources() -> Iterator[ast.Module]:
-    """Yields what the services and the chassis are made of, without their helpers for tests."""
+    """Yields the modules of the services and the chassis, without their test kits."""
     for pattern in CODE:
         for path in sorted(ROOT.glob(pattern)):
             if "testing" not in path.parts and path.stem != "testing":
@@ -69,8 +69,8 @@ def test_every_reason_is_on_the_page_of_errors() -> None:
 
 def test_the_metrics_on_the_operations_page_are_those_of_the_code() -> None:
     page = (DOCS / "operations.md").read_text()
-    told = set(re.findall(r"`(regie\.[a-z_.]+)`", page))
-    assert told == set(metrics())
+    documented = set(re.findall(r"`(regie\.[a-z_.]+)`", page))
+    assert documented == set(metrics())
 
 
 def test_every_event_is_on_the_page_of_events() -> None:
@@ -80,8 +80,10 @@ def test_every_event_is_on_the_page_of_events() -> None:
 
 def test_every_cause_of_a_change_is_explained() -> None:
     table = (DOCS / "api.md").read_text().partition("## Causes")[2].partition("\n## ")[0]
-    told = {name for row in re.findall(r"^\|(.*?)\|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    assert told == set(Cause)
+    documented = {
+        name for row in re.findall(r"^\|(.*?)\|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert documented == set(Cause)
 
 
 def test_the_operations_on_the_page_of_the_api_are_those_of_the_gateway() -> None:

@@ -35,7 +35,7 @@ SERVICES = [settings_of(one.package) for one in all_specs()]
 
 
 def names_of(settings: type[BaseSettings]) -> set[str]:
-    """Returns the environment variables of a settings class; those that all services have with a common prefix."""
+    """Returns the environment variables of a settings class; shared settings with a common prefix."""
     prefix = str(settings.model_config.get("env_prefix", ""))
     names = set()
     for name, field in settings.model_fields.items():

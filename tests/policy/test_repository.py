@@ -1,4 +1,4 @@
-"""The repository: what files may hold, how they are named, and what the entry points tell."""
+"""The repository: the content of files, their names, and the help of the entry points."""
 
 from __future__ import annotations
 
@@ -181,12 +181,12 @@ def test_decisions_that_the_code_points_to_exist(python: list[Path]) -> None:
 def test_help_tells_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = {name for line in re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE) for name in line.split()}
-    told = set(re.findall(r"^([.a-z-]+):.*## ", makefile, re.MULTILINE))
-    assert {"help", "run", "demo", "test", "check"} <= told
-    assert phony <= told, f"say after ## what {sorted(phony - told)} does"
-    assert all(name.startswith(".") for name in told - phony), "a target that makes no file is .PHONY"
+    described = set(re.findall(r"^([.a-z-]+):.*## ", makefile, re.MULTILINE))
+    assert {"help", "run", "demo", "test", "check"} <= described
+    assert phony <= described, f"say after ## what {sorted(phony - described)} does"
+    assert all(name.startswith(".") for name in described - phony), "a target that makes no file is .PHONY"
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not [target for target in told if f" {target} " not in shown]
+    assert not [target for target in described if f" {target} " not in shown]
 
 
 def test_what_installs_everything_else_is_pinned_by_hash() -> None:

@@ -1,4 +1,4 @@
-"""services.toml lists every service, and the files that cannot read it say the same."""
+"""services.toml lists every service, and the files that cannot read it agree with it."""
 
 from __future__ import annotations
 

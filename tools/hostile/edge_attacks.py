@@ -54,7 +54,7 @@ async def slow_clients(scene: Scene) -> list[str]:
 
 
 async def costly_pictures(scene: Scene) -> list[str]:
-    """H5: six progressive JPEGs of 355 KB whose scans take minutes, beside a small picture of the neighbour."""
+    """H5: six progressive JPEGs of 355 KB with scans that take minutes, beside a small picture of the neighbour."""
     bomb = _many_scans()
     attacks = [asyncio.create_task(_upload(scene.attacker.http, bomb)) for _ in range(6)]
     await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Attacks an installation of its own and prints what its neighbour felt: what `make hostile` does.
+"""Attacks an installation of its own and prints the effects on its neighbour (`make hostile`).
 
 Starts everything with a second tenant and a hostile network server, runs the attacks in turn while the first tenant
 posts twice a second, and exits with 0 only when every attack was held: no service stopped, no answer of 500, no post of
@@ -54,7 +54,7 @@ ATTACKS: dict[str, Callable[[Scene], Awaitable[list[str]]]] = {
 
 @dataclass
 class Result:
-    """One attack: what the neighbour saw, and everything that was not as it should be."""
+    """One attack: the neighbour's observations, and every deviation."""
 
     name: str
     seen: Seen
@@ -107,7 +107,7 @@ async def attack(name: str, scene: Scene, neighbour: Neighbour) -> Result:
 
 
 def judge(seen: Seen) -> list[str]:
-    """Returns what the neighbour should not have seen."""
+    """Returns the deviations that the neighbour saw."""
     problems = [f"the neighbour was refused: {refused}" for refused in seen.refused[:3]]
     if seen.worst_late is None:
         problems.append("a post of the neighbour never came out")

@@ -47,7 +47,7 @@ async def forged_event(scene: Scene) -> list[str]:
 
 
 async def open_folder(scene: Scene) -> list[str]:
-    """M7: what another user of the machine can read below the installation's folder."""
+    """M7: reads as another user of the machine below the installation's folder."""
     root = scene.installation.folder.path
     if stat.S_IMODE(root.stat().st_mode) & 0o077:
         return [f"{root.name} has mode {stat.S_IMODE(root.stat().st_mode):o}"]
@@ -65,4 +65,4 @@ def _due(channel_id: str) -> PostDue:
 
 
 async def _ignore(_error: Exception) -> None:
-    """The refusal is what is looked for."""
+    """The refusal is the expected outcome."""

@@ -1,4 +1,4 @@
-"""The neighbour: posts twice a second and reads his own things, and keeps what he sees while somebody attacks."""
+"""The neighbour: posts twice a second, reads his own resources and records his observations during an attack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READS = ("/v1/channels", "/v1/posts?page_size=5", "/v1/profiles?page_size=5", "/
 
 @dataclass
 class Seen:
-    """What the neighbour saw. Times are seconds; `worst_late` is None where a post never came out."""
+    """The neighbour's observations. Times are seconds; `worst_late` is None where a post never came out."""
 
     posts: int = 0
     worst_late: float | None = 0.0
@@ -42,7 +42,7 @@ class Neighbour:
         self._seen = Seen()
 
     async def live(self, until: asyncio.Event) -> Seen:
-        """Posts and reads until told to stop, then waits for the last post and its numbers."""
+        """Posts and reads until `stopping` is set, then waits for the last post and its numbers."""
         self._due, self._ids, self._seen = {}, [], Seen()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._post(until))

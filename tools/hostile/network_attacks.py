@@ -1,4 +1,4 @@
-"""Attacks through a hostile network server: what it says, how much, and how slowly."""
+"""Attacks through a hostile network server: by the content, the size and the speed of its responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TEXT = 500
 FLOOD = 400
 """Posts, each on five channels."""
 FLOOD_AHEAD = 20.0
-"""Seconds in which they are planned."""
+"""Seconds over which the posts are planned."""
 FIRST_PAGE = 80
 """People that Régie reads from one answer."""
 
@@ -43,7 +43,7 @@ async def oversized_status(scene: Scene) -> list[str]:
 
 
 async def absurd_people(scene: Scene) -> list[str]:
-    """H1: 25 people whose ids and names have 603 characters like a post."""
+    """H1: 25 people with ids and names of 603 characters like a post."""
     people = [{"id": f"{number:03}" + "9" * 600, "acct": f"{number:03}" + "p" * 600} for number in range(25)]
     return await _observed(scene, "absurd-people", posts=1, counts={"favourites_count": 25}, likers=people)
 
@@ -95,13 +95,13 @@ async def flood(scene: Scene) -> list[str]:
             taken += bool(post_id)
         return taken
 
-    wanted = len(channels) * sum(await asyncio.gather(*(plan(range(start, FLOOD, 20)) for start in range(20))))
+    planned = len(channels) * sum(await asyncio.gather(*(plan(range(start, FLOOD, 20)) for start in range(20))))
 
     async def all_out() -> bool:
-        return sum(text.startswith("flood") for text in scene.hostile.texts) >= wanted
+        return sum(text.startswith("flood") for text in scene.hostile.texts) >= planned
 
-    if wanted < FLOOD * len(channels) // 2:
-        return [f"only {wanted} calls could be planned, which is no flood"]
+    if planned < FLOOD * len(channels) // 2:
+        return [f"only {planned} calls could be planned, which is no flood"]
     return [] if await eventually(all_out, within=90) else ["the flood itself did not come out"]
 
 

@@ -36,9 +36,9 @@ class Attacker:
     problems: list[str] = field(default_factory=list)
 
     async def call(self, method: str, path: str, **sent: Any) -> httpx2.Response:
-        """Makes a call, again where a limit says to wait a moment.
+        """Makes a call, and repeats it where a limit asks to wait a moment.
 
-        Answers of 500 and above are kept as problems, except 503 and 504, which tell to come again.
+        Answers of 500 and above are recorded as problems, except 503 and 504, which ask for a repetition.
         """
         for _ in range(MAX_TRIES):
             response = await self.http.request(method, path, **sent)
@@ -67,7 +67,7 @@ class Attacker:
 
 @dataclass
 class Scene:
-    """What attacks and the neighbour share."""
+    """The installation that the attacks and the neighbour share."""
 
     installation: LocalCluster
     hostile: HostileServer

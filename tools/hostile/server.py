@@ -1,4 +1,4 @@
-"""A hostile server that speaks Mastodon's API: every answer of it is chosen by whoever attacks."""
+"""A hostile server that speaks Mastodon's API: the attack chooses each of its answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_TRICKLE = 60  # bytes, so that the server stops by itself
 
 @dataclass
 class HostileServer:
-    """Answers as its fields say; they may be changed at any time. `texts` are the statuses that it took."""
+    """Answers according to its fields, which may change at any time. `texts` are the statuses that it accepted."""
 
     account: Json = field(default_factory=lambda: {"id": "1", "username": "eve", "acct": "eve", "display_name": "Eve"})
     domain: str = "hostile.example"

@@ -1,4 +1,4 @@
-"""What becomes of a call between the publisher and the network: drawn at random, from a seed."""
+"""The fate of a call between the publisher and the network: drawn at random, from a seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Way(StrEnum):
-    """How a proxy treats a call. `now`, `late` and `never` say when the network gets it."""
+    """The treatment of a call by a proxy: the network gets it `now`, `late` or `never`."""
 
     THROUGH = "answered"
     DROPPED_NOW = "now, the answer is dropped"
@@ -59,7 +59,7 @@ class Fates:
         self.drawn: list[Fate] = []
 
     def draw(self, key: str) -> Fate:
-        """Returns what becomes of a call with this key."""
+        """Returns the fate of a call with this key."""
         again = key in self._seen
         self._seen.add(key)
         way = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
@@ -70,7 +70,7 @@ class Fates:
         return fate
 
     def limit_headers(self) -> dict[str, str]:
-        """Returns one of the forms in which servers say how long to wait."""
+        """Returns one of the forms of a server's wait."""
         at = datetime.now(UTC) + timedelta(seconds=3)
         forms = (
             {"Retry-After": "3"},

@@ -1,6 +1,6 @@
-"""Posts to a stand-in of each class of network whose proxy loses answers and hands calls on late: `make late`.
+"""Posts to a stand-in of each class of network through a proxy that loses answers and delays calls (`make late`).
 
-Prints for each class what its own table says of what Régie said, and fails where a promise was broken. The second
+Compares Régie's states with each class's own table, prints the result, and fails on a broken promise. The second
 round hands calls on long after the quiet time; it is reported as it is.
 """
 
@@ -107,7 +107,7 @@ class Client:
 
 
 async def play(options: argparse.Namespace, *, beyond: bool) -> list[oracle.Tally]:
-    """Plays one round on an installation of its own and returns what it comes to, by class."""
+    """Plays one round on an installation of its own and returns the counts by class."""
     async with _networks(options, beyond=beyond) as classes:
         places = [url.removeprefix("http://") for one in classes for url in one.urls]
         env = {
@@ -147,7 +147,7 @@ async def _play(installation: LocalCluster, classes: list[Class], options: argpa
 
 
 async def _connect_inside(installation: LocalCluster, http: httpx2.AsyncClient, network: str, url: str) -> str:
-    """Connects an account of a network that exists here alone: the gateway takes only those that it documents."""
+    """Connects an account of a network that exists only here, past the gateway, which knows documented ones only."""
     workspace_id = parse_id(WORKSPACE, (await http.get("/v1/workspace")).json()["workspace_id"])
     key = OKPKey.import_key(installation.folder.secrets(installation.services).identity_private_key)
     caller = Caller(workspace_id, show_id(API_KEY, new_id()))
@@ -169,13 +169,13 @@ async def _plan(client: Client, classes: list[Class], options: argparse.Namespac
     begin = time.time() + 3 + count / 15
     ids: list[str] = []
     for number in range(options.posts):
-        for one in classes:
+        for network in classes:
             at = begin + SPREAD * number / options.posts
-            channel = one.channels[number // 2 % len(one.channels)]
+            channel = network.channels[number // 2 % len(network.channels)]
             segment: dict[str, Any] = {"text": f"post number {number}: {_words(number)}"}
             if number % 10 in (2, 3):  # neighbours on one channel
                 segment = {"text": f"the same words twice, in {number // 10}"}
-            elif number % 10 in (6, 7) and one.network == "mastodon":
+            elif number % 10 in (6, 7) and network.network == "mastodon":
                 attached = {"media_id": await client.upload(len(ids)), "alt_text": "a square"}
                 segment = {"text": "", "attachments": [attached]}
             ids.append(await client.schedule(channel, segment, at))
@@ -183,7 +183,7 @@ async def _plan(client: Client, classes: list[Class], options: argparse.Namespac
 
 
 async def _cancel_some(http: httpx2.AsyncClient, ids: list[str]) -> None:
-    """Stops posts whose calls may be on their way; one that has ended refuses."""
+    """Cancels posts with calls that may be on their way; a post that has ended refuses."""
     for post_id in ids:
         answer = await http.post(f"/v1/posts/{post_id}/cancel")
         if answer.status_code not in (httpx2.codes.OK, httpx2.codes.CONFLICT):
@@ -198,8 +198,8 @@ async def _until_ended(
     deadline = time.time() + LEASE + 2 * (CALL_TIMEOUT + options.quiet) + options.posts / 4 + SPREAD
     idle = 0
     while True:
-        found = await oracle.read_deliveries(installation.database_url("publisher"))
-        deliveries = [one for one in found if one["channel_id"] in of_class]
+        rows = await oracle.read_deliveries(installation.database_url("publisher"))
+        deliveries = [one for one in rows if one["channel_id"] in of_class]
         still_open = sum(map(oracle.is_open, deliveries))
         print(f"\r  {len(deliveries)} deliveries, {still_open} open   ", end="", flush=True)
         idle = 0 if still_open else idle + 1
@@ -212,10 +212,10 @@ async def _until_ended(
     for proxy in (proxy for one in classes for proxy in one.proxies):
         await proxy.until_landed()
     print()
-    found = await oracle.read_deliveries(installation.database_url("publisher"))
+    rows = await oracle.read_deliveries(installation.database_url("publisher"))
     tallies = []
     for one in classes:
-        own = [delivery for delivery in found if of_class.get(delivery["channel_id"]) is one]
+        own = [delivery for delivery in rows if of_class.get(delivery["channel_id"]) is one]
         pairs = zip(one.channels, one.proxies, strict=True)
         tables = {parse_id(CHANNEL, channel): proxy.server.rows for channel, proxy in pairs}
         tallies.append(oracle.count(own, tables))

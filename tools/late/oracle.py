@@ -1,4 +1,4 @@
-"""Holds what Régie says of each delivery against what the networks' own tables hold."""
+"""Compares Régie's state of each delivery with the networks' own tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENDED_WITHOUT = ("failed", "missed", "cancelled")
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted for one class. All but `once`, `not_there` and `person` must be 0."""
+    """The counts of one class. All but `once`, `not_there` and `person` must be 0."""
 
     posts: int = 0
     once: int = 0

@@ -46,7 +46,7 @@ class Proxy:
         writer.close()
 
     async def _treat(self, request: httpx2.Request, reader: asyncio.StreamReader) -> httpx2.Response | None:
-        """Returns what the publisher is answered; None cuts the connection."""
+        """Returns the answer for the publisher; None cuts the connection."""
         key = self.server.key_of(request)
         if not key:
             return await self.server.handle(request)

@@ -1,4 +1,4 @@
-"""The publisher with one more network, of which nothing can be read back: what `make late` starts."""
+"""The publisher of `make late`, with one more network that cannot be read back."""
 
 from __future__ import annotations
 

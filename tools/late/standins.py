@@ -1,4 +1,4 @@
-"""Stand-ins of one network for each class. Their own tables are the oracle: what was published under which key."""
+"""Stand-ins of one network for each class. Their own tables of posts by key are the oracle."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StandIn(Protocol):
         """Returns the key of a call that would publish, and an empty string for any other."""
 
     async def handle(self, request: httpx2.Request) -> httpx2.Response:
-        """Answers, having done what was asked."""
+        """Answers after the effect of the call."""
 
 
 @dataclass

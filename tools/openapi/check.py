@@ -1,7 +1,7 @@
 """Checks the gateway's OpenAPI document: against the baseline, with two linters, and with two generators of clients.
 
-python tools/openapi/check.py               everything; needs what `make openapi-check` installs
-python tools/openapi/check.py baseline      writes contracts/baseline/openapi.json, and so decides what others build on
+python tools/openapi/check.py               everything; needs the installations of `make openapi-check`
+python tools/openapi/check.py baseline      writes contracts/baseline/openapi.json, which others build on
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_baseline() -> None:
 
 
 def check() -> list[str]:
-    """Returns what is wrong: breaking changes, findings of a linter, and operations that a generator loses."""
+    """Returns the mistakes: breaking changes, findings of a linter, and operations that a generator loses."""
     current = document()
     wrong = [f"breaks clients: {change}" for change in breaking_changes(json.loads(BASELINE.read_text()), current)]
     with tempfile.TemporaryDirectory(prefix="regie-openapi-") as folder:

@@ -1,4 +1,4 @@
-"""Compares two versions of an OpenAPI document: what would break a client that was built on the older one."""
+"""Compares two versions of an OpenAPI document, and finds changes that break clients of the older one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Operation = Mapping[str, Any]
 
 
 def breaking_changes(old: Document, new: Document) -> list[str]:
-    """Returns what is gone or narrower, each with its place; nothing for a document that has only grown."""
+    """Returns removed and narrowed parts, each with its place; nothing for a document that has only grown."""
     return list(_changes(old, new))
 
 

@@ -84,7 +84,7 @@ def alternatives(document: Document, schema: Schema) -> list[Schema]:
 
 
 def resolve(document: Document, reference: str) -> Schema:
-    """Returns the part of the document to which a reference leads."""
+    """Returns the part of the document that a reference names."""
     value: Any = document
     for step in reference.removeprefix("#/").split("/"):
         value = value[step]

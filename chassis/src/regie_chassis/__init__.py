@@ -1,1 +1,1 @@
-"""What every Régie service stands on."""
+"""The foundation of every Régie service."""

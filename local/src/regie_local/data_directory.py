@@ -44,7 +44,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What is made up at the first start and kept."""
+    """The secrets that the first start creates and later starts read."""
 
     passwords: dict[str, str]
     """Of each service's database role."""
@@ -86,22 +86,22 @@ class DataDirectory:
         return held
 
     def secrets(self, services: Sequence[str]) -> Secrets:
-        """Returns what an earlier start made up, completed by what is missing."""
+        """Returns the secrets of an earlier start, and creates missing ones."""
         path = self.path / "secrets.json"
-        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        key = known.get("identity_private_key") or new_key().as_dict(private=True)
+        stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        key = stored.get("identity_private_key") or new_key().as_dict(private=True)
         made = Secrets(
-            passwords=_passwords(services) | known.get("passwords", {}),
-            nats_passwords=_passwords([*services, STREAMS_USER]) | known.get("nats_passwords", {}),
+            passwords=_passwords(services) | stored.get("passwords", {}),
+            nats_passwords=_passwords([*services, STREAMS_USER]) | stored.get("nats_passwords", {}),
             identity_private_key=key,
             identity_public_key={name: value for name, value in key.items() if name != "d"},
-            settings={name: new_secret() for name in secret_settings()} | known.get("settings", {}),
+            settings={name: new_secret() for name in secret_settings()} | stored.get("settings", {}),
         )
         write_private(path, json.dumps(asdict(made), indent=2))
         return made
 
     def write_addresses(self, addresses: Addresses) -> None:
-        """Tells other programs on this machine where everything listens."""
+        """Writes the addresses of the running processes for other programs on this machine."""
         write_private(self._addresses, json.dumps(asdict(addresses), indent=2))
 
     def read_addresses(self) -> Addresses | None:
@@ -112,7 +112,7 @@ class DataDirectory:
         return found if _alive(str(found.pid)) else None
 
     def forget_addresses(self) -> None:
-        """Says that nothing runs any more."""
+        """Removes the addresses, since nothing runs any more."""
         self._addresses.unlink(missing_ok=True)
 
     @property

@@ -1,4 +1,4 @@
-"""What each process of an installation on one machine is told through its environment."""
+"""The environment variables of each process of an installation on one machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ports:
         return cls(int(gateway or listed[GATEWAY]), int(sandbox or listed[SANDBOX]))
 
     def settle(self) -> Ports:
-        """Returns ports that are free now. Raises PortTaken for a fixed one that is not."""
+        """Returns free ports. Raises PortTaken for a fixed port that is in use."""
         for setting, port in (("REGIE_PORT", self.gateway), ("REGIE_SANDBOX_PORT", self.sandbox)):
             if port and answers(port):
                 raise PortTaken(f"port {port} is taken by another program; choose another, as in {setting}={port + 1}")
@@ -56,7 +56,7 @@ class Wiring:
     def of_service(self, service: str, replica: int) -> dict[str, str]:
         """Returns the environment of one replica of a service."""
         spec, prefix = service_specs()[service], service.upper()
-        told = {
+        variables = {
             f"{prefix}_DATABASE_URL": self.database_urls[service],
             "NATS_URL": self.nats_url,
             "NATS_PASSWORD": self.secrets.nats_passwords[service],
@@ -65,12 +65,12 @@ class Wiring:
             "GRPC_VERBOSITY": "NONE",  # its own lines are no JSON
         }
         if spec.rpc_port:
-            told[f"{prefix}_RPC_PORT"] = str(self.rpc_ports[service][replica])
+            variables[f"{prefix}_RPC_PORT"] = str(self.rpc_ports[service][replica])
         if spec.http_port:
-            told[f"{prefix}_HTTP_PORT"] = str(self.ports.gateway)
+            variables[f"{prefix}_HTTP_PORT"] = str(self.ports.gateway)
         for volume in spec.volumes:
             make_private_folder(self.folder.path / volume)
-        return told | fill(spec.environment, self._placeholders(), secret_of=self.secrets.settings.__getitem__)
+        return variables | fill(spec.environment, self._placeholders(), secret_of=self.secrets.settings.__getitem__)
 
     def _placeholders(self) -> dict[str, str]:
         targets = {name: _target(self.rpc_ports.get(name, [])) for name, one in service_specs().items() if one.rpc_port}

@@ -36,11 +36,11 @@ class StartAborted(Exception):
 
 
 class LocalCluster:
-    """Starts, breaks and stops an installation whose data lie in `folder`; a later start finds them again.
+    """Starts, breaks and stops an installation with its data in `folder`; a later start finds them again.
 
-    `services` are those that run (all of services.toml when none is named), `replicas` says how many of each (one when
-    it is not named; of the gateway there is always one), `env` adds settings by service, and `programs` serves one by
-    other arguments to Python than `-m regie_<service> serve`. `told` hears a line about each step; `stopping` ends a
+    `services` are the running services (all of services.toml when none is named), `replicas` their numbers (one by
+    default; the gateway always has one), `env` adds settings by service, and `programs` serves one by
+    other arguments to Python than `-m regie_<service> serve`. `report` gets a line about each step; `stopping` ends a
     start early. All methods block: inside an event loop call them through `asyncio.to_thread`.
     """
 
@@ -54,7 +54,7 @@ class LocalCluster:
         programs: Mapping[str, Sequence[str]] | None = None,
         ports: Ports | None = None,
         fsync: bool = True,
-        told: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
         stopping: threading.Event | None = None,
     ) -> None:
         self.folder = DataDirectory(folder)
@@ -66,7 +66,7 @@ class LocalCluster:
         self._programs = dict(programs or {})
         self._ports = ports or Ports()
         self._fsync = fsync
-        self._told = told
+        self._report = report
         self._stopping = stopping or threading.Event()
         self._lock: int | None = None
         self._server_stops: list[Callable[[], None]] = []
@@ -96,7 +96,7 @@ class LocalCluster:
             raise
 
     def stop(self) -> None:
-        """Stops everything, what people reach first and the servers last; the data stay."""
+        """Stops everything, the gateway first and the servers last; the data stay."""
         self.folder.forget_addresses()
         children = [child for name, child in self.processes.items() if name != TRACES]
         for child in children:
@@ -210,7 +210,7 @@ class LocalCluster:
         self._launch(SANDBOX, ["-m", "regie_sandbox", "serve"], self._wiring.of_sandbox())
         self.nats.start()
         self.postgres.start()
-        self._told("PostgreSQL and NATS run")
+        self._report("PostgreSQL and NATS run")
         # In a thread, since the caller's may have an event loop already.
         with ThreadPoolExecutor(max_workers=1) as aside:
             aside.submit(asyncio.run, self._create_databases()).result()
@@ -238,7 +238,7 @@ class LocalCluster:
             self.folder.write_api_key(self.new_key(WORKSPACE))
         for replica in replicas:
             self.wait_ready(service, replica)
-        self._told(f"{service} is ready")
+        self._report(f"{service} is ready")
 
     def _launch(self, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
         log = self.folder.path / "logs" / f"{name}.log"
@@ -247,7 +247,7 @@ class LocalCluster:
         child.start()
 
     def _command(self, service: str, *arguments: str) -> str:
-        """Runs one command of a service to its end and returns what it said."""
+        """Runs one command of a service to its end and returns its output."""
         env = os.environ | self._wiring.of_service(service, 0) | self._env.get(service, {})
         command = [sys.executable, "-m", f"regie_{service}", *arguments]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False)

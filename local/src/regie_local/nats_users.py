@@ -11,6 +11,6 @@ from regie_local.services import service_specs
 
 @cache
 def user_permissions() -> dict[str, Permissions]:
-    """Returns what each user may do: the services, and the maker of their streams."""
+    """Returns the permissions of each user: the services, and the creator of their streams."""
     permissions = {name: service_permissions(name, reads=spec.reads) for name, spec in service_specs().items()}
     return permissions | {STREAMS_USER: streams_permissions(service_specs())}

@@ -114,7 +114,7 @@ class EmbeddedPostgres:
             self.child.stop()
 
     def kill(self) -> None:
-        """Ends the server as a crash would; what it had written is recovered by the next start."""
+        """Ends the server as a crash would; the next start recovers its writes."""
         if self.child and self.child.running:
             # Its own children see that it is gone and end, and no other server may start before that.
             backends = psutil.Process(self.child.pid).children()
@@ -148,7 +148,7 @@ class EmbeddedPostgres:
         return self.url(name, user=owner, password="***")  # noqa: S106  # to be filled in
 
     async def drop_database(self, name: str) -> None:
-        """Drops a database with whoever is connected to it."""
+        """Drops a database and its connections."""
         connection = await self._admin()
         try:
             await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -11,7 +11,7 @@ PRIVATE_UMASK = 0o077
 
 
 def make_private_folder(path: Path) -> None:
-    """Makes a folder with its parents; one that exists is closed to others."""
+    """Creates a folder with its parents; an existing folder is closed to other users."""
     path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     path.chmod(FOLDER_MODE)
 
@@ -27,7 +27,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def open_private(path: Path) -> int:
-    """Returns a descriptor that appends to a file; one that exists is closed to others."""
+    """Returns a descriptor that appends to a file; an existing file is closed to other users."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
     os.fchmod(descriptor, FILE_MODE)
     return descriptor

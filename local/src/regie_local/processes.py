@@ -26,7 +26,7 @@ class ProcessFailed(Exception):
 
 
 PORTS = range(20_000, 32_000)
-"""Below those that a kernel gives to outgoing connections, which would take a port between the look and its use."""
+"""Below the ports of outgoing connections, which could take a port between the check and its use."""
 
 _given: set[int] = set()
 
@@ -57,7 +57,7 @@ def answers(port: int) -> bool:
 
 
 def program(package: str, path: str) -> Path:
-    """Returns a program that a wheel brought, or says how to get it."""
+    """Returns the path of a program from a wheel. Raises ProcessFailed, which names the wheel to install."""
     beside = Path(sys.executable).parent / path
     if beside.exists():
         return beside
@@ -82,10 +82,10 @@ def without_root(command: Sequence[str]) -> list[str]:
 
 
 class ChildProcess:
-    """One child process with its log in a file. It ends with this process, even when that is killed, and what it
-    writes is its owner's alone.
+    """One child process with its log in a file. It ends with this process, even when that is killed, and only its
+    owner can read its files.
 
-    `stop_signal` is what asks the program to end in good order.
+    `stop_signal` asks the program to end in good order.
     """
 
     def __init__(

@@ -30,13 +30,13 @@ class ServiceSpec:
     http_port: int = 0
     """Port of its HTTP server in a deployment; 0 for a service without one."""
     reads: tuple[str, ...] = ()
-    """Services whose events it reads; a test compares them with its subscriptions."""
+    """The services that it reads events of; a test compares them with its subscriptions."""
     volumes: tuple[str, ...] = ()
     """Folders below the installation's data that this service uses; services that name the same one share it."""
     stand_in: bool = False
     """True for a program that plays somebody outside: without database, NATS and the chassis."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Settings beyond those that every service has."""
+    """Settings of this service alone."""
     compose: Mapping[str, str] = field(default_factory=dict)
     """Settings that differ under docker-compose."""
 
@@ -60,14 +60,14 @@ def service_specs() -> dict[str, ServiceSpec]:
 
 
 def secret_settings() -> list[str]:
-    """Returns the names of the settings whose value is made up once and kept."""
+    """Returns the names of the settings with a generated value that is kept."""
     return [name for one in all_specs() for name, value in one.environment.items() if value == SECRET]
 
 
 def fill(
     environment: Mapping[str, str], values: Mapping[str, str], *, secret_of: Callable[[str], str]
 ) -> dict[str, str]:
-    """Returns settings with their placeholders replaced. Raises KeyError for one that has no value."""
+    """Returns settings with their placeholders replaced. Raises KeyError for a placeholder without a value."""
     return {
         name: secret_of(name) if template == SECRET else PLACEHOLDER.sub(lambda found: values[found[0]], template)
         for name, template in environment.items()

@@ -12,7 +12,7 @@ from regie_local.processes import ChildProcess, ProcessFailed
 
 LOOK_EVERY = 0.5  # seconds
 FIRST_PAUSE = 0.5  # seconds
-LONGEST_PAUSE = 30.0  # seconds
+MAX_PAUSE = 30.0  # seconds
 FORGIVEN_AFTER = 60.0  # seconds of running
 
 
@@ -26,11 +26,11 @@ class _Record:
 
 
 class Supervisor:
-    """Watches a cluster's services, sandbox, servers and trace store until it is told to stop."""
+    """Watches a cluster's services, sandbox, servers and trace store until it is stopped."""
 
-    def __init__(self, cluster: LocalCluster, *, told: Callable[[str], None]) -> None:
+    def __init__(self, cluster: LocalCluster, *, report: Callable[[str], None]) -> None:
         self._cluster = cluster
-        self._told = told
+        self._report = report
         self._records: dict[str, _Record] = {}
 
     def run(self, stopping: threading.Event) -> None:
@@ -52,11 +52,11 @@ class Supervisor:
         if record.restart_time is None:
             status = child.reap()
             record.restart_time = now + record.pause
-            self._told(f"{name} ended ({status}); starting it again in {record.pause:.1f} s; its log: {child.log}")
-            record.pause = min(record.pause * 2, LONGEST_PAUSE)
+            self._report(f"{name} ended ({status}); starting it again in {record.pause:.1f} s; its log: {child.log}")
+            record.pause = min(record.pause * 2, MAX_PAUSE)
         elif now >= record.restart_time:
             record.restart_time, record.start_time = None, now
             try:
                 start()
             except ProcessFailed as error:
-                self._told(str(error))
+                self._report(str(error))

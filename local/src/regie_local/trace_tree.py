@@ -13,7 +13,7 @@ Shown = dict[str, Any]
 
 
 def tree(spans: Sequence[Shown]) -> list[str]:
-    """Returns a line for each span below its parent, in order of start. A span whose parent is not there is a root.
+    """Returns a line for each span below its parent, in order of start. A span without a known parent is a root.
 
     Of many siblings alike, as the events of one batch, the first are shown and the others counted.
     """

@@ -176,7 +176,7 @@ def _pages(store: TraceStore) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(data)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the standard library's name
-            """Says nothing: each look at a trace would be a line."""
+            """Logs nothing: each look at a trace would be a line."""
 
     return Pages
 

@@ -1,6 +1,6 @@
-"""Ends child processes when their parent is gone, however it went.
+"""Ends child processes when their parent is gone, for whatever reason.
 
-A shell of a megabyte waits at the other end of a pipe. The parent tells it each child's id; the pipe closes when the
+A shell of a megabyte waits at the other end of a pipe. The parent sends it each child's id; the pipe closes when the
 parent ends, even by `kill -9`. The kernel's own signal for this (PR_SET_PDEATHSIG) follows the thread that started
 the child instead of the process, and is lost on the way into a user namespace.
 """
@@ -67,7 +67,7 @@ class Watchdog:
         os.write(self._writing, f"+ {stop_signal} {pid}\n".encode())
 
     def forget(self, pid: int, stop_signal: str) -> None:
-        """Says that the child has ended, so that its id may belong to another process from now on."""
+        """Unregisters an ended child, since its id may belong to another process from now on."""
         os.write(self._writing, f"- {stop_signal} {pid}\n".encode())
 
     def close(self) -> None:

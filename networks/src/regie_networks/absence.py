@@ -1,4 +1,4 @@
-"""What proves that a call whose answer was lost had no effect (ADR 0017)."""
+"""The proof that a call with a lost answer had no effect (ADR 0017)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Repeat(StrEnum):
-    """When a call whose answer was lost may be made again, by class of network (ADR 0017)."""
+    """When a call with a lost answer may be repeated, by class of network (ADR 0017)."""
 
     AT_ONCE = "at_once"
     """The key makes the write idempotent: the same bytes under the same key are one post, whenever they land."""
@@ -17,7 +17,7 @@ class Repeat(StrEnum):
     AFTER_QUIET = "after_quiet"
     """Nothing protects a second call, and the account can be read: only a proven absence permits one."""
     BY_PERSON = "by_person"
-    """Nothing can be read: only a person can say that the post is not there."""
+    """Nothing can be read: only a person can confirm that the post is not there."""
 
 
 QUIET = timedelta(seconds=120)
@@ -26,15 +26,15 @@ QUIET = timedelta(seconds=120)
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """What proves, on one account's server, that a call had no effect and will have none.
+    """The conditions that prove, on one account's server, that a call had no effect and will have none.
 
-    `quiet` is how long after the end of the last call anything on the way may still carry it to its effect. Absence
-    is proven by at least `looks` looks that came back empty, the last of them begun after the quiet time.
-    `settle` and `key_life` are for `Repeat.UNDER_KEY`: the time after a call's end in which a repeated call could
+    `quiet` is how long after the end of the last call anything on the way may still carry it to its effect. At least
+    `looks` empty looks prove an absence, the last of them begun after the quiet time.
+    `settle` and `key_life` are for `Repeat.UNDER_KEY`: the time after a call's end within which a repeated call could
     meet it, and how long the server keeps a key.
 
-    Networks whose commit has a state of its own (containers, upload sessions) are `AFTER_QUIET`: their `find` asks
-    for the state of the saved handle, and answers None only where the network says that it was not committed.
+    Networks with a state of the commit (containers, upload sessions) are `AFTER_QUIET`: their `find` reads the state
+    of the saved handle, and returns None only where the network reports that it was not committed.
     """
 
     repeat: Repeat

@@ -1,6 +1,6 @@
-"""Which server addresses people may give: the public internet over https, and places that the settings name.
+"""The accepted server addresses: the public internet over https, and the places that the settings name.
 
-One server has one form here, since it is part of what an account is (ADR 0018).
+One server has one form here, since it is part of an account's identity (ADR 0018).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from regie_chassis.boundary.errors import Unprocessable
 from regie_networks.egress import is_public, place_of
 from regie_networks.resolving import shared_resolver
 
-LONGEST = 500
+MAX_LENGTH = 500
 MAX_HOST = 253
 MAX_LABEL = 63
 RESOLVE_TIMEOUT = 5.0  # seconds
@@ -37,8 +37,8 @@ async def check_server_url(url: str, allowed_hosts: Collection[str]) -> str:
 
     `allowed_hosts` are places, `host:port`, that may be private and plain http.
 
-    A name that cannot be resolved passes: the call that follows says so in its own words. The judgement holds for
-    this answer only, which is why the client judges again whenever it connects.
+    A name that cannot be resolved passes: the call that follows fails with its own error. The judgement holds for
+    this answer only, so the client judges again at each connection.
     """
     plain = plain_server_url(url, allowed_hosts)
     host = urlsplit(plain).hostname or ""
@@ -50,9 +50,9 @@ async def check_server_url(url: str, allowed_hosts: Collection[str]) -> str:
 
 
 def plain_server_url(url: str, allowed_hosts: Collection[str]) -> str:
-    """Returns the address without what does not belong in it, in its one form. Raises AddressRefused; asks nobody.
+    """Returns the address in its one form, without surplus parts. Raises AddressRefused; makes no lookup.
 
-    Takes what people paste: without a scheme it is https, and of `@name@host` it is the host.
+    Takes pasted forms: an address without a scheme is https, and `@name@host` means the host.
     """
     url = without_margins(url)
     if name := _ACCOUNT_NAME.fullmatch(url):
@@ -64,7 +64,9 @@ def plain_server_url(url: str, allowed_hosts: Collection[str]) -> str:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise _refused("it is not an address") from error
-    if len(url) > LONGEST or any(character.isspace() or ord(character) < 32 or character == "\\" for character in url):
+    if len(url) > MAX_LENGTH or any(
+        character.isspace() or ord(character) < 32 or character == "\\" for character in url
+    ):
         raise _refused("it is too long or has characters that do not belong there")
     if parts.scheme != "https" and not (parts.scheme == "http" and _place(parts) in allowed_hosts):
         raise _refused("it must begin with https://")

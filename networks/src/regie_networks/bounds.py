@@ -1,7 +1,7 @@
-"""The bounds of what a network says of itself: ids, names, addresses, numbers, people.
+"""The bounds of a network's data: ids, names, addresses, numbers, people.
 
-A network's server is somebody's own machine, and may be hostile. The types of `connector.py` are made of what these
-functions return, so that no connector can hand on a value that a row, an index, an event or a reader cannot hold.
+A network's server is somebody's own machine, and may be hostile. The types of the contract are built from the results
+of these functions, so that no connector can hand on a value that a row, an index, an event or a reader cannot hold.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ MAX_TOTAL = 10**15
 MAX_PEOPLE = 80
 """Of one reading of one post: the most that a network shows on a first page."""
 MAX_SENTENCE = 1000
-"""Characters of what is told of an error."""
+"""Characters of an error's message."""
 MAX_REPLY = 10_000
 """Characters of a reply that is read."""
 MAX_HANDLE = 10_000
-"""Characters of what is kept of a prepared upload or of a post that is being processed."""
+"""Characters of the handle of a prepared upload or of a post that is being processed."""
 MAX_SECRET = 20_000
 """Characters of one token: OAuth tokens that are JWTs with many claims reach a few thousand."""
 MAX_SECRETS = 20
 MIN_WAIT = timedelta(seconds=1)
-"""However soon a network wants to be called again: waiting as told counts as no try, and would be endless."""
+"""The shortest wait that a network can ask for: such a wait counts as no try, and could be repeated for ever."""
 MAX_WAIT = timedelta(hours=24)
 """No network's word makes a delivery wait longer than its longest known window."""
 
@@ -89,7 +89,7 @@ def web_url(value: object) -> str:
 
 
 def sentence(text: str, most: int = MAX_SENTENCE) -> str:
-    """Returns what may be told of an error: one line that changes nothing around it, cut where it is too long."""
+    """Returns an error's message as one line that changes nothing around it, cut where it is too long."""
     line = " ".join(visible("".join(" " if one.isspace() else one for one in text[: most * 4])).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 

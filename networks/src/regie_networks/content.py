@@ -10,7 +10,7 @@ from enum import StrEnum
 from regie_networks.draft import Format
 
 VISIBILITIES = ("public", "unlisted", "private", "direct")
-"""Who may see a post; a draft has one of these, or none for the network's usual one. Few networks have all."""
+"""The audiences of a post; a draft has one of these, or none for the network's default. Few networks have all."""
 ANY_IMAGE = "image/*"
 ANY_VIDEO = "video/*"
 
@@ -22,7 +22,7 @@ class Unit(StrEnum):
     CHARACTERS = "characters"
     GRAPHEMES = "graphemes"
     WEIGHTED = "weighted"
-    """Characters, of which links or mentions count as the network's page says."""
+    """Characters; links and mentions count as on the network's page."""
 
 
 class MediaKind(StrEnum):
@@ -52,9 +52,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class MediaRule:
-    """The attachments of one kind that a network takes. None is no limit, or one that only the server knows.
+    """The attachments of one kind that a network takes. None is no limit, or a limit that only the server knows.
 
-    `content_types` may end in a star; `is_fitted` says that a larger image is made smaller in `prepare`.
+    `content_types` may end in a star; `is_fitted` means that `prepare` makes a larger image smaller.
     """
 
     kind: MediaKind
@@ -67,10 +67,10 @@ class MediaRule:
 
 @dataclass(frozen=True, slots=True)
 class ContentRules:
-    """What a network takes.
+    """The content that a network accepts.
 
     `title` names the network in messages. `text` limits a part, `max_attachments` the attachments of a part,
-    `alt_text` the description of one. `is_per_server` says that the numbers are those of a server that states none:
+    `alt_text` the description of one. `is_per_server` means that the numbers hold for a server that states none:
     `review` leaves lengths and attachments to `prepare`, which asks the server.
     """
 

@@ -1,7 +1,7 @@
-"""The contract of a connector: the form that every network is brought into.
+"""The contract of a connector: one interface to every network.
 
-The delivery protocol (docs/architecture.md, ADR 0004) is written against these types. A connector keeps no
-state of its own between calls: what must last is handed to `save_handle` or `Credentials.refresh`.
+The delivery protocol (docs/architecture.md, ADR 0004) is written against these types. A connector keeps no state
+between calls: lasting values go to `save_handle` or `Credentials.refresh`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from regie_networks.replies import ReplyPage
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What `connect` found out. `secrets` are sealed by the caller and never logged.
+    """The account that `connect` found. `secrets` are sealed by the caller and never logged.
 
-    `identity` is what the network guarantees to be this one account for ever, wherever it is reached; empty where
-    that is the server and its id of the account.
-    Raises `Refused` where the network says more than can be kept: an account is not known by a part of its id.
+    `identity` is the network's lasting id of this one account, at any address; empty where the server and its id of
+    the account identify it. Raises `Refused` where an id is too long to store: a part of an id identifies no account.
     """
 
     server_url: str
@@ -66,9 +65,9 @@ SaveHandle = Callable[[str, str], Awaitable[None]]
 class Connector(Protocol):
     """A network. Every method but `review` and `new_key` talks to it and is bounded in time.
 
-    Only `publish` changes what people see, and it is called at most once for each attempt. All methods raise
-    `NotSent`, `Refused` or `OutcomeUnknown` and nothing else for what a network can do to us; a method other than
-    `publish` raises `OutcomeUnknown` only to say that it does not know, and is then simply called again.
+    Only `publish` changes visible posts, and it is called at most once for each attempt. All methods raise
+    `NotSent`, `Refused` or `OutcomeUnknown` and nothing else, whatever a network does; `OutcomeUnknown` from a method
+    other than `publish` only means that the call can be repeated.
     """
 
     network: str
@@ -85,14 +84,14 @@ class Connector(Protocol):
         """Proves the credentials, which a person pasted or `OAuthFlow.exchange` returned, and names the account.
 
         Raises `Refused(AUTH_EXPIRED)` for wrong ones and `Refused(UNSUPPORTED)` where the address is no server of the
-        network; `Unacceptable` with the same kinds for what cannot be sent at all.
+        network; `Unacceptable` with the same kinds for values that cannot be sent at all.
         """
 
     def needs_preparation(self, draft: Draft) -> bool:
         """True when `prepare` has something to do."""
 
     async def prepare(self, draft: Draft, save_handle: SaveHandle) -> None:
-        """Uploads what `publish` needs. Idempotent: skips what `draft.handles` already has."""
+        """Uploads the media for `publish`. Idempotent: skips the uploads in `draft.handles`."""
 
     async def publish(self, draft: Draft, index: int) -> Remote | Processing:
         """Makes segment `index` visible: the one mutation."""
@@ -101,13 +100,13 @@ class Connector(Protocol):
         """Asks about a segment that is being processed. Reads only."""
 
     async def absence(self, account: Account) -> Absence:
-        """Returns what proves an absence on the account's server. May ask the server what it is."""
+        """Returns the proof of an absence on the account's server. May read the server's description."""
 
     async def find(self, draft: Draft, index: int, look: Lookup) -> Remote | None:
         """Looks for segment `index` on the network after an unknown outcome. Reads only.
 
         Returns where it is, or None when it is not there now, which alone proves nothing: see `Absence`. Raises
-        `Inconclusive` where neither can be said. What another delivery holds is never returned.
+        `Inconclusive` where neither is certain. Never returns the post of another delivery.
         """
 
     async def named(self, draft: Draft, index: int, url: str, look: Lookup) -> Remote:
@@ -115,13 +114,13 @@ class Connector(Protocol):
 
         Raises `NotNamed` unless the network shows at that address a post of the account that may be segment `index`,
         and is not as likely that of another open delivery with another text. Of two with the same text either may be
-        meant. No name of a post is ever guessed from an address. Raises `Inconclusive` where the network does not say.
+        meant. A post's id is never guessed from an address. Raises `Inconclusive` where the network does not answer.
         """
 
     async def observe(self, account: Account, remotes: Sequence[Remote]) -> Sequence[Observation | Unread]:
-        """Reads the numbers of up to 25 posts; those that are gone are left out.
+        """Reads the numbers of up to 25 posts, without the posts that are gone.
 
-        Where each post is a call of its own, one that fails is `Unread` and does not fail the others.
+        Where each post is a call of its own, a failed call becomes `Unread` and does not fail the others.
         """
 
 
@@ -129,9 +128,9 @@ class NetworkConnector(Connector, Protocol):
     """A connector with every verb; those of the registry are such. A verb's errors are those of `Connector`."""
 
     async def delete(self, account: Account, remote: Remote) -> None:
-        """Removes a post of the account. One that is gone already counts as removed.
+        """Removes a post of the account. A post that is already gone counts as removed.
 
-        Repeatable: `OutcomeUnknown` says that the call may be made again.
+        Repeatable: after `OutcomeUnknown` the call may be made again.
         """
 
     async def observe_account(self, account: Account) -> AccountObservation:

@@ -13,7 +13,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class CredentialField:
-    """One of the credentials that a person gives; `help` says where they get it."""
+    """One of the credentials that a person gives; `help` names the place to get it."""
 
     name: str
     label: str

@@ -117,16 +117,16 @@ class Segment:
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:
-        """The pictures and the video, in the order in which they are shown."""
+        """The pictures and the video, in the order of display."""
         return self.pictures if self.video is None else (*self.pictures, self.video)
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A segment on the network. `id` is what the network needs to reply to it, `url` what people open.
+    """A segment on the network. `id` is the network's id for replies, `url` the address for people.
 
-    Whoever makes one of a network's answer gives an id that is one (`bounds.is_id`). `url` is empty where the network,
-    or a person, gave none that is safe to open.
+    The connector checks the id with `bounds.is_id`. `url` is empty where the network, or a person, gave no address
+    that is safe to open.
     """
 
     id: str
@@ -153,9 +153,9 @@ class Processing:
 class Draft:
     """One delivery as a connector sees it.
 
-    `compose_time` is fixed with the delivery (UTC), so that every attempt sends the same bytes. `handles` are what
-    `prepare` saved; `remotes` are the segments that are out, in order: segment n replies to `remotes[n - 1]`.
-    `format` is None where the content tells it (`format_of`).
+    `compose_time` is fixed with the delivery (UTC), so that every attempt sends the same bytes. `handles` are the
+    values that `prepare` saved; `remotes` are the published segments, in order: segment n replies to the remote
+    before it. `format` is None where it follows from the content (`format_of`).
     """
 
     account: Account

@@ -1,7 +1,7 @@
-"""The guard on whatever is fetched by URL: no private, loopback, link-local or metadata address is connected to.
+"""The guard on every fetch by URL: it never connects to a private, loopback, link-local or metadata address.
 
 The name is resolved once, every address of the answer is judged, and the connection is made to the judged address,
-so a name that changes its mind in between (DNS rebinding) gains nothing. Redirects are not followed.
+so a name that changes its address in between (DNS rebinding) gains nothing. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from regie_networks.resolving import shared_resolver
 
 TIMEOUT = httpx2.Timeout(20.0, connect=5.0, pool=5.0)
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30)
-"""Of all hosts together; how many connections there are is bounded for each host, and by those who make the calls."""
+"""Connections to all hosts together; each host and each caller has a bound of its own."""
 PER_HOST = 100
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -37,7 +37,7 @@ _SPECIAL_V6 = (
 )
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""All addresses of a host, in the order in which they should be tried."""
+"""All addresses of a host, in the order of attempts."""
 
 
 def is_public(address: str) -> bool:
@@ -60,7 +60,7 @@ def _is_public_v4(ip: ipaddress.IPv4Address) -> bool:
 
 
 def place_of(host: str, port: int) -> str:
-    """Returns `host:port` in the one form in which allowed places are compared, IPv6 in brackets."""
+    """Returns `host:port` in the form that allowed places are compared in, IPv6 in brackets."""
     bare = host.strip("[]").lower()
     return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
@@ -124,10 +124,10 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
 
 
 class _Connection(httpcore2.AsyncHTTPConnection):
-    """A connection that is not used again once more has come than was asked for.
+    """A connection that is not used again once the server has sent more than the response.
 
-    Whatever the server or a proxy before it sends behind an answer would be taken for the answer to the next request,
-    which may be another tenant's.
+    Surplus bytes behind a response would be taken for the response to the next request, which may be another
+    tenant's.
     """
 
     def has_expired(self) -> bool:
@@ -142,7 +142,7 @@ class _Connection(httpcore2.AsyncHTTPConnection):
 
 
 class _UntracedTransport(httpx2.AsyncHTTPTransport):
-    """Leaves out what instrumentation adds: the internet has no part in our traces, unlike the places we name."""
+    """Leaves out the headers of instrumentation: foreign servers have no part in our traces; allowed places do."""
 
     own_places: frozenset[str] = frozenset()
 

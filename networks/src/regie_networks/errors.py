@@ -27,11 +27,11 @@ class FailureKind(StrEnum):
 class ConnectorError(Exception):
     """ConnectorError
     ├── NotSent          nothing reached the network; trying again is safe
-    ├── Refused          the network answered, and the answer is no
-    │   └── Unacceptable our own check says no before any call
+    ├── Refused          the network refused the call
+    │   └── Unacceptable our own check refuses it before any call
     ├── OutcomeUnknown   the call left and no usable answer came back
-    ├── Inconclusive       `find` could neither find the post nor say that it is not there
-    └── NotNamed         what a person gave is not the address of the delivery's post
+    ├── Inconclusive       `find` could neither find the post nor rule it out
+    └── NotNamed         a person's address is not that of the delivery's post
 
     The message may hold the network's own words, so it is made one line of bounded length.
     """
@@ -53,9 +53,9 @@ class Inconclusive(ConnectorError):
 
 
 class NotNamed(ConnectorError):
-    """What a person gave to `named` is not the address of the segment's post; the message says why, to that person.
+    """The address that a person gave to `named` is not that of the segment's post; the message has the reason.
 
-    `remote_id` is the post that is there, where there is one of the account.
+    `remote_id` is the account's post at that address, where there is one.
     """
 
     def __init__(self, message: str, *, remote_id: str = "") -> None:
@@ -64,10 +64,10 @@ class NotNamed(ConnectorError):
 
 
 class Refused(ConnectorError):
-    """The network said no.
+    """The network refused the call.
 
-    `retry_after` is set when the same call may succeed later (rate limits, maintenance said before any effect);
-    `None` means that trying again is useless until a person acts. `message` is the network's own words.
+    `retry_after` is set when the same call may succeed later (rate limits, maintenance before any effect); `None`
+    means that trying again is useless until a person acts. `message` is the network's own text.
     """
 
     def __init__(self, kind: FailureKind, message: str, *, retry_after: timedelta | None = None) -> None:
@@ -78,4 +78,4 @@ class Refused(ConnectorError):
 
 
 class Unacceptable(Refused):
-    """Our own check says no before any call; `message` is our words, so they never stand as the network's."""
+    """Our own check refuses the call; `message` is our text and is never shown as the network's."""

@@ -1,6 +1,6 @@
-"""Connections shared between hosts: each host has its own, so that one that hangs uses up nobody else's.
+"""Connections shared between hosts: each host has its own, so that a host that hangs uses up no other's.
 
-httpcore's pool has one limit for all hosts; a request that finds it used up waits, whoever used it up.
+httpcore's pool has one limit for all hosts: one host can make the requests to all others wait.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _Host = tuple[str, int | None]
 
 
 class HostLimits(httpx2.AsyncBaseTransport):
-    """Lets `per_host` requests to a host be under way, until their answers are closed.
+    """Allows `per_host` open requests to a host; a request is open until its response is closed.
 
-    What finds its host full waits as long as `Timeout.pool` says and then ends with `PoolTimeout`.
+    A request to a full host waits for `Timeout.pool` seconds and then ends with `PoolTimeout`.
     """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, *, per_host: int) -> None:

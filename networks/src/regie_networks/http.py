@@ -1,7 +1,7 @@
-"""One HTTP call to a network, and what came of it in the words of `connector.py`.
+"""One HTTP call to a network, with its outcome as an error of the contract.
 
-Shared by the connectors that speak HTTP. It only tells "nothing left" from "nobody knows"; what a status means
-is each connector's own knowledge.
+Shared by the connectors that speak HTTP. It only separates "nothing left" from "outcome unknown"; each connector
+knows the meaning of its statuses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from regie_networks.errors import NotSent, OutcomeUnknown
 MAX_BODY = 1_000_000
 """Bytes of an answer that are kept; a longer one is cut and then has no JSON."""
 MAX_CHUNKS = 5_000
-"""Of an answer; cut as one that is too long. A chunk costs the same however few bytes it has."""
+"""Chunks of a response; more are cut off like surplus bytes. A chunk costs the same however few bytes it has."""
 CHUNKS_AT_ONCE = 64
 """That are taken before others have a turn: a reading of 64 KiB can hold ten thousand."""
 MAX_DEPTH = 64
@@ -55,9 +55,9 @@ _NOT_SENT = (
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the network answered. `headers` are looked up in any case.
+    """A network's response. `headers` are looked up in any case.
 
-    `secrets` went out with the request; where the network repeats one in an error, it is left out.
+    `secrets` are those of the request; a secret that the network repeats in an error is left out.
     """
 
     status: int
@@ -77,7 +77,7 @@ class Response:
         return None if self._is_deep(parsed) else parsed
 
     def _is_deep(self, parsed: object) -> bool:
-        """True where a body nests deeper than any network's does, and than what it is copied into could hold."""
+        """True where a body nests deeper than any network's, and deeper than its copies could hold."""
         if self.body.count(b"[") + self.body.count(b"{") <= MAX_DEPTH:
             return False
         level = [parsed]
@@ -117,13 +117,13 @@ async def call(
     timeout: float = 20.0,
     secrets: Sequence[str] = (),
 ) -> Response:
-    """Makes one call and returns whatever was answered, of any status; redirects are not followed.
+    """Makes one call and returns the response, of any status; redirects are not followed.
 
-    A stream as `content` needs its length in the header Content-Length, and ends in `NotSent` where it has another.
+    A stream as `content` needs its length in the header Content-Length, and ends in `NotSent` where the lengths differ.
     `secrets` are those of the body; the credentials of the header Authorization are known to be secret.
 
-    Bounded as a whole by `timeout` seconds, so that an answer that trickles ends too. Raises `NotSent` where
-    nothing reached the network and `OutcomeUnknown` where the call left and no whole answer came back.
+    Bounded as a whole by `timeout` seconds, so that a slow response ends too. Raises `NotSent` where nothing reached
+    the network and `OutcomeUnknown` where the call left and no whole response came back.
     """
     request = _request(client, method, url, headers, json, content, params, timeout)
     hidden = tuple(filter(None, (*secrets, request.headers.get("authorization", "").rpartition(" ")[2])))
@@ -141,7 +141,7 @@ async def call(
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """Returns how long the network asks to wait (0 to 24 hours), or None where it does not say.
+    """Returns how long the network asks to wait (0 to 24 hours), or None where it names no time.
 
     Reads `Retry-After` (seconds or an HTTP date), then `RateLimit-Reset` and `X-RateLimit-Reset` (seconds from
     now, epoch in seconds or milliseconds, or ISO 8601).
@@ -236,7 +236,7 @@ def _plain_text(body: bytes) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Keeps what a database, a log line and a page can hold: no control characters, bidi overrides, surrogates."""
+    """Removes characters that a database, a log or a page cannot hold: controls, bidi overrides, surrogates."""
     return sentence(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text[: MAX_ERROR_TEXT * 4]), MAX_ERROR_TEXT)
 
 

@@ -1,7 +1,7 @@
-"""One look at an account after lost answers, shared by all of its deliveries whose outcome is open.
+"""One look at an account after lost responses, shared by all of its deliveries with an open outcome.
 
-What other deliveries hold is read after the network was: a post that the network showed belongs to a call that had
-begun by then, so its delivery is among the holders or among the rivals.
+The posts of other deliveries are read after the network's: the call of every post that the network showed had begun
+by then, so its delivery is among the holders or among the rivals.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Rival:
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What is known of the account's other posts: ids and addresses that deliveries hold, and segments in doubt."""
+    """The account's other posts: ids and addresses that deliveries hold, and segments in doubt."""
 
     taken: frozenset[str] = frozenset()
     rivals: Sequence[Rival] = field(default=())
@@ -49,9 +49,9 @@ class Lookup:
         self._error: Exception | None = None
 
     async def read(self, load: Callable[[], Awaitable[tuple[Reading, Sequence[str]]]]) -> tuple[Reading, Others]:
-        """Returns one reading of the account and what others hold of it, loaded once for all callers of the pass.
+        """Returns one reading of the account and the posts of other deliveries, loaded once for all callers of a pass.
 
-        `load` gives the reading and the ids and addresses in it. What it raises is raised to every caller.
+        `load` returns the reading and the ids and addresses in it. Its error is raised to every caller.
         """
         async with self._lock:
             if self._error is not None:

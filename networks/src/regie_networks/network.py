@@ -31,7 +31,7 @@ class Once(StrEnum):
 
 
 class Verb(StrEnum):
-    """What a connector can do on the network."""
+    """The operations of a connector on the network."""
 
     PUBLISH = "publish"
     POST_METRICS = "post_metrics"
@@ -60,8 +60,8 @@ class ConnectorFactory(Protocol):
 class Network:
     """A network.
 
-    `metrics` are names of the one list that the metrics service has, `account_metrics` those of `ACCOUNT_METRICS`.
-    `is_stand_in` is true for a network that exists for trials alone and is offered only where the settings say so.
+    `metrics` are names of the metrics service's list, `account_metrics` those of `ACCOUNT_METRICS`.
+    `is_stand_in` is true for a network that exists for trials alone and is offered only where a setting allows it.
     """
 
     name: str

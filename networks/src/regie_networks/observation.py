@@ -50,7 +50,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A post whose numbers could not be read, while those of its neighbours in the same call could."""
+    """A post with unreadable numbers, while the other posts of the same call could be read."""
 
     remote_id: str
     error: ConnectorError

@@ -18,7 +18,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType({one.name: one for one in (BL
 
 
 def offered_networks(*, stand_ins: bool) -> dict[str, Network]:
-    """Returns the networks that an installation offers; stand-ins only where its settings say so."""
+    """Returns the networks that an installation offers; stand-ins only where a setting allows them."""
     return {name: network for name, network in NETWORKS.items() if stand_ins or not network.is_stand_in}
 
 

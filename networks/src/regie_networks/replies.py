@@ -41,7 +41,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ReplyPage:
-    """A page of replies. `next_page_token` is empty on the last; `left_out` counts those that cannot be kept."""
+    """A page of replies. `next_page_token` is empty on the last; `left_out` counts replies that cannot be stored."""
 
     replies: tuple[Reply, ...]
     next_page_token: str = ""
@@ -49,9 +49,9 @@ class ReplyPage:
 
 
 def page_after(replies: Iterable[Reply], page_token: str) -> ReplyPage:
-    """Returns the page behind the reply that the token names, for networks that give all replies at once.
+    """Returns the page after the token's reply, for networks that return all replies at once.
 
-    Begins anew where that reply is gone: a reply that is read twice does no harm, one that is never read does.
+    Begins anew where that reply is gone: a repeated reply does no harm, a missed one does.
     """
     everything = list(replies)
     usable = [reply for reply in everything if reply.is_usable]

@@ -27,14 +27,14 @@ _Lookup = tuple[asyncio.AbstractEventLoop, str, int]
 
 
 def owner_of(host: str) -> str:
-    """Returns the part of a name that one owner answers for, as far as its looks tell."""
+    """Returns the part of a name that belongs to one owner, as far as its form shows."""
     *_, second, top = ["", "", *host.split(".")]
     labels = 3 if len(top) == 2 and len(second) <= SHORT else 2  # a country's
     return ".".join(host.split(".")[-labels:])
 
 
 def resolve_by_system(host: str, port: int) -> Addresses:
-    """Resolves and waits. Raises OSError, or UnicodeError for what can be no name."""
+    """Resolves and waits. Raises OSError, or UnicodeError for an impossible name."""
     return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
@@ -62,7 +62,7 @@ class Resolver:
         self._kept: OrderedDict[tuple[str, int], tuple[float, Addresses]] = OrderedDict()
 
     async def __call__(self, host: str, port: int) -> Addresses:
-        """Returns all addresses of a host. Raises OSError, or UnicodeError for what can be no name."""
+        """Returns all addresses of a host. Raises OSError, or UnicodeError for an impossible name."""
         name = (host.lower().rstrip("."), port)
         kept = self._kept.get(name)
         if kept is not None and time.monotonic() < kept[0]:
@@ -98,5 +98,5 @@ class Resolver:
             self._kept.popitem(last=False)
 
     def close(self) -> None:
-        """Begins nothing more; what hangs is left to end by itself."""
+        """Begins no more lookups; a hanging lookup ends by itself."""
         self._executor.shutdown(wait=False, cancel_futures=True)

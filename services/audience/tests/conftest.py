@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from google.protobuf.message import Message
 from joserfc.jwk import OKPKey
-from pydantic import SecretStr
 from regie.audience.events.v1 import audience_events_pb2
 from regie.audience.v1.profiles_service_pb2_grpc import ProfilesServiceStub
 from regie.audience.v1.segments_service_pb2_grpc import SegmentsServiceStub
@@ -29,18 +26,9 @@ from regie_chassis.boundary.rpc import open_channel
 from regie_chassis.data.database import Database
 from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
-from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker
-from regie_local.testing.service_fixtures import running
+from regie_local.testing.service_fixtures import running, settings_on
 from sqlalchemy import text
-
-MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
-
-
-@pytest.fixture
-async def database(new_database: NewDatabase) -> Database:
-    """The service's database, migrated."""
-    return await new_database(MIGRATIONS)
 
 
 @pytest.fixture
@@ -54,10 +42,7 @@ async def service(
     database: Database, memory_broker: MemoryBroker, clock: FakeClock, key: OKPKey
 ) -> AsyncIterator[Service]:
     """The running service."""
-    settings = AudienceSettings(
-        database_url=SecretStr(database.url),
-        identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
-    )
+    settings = settings_on(AudienceSettings, database, key)
     async with running(build(settings, clock=clock, broker=memory_broker), clock) as service:
         yield service
 

@@ -51,7 +51,7 @@ def consumer(database: Database, memory_broker: MemoryBroker, clock: FakeClock) 
 
 @pytest.fixture
 def make_engagement(clock: FakeClock) -> MakeEngagement:
-    """Makes an engagement; whatever is left out is plain."""
+    """Makes an engagement; every other field has a plain value."""
 
     def make(**fields: Any) -> EngagementObserved:
         given: dict[str, Any] = {
@@ -122,13 +122,13 @@ async def test_reactions_add_up_within_a_batch_and_across_batches(
     await clock.advance(timedelta(minutes=1))
     await deliver(make_envelope(make_engagement(kind="quote", actor_handle="ada.new")))
 
-    found = await _profiles(database, workspace_id)
-    assert {name: one.attributes["regie.engagement_count"] for name, one in found.items()} == {
+    profiles = await _profiles(database, workspace_id)
+    assert {name: one.attributes["regie.engagement_count"] for name, one in profiles.items()} == {
         "sandbox:7": 3,
         "sandbox:8": 1,
     }
-    assert found["sandbox:7"].attributes["regie.last_engagement_kind"] == "quote"
-    assert found["sandbox:7"].attributes["regie.handle"] == "ada.new"
+    assert profiles["sandbox:7"].attributes["regie.last_engagement_kind"] == "quote"
+    assert profiles["sandbox:7"].attributes["regie.handle"] == "ada.new"
 
 
 async def test_a_late_reaction_counts_and_is_not_taken_for_the_last(
@@ -326,8 +326,8 @@ async def test_the_running_service_reads_reactions_and_tells_the_world(
 ) -> None:
     await memory_broker.publish([make_envelope(make_engagement())])
 
-    async def told() -> int:
+    async def event_count() -> int:
         return (await memory_broker.stream_state("regie_audience")).last_seq
 
     await until(lambda: _profiles(service.database, workspace_id))
-    assert await until(told) == 1
+    assert await until(event_count) == 1

@@ -1,4 +1,4 @@
-"""Profiles are merged by external id, once, whoever else is doing the same."""
+"""Profiles are merged by external id, once, also by concurrent requests."""
 
 from __future__ import annotations
 
@@ -168,8 +168,8 @@ async def test_upserts_of_the_same_people_at_once_neither_deadlock_nor_lose(
         count = (await session.execute(text("SELECT member_count FROM segment"))).scalar_one()
     assert {row.external_id: set(row.attributes) for row in rows} == expected
     assert count == sum("w0" in known for known in expected.values())
-    told = [one for event in await new_events() for one in _profiles_of(event)]
-    assert sum(one.created for one in told) == len(expected)
+    profiles = [one for event in await new_events() for one in _profiles_of(event)]
+    assert sum(one.created for one in profiles) == len(expected)
 
 
 async def test_changes_that_count_lose_no_step_when_they_come_at_once(

@@ -1,4 +1,4 @@
-"""The edge: who may ask, what comes back, and what bad input is told, for every RPC."""
+"""Every RPC: its callers, its responses, and its errors for bad input."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _input(external_id: str, **attributes: Any) -> profiles_pb.ProfileInput:
 
 @pytest.fixture
 def ask(method: Method, sign: Sign, workspace_id: UUID) -> Ask:
-    """Calls an RPC by its request's name, as somebody of the test's workspace unless told otherwise."""
+    """Calls an RPC by its request's name, as a caller of the test's workspace unless another is given."""
 
     async def run(request: Message, *, workspace: UUID | None = None) -> Any:
         return await call(method(request), request, identity=sign(workspace or workspace_id))

@@ -1,4 +1,4 @@
-"""A rule means the same in Python and in SQL, and a wrong one is told where it is wrong."""
+"""A rule means the same in Python and in SQL, and the error of a wrong rule names the place."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ Attributes = dict[str, Value]
 
 
 async def _in_sql(database: Database, rule: Rule, people: list[Attributes]) -> list[tuple[bool, Attributes]]:
-    """Returns what SQL says of each, and their attributes as they come back from the database."""
+    """Returns SQL's verdict on each, and their attributes as the database returns them."""
     condition, bound = compile_sql(rule)
     async with database.reading() as session:
         rows = await session.execute(
@@ -135,14 +135,14 @@ def test_instants_lie_as_far_apart_as_the_times_that_name_them(one: datetime, ot
     assert first - second == (one - other) // timedelta(microseconds=1)
 
 
-@given(shown=st.dates().map(str) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", fullmatch=True))
-def test_a_date_is_one_that_the_calendar_has(shown: str) -> None:
+@given(day=st.dates().map(str) | st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", fullmatch=True))
+def test_a_date_is_one_that_the_calendar_has(day: str) -> None:
     try:
-        expected = date.fromisoformat(shown)
+        expected = date.fromisoformat(day)
     except ValueError:
-        assert instant_of(shown) is None
+        assert instant_of(day) is None
     else:
-        assert instant_of(shown) == expected.toordinal() * 86_400_000_000
+        assert instant_of(day) == expected.toordinal() * 86_400_000_000
 
 
 @given(rule=some_rules)

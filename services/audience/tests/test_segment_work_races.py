@@ -190,10 +190,10 @@ async def test_segments_filled_while_profiles_change_miss_and_double_nobody(
     assert preview.count == len(adults) > 0
     assert [one.member_count for one in page.items] == [preview.count] * 4
     assert members == {(show_id(SEGMENT, one.id), adult) for one in page.items for adult in adults}
-    told = {event.segment_id: event.member_count for event in events if isinstance(event, SegmentFilled)}
+    counts = {event.segment_id: event.member_count for event in events if isinstance(event, SegmentFilled)}
     counted = _each_story_alternates([event for event in events if not isinstance(event, SegmentFilled)], members)
-    assert len(told) == 4
-    assert {segment_id: counted.get(segment_id, 0) for segment_id in told} == told
+    assert len(counts) == 4
+    assert {segment_id: counted.get(segment_id, 0) for segment_id in counts} == counts
 
 
 def _each_story_alternates(moves: list[Any], members: set[tuple[str, str]]) -> dict[str, int]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from joserfc.jwk import OKPKey
-from regie_chassis.data.database import Database
 from regie_chassis.events.nats_broker import NatsBroker
 from regie_chassis.process.clock import Clock
 from regie_gateway.access.bootstrap import bootstrap
@@ -16,17 +15,13 @@ from regie_gateway.app import build
 from regie_gateway.settings import GatewaySettings
 from regie_gateway.testing.backends import FakeBackends
 from regie_gateway.testing.harness import GatewayHarness, MakeHarness
+from regie_local.services import service_specs
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.fixtures import NewDatabase
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 KEY = OKPKey.generate_key("Ed25519")
-
-
-@pytest.fixture
-async def database(new_database: NewDatabase) -> Database:
-    """The gateway's database, migrated."""
-    return await new_database(MIGRATIONS)
+BACKENDS = [name for name, spec in service_specs().items() if spec.rpc_port]
 
 
 @pytest.fixture
@@ -43,7 +38,7 @@ async def make_world(new_database: NewDatabase, broker: NatsBroker, tmp_path: Pa
             "database_url": database.url,
             "http_port": 0,
             "identity_private_key": json.dumps(KEY.as_dict(private=True)),
-            "targets": dict.fromkeys(("scheduler", "publisher", "audience", "metrics"), target),
+            "targets": dict.fromkeys(BACKENDS, target),
             "rate_per_second": 0,
             "workspace_rate_per_second": 0,
             "drain_seconds": 5,

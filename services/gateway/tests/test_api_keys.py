@@ -1,4 +1,4 @@
-"""Keys: what they open, what they do not, and how they end."""
+"""Keys: their rights, their limits, and their end."""
 
 from __future__ import annotations
 

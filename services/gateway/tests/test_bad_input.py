@@ -1,4 +1,4 @@
-"""Whatever comes in, a problem document goes out."""
+"""Every bad input is answered with a problem document."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_bad_body_is_refused_with_a_reason(world: GatewayHarness) -> Non
         answers = {
             name: await client.post("/v1/posts", content=body, headers=JSON) for name, (body, *_) in BODIES.items()
         }
-    assert {name: told(answer) for name, answer in answers.items()} == {
+    assert {name: problem_summary(answer) for name, answer in answers.items()} == {
         name: (status, reason, "application/problem+json") for name, (_, status, reason) in BODIES.items()
     }
     assert world.backends.scheduler.memory.received == []
@@ -83,7 +83,7 @@ async def test_an_explicit_null_is_refused_where_it_says_nothing_and_is_named(wo
     async with world.client() as client:
         path = f"/v1/posts/{POST_ID}"
         answers = [await client.patch(path, content=b'{"%s": null}' % name, headers=JSON) for name in NULLS]
-    assert [told(answer)[:2] for answer in answers] == [(422, "INVALID_REQUEST")] * len(NULLS)
+    assert [problem_summary(answer)[:2] for answer in answers] == [(422, "INVALID_REQUEST")] * len(NULLS)
     assert [answer.json()["field"] for answer in answers] == [f"/{name.decode()}" for name in NULLS]
 
 
@@ -93,11 +93,11 @@ NULLS = [b"title", b"variants", b"publish_at"]
 async def test_a_query_parameter_that_nothing_reads_is_named_as_it_came(world: GatewayHarness) -> None:
     async with world.client() as client:
         answer = await client.post("/v1/posts?dry_run=1", content=post(), headers=JSON)
-    assert told(answer) == (422, "INVALID_REQUEST", "application/problem+json")
+    assert problem_summary(answer) == (422, "INVALID_REQUEST", "application/problem+json")
     assert answer.json()["field"] == "dry_run"
 
 
-def told(answer: httpx2.Response) -> tuple[int, str, str]:
+def problem_summary(answer: httpx2.Response) -> tuple[int, str, str]:
     return answer.status_code, answer.json()["reason"], answer.headers["content-type"]
 
 
@@ -134,7 +134,9 @@ REQUESTS = [
 
 async def test_a_bad_request_is_refused_with_a_reason(world: GatewayHarness) -> None:
     async with world.client() as client:
-        answers = [(method, path, *told(await client.request(method, path))) for method, path, *_ in REQUESTS]
+        answers = [
+            (method, path, *problem_summary(await client.request(method, path))) for method, path, *_ in REQUESTS
+        ]
     assert answers == [(*expected, "application/problem+json") for expected in REQUESTS]
 
 
@@ -176,7 +178,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 LEAF = {"attribute": "a", "operator": "eq", "value": 1}
-RULES: list[tuple[Any, int]] = [
+RULES: list[tuple[object, int]] = [
     (nested(10), 200),
     (nested(11), 422),
     ({"all": [LEAF] * 50}, 200),

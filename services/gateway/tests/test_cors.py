@@ -1,4 +1,4 @@
-"""Pages of other origins: what the setting allows, and nothing without it."""
+"""Pages of other origins may call as far as the setting allows, and not without it."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 @pytest.fixture
 async def live(make_world: MakeHarness) -> AsyncIterator[GatewayHarness]:
-    """A gateway that runs, and whose own first events are in the log already."""
+    """A running gateway, with its own first events in the log."""
     world = await make_world(SystemClock())
     gateway = world.gateway
     async with gateway.app:
@@ -100,22 +100,22 @@ async def test_what_the_services_say_comes_out_as_cloud_events(live: GatewayHarn
     workspace_id = await workspace_of(live)
     broker = live.gateway.broker
     await broker.ensure_stream(stream_spec("scheduler"))
-    said = created(workspace_id, "Opening")
-    name = said.message.DESCRIPTOR.full_name
-    headers = headers_of(name, event_id=said.id, workspace_id=workspace_id, time=said.time, traceparent=TRACE)
-    envelope = Envelope(subject_of(name, workspace_id), str(said.id), said.message.SerializeToString(), headers)
+    event = created(workspace_id, "Opening")
+    name = event.message.DESCRIPTOR.full_name
+    headers = headers_of(name, event_id=event.id, workspace_id=workspace_id, time=event.time, traceparent=TRACE)
+    envelope = Envelope(subject_of(name, workspace_id), str(event.id), event.message.SerializeToString(), headers)
     async with following(live) as stream:
         await broker.publish([envelope])
         while True:
             (frame,) = await take(stream, 1)
             if frame["event"] == name:  # the first key of the workspace was said as well
                 break
-    assert frame["id"] == str(said.id)
+    assert frame["id"] == str(event.id)
     cloud = frame["data"]
     assert cloud["traceparent"].startswith("00-0123456789abcdef0123456789abcdef-")
     assert {key: cloud[key] for key in cloud if key not in {"time", "traceparent"}} == {
         "specversion": "1.0",
-        "id": str(said.id),
+        "id": str(event.id),
         "source": "/regie/scheduler",
         "type": name,
         "subject": "post_1",

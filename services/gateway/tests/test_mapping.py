@@ -1,4 +1,4 @@
-"""Answers compiled from a message and a view: the view decides, and no byte differs from what was promised."""
+"""Answers compiled from a message and a view: the view decides, and no byte differs from the documented form."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_delivery_has_the_fields_of_its_view_in_their_order() -> None:
 
 
 def widened(message: str) -> Any:
-    """Returns the class of a message of posts_service.proto to whose messages a field `inside_only` was added."""
+    """Returns the class of a message of posts_service.proto with an added field `inside_only`."""
     pool = DescriptorPool()
 
     def add(file: Any) -> None:

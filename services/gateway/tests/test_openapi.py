@@ -1,4 +1,4 @@
-"""The OpenAPI document is the product: what it says is what comes out."""
+"""The OpenAPI document is the product: answers match it."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def things(world: GatewayHarness) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Target:
-    """Where to send, and which operations have answered with what was asked for."""
+    """The address of the gateway, and the operations that have answered with success."""
 
     url: str
     token: str

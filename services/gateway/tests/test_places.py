@@ -1,4 +1,4 @@
-"""Every refusal names its reason, what to do, and the place: a JSON Pointer into the body, or a parameter's name."""
+"""Every refusal names its reason, the next step, and the place: a JSON Pointer into the body, or a parameter's name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def a_profile(value: Any) -> dict[str, Any]:
 
 
 RESOLVE = "/v1/deliveries/dlv_01m8pxs4gae4pb9vjxqvakaes3/resolve"
-BODIES: list[tuple[str, Any, str, str]] = [
+BODIES: list[tuple[str, object, str, str]] = [
     ("/v1/posts", [], "", "give an object"),
     ("/v1/posts", a_post(colour=1), "/colour", "leave it out"),
     ("/v1/posts", {"variants": [TEXT]}, "/title", "give it"),
@@ -72,7 +72,7 @@ BODIES: list[tuple[str, Any, str, str]] = [
 
 @pytest.mark.parametrize(("path", "body", "place", "message"), BODIES)
 async def test_what_is_wrong_with_a_body_is_told_with_its_place(
-    world: GatewayHarness, path: str, body: Any, place: str, message: str
+    world: GatewayHarness, path: str, body: object, place: str, message: str
 ) -> None:
     async with world.client() as client:
         answer = await client.post(path, json=body)
@@ -184,5 +184,5 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("operation", "field", "body", "place"), PLACES)
-def test_a_services_field_becomes_a_place_in_the_request(operation: str, field: str, body: Any, place: str) -> None:
+def test_a_services_field_becomes_a_place_in_the_request(operation: str, field: str, body: object, place: str) -> None:
     assert place_of(field, OPERATIONS[operation], body) == place

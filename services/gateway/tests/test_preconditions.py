@@ -1,8 +1,6 @@
-"""ETag and If-Match; and repeated requests that say the same in other letters."""
+"""ETag and If-Match; and repeated requests with the same meaning in another spelling."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 from regie.ids.v1.prefixes import CHANNEL
@@ -18,7 +16,7 @@ CHANGES = [("PATCH", "", {"title": "t"}), ("POST", "/schedule", AT), ("POST", "/
 
 @pytest.mark.parametrize(("method", "step", "body"), CHANGES)
 async def test_a_post_is_changed_only_at_the_revision_that_was_seen(
-    world: GatewayHarness, method: str, step: str, body: Any
+    world: GatewayHarness, method: str, step: str, body: object
 ) -> None:
     async with world.client() as client:
         created = await client.post("/v1/posts", json=POST)

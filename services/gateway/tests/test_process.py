@@ -27,7 +27,7 @@ NOBODY = "127.0.0.1:9"
 
 @pytest.fixture
 async def environment(postgres_server: EmbeddedPostgres, nats_server: EmbeddedNats) -> AsyncIterator[dict[str, str]]:
-    """What a gateway needs; nobody answers behind it."""
+    """The environment of a gateway without running backends."""
     name = f"p_{new_id().hex}"
     url = await postgres_server.create_database(name, owner=name, password="p")
     yield {

@@ -1,4 +1,4 @@
-"""What strangers may send: sizes, times and counts, over real sockets."""
+"""The limits on strangers' requests: sizes, times and counts, over real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BIG_ANSWER = 8 * 1024 * 1024
 
 @dataclass
 class App:
-    """Reads each request to its end, and answers with what it saw; `/wait` waits for `go`."""
+    """Reads each request to its end, and answers with a summary of it; `/wait` waits for `go`."""
 
     seen: list[dict[str, Any]] = field(default_factory=list)
     begun: int = 0

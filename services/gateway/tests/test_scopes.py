@@ -1,8 +1,6 @@
-"""What a key may read decides what it is shown, by every way that leads there."""
+"""A key is shown only the data of its scopes, by every endpoint and the event stream."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY
@@ -40,7 +38,7 @@ async def test_a_key_that_may_only_write_gets_the_effect_and_no_read(world: Gate
     async with world.client() as client:
         path = (await client.post("/v1/posts", json=POST)).headers["location"]
         channel = await client.post("/v1/channels", json={"network": "sandbox", "credentials": {"access_token": "x"}})
-    calls: list[tuple[str, str, str, Any]] = [
+    calls: list[tuple[str, str, str, object]] = [
         ("posts:write", "PATCH", path, {"title": "t"}),
         ("posts:write", "POST", f"{path}/schedule", AT),
         ("posts:write", "POST", f"{path}/cancel", None),
@@ -81,9 +79,9 @@ def test_every_write_that_answers_with_what_it_did_not_get_takes_a_reading_scope
 def test_every_event_is_told_to_keys_that_may_read_what_it_is_about() -> None:
     assert set(EVENTS.values()) <= {*SCOPES, None}
     assert _types([], SCOPES) == frozenset()
-    told = {name.rsplit(".", 1)[1] for name in _types([], {"events:read", "posts:read"})}
-    assert {"PostDue", "PostPublished", "WorkspaceUpdated"} <= told
-    assert not told & {"ProfileUpdated", "ApiKeyCreated", "ChannelConnected", "EngagementObserved"}
+    types = {name.rsplit(".", 1)[1] for name in _types([], {"events:read", "posts:read"})}
+    assert {"PostDue", "PostPublished", "WorkspaceUpdated"} <= types
+    assert not types & {"ProfileUpdated", "ApiKeyCreated", "ChannelConnected", "EngagementObserved"}
     for name, scope in TYPES.items():
         assert (name in _types([], {"events:read"})) == (scope is None)
 

@@ -83,8 +83,8 @@ async def test_the_timeline_tells_until_when_a_lost_call_may_still_land(world: G
         delivery.changes[-1].state = delivery.state = deliveries_pb.DELIVERY_STATE_UNKNOWN
         delivery.quiet_end_time.seconds, delivery.next_look_time.seconds = 1_770_000_120, 1_770_000_014
         entries = (await client.get(f"{path}/timeline")).json()["entries"]
-    told = [(entry["quiet_end_time"], entry["next_look_time"]) for entry in entries if entry["subject"] == "delivery"]
-    assert told == [(None, None), ("2026-02-02T02:42:00Z", "2026-02-02T02:40:14Z")]
+    times = [(entry["quiet_end_time"], entry["next_look_time"]) for entry in entries if entry["subject"] == "delivery"]
+    assert times == [(None, None), ("2026-02-02T02:42:00Z", "2026-02-02T02:40:14Z")]
 
 
 async def test_the_timeline_says_which_parts_of_a_thread_came_out_and_where(world: GatewayHarness) -> None:

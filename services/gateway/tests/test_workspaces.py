@@ -21,8 +21,8 @@ async def test_the_workspace_is_shown_and_changed(world: GatewayHarness, clock: 
         for nothing in ({}, {"missed_after_seconds": 900}, {"name": "first", "missed_after_seconds": 900.0}):
             assert (await client.patch("/v1/workspace", json=nothing)).json() == changed.json()
     async with world.database.reading() as session:
-        told = await session.execute(text("SELECT count(*) FROM outbox WHERE type LIKE '%WorkspaceUpdated'"))
-    assert told.scalar_one() == 2
+        updates = await session.execute(text("SELECT count(*) FROM outbox WHERE type LIKE '%WorkspaceUpdated'"))
+    assert updates.scalar_one() == 2
 
 
 async def test_a_name_tells_nobody_which_other_workspaces_exist(world: GatewayHarness) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from joserfc.jwk import OKPKey
-from pydantic import SecretStr
 from regie.ids.v1.prefixes import CHANNEL, DELIVERY, POST
 from regie.metrics.v1.post_metrics_service_pb2_grpc import PostMetricsServiceStub
 from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
@@ -18,20 +15,11 @@ from regie_chassis.boundary.rpc import open_channel
 from regie_chassis.data.database import Database
 from regie_chassis.process.service import Service
 from regie_local.testing.clock import FakeClock
-from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker
-from regie_local.testing.service_fixtures import running
+from regie_local.testing.service_fixtures import running, settings_on
 from regie_metrics.app import NAME, build
 from regie_metrics.settings import MetricsSettings
 from regie_metrics.testing import MakeReading
-
-MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
-
-
-@pytest.fixture
-async def database(new_database: NewDatabase) -> Database:
-    """The service's database, migrated."""
-    return await new_database(MIGRATIONS)
 
 
 @pytest.fixture
@@ -64,10 +52,7 @@ async def service(
     database: Database, memory_broker: MemoryBroker, clock: FakeClock, key: OKPKey
 ) -> AsyncIterator[Service]:
     """The running service."""
-    settings = MetricsSettings(
-        database_url=SecretStr(database.url),
-        identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
-    )
+    settings = settings_on(MetricsSettings, database, key)
     async with running(build(settings, clock=clock, broker=memory_broker), clock) as service:
         yield service
 

@@ -1,4 +1,4 @@
-"""What the publisher read arrives once, and what cannot be true arrives in the dead letters."""
+"""The publisher's observations are stored once, and impossible ones end in the dead letters."""
 
 from __future__ import annotations
 

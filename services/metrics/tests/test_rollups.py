@@ -1,4 +1,4 @@
-"""Roll-ups are a function of the observations, whatever the order and the repetition in which they came."""
+"""Roll-ups are a function of the observations, in any order and with any repetition."""
 
 from __future__ import annotations
 

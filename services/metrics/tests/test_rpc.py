@@ -1,4 +1,4 @@
-"""The edge: who may ask, what comes back, and what bad input is told."""
+"""Every RPC: its callers, its responses, and its errors for bad input."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ async def test_a_posts_numbers_come_back_by_channel_and_over_time(
     )
 
     async def arrived() -> pb.GetPostMetricsResponse | None:
-        found = await _totals(stub, post_id, token)
-        return found if len(found.channels) == 2 else None
+        numbers = await _totals(stub, post_id, token)
+        return numbers if len(numbers.channels) == 2 else None
 
-    found = await until(arrived)
-    assert found is not None
-    assert dict(found.totals) == {"likes": 10, "replies": 2}
-    assert {one.channel_id: one.values["likes"] for one in found.channels} == dict(zip(channels, (4, 6), strict=True))
-    assert found.channels[0].observe_time.ToDatetime() == clock.now().replace(tzinfo=None)
-    assert set(found.channels[0].observe_times) == {"likes", "replies"}
+    numbers = await until(arrived)
+    assert numbers is not None
+    assert dict(numbers.totals) == {"likes": 10, "replies": 2}
+    assert {one.channel_id: one.values["likes"] for one in numbers.channels} == dict(zip(channels, (4, 6), strict=True))
+    assert numbers.channels[0].observe_time.ToDatetime() == clock.now().replace(tzinfo=None)
+    assert set(numbers.channels[0].observe_times) == {"likes", "replies"}
 
     await clock.advance(timedelta(minutes=1))
     request = pb.GetPostSeriesRequest(post_id=post_id, metric="likes", granularity="hour")

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from regie_chassis.boundary.ids import new_id
 from regie_chassis.data.database import Database
 from regie_chassis.process.clock import Clock
 from regie_local.testing.clock import FakeClock
-from regie_local.testing.fixtures import NewDatabase
 from regie_publisher.channels.accounts import MAX_CHANNELS
 from regie_publisher.channels.sealing import Keyring, new_master_key
 from regie_publisher.testing.harness import NewHarness, PublisherHarness, open_harness
 from regie_publisher.testing.network import FakeConnector
-
-MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
-
-
-@pytest.fixture
-async def database(new_database: NewDatabase) -> Database:
-    """The publisher's database, migrated."""
-    return await new_database(MIGRATIONS)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The one rule: whatever lands when, nothing is sent again that could become a second post."""
+"""The one rule: a call that could become a second post is never repeated, whenever the first one lands."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class End:
 
 
 def look_until_the_end(absence: Absence, delays: list[int], *, wanted: bool = True) -> End:
-    """Looks whenever the rule says, each late by so many seconds, and sees nothing."""
+    """Looks at each time of the rule, late by so many seconds, and sees nothing."""
     time = START + 2 * SECOND
     for looks in range(1, 200):
         time += (delays[looks - 1] if looks <= len(delays) else 0) * SECOND

@@ -1,4 +1,4 @@
-"""What answers mean: the rule that only a proven lack of effect leads back to pending."""
+"""The meaning of responses: only a proven lack of effect leads back to pending."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ def test_a_delivery_is_published_with_its_last_part_and_not_before(held: Claimed
     assert waits.next_action_time == START + decisions.MAX_CHECK_PAUSE
 
 
-def waits_of(held: ClaimedDelivery, told: timedelta, rounds: int) -> list[timedelta]:
-    """Plays a network that says the same wait to each try; the delivery is taken again when its time comes."""
+def waits_of(held: ClaimedDelivery, requested_wait: timedelta, rounds: int) -> list[timedelta]:
+    """Plays a network that asks for the same wait at each try; the delivery is claimed again when its time comes."""
     now, waits = START, []
     for _ in range(rounds):
-        error = Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=told)
+        error = Refused(FailureKind.RATE_LIMITED, "slow down", retry_after=requested_wait)
         outcome = decisions.decide_publish_error(error, held, now, version=1, quiet=QUIET)
         assert outcome.state is State.PENDING
         assert outcome.next_action_time is not None
@@ -143,10 +143,12 @@ def waits_of(held: ClaimedDelivery, told: timedelta, rounds: int) -> list[timede
     return waits
 
 
-@given(held=helds(), told=st.timedeltas(timedelta(0), timedelta(seconds=2)))
-def test_a_wait_that_is_hardly_any_grows_and_never_ends_the_post(held: ClaimedDelivery, told: timedelta) -> None:
+@given(held=helds(), requested_wait=st.timedeltas(timedelta(0), timedelta(seconds=2)))
+def test_a_wait_that_is_hardly_any_grows_and_never_ends_the_post(
+    held: ClaimedDelivery, requested_wait: timedelta
+) -> None:
     patient = replace(held, consecutive_attempts=1, miss_time=START + timedelta(days=9))
-    waits = waits_of(patient, told, 40)
+    waits = waits_of(patient, requested_wait, 40)
     assert sum(waits, timedelta()) > timedelta(minutes=20)
     assert min(waits[12:]) >= timedelta(seconds=20)
 
@@ -159,14 +161,16 @@ def test_a_wait_that_is_told_is_kept_to_and_is_no_try(held: ClaimedDelivery) -> 
 
 @given(held=helds())
 def test_a_post_in_work_is_asked_about_less_and_less_often(held: ClaimedDelivery) -> None:
-    asked = replace(held, state=State.PROCESSING, lookups=0)
+    delivery = replace(held, state=State.PROCESSING, lookups=0)
     now, pauses = START, []
     for _ in range(200):
         answer = Processing("handle", timedelta(seconds=1))
-        outcome = decisions.decide_published(answer, asked, now, done=len(held.remotes), cause=Cause.CHECK, quiet=QUIET)
+        outcome = decisions.decide_published(
+            answer, delivery, now, done=len(held.remotes), cause=Cause.CHECK, quiet=QUIET
+        )
         assert outcome.next_action_time is not None
         pauses.append(outcome.next_action_time - now)
-        now, asked = outcome.next_action_time, replace(asked, lookups=outcome.lookups)
+        now, delivery = outcome.next_action_time, replace(delivery, lookups=outcome.lookups)
     assert pauses == sorted(pauses)
     assert pauses[0] < timedelta(seconds=2) < timedelta(seconds=30) < pauses[-1]
 

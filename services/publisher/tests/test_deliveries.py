@@ -1,4 +1,4 @@
-"""The delivery protocol: one attempt, its outcomes, and what follows them."""
+"""The delivery protocol: one attempt, its outcomes, and their consequences."""
 
 from __future__ import annotations
 
@@ -257,11 +257,11 @@ async def test_a_thread_hangs_each_part_on_the_one_before(harness: PublisherHarn
     ]
     [event] = await harness.events(PostPublished)
     assert event.remote_id == "1"
-    told = [
+    events = [
         ([part.remote_id for part in one.segments], one.segment_count)
         for one in await harness.events(DeliveryProcessing)
     ]
-    assert told == [(["1"], 3), (["1", "2"], 3)], "each part is told when it is out"
+    assert events == [(["1"], 3), (["1", "2"], 3)], "each part is events when it is out"
 
 
 @pytest.mark.parametrize(

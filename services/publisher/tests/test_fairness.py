@@ -30,7 +30,7 @@ from sqlalchemy import text
 
 
 class HangingConnector(FakeConnector):
-    """Never answers the accounts whose handle begins with `evil`."""
+    """Never answers accounts with a handle that begins with `evil`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def network() -> HangingConnector:
 async def both(
     database: Database, network: HangingConnector
 ) -> AsyncIterator[tuple[PublisherHarness, PublisherHarness]]:
-    """The same process for two workspaces: what hangs, and its neighbour."""
+    """The same process for two workspaces: one with a network that hangs, and its neighbour."""
     keyring = Keyring(new_master_key())
     evil = open_harness(
         database,

@@ -1,4 +1,4 @@
-"""What of a picture's file is kept: the picture, and nothing that its maker did not mean to publish."""
+"""The stored file keeps the picture, and no data that its author did not mean to publish."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def near(one: tuple[int, ...], other: tuple[int, ...], by: int = 6) -> bool:
 
 
 def upright_again(normalised: Normalised) -> None:
-    """Checks that the stored file says nothing of an orientation and has the size that is reported."""
+    """Checks that the stored file has no orientation and has the reported size."""
     image = opened(normalised.data)
     assert ExifTags.Base.Orientation not in image.getexif()
     assert image.size == (normalised.width, normalised.height)

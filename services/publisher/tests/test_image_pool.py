@@ -66,7 +66,7 @@ def slow_picture() -> bytes:
 
 @cache
 def costly_picture() -> bytes:
-    """Returns what takes more than the two seconds that a limit of one can come to, on any machine."""
+    """Returns a picture that takes more than two seconds on any machine, the most that a limit of one can come to."""
     colours = ("teal", "red", "blue", "green", "white", "black")
     first, *others = [Image.new("RGB", (3500, 3500), colour) for colour in colours]
     return encoded(first, "PNG", save_all=True, append_images=others, icc_profile=P3)

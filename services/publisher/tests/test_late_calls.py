@@ -1,4 +1,4 @@
-"""Calls whose answer was lost and that land later: nothing is said too early, and nothing is sent twice."""
+"""Calls with a lost response that land later: no state is reported too early, and nothing is sent twice."""
 
 from __future__ import annotations
 

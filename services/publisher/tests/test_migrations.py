@@ -1,4 +1,4 @@
-"""The migrations make what `tables` says."""
+"""The migrations lead to the declared tables."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The protocol against random misfortune: whatever the network and the workers do, no post is visible twice.
+"""The protocol against random misfortune: in every course of the network and the workers, no post is visible twice.
 
-Calls whose answer was lost may land later, at any time within the network's quiet time.
+Calls with a lost response may land later, at any time within the network's quiet time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS = st.lists(st.sampled_from(NAMES), max_size=25)
 
 
 class Story:
-    """Two replicas, one post of one to three parts, and what befalls them."""
+    """Two replicas, one post of one to three parts, and random misfortune."""
 
     def __init__(self, first: PublisherHarness, second: PublisherHarness, clock: FakeClock) -> None:
         self.harnesses = (first, second)
@@ -110,7 +110,7 @@ async def test_a_post_is_visible_once_or_its_end_is_explicit(
         repeat=st.sampled_from(list(Repeat)),
         latenesses=LATENESSES,
     )
-    def tell(script: list[Play], steps: list[str], parts: int, repeat: Repeat, latenesses: list[int]) -> None:
+    def play(script: list[Play], steps: list[str], parts: int, repeat: Repeat, latenesses: list[int]) -> None:
         story = one_story(script, steps, parts, repeat, latenesses)
         asyncio.run_coroutine_threadsafe(story, loop).result(60)
 
@@ -132,7 +132,7 @@ async def test_a_post_is_visible_once_or_its_end_is_explicit(
             assert len(first.connector.posts) == len(row.remote_ids), f"there, but called {state}"
         assert state in END or row.needs_person
 
-    await asyncio.to_thread(tell)
+    await asyncio.to_thread(play)
 
 
 class FlakyDatabase(Database):
@@ -170,15 +170,15 @@ async def test_a_database_that_is_gone_when_the_answer_comes_costs_no_second_pos
     flaky = FlakyDatabase(database.url)
     cut_off, living = new_harness(on=flaky), new_harness()
     await cut_off.receive(cut_off.due(await cut_off.channel()))
-    answered = asyncio.Event()
+    response_arrived = asyncio.Event()
 
     async def outage(_draft: Draft, _index: int) -> None:
         flaky.down = True
-        answered.set()
+        response_arrived.set()
 
     cut_off.connector.after_publish = outage
     await cut_off.worker.claim()
-    await answered.wait()
+    await response_arrived.wait()
     await clock.advance(timedelta(seconds=31))
     await living.rescue()
     assert await living.states() == ["unknown"]
@@ -197,15 +197,15 @@ async def test_an_answer_waits_out_a_short_outage_of_the_database(new_harness: N
     flaky = FlakyDatabase(database.url)
     harness = new_harness(on=flaky)
     await harness.receive(harness.due(await harness.channel()))
-    answered = asyncio.Event()
+    response_arrived = asyncio.Event()
 
     async def outage(_draft: Draft, _index: int) -> None:
         flaky.down = True
-        answered.set()
+        response_arrived.set()
 
     harness.connector.after_publish = outage
     await harness.worker.claim()
-    await answered.wait()
+    await response_arrived.wait()
     await flaky.refused.wait()
     flaky.down = False
     await harness.worker.finish()

@@ -1,4 +1,4 @@
-"""What networks make of a channel: blocks that are cut, shown and lifted, and flags that a success clears."""
+"""Restrictions of a channel by its network: blocks that are cut, shown and lifted, and flags that a success clears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done in part says which part; and whose words are whose."""
+"""A partial outcome names its parts; and messages are attributed to the network or to us."""
 
 from __future__ import annotations
 

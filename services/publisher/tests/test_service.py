@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from urllib.parse import urlsplit
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from obstore.store import LocalStore
-from pydantic import SecretStr
 from regie.ids.v1.prefixes import POST
 from regie.publisher.v1 import channels_service_pb2 as channels_pb
 from regie.publisher.v1 import deliveries_service_pb2 as deliveries_pb
@@ -32,6 +30,7 @@ from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, su
 from regie_chassis.events.nats_broker import NatsBroker
 from regie_chassis.process.service import Service
 from regie_local.nats import EmbeddedNats
+from regie_local.testing.service_fixtures import settings_on
 from regie_local.testing.waiting import until
 from regie_publisher.app import build
 from regie_publisher.channels.sealing import new_master_key
@@ -70,7 +69,7 @@ class House:
         return answer.channel.channel_id
 
     async def due(self, channel_id: str, *texts: str) -> str:
-        """Says PostDue as the scheduler does and returns the post."""
+        """Publishes PostDue as the scheduler does and returns the post."""
         publish_time, miss_time = Timestamp(), Timestamp()
         now = datetime.now(UTC)
         publish_time.FromDatetime(now)
@@ -115,11 +114,12 @@ async def running_house(
     database: Database, sandbox: RunningSandbox, broker: NatsBroker, nats_url: str, media: Path
 ) -> AsyncIterator[House]:
     key = new_key()
-    settings = PublisherSettings(
-        database_url=SecretStr(database.url),
+    settings = settings_on(
+        PublisherSettings,
+        database,
+        key,
         nats_url=nats_url,
-        identity_public_key=SecretStr(json.dumps(key.as_dict(private=False))),
-        master_key=SecretStr(new_master_key()),
+        master_key=new_master_key(),
         allowed_hosts=(urlsplit(sandbox.url).netloc,),
         media_url=f"file://{media}",
         quiet_seconds=2,

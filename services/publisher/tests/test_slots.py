@@ -1,4 +1,4 @@
-"""Who is served next, as pure rules: nobody's load fills all places, and none stays empty that somebody may have."""
+"""The choice of the next delivery, as pure rules: no load fills all slots, and no usable slot stays empty."""
 
 from __future__ import annotations
 
@@ -100,20 +100,23 @@ def test_places_are_bounded_and_none_is_left_to_nobody(
     due = [waiting(at, space=space, channel=at % channels, host=f"host{space}-0") for at, space in enumerate(asking)]
     choice = share_out(due, taken_slots=held, limits=limits, hosts=hosts, now=START)
     assert held == before
-    for one in choice.taken:
-        held.add(one)
-        assert held.channels[one.channel_id] <= limits.per_channel
-        assert held.peers[one.peer] <= hosts.window(one.peer, START)
+    for delivery in choice.taken:
+        held.add(delivery)
+        assert held.channels[delivery.channel_id] <= limits.per_channel
+        assert held.peers[delivery.peer] <= hosts.window(delivery.peer, START)
     assert held.total <= limits.total
-    left = [one for one in due if one not in choice.taken]
-    for one in left:  # each waits for a reason that is its own, or for places that are kept for others
+    left = [delivery for delivery in due if delivery not in choice.taken]
+    for delivery in left:  # each waits for a reason that is its own, or for places that are kept for others
         assert (
             held.total == limits.total
-            or (held.total >= limits.total - limits.reserve and held.workspaces.get(one.workspace_id, 0) >= limits.few)
-            or held.channels.get(one.channel_id, 0) >= limits.per_channel
-            or held.peers.get(one.peer, 0) >= hosts.window(one.peer, START)
-            or held.hosts.get(one.host, 0) >= limits.per_host
-            or not hosts.is_proven(one.peer)
+            or (
+                held.total >= limits.total - limits.reserve
+                and held.workspaces.get(delivery.workspace_id, 0) >= limits.few
+            )
+            or held.channels.get(delivery.channel_id, 0) >= limits.per_channel
+            or held.peers.get(delivery.peer, 0) >= hosts.window(delivery.peer, START)
+            or held.hosts.get(delivery.host, 0) >= limits.per_host
+            or not hosts.is_proven(delivery.peer)
         )
 
 

@@ -1,4 +1,4 @@
-"""What is logged of deliveries: what became of them, under their trace, without content."""
+"""The log records of deliveries: their outcomes, under their trace, without content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 Record = MutableMapping[str, Any]
 
 
-def told(logs: list[Record], event: str) -> Record:
+def record_of(logs: list[Record], event: str) -> Record:
     (record,) = [record for record in logs if record["event"] == event]
     return record
 
@@ -41,7 +41,7 @@ async def test_what_became_of_a_delivery_is_logged_with_its_ids_and_trace(
     await harness.receive(due)
     with capture_logs() as logs:
         await harness.work()
-    record = told(logs, event)
+    record = record_of(logs, event)
     assert record["log_level"] == level
     assert record["delivery_id"].startswith("dlv_")
     assert (record["post_id"], record["channel_id"]) == (due.message.post_id, show_id(CHANNEL, channel))
@@ -57,7 +57,7 @@ async def test_a_delivery_that_is_too_late_is_logged(harness: PublisherHarness, 
     await clock.advance(timedelta(hours=1))
     with capture_logs() as logs:
         await harness.work()
-    record = told(logs, "delivery.missed")
+    record = record_of(logs, "delivery.missed")
     assert (record["cause"], record["trace_id"]) == ("too_late", trace_id_of(TRACEPARENT))
 
 
@@ -71,7 +71,7 @@ async def test_a_delivery_that_a_dead_worker_leaves_unknown_is_logged(
     await clock.advance(timedelta(minutes=1))
     with capture_logs() as logs:
         await harness.rescue()
-    record = told(logs, "delivery.unknown")
+    record = record_of(logs, "delivery.unknown")
     assert (record["cause"], record["trace_id"]) == ("lease_expired", trace_id_of(TRACEPARENT))
 
 
@@ -83,8 +83,8 @@ async def test_a_delivery_that_fails_as_it_comes_in_and_one_that_is_stopped_are_
     with capture_logs() as logs:
         await harness.receive(harness.due(channel, texts=()), due)
         await harness.cancel(due)
-    assert told(logs, "delivery.failed")["kind"] == "content_rejected"
-    assert told(logs, "delivery.cancelled")["network"] == "fake"
+    assert record_of(logs, "delivery.failed")["kind"] == "content_rejected"
+    assert record_of(logs, "delivery.cancelled")["network"] == "fake"
 
 
 async def test_nothing_is_logged_of_what_was_rolled_back(harness: PublisherHarness) -> None:

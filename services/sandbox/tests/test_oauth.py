@@ -1,4 +1,4 @@
-"""The OAuth server: who gets a code, what a code gets, and how long refresh tokens are good."""
+"""The OAuth server: consent and codes, tokens for a code, and the life of refresh tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox as a process: cut connections, silence, and what is left after a kill."""
+"""The sandbox as a process: cut connections, silence, and its state after a kill."""
 
 from __future__ import annotations
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from uuid import UUID
 
 import pytest
 from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
-from regie_local.testing.fixtures import NewDatabase
 from regie_scheduler.posts.wakeup import DueWakeup
 from regie_scheduler.testing import Planner
-
-MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
-
-
-@pytest.fixture
-async def database(new_database: NewDatabase) -> Database:
-    """The scheduler's database, migrated and empty."""
-    return await new_database(MIGRATIONS)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a post may say."""
+"""The limits of a post's content."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def test_what_the_api_adds_to_the_stored_form_is_not_stored() -> None:
 
 def forms(message: Descriptor, path: tuple[int, ...] = ()) -> dict[tuple[int, ...], tuple[str, int]]:
     """Returns name and type of every field by its tags, those of inner messages included."""
-    found: dict[tuple[int, ...], tuple[str, int]] = {}
+    result: dict[tuple[int, ...], tuple[str, int]] = {}
     for field in message.fields:
         place = (*path, field.number)
-        found[place] = (field.name, field.type)
+        result[place] = (field.name, field.type)
         if field.message_type is not None:
-            found |= forms(field.message_type, place)
-    return found
+            result |= forms(field.message_type, place)
+    return result
 
 
 @pytest.mark.parametrize(

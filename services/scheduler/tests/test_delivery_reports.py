@@ -1,4 +1,4 @@
-"""What the publisher's events do to a post."""
+"""The effects of the publisher's events on a post."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Publisher:
     def event(self, message: Message) -> Event[Any]:
         return Event(new_id(), self.workspace_id, self.clock.now(), message, f"00-{'a' * 32}-{'b' * 16}-01")
 
-    async def tell(self, *messages: Message) -> None:
+    async def report(self, *messages: Message) -> None:
         await self.deliver([self.event(message) for message in messages])
 
     async def deliver(self, events: Sequence[Event[Any]]) -> None:
@@ -76,7 +76,7 @@ class Publisher:
                 if event.id in fresh:
                     await subscriptions()[type(event.message)](session, [event])
 
-    async def tell_together(self, *messages: Message) -> None:
+    async def report_together(self, *messages: Message) -> None:
         async with self.database.transaction() as session:
             await subscriptions()[type(messages[0])](session, [self.event(message) for message in messages])
 
@@ -126,10 +126,10 @@ async def delivery_statuses(planner: Planner, post: Post) -> list[DeliveryStatus
 async def test_a_post_is_published_when_its_last_delivery_is(
     planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
-    await publisher.tell(published(dispatched, 0), published(dispatched, 1))
+    await publisher.report(published(dispatched, 0), published(dispatched, 1))
     assert (await planner.get(dispatched)).state is PostState.DISPATCHED
     assert await staged(PostFinished) == []
-    await publisher.tell(published(dispatched, 2))
+    await publisher.report(published(dispatched, 2))
     post = await planner.get(dispatched)
     assert post.state is PostState.PUBLISHED
     assert [(one.state, one.remote_id) for one in post.variants] == [("published", f"id{n}") for n in range(3)]
@@ -140,8 +140,8 @@ async def test_a_post_is_published_when_its_last_delivery_is(
 async def test_the_end_tells_what_became_of_each_delivery(
     publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
-    await publisher.tell(failed(dispatched, 2), published(dispatched, 0), failed(dispatched, 1))
-    await publisher.tell(published(dispatched, 1))
+    await publisher.report(failed(dispatched, 2), published(dispatched, 0), failed(dispatched, 1))
+    await publisher.report(published(dispatched, 1))
     first, then = await staged(PostFinished)
     assert [(one.channel_id, one.state) for one in first.outcomes] == list(
         zip(channels(dispatched), [VARIANT_STATE_PUBLISHED, VARIANT_STATE_FAILED, VARIANT_STATE_FAILED], strict=True)
@@ -162,7 +162,7 @@ async def test_the_end_tells_what_became_of_each_delivery(
 async def test_a_batch_of_news_is_written_together(
     planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
-    await publisher.tell_together(*[published(dispatched, number) for number in (2, 0, 1, 0)])
+    await publisher.report_together(*[published(dispatched, number) for number in (2, 0, 1, 0)])
     assert (await planner.get(dispatched)).state is PostState.PUBLISHED
     assert len(await staged(PostFinished)) == 1
     assert [str(change.state) for change in await planner.timeline(dispatched)].count("published") == 4
@@ -171,7 +171,7 @@ async def test_a_batch_of_news_is_written_together(
 async def test_what_failed_is_told_in_the_networks_own_words(
     planner: Planner, publisher: Publisher, dispatched: Post
 ) -> None:
-    await publisher.tell(published(dispatched, 0), published(dispatched, 1), failed(dispatched, 2))
+    await publisher.report(published(dispatched, 0), published(dispatched, 1), failed(dispatched, 2))
     post = await planner.get(dispatched)
     assert post.state is PostState.PARTIALLY_PUBLISHED
     assert (post.variants[2].state, post.variants[2].failure) == ("failed", "too\ufffd long")
@@ -201,7 +201,7 @@ async def test_the_deliveries_add_up_to_the_post(
     state: PostState,
     staged: Staged,
 ) -> None:
-    await publisher.tell(*[kind(**ids(dispatched, number)) for number, kind in enumerate(kinds)])
+    await publisher.report(*[kind(**ids(dispatched, number)) for number, kind in enumerate(kinds)])
     assert (await planner.get(dispatched)).state is state
     assert [one.state for one in await staged(PostFinished)] == (
         [] if state is PostState.DISPATCHED else [POST_STATES[state]]
@@ -211,19 +211,19 @@ async def test_the_deliveries_add_up_to_the_post(
 async def test_a_cancelled_post_that_was_partly_out_says_so(
     planner: Planner, publisher: Publisher, dispatched: Post, database: Database, clock: FakeClock, workspace_id: UUID
 ) -> None:
-    await publisher.tell(published(dispatched, 0))
+    await publisher.report(published(dispatched, 0))
     async with database.transaction() as session:
         await planning.cancel_post(session, Command(workspace_id, dispatched.id, "", clock.now()))
     assert (await planner.get(dispatched)).state is PostState.DISPATCHED
-    await publisher.tell(*[DeliveryCancelled(**ids(dispatched, number)) for number in (1, 2)])
+    await publisher.report(*[DeliveryCancelled(**ids(dispatched, number)) for number in (1, 2)])
     assert (await planner.get(dispatched)).state is PostState.PARTIALLY_PUBLISHED
 
 
 async def test_a_failure_that_turns_out_published_finishes_the_post_anew(
     planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
-    await publisher.tell(*[failed(dispatched, number) for number in range(3)])
-    await publisher.tell(published(dispatched, 1))
+    await publisher.report(*[failed(dispatched, number) for number in range(3)])
+    await publisher.report(published(dispatched, 1))
     assert [one.state for one in await staged(PostFinished)] == [POST_STATE_FAILED, POST_STATE_PARTIALLY_PUBLISHED]
     assert (await planner.get(dispatched)).variants[1].failure == ""
 
@@ -231,9 +231,9 @@ async def test_a_failure_that_turns_out_published_finishes_the_post_anew(
 async def test_late_news_never_leads_back(
     planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
-    await publisher.tell(*[published(dispatched, number) for number in range(3)])
+    await publisher.report(*[published(dispatched, number) for number in range(3)])
     before = await planner.get(dispatched)
-    await publisher.tell(
+    await publisher.report(
         failed(dispatched, 0),
         DeliveryUnknown(**ids(dispatched, 1)),
         DeliveryProcessing(**ids(dispatched, 2)),
@@ -260,17 +260,17 @@ async def test_news_of_another_revision_workspace_post_or_channel_is_ignored(
     before = await planner.get(dispatched)
     elsewhere = PostPublished(**{**ids(dispatched, 0), "channel_id": show_id(CHANNEL, new_id())})
     nowhere = PostPublished(**{**ids(dispatched, 0), "post_id": show_id(POST, new_id())})
-    await publisher.tell(published(dispatched, 0, revision=2), elsewhere, nowhere)
-    await Publisher(database, new_id(), clock).tell(published(dispatched, 0))
+    await publisher.report(published(dispatched, 0, revision=2), elsewhere, nowhere)
+    await Publisher(database, new_id(), clock).report(published(dispatched, 0))
     assert await planner.get(dispatched) == before
     planned = await planner.create(leaves=SECOND)
-    await publisher.tell(published(planned, 0))
+    await publisher.report(published(planned, 0))
     assert (await planner.get(planned)).state is PostState.SCHEDULED
 
 
 async def test_an_event_with_a_broken_id_is_refused_for_the_dead_letters(publisher: Publisher) -> None:
     with pytest.raises(InvalidId):
-        await publisher.tell(PostPublished(post_id="42", channel_id="43"))
+        await publisher.report(PostPublished(post_id="42", channel_id="43"))
 
 
 async def test_the_last_two_deliveries_told_to_two_replicas_at_once_finish_the_post_once(
@@ -280,7 +280,7 @@ async def test_the_last_two_deliveries_told_to_two_replicas_at_once_finish_the_p
     await clock.advance(SECOND)
     await dispatch_due(database, now=clock.now())
     await asyncio.gather(
-        *[publisher.tell_together(*[published(post, number) for post in posts]) for number in range(4)]
+        *[publisher.report_together(*[published(post, number) for post in posts]) for number in range(4)]
     )
     assert {(await planner.get(post)).state for post in posts} == {PostState.PUBLISHED}
     assert sorted(one.post_id for one in await staged(PostFinished)) == sorted(show_id(POST, post.id) for post in posts)
@@ -298,17 +298,17 @@ async def test_each_part_of_a_thread_is_shown_as_soon_as_it_is_out(
         variant = (await planner.get(dispatched)).variants[0]
         return variant.state, len(json.loads(variant.remote_segments))
 
-    await publisher.tell(processing(1))
+    await publisher.report(processing(1))
     assert await shown() == ("processing", 1)
-    await publisher.tell(DeliveryUnknown(**ids(dispatched, 0), segments=parts[:1], segment_count=3))
+    await publisher.report(DeliveryUnknown(**ids(dispatched, 0), segments=parts[:1], segment_count=3))
     assert await shown() == ("unknown", 1)
-    await publisher.tell(processing(1))
+    await publisher.report(processing(1))
     assert await shown() == ("unknown", 1), "told late or twice, it is no news"
-    await publisher.tell(processing(2))
+    await publisher.report(processing(2))
     assert await shown() == ("processing", 2)
     assert (await planner.get(dispatched)).state is PostState.DISPATCHED
-    await publisher.tell(failed(dispatched, 0, segments=parts, segment_count=3))
-    await publisher.tell(processing(2))
+    await publisher.report(failed(dispatched, 0, segments=parts, segment_count=3))
+    await publisher.report(processing(2))
     assert await shown() == ("failed", 2)
     (status,) = await delivery_statuses(planner, dispatched)
     assert status.detail == "content_rejected: too\ufffd long (2 of 3 parts are out, from https://net.example/1)"
@@ -318,7 +318,7 @@ async def test_a_post_of_which_a_part_is_out_is_partially_published(
     planner: Planner, publisher: Publisher, dispatched: Post, staged: Staged
 ) -> None:
     out = [RemoteSegment(remote_id="1", remote_url="https://net.example/1")]
-    await publisher.tell(
+    await publisher.report(
         failed(dispatched, 0, segments=out, segment_count=3), *(failed(dispatched, at) for at in others(dispatched))
     )
     post = await planner.get(dispatched)
@@ -331,10 +331,10 @@ async def test_a_post_of_which_a_part_is_out_is_partially_published(
 async def test_a_post_that_its_network_no_longer_has_stays_published(
     planner: Planner, publisher: Publisher, dispatched: Post, clock: FakeClock
 ) -> None:
-    await publisher.tell(*(published(dispatched, at) for at in (0, *others(dispatched))))
+    await publisher.report(*(published(dispatched, at) for at in (0, *others(dispatched))))
     seen = PostRemoved(post_id=ids(dispatched, 0)["post_id"], channel_id=ids(dispatched, 0)["channel_id"])
     seen.observe_time.FromDatetime(clock.now())
-    await publisher.tell(seen)
+    await publisher.report(seen)
     post = await planner.get(dispatched)
     assert post.state is PostState.PUBLISHED
     assert [variant.remove_time for variant in post.variants] == [clock.now(), *[None] * len(others(dispatched))]

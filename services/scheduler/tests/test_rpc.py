@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -11,7 +10,6 @@ from uuid import UUID
 import grpc
 import pytest
 from google.protobuf.message import Message
-from pydantic import SecretStr
 from regie.ids.v1.prefixes import API_KEY, CHANNEL, POST
 from regie.publisher.events.v1.publisher_events_pb2 import PostPublished
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostFinished
@@ -25,6 +23,7 @@ from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, su
 from regie_chassis.process.clock import SystemClock
 from regie_chassis.process.service import Service
 from regie_local.testing.memory_broker import MemoryBroker
+from regie_local.testing.service_fixtures import StagedEvent, settings_on
 from regie_local.testing.waiting import until
 from regie_scheduler.app import build
 from regie_scheduler.settings import SchedulerSettings
@@ -41,11 +40,7 @@ def memory_broker() -> MemoryBroker:
 
 @pytest.fixture
 async def service(database: Database, memory_broker: MemoryBroker) -> AsyncIterator[Service]:
-    settings = SchedulerSettings(
-        database_url=SecretStr(database.url),
-        identity_public_key=SecretStr(json.dumps(KEY.as_dict(private=False))),
-        drain_seconds=10,
-    )
+    settings = settings_on(SchedulerSettings, database, KEY, drain_seconds=10)
     service = build(settings, broker=memory_broker)
     async with service.app:
         yield service
@@ -273,7 +268,7 @@ async def test_the_service_answers_again_after_its_connections_were_cut(ask: Cal
     await until(answered)
 
 
-def sent(broker: MemoryBroker, kind: type[Message]) -> list[Any]:
+def sent(broker: MemoryBroker, kind: type[StagedEvent]) -> list[StagedEvent]:
     name = kind.DESCRIPTOR.full_name
     return [
         kind.FromString(envelope.payload)

@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 @pytest.fixture
 def spans() -> Iterator[InMemorySpanExporter]:
-    """Collects spans; a process has one provider, so that this one joins whatever is set."""
+    """Collects spans; a process has one provider, so that this one joins the existing provider."""
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         provider = TracerProvider()

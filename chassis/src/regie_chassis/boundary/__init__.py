@@ -1,1 +1,1 @@
-"""What comes in and goes out: calls, identities, ids, errors, texts and traces."""
+"""The boundary of a process: calls, identities, ids, errors, texts and traces."""

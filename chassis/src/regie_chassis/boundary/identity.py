@@ -1,4 +1,4 @@
-"""Who calls: a short-lived token that the gateway signs (EdDSA) and every service verifies."""
+"""The caller's identity: a short-lived token that the gateway signs (EdDSA) and every service verifies."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def new_key() -> OKPKey:
 
 
 class Signer:
-    """Signs callers, for one service each time: what one service was shown opens no other (ADR 0011).
+    """Signs callers, each token for one service: a token sent to one service is refused by every other (ADR 0011).
 
-    A token is used again for half of its life, since signing is the dear part.
+    A token is used again for half of its life, since signing is expensive.
     """
 
     def __init__(self, private_key: OKPKey) -> None:

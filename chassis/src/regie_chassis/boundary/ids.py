@@ -29,7 +29,7 @@ def show_id(prefix: str, value: UUID) -> str:
 
 @lru_cache(maxsize=65_536)
 def parse_id(prefix: str, text: str, field: str = "") -> UUID:
-    """Reads the outside form of an id. Raises InvalidId that says what was expected."""
+    """Reads the outside form of an id. Raises InvalidId, whose message names the expected form."""
     try:
         parsed = TypeID.from_string(text)
     except TypeIDException as error:

@@ -31,7 +31,7 @@ from regie_chassis.process.clock import Clock
 
 IDENTITY = "regie-identity"
 DEFAULT_DEADLINE = 10.0  # seconds, for a call that came without one
-LONGEST_DEADLINE = 60.0  # seconds
+MAX_DEADLINE = 60.0  # seconds
 DRAIN_GRACE = 5.0  # seconds
 HEALTH_EVERY = 1.0  # seconds
 MAX_MESSAGE = 8 * 1024 * 1024  # bytes; a page of a list and what its estimate leaves out
@@ -99,10 +99,10 @@ def caller() -> Caller:
 
 
 class _Edge:
-    """Stands around every method of a server: who calls, how long it may take, its span, its errors.
+    """Wraps every method of a server with the caller's identity, the deadline, the span and the mapping of errors.
 
     Methods are wrapped once, when they are registered: interceptors would be looked up and built for each call, which
-    costs more than all that is done here (ADR 0013).
+    costs more than this whole wrapper (ADR 0013).
     """
 
     def __init__(self, server: grpc.aio.Server, verifier: Verifier, clock: Clock) -> None:
@@ -138,7 +138,7 @@ class _Edge:
                     identity = str(metadata.get(IDENTITY, ""))
                     _caller.set(self._verifier.verify(identity, audience=audience, now=self._clock.now()))
                     remaining = context.time_remaining()
-                    limit = DEFAULT_DEADLINE if remaining is None else min(remaining, LONGEST_DEADLINE)
+                    limit = DEFAULT_DEADLINE if remaining is None else min(remaining, MAX_DEADLINE)
                     async with asyncio.timeout(limit):
                         return _sendable(await behavior(request, context))
                 except Exception as error:  # noqa: BLE001  # broad: the edge answers for everything not foreseen
@@ -161,7 +161,7 @@ def _sendable(response: Message) -> Message:
 
 
 def _refusal_of(error: Exception, method: str) -> RegieError:
-    """Returns what the caller is told; what was not foreseen is logged with its cause."""
+    """Returns the error for the caller; an unforeseen one is logged with its cause."""
     if isinstance(error, RegieError):
         return error
     span = trace.get_current_span()
@@ -202,7 +202,7 @@ def _packed(message: Message) -> AnyMessage:
 
 
 class RpcServer:
-    """The service's gRPC server with its health: SERVING while every check says so, read each second."""
+    """The service's gRPC server with its health: SERVING while every check passes, read each second."""
 
     name = "rpc server"
 
@@ -268,7 +268,7 @@ def open_channel(target: str) -> grpc.aio.Channel:
 
 
 def audience_of(method: grpc.aio.UnaryUnaryMultiCallable[Any, Any]) -> str:
-    """Returns the service that a method belongs to, for whom an identity has to be signed."""
+    """Returns the service of a method, which is the audience of the caller's token."""
     return service_of(_name_of(method))
 
 

@@ -53,7 +53,7 @@ class Telemetry:
         metrics.set_meter_provider(self._metrics)
 
     def stop(self) -> None:
-        """Flushes what is queued, within the exporters' own time limits."""
+        """Flushes the queues, within the exporters' own time limits."""
         if self._traces:
             self._traces.shutdown()
         if self._metrics:
@@ -61,9 +61,9 @@ class Telemetry:
 
 
 def configure_logs(service: str, level: str) -> None:
-    """Writes one JSON object a line to stderr, with the trace id of the moment where the record has none of its own.
+    """Writes one JSON object a line to stderr, with the current trace id where the record has none of its own.
 
-    So do the libraries: what they log from warnings on, Python's own warnings, and what nobody caught.
+    Libraries write the same way: their records from warnings on, Python's own warnings, and uncaught errors.
     """
     ours: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -118,10 +118,10 @@ def _add_trace_ids(_logger: object, _method: str, record: structlog.types.EventD
 
 
 class _Tracer(trace.Tracer):
-    """Opens a span only where something will be recorded.
+    """Opens a span only where it will be recorded.
 
-    What hangs below a parent that is not sampled is not sampled either (`ParentBased`), so the parent itself stands
-    for it: most spans of a busy system are of this kind, and the SDK would make all of their parts.
+    A child of an unsampled parent is not sampled either (`ParentBased`), so the parent itself is yielded: most spans
+    of a busy system are unsampled, and the SDK would build every one of them in full.
     """
 
     def __init__(self) -> None:

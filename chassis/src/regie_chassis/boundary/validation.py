@@ -1,4 +1,4 @@
-"""What a framework says of a request's form, in our own sentences: what is wrong, where, and what to give instead.
+"""Turns a framework's validation errors into our own sentences: the mistake, its place, and the value to give instead.
 
 The place is a JSON Pointer (RFC 6901) into the body, or the bare name of a path, query or header parameter.
 """
@@ -40,7 +40,7 @@ MESSAGES: Mapping[str, str] = {
 
 
 class Finding(NamedTuple):
-    """What is wrong with a request, and with which part of it; an empty place is the whole body."""
+    """A mistake in a request and its place; an empty place is the whole body."""
 
     status: int
     reason: str
@@ -49,12 +49,12 @@ class Finding(NamedTuple):
 
 
 def refusal(message: str, *, status: int = STATUS, reason: str = REASON) -> PydanticCustomError:
-    """Returns the error that a validator raises to be told to the caller word for word."""
+    """Returns an error whose message reaches the caller word for word when a validator raises it."""
     return PydanticCustomError("refusal", "{message}", {"message": message, "status": status, "reason": reason})
 
 
 def first_finding(errors: Sequence[Mapping[str, Any]], body: Any) -> Finding:
-    """Returns what to tell of a framework's errors: the first one."""
+    """Returns the first of a framework's errors as the caller gets it."""
     error = errors[0]
     location, context = tuple(error["loc"]), error.get("ctx") or {}
     source, *rest = location or ("body",)
@@ -70,8 +70,8 @@ def first_finding(errors: Sequence[Mapping[str, Any]], body: Any) -> Finding:
 def pointer(location: Sequence[int | str], body: Any, *, to_a_name: bool = False) -> str:
     """Returns a place in the body as a JSON Pointer.
 
-    Locations also name the branches of unions; only steps that the body has are kept, and the last one where it
-    names what is missing.
+    Locations also name the branches of unions; only steps that exist in the body are kept, and the last one where it
+    names a missing member.
     """
     steps: list[str] = []
     value = body

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 
 class Columns:
-    """Names and SQL types of the columns in which a statement takes its rows.
+    """The columns of the rows that a statement takes as arrays, with their SQL types.
 
         _ROWS = Columns(id="uuid", body="text")
         _INSERT = text(f"INSERT INTO note ({_ROWS.names}) SELECT {_ROWS.names} FROM {_ROWS.unnest}")
@@ -31,7 +31,7 @@ class Columns:
         return f"unnest({arrays}) AS {self._alias} ({self.names})"
 
     def parameters(self, rows: Iterable[Sequence[object]]) -> dict[str, list[object]]:
-        """Returns the parameters for rows whose values stand in the order of the columns."""
+        """Returns the parameters for rows with their values in the order of the columns."""
         values: list[list[object]] = [[] for _ in self._types]
         for row in rows:
             for column, value in zip(values, row, strict=True):

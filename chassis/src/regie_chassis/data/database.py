@@ -1,7 +1,7 @@
 """The service's database. `transaction()` is the only place that commits; a `statement()` does by itself.
 
-Inside a transaction, `before_commit` collects what has to be written with it (the outbox) and `after_commit`
-what may happen once it is durable (waking a loop).
+Inside a transaction, `before_commit` collects writes that belong to it (the outbox) and `after_commit` the steps that
+follow once it is durable (waking a loop).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ KEEPALIVE = "60"  # seconds; else what stands between forgets a connection that 
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
 ARRAYS = ("bigint", "bool", "bytea", "date", "int", "interval", "text", "timestamptz", "uuid")
-"""Types of which statements take lists."""
+"""The types that statements take as lists."""
 ROLLBACK = "40"  # the class of deadlocks and serialization failures
 
 BROKEN_CONNECTION = (asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What asyncpg says of a connection that broke under an operation; a new connection is what helps."""
+"""asyncpg's errors for a connection that broke under an operation; a new connection helps."""
 
 _LOST = (*BROKEN_CONNECTION, OSError, TimeoutError)
 
@@ -119,8 +119,8 @@ def after_commit(session: AsyncSession, act: AfterCommit) -> None:
 def is_outage(error: BaseException) -> bool:
     """True when the database could not be reached or went away, as opposed to refusing a statement.
 
-    A statement that the server cancelled (57014: its own timeout, or an operator) was refused: were it an outage, an
-    event whose handling always takes too long would be tried for ever and hold up all others.
+    A statement that the server cancelled (57014: its own timeout, or an operator) was refused: counted as an outage,
+    an event that always takes too long would be retried for ever and hold up all others.
     """
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True

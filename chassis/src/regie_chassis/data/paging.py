@@ -1,4 +1,4 @@
-"""Pages by key: a token is the last id that was seen, bound to the list that it pages through.
+"""Pages by key: a token is the last id of the page before, bound to its list.
 
 A page ends by count or by bytes, whichever comes first: two hundred items of half a megabyte pass what one gRPC
 message carries, and nobody could page past them.
@@ -16,7 +16,7 @@ from uuid import UUID
 from regie_chassis.boundary.errors import Invalid
 
 DEFAULT = 50
-MOST = 200
+MAX_SIZE = 200
 PAGE_BYTES = 4 * 1024 * 1024  # far below rpc.MAX_MESSAGE, since sizes are estimates and JSON is larger
 NEWEST = UUID(int=(1 << 128) - 1)  # after every id
 
@@ -24,7 +24,7 @@ Item = TypeVar("Item")
 
 
 class Listed(Protocol):
-    """What a list pages by."""
+    """The key by which a list pages."""
 
     @property
     def id(self) -> UUID: ...
@@ -49,7 +49,7 @@ class Page(Generic[Item]):
     next_page_token: str
 
 
-def size_of(requested: int, *, default: int = DEFAULT, most: int = MOST, field: str = "page_size") -> int:
+def size_of(requested: int, *, default: int = DEFAULT, most: int = MAX_SIZE, field: str = "page_size") -> int:
     """Returns how many items to give. Raises InvalidPageSize."""
     if not 0 <= requested <= most:
         raise InvalidPageSize(f"give 1 to {most}, or 0 for {default}", field=field)
@@ -88,9 +88,7 @@ def fitting(items: Sequence[Item], bytes_of: Callable[[Item], int], *, max_bytes
 def page_of(
     found: Sequence[ListedItem], *, size: int, list_name: str, bytes_of: Callable[[ListedItem], int]
 ) -> Page[ListedItem]:
-    """Returns a page of up to `size` of what was found, and of up to PAGE_BYTES; one more than `size` stands for a
-    next page.
-    """
+    """Returns a page of at most `size` items and PAGE_BYTES; an item beyond `size` means that there is a next page."""
     items = fitting(found[:size], bytes_of)
     return Page(items, show_token(list_name, items[-1].id) if len(found) > len(items) else "")
 

@@ -3,11 +3,11 @@
 A handler is `async def on_<event>(session, events)`. It gets a batch of events of one type in the session of one
 transaction, with the inbox rows already written; it returns, and the transaction commits; then the messages are
 acked. It must not commit, and must not talk to a network. When a batch fails, its events are tried one by one, so
-that a poison message delays nobody but itself. A handler that raises `Invalid` or `Unprocessable` says that no other
-try can succeed: its event is set aside at once.
+that a poison message delays nobody but itself. A handler raises `Invalid` or `Unprocessable` where no other try can
+succeed: its event is set aside at once.
 
 A run of events that failed for reasons of our own stops the consumer, so that it does not drain the stream into the
-dead letters; what counts for a run, and whose, is in `dead_runs` (ADR 0019).
+dead letters; `dead_runs` has the rule (ADR 0019).
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from regie_chassis.process.retry import GiveUp, Retry, RetryPolicy
 
 BATCH = 400  # events a transaction; measured a third faster than 100 in a burst (ADR 0007)
 POLL = timedelta(seconds=1)
-MOST_DELIVERIES = 50  # ends a message that kills the process each time, which no counter of ours survives
+MAX_DELIVERIES = 50  # ends a message that kills the process each time, which no counter of ours survives
 REMEMBERED_ATTEMPTS = 10_000
 
 REFUSED = (Invalid, Unprocessable, TooLarge)
-"""What a handler raises when the event itself is to blame: no other try can succeed, and it is no sign of a defect."""
+"""The event itself is to blame: no other try can succeed, and the failure is no sign of a defect."""
 
 Handler = Callable[[AsyncSession, Sequence[Event[Any]]], Awaitable[None]]
 Subscriptions = Mapping[type[Message], Handler]
@@ -134,7 +134,7 @@ class Consumer:
         return not self.stopped_because
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Reads until told to stop, or until too many messages in a row were dead."""
+        """Reads until `stopping` is set, or until too many messages in a row were dead."""
         while not stopping.is_set() and self.healthy:
             async with self._outages.waited_out(stopping):
                 received = await self._broker.fetch(self.spec, self._batch, POLL)
@@ -229,7 +229,7 @@ class Consumer:
             decision = GiveUp(str(error))
         elif refused:
             decision = GiveUp(f"{type(error).__name__}: {error}"[:1000])
-        elif isinstance(decision, Retry) and received.deliveries >= MOST_DELIVERIES:
+        elif isinstance(decision, Retry) and received.deliveries >= MAX_DELIVERIES:
             decision = GiveUp(f"delivered {received.deliveries} times; last {type(error).__name__}: {error}"[:1000])
         if isinstance(decision, Retry):
             log.warning(
@@ -253,7 +253,7 @@ def _workspace_of(received: Received) -> str:
 def consumers(
     service: str, subscriptions: Subscriptions, *, database: Database, broker: Broker, clock: Clock
 ) -> list[Consumer]:
-    """Returns one consumer for each service whose events are subscribed to."""
+    """Returns one consumer for each service with subscribed events."""
     by_source: dict[str, dict[type[Message], Handler]] = {}
     for kind, handler in subscriptions.items():
         by_source.setdefault(service_of(kind.DESCRIPTOR.full_name), {})[kind] = handler

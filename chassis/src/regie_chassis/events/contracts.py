@@ -1,4 +1,4 @@
-"""What the contracts say of events: which there are, what each is about, and what a key needs to be told of it."""
+"""The events of the contracts: their types, their subjects, and the scope that a key needs to receive each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def options_of(kind: type[Message]) -> EventOptions:
 
 
 def aggregate_of(message: Message) -> str:
-    """Returns the id of what an event is about, as it stands in the event."""
+    """Returns the id of an event's subject, as it stands in the event."""
     aggregate: str = getattr(message, _options_of(message.DESCRIPTOR).about)
     return aggregate
 

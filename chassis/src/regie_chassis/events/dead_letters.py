@@ -43,7 +43,7 @@ async def keep(session: AsyncSession, stream: str, received: Received, *, reason
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """What a redrive did: the letters that were handled now, and those that failed again with the reason."""
+    """The result of a redrive: the handled letters, and the letters that failed again with the reason."""
 
     handled: list[int]
     failed: dict[int, str]

@@ -1,4 +1,4 @@
-"""Tells a defect of ours from messages of one workspace: when a run of dead letters stops a consumer (ADR 0019)."""
+"""Decides when a run of dead letters stops a consumer: for a defect of ours, not for one workspace (ADR 0019)."""
 
 from __future__ import annotations
 

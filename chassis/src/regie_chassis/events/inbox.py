@@ -13,7 +13,7 @@ CHUNK = 10_000  # rows that one transaction forgets
 
 
 async def claim(session: AsyncSession, event_ids: Sequence[UUID]) -> set[UUID]:
-    """Notes events as handled and returns those that were not before. Commits with the session."""
+    """Records events as handled and returns the new ones. Commits with the session."""
     rows = await session.execute(_CLAIM, {"ids": list(event_ids)})
     return set(rows.scalars())
 

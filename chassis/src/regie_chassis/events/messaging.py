@@ -1,4 +1,4 @@
-"""Events on the wire, and what a broker promises.
+"""Events on the wire, and the contract of a broker.
 
 The subject is derived from the message's full name and the workspace, and never typed:
 `regie.scheduler.events.v1.PostDue` in `ws_1` travels on `regie.scheduler.v1.post_due.ws_1`.
@@ -86,7 +86,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Unsendable:
-    """What stands in place of a sequence for a message that no try can store; `reason` says why."""
+    """Takes the place of a sequence for a message that no try can store, with the reason."""
 
     reason: str
 
@@ -197,9 +197,9 @@ def wire_size(payload: bytes, headers: Mapping[str, str]) -> int:
 
 
 def decode(envelope: Envelope, message_type: type[M], traceparent: str) -> Event[M]:
-    """Reads an event back. Raises ValueError, KeyError or protobuf's DecodeError for what is none.
+    """Reads an event back. Raises ValueError, KeyError or protobuf's DecodeError for anything else.
 
-    The broker's permissions stand on subjects, so the headers count for nothing where the subject says otherwise.
+    The broker's permissions are on subjects, so the subject wins over headers that contradict it.
     """
     headers = envelope.headers
     workspace_id = parse_id(WORKSPACE, headers["ce-workspaceid"])

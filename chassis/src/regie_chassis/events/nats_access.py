@@ -1,7 +1,7 @@
-"""What each user of NATS may do: one user for each service, and one that shapes the streams (ADR 0020).
+"""The permissions of each NATS user: one user for each service, and one that shapes the streams (ADR 0020).
 
-A service publishes its own events and reads through its own consumers; whatever else it tries, the server refuses.
-Shaping a stream is a right of its own, since a stream may be told to copy what it holds to any other subject.
+A service publishes its own events and reads through its own consumers; the server refuses everything else.
+Shaping a stream is a right of its own, since a stream can be set to copy its messages to any other subject.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def inbox_prefix(user: str) -> str:
 
 
 def service_permissions(service: str, *, reads: Iterable[str]) -> Permissions:
-    """Returns what a service may do that says events of its own and reads the streams of others."""
+    """Returns the permissions of a service that publishes its own events and reads the streams of others."""
     publish = [f"regie.{service}.>", f"$JS.API.STREAM.INFO.{stream_of(service)}"]
     for source in sorted(reads):
         consumer = f"{stream_of(source)}.{service}"
@@ -45,7 +45,7 @@ def service_permissions(service: str, *, reads: Iterable[str]) -> Permissions:
 
 
 def streams_permissions(services: Iterable[str]) -> Permissions:
-    """Returns what the user may do that makes the streams of these services: neither read nor write events."""
+    """Returns the permissions of the user that shapes these services' streams: it neither reads nor writes events."""
     names = [stream_of(service) for service in sorted(services)]
     publish = tuple(f"$JS.API.STREAM.{verb}.{name}" for name in names for verb in ("INFO", "CREATE", "UPDATE"))
     return Permissions(publish, (f"{inbox_prefix(STREAMS_USER)}.>",))

@@ -46,9 +46,9 @@ log = structlog.get_logger()
 
 
 class NatsBroker:
-    """JetStream over one connection, which is made at the first use and made again for ever.
+    """JetStream over one connection, which is opened at the first use and reopened for ever.
 
-    `name` is also the user who logs in where there is a password, and whose inbox answers arrive at (`nats_access`).
+    `name` is also the user of the login where there is a password, and of the inbox for replies (`nats_access`).
     """
 
     def __init__(self, url: str, *, name: str, credentials: Path | None = None, password: str = "") -> None:
@@ -263,7 +263,7 @@ class NatsBroker:
 
 
 def _form_of(config: api.StreamConfig) -> tuple[object, ...]:
-    """Returns what `ensure_stream` sets, for a comparison."""
+    """Returns the settings that `ensure_stream` compares and sets."""
     return (
         sorted(config.subjects or ()),
         config.storage,

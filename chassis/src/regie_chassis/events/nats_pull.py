@@ -3,8 +3,8 @@
 Not through nats-py's `fetch`: that one waits for a full batch until its timeout, which would make a lone message late
 by the timeout (ADR 0005).
 
-What has arrived is handed on in turns between workspaces, each one's messages in their order: thousands that one of
-them caused do not hold up another's (ADR 0021).
+Buffered messages are handed on in turns between workspaces, each workspace's in their order: thousands of one
+workspace do not hold up another's (ADR 0021).
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ class Pull:
         return self._count + self.subscription.pending_msgs
 
     async def take(self, limit: int, timeout: float) -> list[Msg]:
-        """Returns what is there as soon as something is; asks the server again when an earlier request is over.
+        """Returns the buffered messages, or waits for the first; sends a new pull request when the last one is over.
 
-        One at a time: of two that see the last message, one would wait for it in vain and lose what it holds.
+        Calls are serialised: with two readers, one could take the last buffered message while the other waits for it
+        in vain and drops the messages that it has collected.
         """
         async with self._taking:
             return await self._take(limit, timeout)
@@ -80,20 +81,20 @@ class Pull:
                 self._note(await self.subscription.next_msg(timeout=max(until - loop.time(), 0.001)))
 
     def ready(self, limit: int) -> list[Msg]:
-        """Returns what has arrived, one message of each workspace after the other, up to `limit` and BATCH_BYTES."""
-        found: list[Msg] = []
+        """Returns buffered messages, one of each workspace in turn, up to `limit` and BATCH_BYTES."""
+        messages: list[Msg] = []
         size = 0
-        while self._turns and len(found) < limit and size < BATCH_BYTES:
+        while self._turns and len(messages) < limit and size < BATCH_BYTES:
             workspace = self._turns.popleft()
             waiting = self._waiting[workspace]
-            found.append(waiting.popleft())
-            size += len(found[-1].data)
+            messages.append(waiting.popleft())
+            size += len(messages[-1].data)
             if waiting:
                 self._turns.append(workspace)
             else:
                 del self._waiting[workspace]
-        self._count -= len(found)
-        return found
+        self._count -= len(messages)
+        return messages
 
     async def drain(self) -> list[Msg]:
         """Returns all that has arrived and was not taken."""
@@ -125,7 +126,7 @@ class Pull:
         self._asked_until = asyncio.get_running_loop().time() + PULL_EXPIRES + 0.1
 
     def _is_message(self, message: Msg) -> bool:
-        """Tells messages from the server's own words about a request, which end that request."""
+        """Distinguishes messages from the server's status lines, which end a pull request."""
         status = (message.headers or {}).get("Status") if not message.data else None
         if status is None:
             self._owed -= 1

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class EventTooLarge(TooLarge):
-    """What happened makes an event larger than the event stream carries. Send less at a time."""
+    """The event is larger than the event stream carries. Send less at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ def stage(
     time: datetime,
     traceparent: str | None = None,
 ) -> None:
-    """Says an event when, and only when, the session's transaction commits.
+    """Stages an event, which is published when, and only when, the session's transaction commits.
 
     Events about one thing, which the option `about` of their message names, keep the order in which they were staged.
     `traceparent` defaults to the current span's.
-    Raises EventTooLarge, before anything is staged, for what NATS could not carry: the cause fails and not the relay.
+    Raises EventTooLarge, before anything is staged, where NATS could not carry it: the cause fails and not the relay.
     Where many rows share a transaction, none may fail the others: check with `fits`, or stage `fitting(message)`.
     """
     payload = message.SerializeToString()
@@ -87,7 +87,7 @@ def fits(message: Message) -> bool:
 def fitting(message: Message) -> Message:
     """Returns the message, or where it is too large to be staged a copy with its texts cut short.
 
-    For facts that must be recorded whatever a network said about them.
+    For facts that must be recorded however long a network's message about them is.
     """
     if fits(message):
         return message

@@ -1,8 +1,8 @@
-"""Sends what the outbox holds to the service's stream, in order, and again when the stream has lost it.
+"""Publishes the rows of the outbox to the service's stream, in order, and again when the stream has lost them.
 
-A row outlives its acknowledgement by its `life`, because a stream can lose what it had acknowledged (power cut before
-the flush). The relay notices that the stream's sequence went backwards and sends the tail again; `Nats-Msg-Id` and
-the consumers' inboxes absorb what was not lost (ADR 0003).
+A row outlives its acknowledgement by its `life`, because a stream can lose acknowledged events (power cut before the
+flush). The relay notices that the stream's sequence went backwards and sends the tail again; `Nats-Msg-Id` and
+the consumers' inboxes absorb the copies of events that were not lost (ADR 0003).
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ class Relay:
         return self._clock.now() - self._progress_time < STUCK_AFTER
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Relays until told to stop, and drains what is staged by then."""
+        """Relays until `stopping` is set, then drains the staged events."""
         while not stopping.is_set():
             async with self._outages.waited_out(stopping):
                 await self._relay_while_holding_the_lock(stopping)
 
     async def _note_outage(self) -> None:
-        """Tells an outage, which all replicas share and which is no fault of this one, from a relay that is stuck."""
+        """Distinguishes an outage, which all replicas share, from a relay that is stuck."""
         try:
             await self._measure()
             await self._broker.stream_state(self._stream.name)

@@ -1,6 +1,6 @@
-"""Makes the services' event streams, and makes those anew that are lost.
+"""Creates the services' event streams, and creates lost ones again.
 
-The one process whose user may shape a stream (ADR 0020): `python -m regie_chassis.events.streams gateway scheduler …`.
+The one process that may shape streams (ADR 0020): `python -m regie_chassis.events.streams gateway scheduler …`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOOK_EVERY = timedelta(seconds=5)
 
 
 async def ensure_streams(broker: Broker, services: Iterable[str], *, replicas: int = 1) -> None:
-    """Makes what is missing and brings the rest into form. Raises BrokerUnavailable."""
+    """Creates missing streams and updates the others. Raises BrokerUnavailable."""
     for service in services:
         await broker.ensure_stream(stream_spec(service, replicas=replicas))
 
@@ -33,7 +33,7 @@ async def ensure_streams(broker: Broker, services: Iterable[str], *, replicas: i
 async def keep_streams(
     broker: Broker, services: Sequence[str], stopping: asyncio.Event, *, clock: Clock, replicas: int = 1
 ) -> None:
-    """Looks after the streams until told to stop, whatever becomes of the server meanwhile."""
+    """Maintains the streams until `stopping` is set, through outages of the server."""
     act = partial(ensure_streams, broker, services, replicas=replicas)
     await PeriodicLoop("streams", act, idle=LOOK_EVERY, clock=clock).run(stopping)
 

@@ -1,7 +1,7 @@
 """Chooses which outbox rows the relay sends next: workspaces take turns, each one's rows in their order.
 
-Nothing idles while a row waits: a workspace alone gets the whole batch, and what others leave of their share is
-filled from those who have more. A million rows of one workspace cost another one a batch (ADR 0019).
+Nothing idles while a row waits: a single workspace gets the whole batch, and unused shares go to workspaces with more
+rows. A million rows of one workspace cost another one a batch (ADR 0019).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Publishes outbox rows in waves of one event an aggregate, so that one that fails holds back only its followers."""
+"""Publishes outbox rows in waves of one event an aggregate, so that a failed event holds back only its followers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = structlog.get_logger()
 
 
 async def publish_in_waves(broker: Broker, rows: Sequence[Row]) -> tuple[dict[int, int], dict[int, str]]:
-    """Returns the sequences of the rows that were stored, and the reasons of those that never can be.
+    """Returns the sequences of the stored rows, and the reasons of the rows that can never be stored.
 
-    A row in neither was not acknowledged; those after it in its aggregate were not sent. A row that never can be
-    stored holds back nobody.
+    A row in neither was not acknowledged; later rows of its aggregate were not sent. A row that can never be stored
+    holds back no others.
     """
     sent: dict[int, int] = {}
     dead: dict[int, str] = {}
@@ -54,7 +54,7 @@ def _next_wave(waiting: Sequence[Row], held: set[str]) -> tuple[list[Row], list[
 
 
 def _envelopes(wave: Sequence[Row], dead: dict[int, str]) -> list[tuple[Row, Envelope]]:
-    """Returns the rows as messages; what makes none is noted as dead."""
+    """Returns the rows as messages; a row that makes none is recorded as dead."""
     envelopes: list[tuple[Row, Envelope]] = []
     for row in wave:
         try:

@@ -23,7 +23,7 @@ Loaded = TypeVar("Loaded", bound=BaseSettings)
 
 
 def commands(name: str, load: type[Settings], build: Callable[[Settings], Service], *, folder: Path) -> typer.Typer:
-    """Returns a service's command line. `folder` holds its migrations unless a setting says otherwise."""
+    """Returns a service's command line. `folder` holds its migrations unless a setting names another."""
     app = typer.Typer(name=name, help=f"Régie's {name} service.", no_args_is_help=True, add_completion=False)
 
     @app.command()
@@ -60,7 +60,7 @@ def _add_redrives(app: typer.Typer, name: str, load: type[Settings], build: Call
     def redrive(
         letter: Annotated[int | None, typer.Option(help="Only this dead letter; all by default.")] = None,
     ) -> None:
-        """Handles dead letters again and tells what became of each."""
+        """Handles dead letters again and prints the outcome of each."""
         settings = load_settings(load)
         configure_logs(name, settings.log_level)
 
@@ -99,7 +99,7 @@ def _add_redrives(app: typer.Typer, name: str, load: type[Settings], build: Call
 
 
 def load_settings(load: type[Loaded]) -> Loaded:
-    """Returns what the environment says, or ends the process with 2 and a line for each setting that is wrong."""
+    """Returns the settings of the environment, or ends the process with 2 and a line for each wrong setting."""
     try:
         return load()
     except ValidationError as error:

@@ -85,14 +85,14 @@ class Begun(Protocol):
         """Waits for all of it."""
 
     def cancel(self) -> None:
-        """Ends what is left; called when the drain's deadline has passed, too."""
+        """Ends the remaining work; also called when the drain's deadline has passed."""
 
 
 class PeriodicLoop:
     """Calls `act` at once while it returns something true, else after `idle` or when `wake` is set.
 
-    `wake` is cleared before each call, so that a wake-up during the call is not lost. `pace` is the pause after a call
-    that found work: what gathers meanwhile is begun together. `begun` is finished before `run` returns.
+    `wake` is cleared before each call, so that a wake-up during the call is not lost. `pace` is the pause after a
+    call that found work: work that gathers meanwhile is begun together. `begun` is finished before `run` returns.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class PeriodicLoop:
         self._outages = Outages(name, clock)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Acts until `stopping` is set, then finishes what was begun."""
+        """Acts until `stopping` is set, then finishes the work that it began."""
         async with self._wake.tied_to(stopping):
             try:
                 while not stopping.is_set():
@@ -142,7 +142,7 @@ class PeriodicLoop:
 async def try_through_outage(
     act: Callable[[], Awaitable[Result]], *, within: timedelta, event: str, **fields: object
 ) -> Result:
-    """Returns what `act` returns; while the database fails it, logs `event` and tries again for as long as `within`.
+    """Returns the result of `act`; while the database fails it, logs `event` and tries again for as long as `within`.
 
     Raises the last error when the time is up.
     """

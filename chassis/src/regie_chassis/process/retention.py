@@ -1,7 +1,7 @@
 """Removes rows that have outlived their use: the chassis' own, and a service's by `purge_loop`.
 
-The outbox is no part of it: the relay purges it, right after it has compared the stream with it. An outage of NATS may
-last longer than the life of a row that was sent, and the row is what a lost tail is replayed from.
+The outbox is no part of it: the relay purges it, right after it has compared the stream with it. An outage of NATS
+may last longer than the life of a sent row, and a lost tail is replayed from these rows.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def purge_loop(
 
 
 def messaging_purges(lives: Lives, *, database: Database, clock: Clock) -> list[PeriodicLoop]:
-    """Returns the loops that purge what a service keeps of the events of others, and what failed."""
+    """Returns the loops that purge the inbox, the dead letters and the dead rows of the outbox."""
     purges: dict[str, Purge] = {
         "inbox purge": partial(inbox.purge, life=lives.inbox),
         "dead letter purge": partial(dead_letters.purge, life=lives.dead),

@@ -1,4 +1,4 @@
-"""What to do with work that failed, as a value that the caller applies."""
+"""The decision about failed work, as a value that the caller applies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Do not try again; `reason` says why."""
+    """Gives up on the work, for `reason`."""
 
     reason: str
 

@@ -16,7 +16,7 @@ import uvloop
 from regie_chassis.boundary.telemetry import meter
 
 RESTART_PAUSE = timedelta(seconds=1)  # doubled with each failure of a loop
-LONGEST_PAUSE = timedelta(seconds=30)
+MAX_PAUSE = timedelta(seconds=30)
 STEADY = timedelta(minutes=1)  # a loop that ran for so long has recovered
 COLLECT_AFTER = 20_000  # new objects; Python's own 700 to 2,000 makes a burst collect all the time
 
@@ -27,7 +27,7 @@ _failures = meter().create_counter(
 
 
 class Loop(Protocol):
-    """Work that goes on until `stopping` is set, then finishes what it has in hand and returns."""
+    """Work that goes on until `stopping` is set, then finishes its current step and returns."""
 
     name: str
 
@@ -51,8 +51,8 @@ class LoopFailed(Exception):
 class App:
     """A service as one object: starts its parts in order, runs its loops, stops loops first and parts in reverse.
 
-    A loop that raises is started again after a pause, for as long as the process runs: one row that a loop cannot
-    bear must not end what the process's other loops have in hand.
+    A loop that raises is started again after a pause, for as long as the process runs: one row that breaks a loop
+    must not end the work of the process's other loops.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class App:
                     await self._stopping.wait()
             if self._stopping.is_set():
                 return None
-            pause = min(pause * 2, LONGEST_PAUSE)
+            pause = min(pause * 2, MAX_PAUSE)
 
     async def __aexit__(self, *_: object) -> None:
         self._stopping.set()
@@ -144,7 +144,7 @@ class App:
 
 
 def _quiet_collector() -> None:
-    """Keeps what was made at the start out of every collection, and collects less often: requests leave few cycles."""
+    """Keeps the objects of the start out of every collection, and collects less often: requests leave few cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)

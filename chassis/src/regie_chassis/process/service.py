@@ -1,4 +1,4 @@
-"""A service as one object: what `app.build` returns, what `__main__` runs and what tests look into."""
+"""A service as one object: `app.build` returns it, `__main__` runs it and tests look into it."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ class Watched(Protocol):
 class Readiness:
     """Whether this process should be given work.
 
-    Not before the database has answered once, and not while a loop of this process is stuck although what it needs
-    answers. An outage that all replicas share turns none of them red: that would take away what still works (ADR 0019).
+    Not before the database has answered once, and not while a loop of this process is stuck although its servers
+    answer. An outage that all replicas share turns none of them red: that would take away the parts that still work
+    (ADR 0019).
     """
 
     def __init__(self, database: Database, watched: Sequence[Watched]) -> None:
@@ -70,7 +71,7 @@ class Readiness:
         self._reached = False
 
     async def why_not(self) -> str:
-        """Returns what keeps the process from being ready, empty when nothing does."""
+        """Returns the reasons why the process is not ready; empty when it is ready."""
         if not self._reached:
             try:
                 await self._database.ping()
@@ -102,7 +103,7 @@ class EventLoops:
 
     @property
     def watched(self) -> list[Consumer | Relay]:
-        """Those that the readiness of the process depends on."""
+        """The loops that the readiness of the process depends on."""
         return [*self.consumers, self.relay]
 
 
@@ -115,7 +116,7 @@ def open_events(
     broker: Broker,
     clock: Clock,
 ) -> EventLoops:
-    """Returns the loops that hand events to `subscriptions`, send what is staged, and purge what is over."""
+    """Returns the loops that hand events to `subscriptions`, publish staged events, and purge old rows."""
     readers = consumers(name, subscriptions, database=database, broker=broker, clock=clock)
     stream = stream_spec(name, replicas=settings.stream_replicas)
     relay = Relay(database, broker, stream, clock, life=settings.lives.outbox)

@@ -1,6 +1,6 @@
-"""Settings that every service has. Code receives values; nothing but this reads the environment.
+"""Settings of every service. Code receives values; only this module reads the environment.
 
-A validator's message says what to do and never repeats the value, which may be a secret.
+A validator's message tells the operator how to correct the setting and never repeats the value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEDIA_SCHEMES = {"file", "s3", "gs", "az"}
 
 
 class WrongSetting(Exception):
-    """A setting that nothing can be built from. The message names it and says what to do."""
+    """A setting has an unusable value. The message names it and tells the operator how to correct it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class NatsSettings(BaseSettings):
 class ServiceSettings(NatsSettings):
     """The base of each service's settings. A service adds its prefix, as in `SCHEDULER_DATABASE_URL`.
 
-    What all services of one installation share has no prefix, as in `NATS_URL`.
+    A setting that all services of an installation share has no prefix, as in `NATS_URL`.
     """
 
     database_url: SecretStr
@@ -86,10 +86,10 @@ class ServiceSettings(NatsSettings):
     rpc_port: int = Field(default=0, ge=0, le=65535)
     """0 takes a free port."""
     drain_seconds: float = Field(default=20.0, gt=0, le=3600)
-    """How long a SIGTERM may take before what is left is aborted."""
+    """How long a SIGTERM may take before the remaining work is aborted."""
 
     outbox_life_minutes: int = Field(default=15, ge=15, le=7 * 24 * 60)
-    """Of events after their acknowledgement; what NATS loses in a power cut is replayed from them."""
+    """Life of events after their acknowledgement; events that NATS loses in a power cut are replayed from them."""
     inbox_life_days: int = Field(default=14, ge=8, le=30)
     """Of notes that an event was handled: longer than streams keep it, shorter than keys that make something once."""
     dead_life_days: int = Field(default=90, ge=1, le=3650)
@@ -170,7 +170,7 @@ def read_key(value: SecretStr) -> OKPKey:
 
 
 def check_target(value: str) -> str:
-    """Returns a gRPC target. Raises ValueError for what is none."""
+    """Returns a gRPC target. Raises ValueError for anything else."""
     places = value.split(":", 1)[1].split(",") if value.startswith(("ipv4:", "ipv6:")) else [value]
     if value.startswith("dns:"):
         places = [value.rsplit("/", 1)[-1]]

@@ -1,1 +1,1 @@
-"""What tests stand on: a clock moved by hand, a broker in memory, real servers, and waiting by condition."""
+"""The test kit: a clock moved by hand, a broker in memory, real servers, and waiting by condition."""

@@ -53,7 +53,7 @@ class BlueskyNetwork:
         return BlueskyAccount(handle, str(app["password"]), did)
 
     def call_as(self, did: str, method: str, name: str, **request: object) -> dict[str, object]:
-        """Calls the account's PDS in its name, beside whatever is under test."""
+        """Calls the account's PDS in its name, beside the code under test."""
         return self._call(method, self._servers[did], name, token=self._tokens[did], **request)
 
     def like(self, did: str, uri: str, cid: str) -> None:
@@ -74,7 +74,7 @@ class BlueskyNetwork:
         return found
 
     def spend_write_budget(self, did: str) -> None:
-        """Uses up what an account of the limited PDS may write in an hour: 5000 points, 600 of them at a time."""
+        """Uses up the hourly write budget of an account of the limited PDS: 5000 points, 600 of them at a time."""
         like: dict[str, object] = {"$type": "app.bsky.feed.like", "createdAt": "2026-03-01T12:00:00Z"}
         like["subject"] = {"uri": "at://did:plc:nobody/app.bsky.feed.post/3k2a4b6c8d2eo", "cid": "bafyreib2rxk3rh6kzwq"}
         write = {"$type": "com.atproto.repo.applyWrites#create", "collection": "app.bsky.feed.like", "value": like}
@@ -115,9 +115,9 @@ class BlueskyProxy:
         self.calls: list[tuple[str, int, bytes]] = []
         """The method, the status that the PDS answered, and the body that was sent."""
         self.expire_sessions = False
-        """True gives whoever logs in an access token that is no longer good, beside a good refresh token."""
+        """True makes each login return an expired access token beside a good refresh token."""
         self.kept_back = threading.Event()
-        """The PDS has done what `keep_back` named, and nobody has been told."""
+        """Set when the PDS has done the call of `keep_back` and its answer is withheld."""
         self._network = network
         self._keep_back = ""
         self._let_go = threading.Event()
@@ -136,7 +136,7 @@ class BlueskyProxy:
         self._keep_back = method
 
     def let_go(self) -> None:
-        """Hangs up on whoever waits for an answer that is kept back."""
+        """Closes the connections that wait for a withheld answer."""
         self._let_go.set()
 
     def calls_of(self, method: str) -> list[tuple[int, bytes]]:
@@ -187,6 +187,6 @@ def _forwarding(proxy: BlueskyProxy) -> type[BaseHTTPRequestHandler]:
         do_POST = do_GET  # noqa: N815  # the standard library's name
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the standard library's name
-            """Says nothing: the calls are written down."""
+            """Logs nothing: the calls are recorded."""
 
     return Forwarding

@@ -36,7 +36,7 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Group:
-    """A durable consumer: what it has settled, and when the rest may be delivered (again)."""
+    """A durable consumer: its position, and when each open message may be delivered (again)."""
 
     spec: ConsumerSpec
     next_seq: int = 1

@@ -1,11 +1,12 @@
-"""Pytest fixtures for the tests of one service: its caller, its broker in memory and the events that it stages.
+"""Pytest fixtures for the tests of one service: its database, its caller, its broker in memory and its staged events.
 
-A service's conftest names the service in a fixture `service_name`, and its migrations in a fixture `database`.
+A service's conftest names the service in a fixture `service_name`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
@@ -20,13 +21,16 @@ from regie_chassis.data.database import Database
 from regie_chassis.events.messaging import Envelope, headers_of, stream_spec, subject_of
 from regie_chassis.events.relay import IDLE
 from regie_chassis.process.service import Service
+from regie_chassis.process.settings import ServiceSettings
 from sqlalchemy import text
 
 from regie_local.testing.clock import FakeClock
+from regie_local.testing.fixtures import NewDatabase
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.waiting import LOOK_EVERY
 
 StagedEvent = TypeVar("StagedEvent", bound=Message)
+Settings = TypeVar("Settings", bound=ServiceSettings)
 
 Sign = Callable[[UUID], str]
 """Returns the token of a caller from a workspace."""
@@ -42,6 +46,12 @@ class MakeEnvelope(Protocol):
     """Returns the envelope that carries an event, from the test's workspace unless another is given."""
 
     def __call__(self, message: Message, *, workspace: UUID | None = None) -> Envelope: ...
+
+
+@pytest.fixture
+async def database(new_database: NewDatabase, request: pytest.FixtureRequest) -> Database:
+    """The database of the service under test, migrated by the folder `migrations` beside its tests."""
+    return await new_database(request.path.parents[1] / "migrations")
 
 
 @pytest.fixture
@@ -93,6 +103,12 @@ def staged(database: Database) -> Staged:
             return [kind.FromString(payload) for payload in rows.scalars()]
 
     return read
+
+
+def settings_on(kind: type[Settings], database: Database, key: OKPKey, **others: object) -> Settings:
+    """Returns a service's settings on a database, for callers that the key has signed."""
+    public_key = json.dumps(key.as_dict(private=False))
+    return kind.model_validate({"database_url": database.url, "identity_public_key": public_key, **others})
 
 
 @asynccontextmanager

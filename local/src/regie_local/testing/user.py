@@ -79,7 +79,7 @@ class User:
         return found
 
     async def spans(self, trace_id: str) -> list[Json]:
-        """What has been collected of a trace so far, the earliest first."""
+        """Returns the spans of a trace so far, the earliest first."""
         found: list[Json] = (await self.traces.get(f"/traces/{trace_id}")).json()["spans"]
         return found
 
@@ -106,7 +106,7 @@ async def open_user(installation: LocalCluster) -> AsyncIterator[User]:
 
 
 def path_to(spans: list[Json], name: str, *, service: str = "") -> list[tuple[str, str]]:
-    """Returns (service, name) of every span from the root down to the first (of `service`) whose name begins so."""
+    """Returns (service, name) of each span from the root down to the first (of `service`) that is named so."""
     by_id = {span["span_id"]: span for span in spans}
     named = (span for span in spans if span["name"].startswith(name))
     span: Json | None = next(span for span in named if service in ("", span["service"]))

@@ -34,7 +34,7 @@ async def settle(
 ) -> None:
     """Waits until every staged event is relayed and every relayed event is handled.
 
-    Seen several times in a row, because a stream's own figures follow what it has just stored after a moment.
+    Checked several times in a row, because a stream's figures lag behind its newest message for a moment.
     """
     databases, consumers = list(databases), list(consumers)
     quiet = 0

@@ -110,7 +110,7 @@ class BlueskyClient:
         return await call(self._client, "GET", method_url(server_url, name, query))
 
     def accepted(self, response: Response) -> dict[str, object]:
-        """Returns the body of a success, and raises what any other answer means."""
+        """Returns the body of a success, and raises the error of any other response."""
         if response.status // 100 != 2:
             raise self.refusal(response)
         body = response.json()
@@ -151,7 +151,7 @@ class BlueskyClient:
 
 
 def session_secrets(session: Mapping[str, object]) -> dict[str, str]:
-    """Returns what is kept of a session. Raises `OutcomeUnknown` where the server left something out."""
+    """Returns the stored part of a session. Raises `OutcomeUnknown` where the server left something out."""
     names = {"access_jwt": "accessJwt", "refresh_jwt": "refreshJwt", "did": "did"}
     secrets = {ours: session.get(theirs) for ours, theirs in names.items()}
     # A token goes into a header, which carries visible ASCII alone.
@@ -162,7 +162,7 @@ def session_secrets(session: Mapping[str, object]) -> dict[str, str]:
 
 
 def _kind_of(name: str) -> FailureKind | None:
-    """Returns the failure that an error's name stands for, None for a name that says no more than its status."""
+    """Returns the failure of an error's name, None for a name that adds nothing to its status."""
     if name in _MEDIA_ERRORS:
         return FailureKind.MEDIA_REJECTED
     return FailureKind.AUTH_EXPIRED if name in _SESSION_ERRORS or name.startswith("Account") else None
@@ -176,7 +176,7 @@ def server_address(given: str, main_server: str) -> str:
 
 
 def home_server(session: Mapping[str, object], asked_url: str) -> str:
-    """Returns the server that holds the account: where its DID document says, else the one that was asked.
+    """Returns the server that holds the account: the one in its DID document, else the server of the call.
 
     A document never moves tokens from an encrypted to a plain connection.
     """

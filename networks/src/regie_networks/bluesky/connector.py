@@ -50,7 +50,7 @@ UPLOAD_TIMEOUT = 60.0
 """Seconds for a picture of two megabytes on a slow line."""
 LIKERS_READ = 25
 REPLY_DEPTH = 6
-"""Generations of replies: what the AppView gives unasked."""
+"""Generations of replies; the AppView's own default."""
 _ADDRESS = re.compile(r"https://[^/]+/profile/(?P<name>[^/]+)/post/(?P<key>[A-Za-z0-9._~:-]{1,512})/?(?:[?#].*)?")
 
 
@@ -126,7 +126,7 @@ class BlueskyConnector:
         return _remote(self._server.accepted(response), draft.account, draft.segments[index].key)
 
     async def check(self, draft: Draft, index: int, handle: str) -> Remote | Processing:  # the form
-        """Bluesky answers at once, so that nothing is ever processing; says where the post is all the same."""
+        """Returns where the post is; Bluesky publishes at once, so that nothing is ever processing."""
         remote = await self._read_record(draft, index)
         if remote is None:
             raise OutcomeUnknown("The post is not there")
@@ -154,15 +154,15 @@ class BlueskyConnector:
         """Takes the address as bsky.app and other clients show it."""
         account = draft.account
         names = (account.remote_id.casefold(), account.handle.casefold())
-        found = _ADDRESS.fullmatch(unquote(url).strip())
-        if found is None or found["name"].casefold() not in names:
+        match = _ADDRESS.fullmatch(unquote(url).strip())
+        if match is None or match["name"].casefold() not in names:
             raise NotNamed(f"give the post's address as https://bsky.app/profile/{account.handle}/post/… shows it")
-        query = {"repo": account.remote_id, "collection": COLLECTION, "rkey": found["key"]}
+        query = {"repo": account.remote_id, "collection": COLLECTION, "rkey": match["key"]}
         response = await self._server.read(account.server_url, "com.atproto.repo.getRecord", query)
         if response.status == HTTPStatus.BAD_REQUEST and error_name(response) in ("RecordNotFound", "InvalidRequest"):
             raise NotNamed("the account has no post at this address")
         body = self._server.accepted(response)
-        remote = _remote(body, account, found["key"])
+        remote = _remote(body, account, match["key"])
         record, segment = body.get("value"), draft.segments[index]
         reply = record.get("reply") if isinstance(record, dict) else None
         parent = strong_ref(draft.remotes[index - 1])["uri"] if index else None
@@ -187,7 +187,7 @@ class BlueskyConnector:
         return observations
 
     async def delete(self, account: Account, remote: Remote) -> None:
-        """Removes the record; the protocol takes the removal of one that is gone for done."""
+        """Removes the record; the protocol counts a record that is gone as removed."""
         key = own_key(remote, account.remote_id)
         body = {"repo": account.remote_id, "collection": COLLECTION, "rkey": key}
         self._server.accepted(await self._server.call_as(account, "POST", "com.atproto.repo.deleteRecord", json=body))

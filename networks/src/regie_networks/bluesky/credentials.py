@@ -18,7 +18,7 @@ _SEPARATORS = re.compile(r"[\s\u2010-\u2015-]+")
 
 
 def atproto_identifier(pasted: str) -> str:
-    """Returns the handle, DID or e-mail address in what was pasted: also `@handle`, `at://…` or a profile's URL."""
+    """Returns the handle, DID or e-mail address of the pasted text: also of `@handle`, `at://…` or a profile's URL."""
     name = _UNSEEN.sub("", pasted).strip()
     if profile := _PROFILE_URL.fullmatch(name):
         name = profile["name"]

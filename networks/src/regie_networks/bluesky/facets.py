@@ -1,6 +1,6 @@
-"""Links, mentions and hashtags in a text, as the byte ranges that `app.bsky.richtext.facet` wants.
+"""Links, mentions and hashtags in a text, as the byte ranges of `app.bsky.richtext.facet`.
 
-A server accepts ranges that are reversed or past the end, so that what is wrong here is wrong for every reader.
+A server accepts ranges that are reversed or past the end, so that a mistake here reaches every reader.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Span:
 
 
 def spans(text: str) -> list[Span]:
-    """Finds what can become a facet, in order and never overlapping; a link wins over what stands in it."""
+    """Finds the possible facets, in order and never overlapping; a link wins over the mentions and hashtags in it."""
     kept: list[Span] = []
     taken = bytearray(len(text))
     for found in (*_links(text), *_mentions(text), *_tags(text)):
@@ -69,7 +69,7 @@ def mentioned_handles(text: str) -> list[str]:
 
 
 def build_facets(text: str, dids: Mapping[str, str]) -> list[dict[str, object]]:
-    """Returns the facets of a text. A mention whose handle has no entry in `dids` stays plain text."""
+    """Returns the facets of a text. A mention without an entry in `dids` stays plain text."""
     facets: list[dict[str, object]] = []
     for span in spans(text):
         feature = _feature(span, dids)
@@ -123,7 +123,7 @@ def _is_punctuation(char: str) -> bool:
 
 
 def _without_tail(uri: str, before: str) -> str:
-    """Drops what belongs to the sentence around a link, and keeps what the link itself may end in.
+    """Drops the punctuation of the sentence around a link, and keeps the link's own.
 
     Brackets stay where the link opened them; signs such as `*` go only where the same stand before the link.
     """

@@ -1,4 +1,4 @@
-"""Chooses the form in which Bluesky gets a picture: as it is stored where it fits, else a smaller JPEG."""
+"""Chooses the form of a picture for Bluesky: the stored file where it fits, else a smaller JPEG."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ BOUNDS = Bounds(max_bytes=MAX_PICTURE_BYTES, max_side=2000, content_types=(JPEG,
 
 
 async def load_rendition(picture: Picture) -> Rendition:
-    """Returns the picture as it is where it fits, else a JPEG of it that does.
+    """Returns the stored picture where it fits, else a smaller JPEG of it.
 
-    Raises `Refused(MEDIA_REJECTED)` for one that cannot be made small enough, `NotSent` where that has to wait.
+    Raises `Refused(MEDIA_REJECTED)` where no JPEG is small enough, `NotSent` where the conversion has to wait.
     """
     if picture.size > MAX_PICTURE_BYTES:
         return await picture.fit(BOUNDS)

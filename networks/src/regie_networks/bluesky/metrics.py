@@ -1,4 +1,4 @@
-"""What an AppView says about a post, in the field's words."""
+"""The numbers of a post from an AppView, under the field's names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ACCOUNT_COUNTS = {"followers": "followersCount", "following": "followsCount", "
 
 
 def observation(remote: Remote, post: Mapping[str, object]) -> Observation:
-    """Reads the totals of a `postView`; one that is left out is zero."""
+    """Reads the totals of a `postView`; an absent total is zero."""
     counts: dict[str, Any] = {ours: post.get(theirs) for ours, theirs in _COUNTS.items()}
     return Observation(remote.id, {name: 0 if count is None else count for name, count in counts.items()})
 

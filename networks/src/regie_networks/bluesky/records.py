@@ -17,7 +17,7 @@ COLLECTION = "app.bsky.feed.post"
 
 @dataclass(frozen=True, slots=True)
 class UploadedPicture:
-    """A picture that the server holds: its blob reference and the pixels of what was sent."""
+    """A picture that the server holds: its blob reference and the pixels of the sent file."""
 
     blob: Mapping[str, object]
     width: int
@@ -38,7 +38,7 @@ def picture_handle(picture: Picture) -> str:
 
 
 def mention_handle(handle: str) -> str:
-    """Names the handle under which `prepare` saves whom a mention means; an empty value means nobody."""
+    """Names the handle under which `prepare` saves the account of a mention; an empty value means no account."""
     return f"mention:{handle}"
 
 
@@ -80,7 +80,7 @@ def strong_ref(remote: Remote) -> dict[str, str]:
 
 
 def own_key(remote: Remote, did: str) -> str:
-    """Returns the key of a post of the account. Raises `Unacceptable` for what is no post of it."""
+    """Returns the key of a post of the account. Raises `Unacceptable` for anything else."""
     prefix, _, key = strong_ref(remote)["uri"].rpartition("/")
     if prefix != f"at://{did}/{COLLECTION}" or not key:
         raise Unacceptable(FailureKind.CONTENT_REJECTED, "This is no post of the account")

@@ -18,7 +18,7 @@ MAX_READ = 2000
 def thread_replies(body: Mapping[str, object], remote: Remote) -> Iterator[Reply]:
     """Yields the replies of a `getPostThread` answer, each generation before the next.
 
-    Posts that are deleted, blocked or hidden come without their content, and are passed over with what hangs on them.
+    Posts that are deleted, blocked or hidden come without their content, and are skipped with their replies.
     """
     thread = body.get("thread")
     if not isinstance(thread, dict) or not isinstance(thread.get("post"), dict):
@@ -40,15 +40,15 @@ def thread_replies(body: Mapping[str, object], remote: Remote) -> Iterator[Reply
 def _reply(post: Mapping[str, object], parent_id: str) -> Reply:
     author, record = post.get("author"), post.get("record")
     uri, cid, did = _text(post, "uri"), _text(post, "cid"), _text(author, "did")
-    shown = remote_post(uri, cid, did)
+    remote = remote_post(uri, cid, did)
     return Reply(
-        remote_id=shown.id,
+        remote_id=remote.id,
         parent_remote_id=parent_id,
         author_id=did,
         author_handle=_text(author, "handle"),
         text=_text(record, "text"),
         create_time=_moment(_text(post, "indexedAt")),
-        url=shown.url,
+        url=remote.url,
     )
 
 

@@ -34,7 +34,7 @@ RULES = ContentRules(
 
 
 def review(draft: Draft) -> None:
-    """Raises `Unacceptable` for what no Bluesky server takes."""
+    """Raises `Unacceptable` for content that every Bluesky server refuses."""
     if draft.language and not _LANGUAGE.fullmatch(draft.language):
         raise Unacceptable(FailureKind.CONTENT_REJECTED, "The language is no BCP 47 tag such as en or pt-BR")
     review_draft(RULES, draft)

@@ -41,15 +41,15 @@ class Accounts:
         secrets = {*harness.secrets.values(), *harness.credentials.values()} - {harness.remote_id, harness.handle}
         connector, draft = harness.connector(), harness.draft()
         connection = await connector.connect(harness.server_url, harness.credentials)
-        shown = [repr(connector), repr(draft), repr(connection)]
+        texts = [repr(connector), repr(draft), repr(connection)]
         for status in (200, *harness.failures):
             for verb in calls(harness, connector, draft):
                 harness.server.spoil(ANY_CALL, partial(_echo, status))
                 try:
                     await verb()
                 except ConnectorError as error:
-                    shown += [str(error), repr(error), repr(error.__cause__)]
-        assert not [text for text in shown if any(secret in text for secret in secrets)]
+                    texts += [str(error), repr(error), repr(error.__cause__)]
+        assert not [text for text in texts if any(secret in text for secret in secrets)]
 
 
 def _echo(status: int, request: httpx2.Request) -> httpx2.Response:

@@ -37,7 +37,7 @@ ODD_BODIES = (
     '{"id": "1"}'.encode("utf-16"),
 )
 EMPTY_ANSWERS = (b"[]", b'{"posts": []}', b'{"posts": [], "processing": []}')
-"""What a network may say of no post at all; not odd where it is the answer to a look."""
+"""A response about no post at all; not odd as the response to a look."""
 
 
 def calls(harness: Harness, connector: NetworkConnector, draft: Draft) -> Sequence[Callable[[], Awaitable[object]]]:

@@ -24,7 +24,7 @@ REDIRECT_URI = "https://regie.example/v1/oauth/callback"
 
 @dataclass(slots=True)
 class _Visit:
-    """A person at the authorization address, and what they came back with."""
+    """A person at the authorization address, and the parameters of their return."""
 
     flow: OAuthFlow
     app: OAuthApp
@@ -48,7 +48,7 @@ async def _visit(harness: Harness) -> _Visit:
 
 
 class Authorization:
-    """Tests of the descriptor's OAuth; a network without it says so."""
+    """Tests of the descriptor's OAuth; they are skipped for a network without it."""
 
     async def test_a_person_lets_us_in_and_we_publish(self, harness: Harness) -> None:
         assert (harness.network.oauth is None) == (Verb.OAUTH not in harness.network.verbs)

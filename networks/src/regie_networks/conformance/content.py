@@ -1,4 +1,4 @@
-"""The limits of the descriptor, which are those that a connector enforces."""
+"""The limits of the descriptor are those that a connector enforces."""
 
 from __future__ import annotations
 

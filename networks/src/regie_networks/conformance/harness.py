@@ -1,4 +1,4 @@
-"""A network as the suite sees it: its descriptor, a fake server, and what only the network can say of its calls."""
+"""A network as the suite sees it: its descriptor, a fake server, and its own reading of its calls."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ UNKNOWN = None
 class Harness:
     """A network under test.
 
-    `texts` returns the texts that people see, the oldest first. `failures` are the kinds that the statuses of an
-    answer to a publish stand for, `error_body` the body of such an answer. `secrets` open the account; `absent_id` is
-    the id of no post, `address` an address of the form that people name a post by.
-    `approve` does what a person does at the authorization address, and returns where they are sent. `members` are
-    names of the network's JSON, for answers that are made up.
+    `texts` returns the visible texts, the oldest first. `failures` are the failure kinds by status of a response to a
+    publish, `error_body` the body of such a response. `secrets` open the account; `absent_id` is the id of no post,
+    `address` a post's address as people paste it. `approve` consents at the authorization address as a person does,
+    and returns the address of the redirect. `members` are names of the network's JSON, for invented responses.
     """
 
     network: Network
@@ -62,7 +61,7 @@ class Harness:
         return Account(self.server_url, self.remote_id, self.handle, FakeCredentials(self.secrets))
 
     def draft(self, *texts: str, pictures: int = 0) -> Draft:
-        """Returns a draft whose first part has the pictures."""
+        """Returns a draft with the pictures in its first part."""
         segments = [Segment(self._new_key(BEGINNING), text) for text in texts or ("Doors open at eight.",)]
         attached = tuple(picture(f"media_{number}") for number in range(pictures))
         segments[0] = replace(segments[0], pictures=attached)

@@ -1,4 +1,4 @@
-"""Publishing once: one mutation, the same bytes, and the truth about what became of it."""
+"""Publishing once: one mutation, the same bytes, and the truth about its outcome."""
 
 from __future__ import annotations
 

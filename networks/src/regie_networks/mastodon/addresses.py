@@ -1,4 +1,4 @@
-"""Which status a person names by its address. The server itself says which post is behind it, and whose."""
+"""The status at an address that a person gives. The server itself resolves the address to a post and its account."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def named_status(
 
 
 def _why_not(draft: Draft, index: int, status: Status, source: str | None, others: Others) -> str:
-    """Returns what speaks against it, empty for nothing."""
+    """Returns the reason against it, empty for none."""
     segment = draft.segments[index]
     reply_to = draft.remotes[index - 1].id if index else ""
     if not others.taken.isdisjoint((status.id, status.url)):
@@ -73,7 +73,7 @@ def _why_not(draft: Draft, index: int, status: Status, source: str | None, other
 
 
 class _Content:
-    """What a segment says."""
+    """The text of a segment."""
 
     def __init__(self, text: str, alt_texts: Sequence[str]) -> None:
         self._text = text
@@ -92,12 +92,12 @@ class _Content:
 
 
 async def _at(server: MastodonClient, draft: Draft, url: str) -> Status:
-    found = _ADDRESS.fullmatch(unquote(urlsplit(url).path))
-    if found is None:
+    match = _ADDRESS.fullmatch(unquote(urlsplit(url).path))
+    if match is None:
         return await _listed(server, draft, url)
     response = await server.ask(
         "GET",
-        f"/api/v1/statuses/{quote(found['id'], safe='')}",
+        f"/api/v1/statuses/{quote(match['id'], safe='')}",
         rejected=FailureKind.PLATFORM_ERROR,
         absent=None,
     )
@@ -105,7 +105,7 @@ async def _at(server: MastodonClient, draft: Draft, url: str) -> Status:
         raise NotNamed("the server has no post at this address")
     entry = response.json()
     account_id = text_of(entry.get("account") if isinstance(entry, dict) else None, "id")
-    if text_of(entry, "id") != found["id"] or not account_id:
+    if text_of(entry, "id") != match["id"] or not account_id:
         raise Inconclusive("the server's answer about the post cannot be read")
     if account_id != draft.account.remote_id:
         raise NotNamed("the post at this address is another account's")

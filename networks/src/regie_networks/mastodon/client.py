@@ -1,7 +1,7 @@
-"""One server as one token sees it: calls, and what a refusal means.
+"""One server as one token sees it: calls, and the meaning of refusals.
 
 Only the status decides. The words are in the account's language, and many servers of the family answer errors
-with HTML or plain text, so no body is ever needed to tell what happened.
+with HTML or plain text, so no body is needed to know the outcome.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ READ_TIMEOUT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class MastodonClient:
-    """Where calls go and with what token. `url` is scheme and host, without a path."""
+    """The server and the token of a call. `url` is scheme and host, without a path."""
 
     client: httpx2.AsyncClient
     clock: Clock
@@ -101,7 +101,7 @@ class MastodonClient:
 
 
 def _of_page(status: int, rejected: FailureKind) -> FailureKind:
-    """What a refusal means that is a page and no answer of the API, once the token is known to be good."""
+    """Returns the meaning of a refusal in the form of a page, once the token is known to be good."""
     return FailureKind.PLATFORM_ERROR if status == HTTPStatus.FORBIDDEN else rejected
 
 

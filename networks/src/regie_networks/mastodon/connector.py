@@ -1,4 +1,4 @@
-"""The Mastodon connector: what each step of the delivery protocol means there."""
+"""The Mastodon connector: the steps of the delivery protocol on Mastodon."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CHECKED = "limits"
 
 
 class MastodonConnector:
-    """Speaks to any server of the family. Keeps nothing between calls but what servers publish about themselves."""
+    """Speaks to any server of the family. Keeps nothing between calls but the servers' descriptions of themselves."""
 
     network = "mastodon"
 
@@ -206,7 +206,7 @@ class MastodonConnector:
 
 
 def _kind_of_absence(status: Mapping[str, object]) -> FailureKind:
-    """What a 404 is about: the status replied to, a picture that is gone, or no such address on this server."""
+    """Returns the subject of a 404: the status replied to, a lost picture, or an unknown address on this server."""
     if "in_reply_to_id" in status:
         return FailureKind.CONTENT_REJECTED
     return FailureKind.MEDIA_REJECTED if "media_ids" in status else FailureKind.UNSUPPORTED

@@ -36,7 +36,7 @@ KEEPS_MEDIA_IDS = frozenset({"mastodon", "hollo", "gotosocial", "takahe"})
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What a server says of itself. `domain` is the one in its accounts' names; empty where it does not say."""
+    """A server's description of itself. `domain` is the one in its accounts' names; empty where it is missing."""
 
     domain: str
     rules: ContentRules
@@ -64,9 +64,9 @@ class InstanceCache:
 
 
 async def read_instance(server: MastodonClient) -> Instance:
-    """Asks the server, in the older form where the newer one brings nothing: some answer it with an error.
+    """Reads the server's description, in the older form where the newer one fails, as it does on some servers.
 
-    Raises what the older form brings, where that is no answer either.
+    Raises the error of the older form where both fail.
     """
     with suppress(OutcomeUnknown, Refused):
         if instance := await _read(server, "/api/v2/instance", "domain"):
@@ -85,13 +85,13 @@ async def _read(server: MastodonClient, path: str, domain: str) -> Instance | No
 
 
 def _domain_of(said: str) -> str:
-    """Returns the server's name, empty for what can be none: it ends in the handle of every account."""
+    """Returns the server's name, empty for an impossible one: every account's handle ends in it."""
     name = said.rpartition("://")[2].strip("/")
     return name if is_id(name, most=MAX_DOMAIN) and not set(name) & set("/@ ") else ""
 
 
 def rules_of(body: dict[str, object]) -> ContentRules:
-    """Reads either form of the instance; `max_toot_chars` is how servers said it before there was a configuration."""
+    """Reads either form of the instance; `max_toot_chars` is the limit of servers without a configuration."""
     configuration = body.get("configuration")
     configuration = configuration if isinstance(configuration, dict) else {}
     statuses, media = configuration.get("statuses"), configuration.get("media_attachments")
@@ -124,9 +124,9 @@ def _media_rule(rule: MediaRule, media: object) -> MediaRule:
 
 
 def software_of(body: dict[str, object]) -> str:
-    """Returns the name of the server's software, or an empty string where it is not one that is known here.
+    """Returns the name of the server's software, or an empty string where it is unknown.
 
-    A relative that names itself as compatible with another is not that other.
+    A fork that calls itself compatible with another software is not that software.
     """
     source = text_of(body, "source_url").lower().rstrip("/").removesuffix(".git").rpartition("://")[2]
     version = text_of(body, "version").lower()

@@ -1,7 +1,7 @@
 """Finding a segment among the account's own statuses after an unknown outcome.
 
-A status is taken for the segment only where nothing else can be meant: no other delivery holds it, and none whose
-outcome is open would look the same. A status that is certainly another one is left aside without a call.
+A status counts as the segment only where nothing else is possible: no other delivery holds it, and no delivery with
+an open outcome would look the same. A status that is certainly another one is skipped without a call.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLOCK_TOLERANCE = timedelta(minutes=1)
 READ_BACK = timedelta(minutes=15)
 """How far before `compose_time` the list is read. An equal status in between proves nothing, either way."""
 MAX_COMPARED = 40
-"""Statuses whose source is asked for in one look: a call each. The next look goes on with the rest."""
+"""Sources read in one look, a call each. The next look goes on with the rest."""
 KEPT_SOURCES = 1000
 
 
@@ -46,7 +46,7 @@ class SourceCache:
         return self._kept.get((server.url, status.id, status.edited))
 
     async def read(self, server: MastodonClient, status: Status) -> str | None:
-        """Asks for the text; None where the server does not tell."""
+        """Reads the source text; None where the server does not show it."""
         response = await server.ask(
             "GET",
             f"/api/v1/statuses/{quote(status.id, safe='')}/source",
@@ -68,7 +68,7 @@ async def find_segment(
 ) -> Remote | None:
     """Returns the segment's status, or None when it is not among the account's statuses.
 
-    `keeps_media_ids` says that the server is known to name a picture in a status as it named it at its upload.
+    `keeps_media_ids` is true for a server that is known to keep the id of an upload in its status.
     """
 
     async def load() -> tuple[Timeline, Sequence[str]]:
@@ -95,13 +95,13 @@ async def _search(server: MastodonClient, match: _Match, timeline: Timeline, sou
     if certain is not None:
         return certain
     doubtful: Status | None = None
-    asked = 0
+    compared = 0
     for status in candidates:
         source = sources.get(server, status)
         if source is None:
-            if asked == MAX_COMPARED:
+            if compared == MAX_COMPARED:
                 raise Inconclusive("There are more alike statuses than one look compares; the next one goes on")
-            asked += 1
+            compared += 1
             source = await sources.read(server, status)
         same = match.is_same(status, source)
         if same and status.created >= match.compose_time - CLOCK_TOLERANCE:
@@ -119,7 +119,7 @@ def _place_of(status: Status) -> str:
 
 
 class _Match:
-    """A segment, and what a status must be to be taken for it."""
+    """A segment, and the conditions for a status to count as it."""
 
     def __init__(self, draft: Draft, index: int, others: Others, keeps_media_ids: bool, skew: timedelta) -> None:
         self._segment: Segment = draft.segments[index]
@@ -132,7 +132,7 @@ class _Match:
         self.compose_time = draft.compose_time + skew
 
     def candidates(self, timeline: Timeline) -> list[Status]:
-        """Returns the statuses that may be the segment: those that look alike first, the older before the newer.
+        """Returns the statuses that may be the segment: equal ones first, the older before the newer.
 
         Visibility is no criterion: a server may turn public into unlisted, for accounts that it has limited.
         """
@@ -145,7 +145,7 @@ class _Match:
         return bool(self._media) and {each.id for each in status.media} == self._media
 
     def is_same(self, status: Status, source: str | None) -> bool | None:
-        """True and False are certain; None where the server shows text or pictures too changed to tell."""
+        """True and False are certain; None where the server shows text or pictures too changed to decide."""
         same = self._has_its_text(status, source)
         if not same or not self._segment.attachments:
             return same

@@ -41,7 +41,7 @@ def media_ids(draft: Draft, segment: Segment) -> list[str]:
 
 
 async def prepare_attachments(server: MastodonClient, draft: Draft, save_handle: SaveHandle) -> None:
-    """Uploads what is not uploaded and waits for what is not ready, saving each step as its own handle."""
+    """Uploads missing media and waits until they are ready, saving each step as its own handle."""
     attachments = [
         (segment, position, attachment)
         for segment in draft.segments

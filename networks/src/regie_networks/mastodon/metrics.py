@@ -15,7 +15,7 @@ from regie_networks.observation import AccountObservation, Engagement, Observati
 FIRST_PAGE = 80
 """Mastodon's most accounts on one page."""
 READ_WITHIN = 15.0
-"""Seconds for all statuses of a call; what is not read by then is read another time."""
+"""Seconds for all statuses of a call; the rest is read another time."""
 
 _COUNTS = {
     "likes": "favourites_count",
@@ -30,9 +30,9 @@ _ACCOUNT_COUNTS = {"followers": "followers_count", "following": "following_count
 async def observe_statuses(
     server: MastodonClient, account: Account, remotes: Sequence[Remote], *, within: float = READ_WITHIN
 ) -> list[Observation | Unread]:
-    """Reads each status on its own; one that cannot be read leaves the others as they are, and the gone are left out.
+    """Reads each status on its own; a failed status does not affect the others, and lost statuses are left out.
 
-    What holds for the account (a refusal, no connection, no time left) ends the reading, and is said of the rest.
+    An error of the whole account (a refusal, no connection, no time left) ends the reading and marks the rest.
     """
     read: list[Observation | Unread] = []
     deadline = asyncio.get_running_loop().time() + within
@@ -51,7 +51,7 @@ async def observe_statuses(
 
 
 async def observe_status(server: MastodonClient, account: Account, remote: Remote) -> Observation | None:
-    """Returns the status' totals and the first page of those who liked it, or None where the status is gone."""
+    """Returns the status' totals and the first page of its likes, or None where the status is gone."""
     path = f"/api/v1/statuses/{quote(remote.id, safe='')}"
     response = await server.ask("GET", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
     if response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):

@@ -19,7 +19,7 @@ _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
 
 async def delete_status(server: MastodonClient, remote: Remote) -> None:
-    """Removes the status. Only an answer of the API says that it is gone; a page says nothing of statuses."""
+    """Removes the status. Only a response of the API proves that it is gone; a page proves nothing."""
     path = f"/api/v1/statuses/{quote(remote.id, safe='')}"
     response = await server.ask("DELETE", path, rejected=FailureKind.PLATFORM_ERROR, absent=None)
     if response.status in _GONE and not isinstance(response.json(), dict):

@@ -1,4 +1,4 @@
-"""Text as Mastodon counts it, and text compared with what came back from a server."""
+"""Text as Mastodon counts it, and comparison with the text that a server returns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def counted_length(text: str, characters_reserved_per_url: int) -> int:
     """Returns how many characters the server counts: grapheme clusters, a link as the reserved number, of a mention
     only the local part.
 
-    Where it is doubtful what the server takes for a link, the server has the last word: this only spares a call.
+    Where a link is doubtful, the server decides: this count only spares a call.
     """
 
     def stand_in(found: re.Match[str]) -> str:
@@ -45,14 +45,14 @@ def plain(content: str) -> str:
 
 
 def as_sent(text: str) -> str:
-    """Returns what must be equal in a text and in the source that a server kept of it, where blanks at the ends go."""
+    """Returns the form that is equal for a text and a server's source of it, without blanks at the ends."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n").strip())
 
 
 def exact(text: str) -> str:
-    """Returns what must be equal in equal texts that HTML shows: how much white space stands somewhere is no matter.
+    """Returns the form that is equal for equal texts in HTML: the amount of white space does not matter.
 
-    That there is some is: "now here" is not "nowhere". Invisible characters are none.
+    Its presence does: "now here" is not "nowhere". Invisible characters count as no white space.
     """
     shown = (" " if (kind := unicodedata.category(sign)) in _BLANK else "" if kind == "Cf" else sign for sign in text)
     return unicodedata.normalize("NFC", " ".join("".join(shown).split()))
@@ -64,9 +64,9 @@ def without_hosts(text: str) -> str:
 
 
 def skeleton(text: str) -> str:
-    """Returns the letters and digits, without links and hosts: equal in whatever a server made of the same text.
+    """Returns the letters and digits, without links and hosts: equal in every server's version of the same text.
 
-    Markdown, typography and shortened links do not change it; texts that differ only in those are alike too.
+    Markdown, typography and shortened links do not change it, so that texts that differ only in them are alike too.
     """
     bare = _ENTITY.sub(lambda found: " " if found["url"] else f"@{found['local']}", text)
     return "".join(sign for sign in unicodedata.normalize("NFKC", bare).casefold() if sign.isalnum())
@@ -81,7 +81,7 @@ def skeleton_of_html(content: str) -> str:
 
 
 def shows(text: str, content: str, source: str | None) -> bool:
-    """True where a status' HTML and its source, if the server tells it, are certainly of the text."""
+    """True where a status' HTML and its source, if the server shows it, are certainly of the text."""
     if source is None:
         return exact(without_hosts(plain(content))) == exact(without_hosts(text))
     if as_sent(text) == as_sent(source):
@@ -97,10 +97,10 @@ def is_like(text: str, content: str, source: str | None) -> bool:
 
 
 def is_another_text(text: str, content: str) -> bool:
-    """True when a status' HTML is certainly of another text, whatever markup its server made of it.
+    """True when a status' HTML is certainly of another text, under any markup.
 
     Markup moves, adds and drops little of a text; two texts that share less than a third of their runs of letters, in
-    either direction, are two. Short texts have too few runs, so only their length tells.
+    either direction, are two. Short texts have too few runs, so only their length is compared.
     """
     bones, shown_bones = skeleton(text), skeleton(plain(content))
     sent, shown = _runs(bones), _runs(shown_bones)

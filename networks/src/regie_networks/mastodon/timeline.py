@@ -29,7 +29,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is compared of a status."""
+    """The compared parts of a status."""
 
     id: str
     url: str
@@ -45,7 +45,7 @@ class Status:
 
 @dataclass(slots=True)
 class Timeline:
-    """`complete` says that nothing since the horizon was left unread."""
+    """`complete` is true when everything since the horizon was read."""
 
     statuses: list[Status] = field(default_factory=list)
     visibilities: set[str] = field(default_factory=set)
@@ -93,7 +93,7 @@ async def _read_page(server: MastodonClient, account_id: str, params: dict[str, 
 
 
 def skew_of(response: Response, now: datetime) -> timedelta:
-    """Returns how far the clock of whoever answered is before ours, or behind it (negative)."""
+    """Returns how far the clock of the responding server is ahead of ours; negative where it is behind."""
     try:
         skew = parsedate_to_datetime(response.headers.get("date", "")) - now
     except (ValueError, TypeError, OverflowError):
@@ -102,7 +102,7 @@ def skew_of(response: Response, now: datetime) -> timedelta:
 
 
 def status_of(entry: object) -> Status:
-    """Returns a status as the server shows it. Raises `Inconclusive` for one that cannot be read."""
+    """Returns a status as the server shows it. Raises `Inconclusive` for an unreadable one."""
     created = moment_of(text_of(entry, "created_at"))
     status_id = text_of(entry, "id")
     if not isinstance(entry, dict) or created is None or not is_id(status_id):

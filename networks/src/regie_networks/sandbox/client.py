@@ -79,8 +79,8 @@ class SandboxClient:
     async def renew(self, server_url: str, used: Mapping[str, str]) -> Mapping[str, str]:
         """Gets a new access token.
 
-        A refresh token of OAuth rotates. One that comes with an account stays good, so that a lost renewal can be
-        repeated.
+        A refresh token of OAuth rotates. The refresh token of a pasted account stays valid, so that a lost renewal
+        can be repeated.
         """
         if client_id := used.get("client_id"):
             app = OAuthApp(client_id, redirect_uri="")
@@ -122,5 +122,5 @@ def text_of(document: object, name: str) -> str:
 
 
 def objects_of(rows: object) -> list[Mapping[str, object]]:
-    """Returns the objects of a JSON list, and leaves out what else is in it."""
+    """Returns the objects of a JSON list, without its other members."""
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

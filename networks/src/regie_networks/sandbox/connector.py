@@ -29,7 +29,7 @@ MAIN_SERVER = "http://127.0.0.1:8090"
 FOUND_LIMIT = 20
 _ADDRESS = re.compile(r"/@[^/]+/(?P<id>[^/]+)/?")
 CHECK_AFTER = timedelta(seconds=1)
-LONGEST_CHECK_AFTER = timedelta(minutes=1)
+MAX_CHECK_AFTER = timedelta(minutes=1)
 METRICS = ("likes", "replies", "reposts", "impressions")
 
 
@@ -219,7 +219,7 @@ def _remote(document: object) -> Remote:
 
 
 def _check_after(said: object) -> timedelta:
-    if isinstance(said, int | float) and 0 < said <= LONGEST_CHECK_AFTER.total_seconds():
+    if isinstance(said, int | float) and 0 < said <= MAX_CHECK_AFTER.total_seconds():
         return timedelta(seconds=said)
     return CHECK_AFTER
 

@@ -1,4 +1,4 @@
-"""Stand-ins for what the publisher gives a connector, with a memory of what was asked of them."""
+"""Fakes of the publisher's parts for a connector; they keep the calls that they received."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FakeCredentials:
 
 
 class MemoryHandles:
-    """A `SaveHandle` that keeps what it was given, in order."""
+    """A `SaveHandle` that keeps its calls, in order."""
 
     def __init__(self) -> None:
         self.saved: dict[str, str] = {}
@@ -50,7 +50,7 @@ class MemoryHandles:
 
 
 def alone(*, since: datetime = BEGINNING, taken: Sequence[str] = (), rivals: Sequence[Rival] = ()) -> Lookup:
-    """Returns a look of one delivery, whose account has no others but what is given."""
+    """Returns a look of one delivery on an account with no other deliveries but the given ones."""
 
     async def read_others(remote_ids: Sequence[str]) -> Others:
         return Others(frozenset(taken) & frozenset(remote_ids), rivals)

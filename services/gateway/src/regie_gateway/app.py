@@ -45,7 +45,7 @@ class Gateway(Service):
     authenticator: Authenticator
     broadcaster: Broadcaster
     closings: tuple[Closing, ...]
-    """What is open even where the app was never started."""
+    """The parts that are open even where the app was never started."""
 
 
 def build(settings: GatewaySettings, *, clock: Clock | None = None, broker: Broker | None = None) -> Gateway:

@@ -55,10 +55,10 @@ class GatewaySettings(MediaStoreSettings):
     connections_per_address: int = Field(default=500, ge=1)
     """Of these, from one address; a trusted proxy's are not counted."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma separated networks whose X-Forwarded-For gives a client's address."""
+    """Comma separated networks of trusted proxies, which give a client's address in X-Forwarded-For."""
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Comma separated origins whose pages may call from a browser, as in https://app.example.org; `*` for all."""
+    """Comma separated origins of pages that may call from a browser, as in https://app.example.org; `*` for all."""
 
     @field_validator("trusted_proxies", "cors_origins", mode="before")
     @classmethod

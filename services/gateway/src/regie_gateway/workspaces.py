@@ -38,9 +38,9 @@ class Workspace:
 async def create_workspace(
     session: AsyncSession, *, workspace_id: UUID, name: str, now: datetime
 ) -> tuple[Workspace, bool]:
-    """Creates a workspace and stages its event; False comes with one that was created under this name before.
+    """Creates a workspace and stages its event; False comes with the workspace that was created under this name before.
 
-    The name it is made under is the operator's and stays; tenants call theirs what they like.
+    The name of its creation is the operator's and stays; tenants can rename their workspace.
     """
     rows = await session.execute(
         _INSERT,

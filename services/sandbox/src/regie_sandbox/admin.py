@@ -16,7 +16,7 @@ from regie_sandbox.calls import World
 from regie_sandbox.faults import UnusableRule
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-MOST_POSTS = 1_000_000
+MAX_POSTS = 1_000_000
 
 
 def routes(world: World) -> list[Route]:
@@ -69,7 +69,7 @@ def _posts(world: World) -> Endpoint:
         account, key = request.query_params.get("account"), request.query_params.get("key")
         network = world.network
         found = network.posts_of(account, key) if account else network.posts()
-        wanted = [post for post in islice(found, MOST_POSTS) if key is None or post.key == key]
+        wanted = [post for post in islice(found, MAX_POSTS) if key is None or post.key == key]
         return _json({"posts": wanted[::-1]})
 
     return posts
@@ -86,7 +86,7 @@ def _count(world: World) -> Endpoint:
 
 
 async def _health(_request: Request) -> Response:
-    """The process id tells a starter that it is its own process that answers, not an earlier one on the port."""
+    """The process id lets a starter check that its own process answers, and not an earlier one on the port."""
     return _json({"status": "ok", "pid": os.getpid()})
 
 

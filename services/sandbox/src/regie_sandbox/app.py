@@ -17,7 +17,7 @@ from regie_sandbox.origins import OwnOrigins
 
 
 def build(data: Path | None = None, *, allowed_hosts: Iterable[str] = ()) -> Starlette:
-    """Returns the application, with what the folder `data` remembers; None starts empty and remembers nothing.
+    """Returns the application with the state of the folder `data`; None starts empty and stores nothing.
 
     It answers to names of the loopback, and to `allowed_hosts` in the form of the Host field.
     """

@@ -1,6 +1,6 @@
 """One call to the network: faults, the token, the operation, the log, the answer — in that order.
 
-The log line and the effect are written together before anything is answered, whatever then happens to the answer.
+The log line and the effect are written together before anything is answered, even where the answer is then lost.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an operation wants answered, the change that makes it true, and the post that it is about."""
+    """The answer of an operation, the change behind it, and its post."""
 
     status: int
     document: object
@@ -79,7 +79,7 @@ def refusal(status: int, error: str, message: str, **headers: str) -> Reply:
 
 
 Act = Callable[[Network, Call], Reply]
-"""An operation: reads the network and says what to answer and what to change. Changes nothing itself."""
+"""An operation: reads the network and returns its answer and its change. Changes nothing itself."""
 
 
 class CallLog:
@@ -132,7 +132,7 @@ class World:
         self._take(entry, line, reply.change)
 
     def clear_log(self) -> None:
-        """Empties the log; what is on the network stays."""
+        """Empties the log; the posts on the network stay."""
         self._journal.append(b'{"call":null,"change":null}')
         self.log.clear()
 
@@ -166,19 +166,19 @@ class Operation:
         if verdict.latency_ms:
             await asyncio.sleep(verdict.latency_ms / 1000)
         reply = _spoilt_before(verdict, call) or self._outcome(verdict, call)
-        shown: Reply | str = _spoilt_after(verdict) or reply
-        self._world.record(call, shown if isinstance(shown, str) else shown.status, reply)
+        response: Reply | str = _spoilt_after(verdict) or reply
+        self._world.record(call, response if isinstance(response, str) else response.status, reply)
         if verdict.latency_after_ms:
             await asyncio.sleep(verdict.latency_after_ms / 1000)
-        if isinstance(shown, Reply):
-            await _answer(send, shown)
-        elif shown == "dropped":
+        if isinstance(response, Reply):
+            await _answer(send, response)
+        elif response == "dropped":
             await _drop(scope, receive)
         else:
             await _gone(receive)
 
     def _outcome(self, verdict: Verdict, call: Call) -> Reply:
-        """What the network does when the fault, if any, lets the call through to it."""
+        """Returns the network's reply where the fault, if any, lets the call through."""
         if self._needs_token:
             account, token = account_of(call.token), call.token
             if account is None:
@@ -214,7 +214,7 @@ def _spoilt_before(verdict: Verdict, call: Call) -> Reply | None:
 
 
 def _spoilt_after(verdict: Verdict) -> Reply | str | None:
-    """What is shown in the place of the true answer: another reply, or the words `dropped` and `hanging`."""
+    """The replacement of the true answer: another reply, or the words `dropped` and `hanging`."""
     rule = verdict.rule
     if rule is None:
         return None
@@ -238,7 +238,7 @@ def _call(operation: str, scope: Scope) -> Call:
 
 
 async def _read(call: Call, receive: Receive) -> Reply | None:
-    """Reads the body into the call; returns the refusal of one that is too large or was cut off."""
+    """Reads the body into the call; returns a refusal where the body is too large or was cut off."""
     chunks, size, more = [], 0, True
     while more:
         message = await receive()

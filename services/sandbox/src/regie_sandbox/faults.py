@@ -21,11 +21,11 @@ OPERATIONS = (
     "give_token",
     "processing",
 )
-LARGEST = 600_000
+MAX_NUMBER = 600_000
 
 
 class UnusableRule(ValueError):
-    """A rule that the admin interface refuses; the message says what to write instead."""
+    """A rule that the admin interface refuses; the message gives a correct form."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ FAULTS = (*MODIFIERS, *ENDINGS)
 
 @dataclass(slots=True)
 class Verdict:
-    """What the rules say about one call: the rule of its ending, and the modifiers added up."""
+    """The verdict of the rules on one call: the rule of its ending, and the modifiers added up."""
 
     ending: str | None = None
     rule: Rule | None = None
@@ -94,7 +94,7 @@ class Faults:
         self._rules = [read_rule(rule) for rule in rules]
 
     def listed(self) -> list[dict[str, object]]:
-        """Returns the rules as they were sent, with what is left of `times`; spent ones stay, with 0."""
+        """Returns the rules as they were sent, with the rest of `times`; spent rules stay, with 0."""
         return [
             {name: value for name in (*FAULTS, *SELECTORS) if (value := getattr(rule, name)) is not None}
             | {"times": rule.times}
@@ -102,7 +102,7 @@ class Faults:
         ]
 
     def take(self, operation: str, text: str) -> Verdict:
-        """Says what happens to this call, and counts it against the rules that are used.
+        """Returns the verdict on this call, and counts it against the rules that apply.
 
         Modifiers of several rules add up; of two endings the earlier rule's is used and the later stays uncounted.
         """
@@ -145,19 +145,19 @@ def _check(name: str, value: object) -> None:
     if value is None and name in ("times", *SELECTORS):
         return
     if name == "operation":
-        good, wanted = value in OPERATIONS, f"one of {', '.join(OPERATIONS)}"
+        good, expected = value in OPERATIONS, f"one of {', '.join(OPERATIONS)}"
     elif name in ("text_contains", "reject"):
-        good, wanted = isinstance(value, str) and value != "", "a text"
+        good, expected = isinstance(value, str) and value != "", "a text"
     elif name in ("fail_before", "fail_after"):
-        good, wanted = _whole(value, 500, 599), "a status from 500 to 599"
+        good, expected = _whole(value, 500, 599), "a status from 500 to 599"
     elif name == "rate_limit":
-        good, wanted = _whole(value, 0, 86_400) or _fraction(value), "seconds from 0 to 86400"
+        good, expected = _whole(value, 0, 86_400) or _fraction(value), "seconds from 0 to 86400"
     elif name in ("times", *MODIFIERS):
-        good, wanted = _whole(value, 0, LARGEST), f"a whole number from 0 to {LARGEST}"
+        good, expected = _whole(value, 0, MAX_NUMBER), f"a whole number from 0 to {MAX_NUMBER}"
     else:
-        good, wanted = value is True, "true"
+        good, expected = value is True, "true"
     if not good:
-        raise UnusableRule(f"{name} must be {wanted}.")
+        raise UnusableRule(f"{name} must be {expected}.")
 
 
 def _whole(value: object, least: int, most: int) -> bool:

@@ -52,14 +52,14 @@ def threads(network: Network, *, handle: str | None = None, post_id: str | None 
     if post_id is not None:
         post = network.post(post_id)
         return [_thread(network, _root(network, post))] if post else []
-    found: list[list[Post]] = []
+    result: list[list[Post]] = []
     source = network.posts() if handle is None else network.posts_of(handle)
     for _, post in zip(range(POSTS_SEEN), source, strict=False):
         if post.reply_to is None or network.post(post.reply_to) is None:
-            found.append(_thread(network, post))
-            if len(found) == THREADS_SHOWN:
+            result.append(_thread(network, post))
+            if len(result) == THREADS_SHOWN:
                 break
-    return found
+    return result
 
 
 def _root(network: Network, post: Post) -> Post:
@@ -69,7 +69,7 @@ def _root(network: Network, post: Post) -> Post:
 
 
 def _thread(network: Network, first: Post) -> list[Post]:
-    """The first post and what hangs under it, each reply after what it answers."""
+    """The first post and its replies, each reply after its parent."""
     thread: list[Post] = []
     waiting = [first]
     while waiting and len(thread) < THREAD_LENGTH:

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a person allowed an app; `expires` is when its code does, in seconds since the epoch."""
+    """A person's consent to an app; `expires` is the end of its code, in seconds since the epoch."""
 
     client_id: str
     account: str
@@ -19,7 +19,7 @@ class Grant:
 
 
 class Grants:
-    """A grant is a code first, then a family of refresh tokens of which the newest is good."""
+    """A grant is a code first, then a family of refresh tokens; only the newest is valid."""
 
     def __init__(self) -> None:
         self._apps: dict[str, Sequence[str]] = {}
@@ -29,7 +29,7 @@ class Grants:
         self._newest: dict[str, str] = {}
 
     def redirect_uris(self, client_id: str) -> Sequence[str]:
-        """Returns the addresses of an app, none for one that is not known."""
+        """Returns the addresses of an app, none for an unknown app."""
         return self._apps.get(client_id, ())
 
     def grant_of_code(self, code: str) -> Grant | None:

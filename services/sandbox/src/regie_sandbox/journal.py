@@ -1,6 +1,6 @@
 """The file behind the network: one JSON line for every call, written before the call is answered.
 
-A line is `{"call": …, "change": …}`: what was asked, and what it did to the network (null for nothing). It is
+A line is `{"call": …, "change": …}`: the request, and its change of the network (null for none). It is
 handed to the operating system at once and unbuffered, so it outlives a `kill -9` of this process.
 """
 
@@ -37,7 +37,7 @@ class Journal:
         os.truncate(self._path, whole)
 
     def append(self, line: bytes) -> None:
-        """Writes one line, given without its line end. Raises OSError, in which case nothing has happened."""
+        """Writes one line, given without its line end. Raises OSError; then nothing has happened."""
         if self._path is None:
             return
         if self._descriptor is None:

@@ -1,4 +1,4 @@
-"""What the stand-in network knows: posts, pictures, tokens that have expired, posts still being processed.
+"""The state of the stand-in network: posts, pictures, expired tokens, posts that are still processed.
 
 It changes in one way only, by `apply`, with the same changes live and when the journal is replayed.
 """
@@ -104,7 +104,7 @@ class Network:
         return self._pending.get(handle)
 
     def pending_of(self, account: str, key: str) -> list[Pending]:
-        """What is still being processed for an account under a key."""
+        """Returns the post that is still processed for an account under a key."""
         return [
             pending
             for pending in self._pending.values()

@@ -66,7 +66,7 @@ def audience(account: str) -> tuple[int, int]:
 
 
 def _reactions(dice: bytes, likes: int, replies: int) -> tuple[Reaction, ...]:
-    """Names a few of those who reacted; who is first stays first as the totals grow."""
+    """Names a few of the people who reacted; their order stays as the totals grow."""
     kinds = ["like"] * min(likes, 3) + ["reply"] * min(replies, 2)
     # Likers and repliers are counted from different dice, so that one person may do both.
     places = [dice[5] + 5 * n for n in range(min(likes, 3))] + [dice[6] + 7 * n for n in range(min(replies, 2))]

@@ -1,7 +1,7 @@
 """A small OAuth 2.0 server (RFC 6749, RFC 7591): public apps with PKCE (RFC 7636), refresh tokens that rotate.
 
-A refresh token is good once. One that comes back spent has been stolen or lost its answer, so that the whole family
-of its grant ends (RFC 9700, section 4.14.2).
+A refresh token is valid once. A spent token that comes back was stolen or its answer was lost, so that the whole
+family of its grant ends (RFC 9700, section 4.14.2).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from regie_sandbox.tokens import renewed_token
 
 CODE_LIFE = 60.0
 """Seconds."""
-MOST_URIS = 10
-LONGEST_URI = 2000
+MAX_URIS = 10
+MAX_URI_LENGTH = 2000
 _ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 def register_app(_network: Network, call: Call) -> Reply:
-    """Makes an app known by its redirect URIs; whoever asks gets one."""
+    """Registers an app with its redirect URIs; every request gets one."""
     sent = call.document.get("redirect_uris") if isinstance(call.document, dict) else None
     uris = sent if isinstance(sent, list) else []
-    if not 1 <= len(uris) <= MOST_URIS or not all(_is_redirect_uri(uri) for uri in uris):
+    if not 1 <= len(uris) <= MAX_URIS or not all(_is_redirect_uri(uri) for uri in uris):
         return refusal(400, "invalid_redirect_uri", "Send redirect_uris, a list of http or https addresses.")
     client_id = f"app-{secrets.token_hex(8)}"
     document = {"client_id": client_id, "redirect_uris": uris, "token_endpoint_auth_method": "none"}
@@ -114,7 +114,7 @@ def _back(redirect_uri: str, form: dict[str, str], **answer: str) -> Reply:
 
 
 def _is_redirect_uri(uri: object) -> bool:
-    if not isinstance(uri, str) or len(uri) > LONGEST_URI or not uri.isascii() or not uri.isprintable():
+    if not isinstance(uri, str) or len(uri) > MAX_URI_LENGTH or not uri.isascii() or not uri.isprintable():
         return False
     try:
         parts = urlsplit(uri)

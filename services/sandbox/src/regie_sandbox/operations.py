@@ -1,4 +1,4 @@
-"""What the network does when it is called: each function reads the network and returns a reply with its change."""
+"""The operations of the network: each function reads the network and returns a reply with its change."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def poll_processing(network: Network, call: Call) -> Reply:
 
 
 def find_posts(network: Network, call: Call) -> Reply:
-    """Lists an account's posts, newest first, and says what is still being processed under the key asked for."""
+    """Lists an account's posts, newest first, with the post that is still processed under the requested key."""
     account, key = call.query.get("account") or call.account, call.query.get("key")
     limit = call.query.get("limit", "20")
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= PAGE_LIMIT:
@@ -91,7 +91,7 @@ def delete_post(network: Network, call: Call) -> Reply:
 
 
 def get_metrics(network: Network, call: Call) -> Reply:
-    """Totals of the posts asked for; those that do not exist are left out."""
+    """Returns the totals of the requested posts, without posts that do not exist."""
     ids = [one for one in call.query.get("ids", "").split(",") if one]
     if not 1 <= len(ids) <= PAGE_LIMIT:
         return refusal(422, "ids_invalid", f"Send 1 to {PAGE_LIMIT} ids, separated by commas.")
@@ -101,7 +101,7 @@ def get_metrics(network: Network, call: Call) -> Reply:
 
 
 def get_replies(network: Network, call: Call) -> Reply:
-    """Lists the direct replies to a post, the oldest first, behind the one that `after` names."""
+    """Lists the direct replies to a post, the oldest first, after the reply `after`."""
     post = network.post(call.path["id"])
     if post is None:
         return _no_post()
@@ -123,7 +123,7 @@ def get_account_metrics(network: Network, call: Call) -> Reply:
 
 
 def upload_media(network: Network, call: Call) -> Reply:
-    """Takes the bytes of a picture or a video; its type is judged by the bytes, not by what the client says."""
+    """Stores the bytes of a picture or a video; its type follows from the bytes, not from the client's header."""
     media_type = next((name for signature, name in _SIGNATURES if call.body.startswith(signature)), None)
     if call.body[4:8] == b"ftyp":
         media_type = "video/mp4"

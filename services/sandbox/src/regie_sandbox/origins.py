@@ -1,4 +1,4 @@
-"""Whom the sandbox listens to: programs that name it by its own address, and pages of its own.
+"""The accepted origins of requests: programs that name the sandbox by its own address, and its own pages.
 
 A web page elsewhere can have a browser send requests to this machine, by a name of its own that leads here, or
 without asking first. Neither may read the feed, post, or set faults.

@@ -1,4 +1,4 @@
-"""The HTML of the sandbox. Whatever came from outside passes through `escape` on its way in."""
+"""The HTML of the sandbox. Every text from outside passes through `escape`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FAULTS = {
 
 
 def feed_html(threads: Sequence[Sequence[Post]], now: float) -> str:
-    """The threads, or what to say when there are none."""
+    """The threads, or a hint where there are none."""
     if not threads:
         return '<p class="empty">Nothing here yet. What is published shows up by itself.</p>'
     return "".join(

@@ -1,4 +1,4 @@
-"""What the process reads from its environment."""
+"""The settings of the process, from its environment."""
 
 from __future__ import annotations
 

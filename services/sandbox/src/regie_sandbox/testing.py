@@ -58,7 +58,7 @@ class RunningSandbox:
         await self._asked("PUT", "/admin/faults", json=[dict(rule) for rule in rules])
 
     async def faults(self) -> list[dict[str, Any]]:
-        """The rules, with what is left of `times`."""
+        """Returns the rules, with the rest of `times`."""
         return await self._listed("/admin/faults", "rules", {})
 
     async def clear_faults(self) -> None:
@@ -118,7 +118,7 @@ async def running_sandbox(data: Path | None = None, *, port: int | None = None) 
 
 
 def free_port() -> int:
-    """Returns a loopback port that nobody listens on now, below those that a kernel gives to outgoing connections."""
+    """Returns a free loopback port, below the ports of outgoing connections."""
     while True:
         port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as probe, suppress(OSError):

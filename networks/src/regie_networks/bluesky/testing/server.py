@@ -28,7 +28,7 @@ def error(status: int, name: str, **headers: str) -> httpx2.Response:
 
 @dataclass
 class FakePds:
-    """One account's repository. `records` are its posts by key, in the order in which they were made."""
+    """One account's repository. `records` are its posts by key, in order of creation."""
 
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     blobs: list[bytes] = field(default_factory=list)

@@ -1,1 +1,1 @@
-"""What tests of the Mastodon connector stand on: a server in memory, its description, and drafts to publish."""
+"""The test kit of the Mastodon connector: a server in memory, its description, and drafts to publish."""

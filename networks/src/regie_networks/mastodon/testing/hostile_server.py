@@ -1,6 +1,6 @@
 """A server that speaks Mastodon's API and means harm; for tests, and for `make hostile`.
 
-Everything it says and how it says it are `Knobs`, which may be turned while it runs.
+Its responses and its manner of sending them are `Knobs`, which may be turned while it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_LIKERS = 25_000
 
 @dataclass(slots=True)
 class Knobs:
-    """What the server says. `manner` is how: plain, or one of `MANNERS`, for the paths that `harmful` matches."""
+    """The server's responses. `manner` is plain, or one of `MANNERS` for the paths that `harmful` matches."""
 
     account_id: str = "1"
     username: str = "evil"

@@ -38,7 +38,7 @@ class Fault:
 
 @dataclass
 class FakeMastodon:
-    """`calls` keeps every request; `watch` is told of every request and the server's own answer to it."""
+    """`calls` keeps every request; `watch` is called with every request and the server's own response."""
 
     now: datetime = START
     ignores_keys: bool = False
@@ -243,16 +243,16 @@ class FakeMastodon:
         return httpx2.Response(200, json=page)
 
     def _read_status(self, path: str) -> httpx2.Response:
-        found = re.fullmatch(r"/api/v1/statuses/(\d+)(/source|/favourited_by|/context)?", path)
-        status = next((each for each in self.statuses if found and each["id"] == found[1]), None)
-        if status is None or found is None or (found[2] == "/source" and not self.has_source):
+        match = re.fullmatch(r"/api/v1/statuses/(\d+)(/source|/favourited_by|/context)?", path)
+        status = next((each for each in self.statuses if match and each["id"] == match[1]), None)
+        if status is None or match is None or (match[2] == "/source" and not self.has_source):
             return httpx2.Response(404, html="<h1>Seite nicht gefunden</h1>")
-        if found[2] == "/context":
-            return self._context(found[1])
-        if found[2] == "/favourited_by":
+        if match[2] == "/context":
+            return self._context(match[1])
+        if match[2] == "/favourited_by":
             return httpx2.Response(200, json=self.likers)
-        if found[2] == "/source":
-            number = found[1]
+        if match[2] == "/source":
+            number = match[1]
             return httpx2.Response(200, json={"id": number, "text": self.sources[number], "spoiler_text": ""})
         return httpx2.Response(200, json=status)
 

@@ -1,1 +1,1 @@
-"""Who may call, how often, and each request once."""
+"""Access: API keys, rates of calls, and idempotent requests."""

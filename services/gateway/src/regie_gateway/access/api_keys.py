@@ -73,7 +73,7 @@ class ApiKey:
     last_used_time: datetime | None
     expire_time: datetime | None
     parent_id: UUID | None
-    """The key that made it; None for one that a command made."""
+    """The key that created it; None for a key from the command line."""
 
     def valid_at(self, now: datetime) -> bool:
         """True until it is revoked or expires."""
@@ -86,7 +86,7 @@ def new_secret() -> str:
 
 
 def hash_secret(secret: str) -> bytes:
-    """Returns what is stored. The secret is random and long, so that a slow hash would add nothing."""
+    """Returns the stored hash. The secret is random and long, so that a slow hash would add nothing."""
     return hashlib.sha256(secret.encode()).digest()
 
 
@@ -96,7 +96,7 @@ def show_token(key_id: UUID, secret: str) -> str:
 
 
 def read_token(token: str) -> tuple[UUID, str] | None:
-    """Returns the key's id and secret; None for what cannot be a key."""
+    """Returns the key's id and secret; None for anything else."""
     parts = token.split("_")
     if len(token) > MAX_TOKEN_LENGTH or len(parts) != 3 or parts[0] != MARK:
         return None
@@ -120,10 +120,10 @@ async def create_api_key(
     expire_time: datetime | None = None,
     parent: ApiKey | None = None,
 ) -> tuple[ApiKey, bool]:
-    """Makes a key and says so; False comes with the key that the same request has made before.
+    """Creates a key and stages its event; False comes with the key that the same request created before.
 
-    A key ends with the `parent` that makes it where that one expires. Raises ScopeNotHeld when a scope is not among
-    those `held` by the one who asks, InvalidExpireTime, or TooManyApiKeys.
+    A key expires no later than its `parent`. Raises ScopeNotHeld when a scope is not among the caller's `held`
+    scopes, InvalidExpireTime, or TooManyApiKeys.
     """
     missing = sorted(set(scopes) - set(held))
     if missing:
@@ -156,8 +156,8 @@ async def create_api_key(
 async def revoke_api_key(
     session: AsyncSession, *, workspace_id: UUID, key_id: UUID, descendants: bool, now: datetime
 ) -> list[UUID]:
-    """Ends a key for good, with `descendants` also all keys that it made and those that they made; says so, and
-    returns which ended. Repeatable. Raises ApiKeyNotFound or LastManagingKey.
+    """Revokes a key, with `descendants` also the keys that it created, and theirs; stages the events and returns the
+    revoked keys. Repeatable. Raises ApiKeyNotFound or LastManagingKey.
     """
     await _lock_workspace(session, workspace_id)
     key = await find_api_key(session, key_id=key_id)
@@ -197,7 +197,7 @@ async def note_use(session: AsyncSession, *, key_ids: Collection[UUID], now: dat
 
 
 async def _lock_workspace(session: AsyncSession, workspace_id: UUID) -> None:
-    """Makes those wait who would change the same workspace's keys: what is counted must not change meanwhile."""
+    """Locks the keys of a workspace against other changes, so that their count stays true."""
     await session.execute(_LOCK_WORKSPACE, {"id": workspace_id})
 
 

@@ -111,13 +111,13 @@ class Authenticator:
     async def find(self, key_id: UUID) -> ApiKey | None:
         """Returns a key that is neither unknown, nor revoked, nor expired."""
         now = self._clock.now()
-        known = self._known.get(key_id)
-        if known and now - known.load_time < (LAST if known.refreshing else FRESH):
-            return known.key if known.key.valid_at(now) else None
+        entry = self._known.get(key_id)
+        if entry and now - entry.load_time < (LAST if entry.refreshing else FRESH):
+            return entry.key if entry.key.valid_at(now) else None
         if self._wrong.is_unknown(key_id, now=now):
             return None
-        if known:
-            known.refreshing = True  # the others go on with what is known, within LAST
+        if entry:
+            entry.refreshing = True  # the others go on with what is known, within LAST
         async with self._database.reading() as session:
             key = await api_keys.find_api_key(session, key_id=key_id)
         if key is None or not key.valid_at(now):

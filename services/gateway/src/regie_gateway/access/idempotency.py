@@ -90,9 +90,9 @@ def request_id(workspace_id: UUID, key: str, mark: bytes) -> UUID:
 async def claim(
     session: AsyncSession, *, workspace_id: UUID, key: str, mark: bytes, token: UUID, now: datetime
 ) -> Claim | Answer:
-    """Claims a key, or returns the answer that it has led to.
+    """Claims a key, or returns its stored answer.
 
-    A claim whose lease has passed is taken over, by the same request only. Raises IdempotencyKeyReused or
+    A claim with an expired lease is taken over, by the same request only. Raises IdempotencyKeyReused or
     IdempotencyInFlight.
     """
     values = {"workspace_id": workspace_id, "key": key, "fingerprint": mark, "token": token, "now": now}

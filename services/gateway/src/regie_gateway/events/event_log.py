@@ -1,6 +1,6 @@
 """The public event log: every event of every service as JSON, in an order that can be replayed without gaps.
 
-Numbers of a sequence commit out of order, so a reader that went "after the last number" would skip what commits late.
+Numbers of a sequence commit out of order, so a reader that went "after the last number" would skip late commits.
 Rows therefore carry their transaction's id, and readers stop before the oldest transaction that is still running:
 below that horizon nothing can appear any more. The order is (transaction, number).
 """
@@ -56,7 +56,7 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events in order, and the place up to which the log was read."""
+    """Events in order, and the end of the read part of the log."""
 
     events: Sequence[LoggedEvent]
     position: Position
@@ -120,7 +120,7 @@ async def read_page(
 
 
 async def read_workspaces(session: AsyncSession, *, after: Position) -> tuple[set[UUID], Position]:
-    """Returns whose log has grown since, and how far it was looked at."""
+    """Returns the workspaces with new events, and the end of the read part."""
     rows = (await session.execute(_SELECT_GROWN, {"xact": after.xact, "sequence": after.sequence})).all()
     grown = {row.workspace_id for row in rows if row.workspace_id is not None}
     return grown, max(after, Position(rows[0].horizon - 1, LAST))

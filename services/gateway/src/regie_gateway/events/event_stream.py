@@ -178,7 +178,7 @@ class Broadcaster:
         return False  # nobody can tell whether the key is still good; the subscriber comes back
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Wakes subscriptions whose log has grown, until told to stop; then ends all streams."""
+        """Wakes subscriptions with new events until `stopping` is set; then ends all streams."""
         self._closed = False  # a run that failed has closed it
         try:
             await self._loop.run(stopping)
@@ -188,7 +188,7 @@ class Broadcaster:
                 subscription.news.set()
 
     async def _look(self) -> None:
-        """Wakes the subscriptions of workspaces whose log has grown since the last look."""
+        """Wakes the subscriptions of workspaces with new events since the last look."""
         if not self._subscriptions:
             self._position = None
             return

@@ -38,7 +38,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class LoadedRequest(Request):
-    """A request whose JSON body was read strictly; FastAPI takes the body from `json`."""
+    """A request with a strictly read JSON body; FastAPI takes the body from `json`."""
 
     loaded: Any = None
 

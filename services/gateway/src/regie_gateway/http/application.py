@@ -35,7 +35,7 @@ from regie_gateway.http.tracing import Traced
 
 
 class AdmittedRoute(APIRoute):
-    """A route whose requests are admitted before FastAPI sees them."""
+    """A route that admits requests before FastAPI sees them."""
 
     def __init__(self, gateway: GatewayContext, operation: Operation) -> None:
         self._gateway = gateway

@@ -34,7 +34,7 @@ class FileLimits:
 
 
 class BodyLimit:
-    """ASGI middleware: refuses a body past its limit while it streams in, whatever Content-Length says."""
+    """ASGI middleware: refuses a body past its limit while it streams in, regardless of Content-Length."""
 
     def __init__(self, app: ASGIApp, *, limit: int, files: Mapping[str, FileLimits] | None = None) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Limits on connections, and the address of a client: its peer's, or the one that a trusted proxy forwards."""
+"""Limits on connections, and the address of a client: its peer's, or the one forwarded by a trusted proxy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_HOPS = 20  # addresses that are read in one X-Forwarded-For
 
 
 class TrustedProxies:
-    """The proxies whose word about a client's address counts; of everybody else the address is the peer's."""
+    """The trusted proxies, which forward a client's address; without one the address is the peer's."""
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
         self._networks: list[Network] = [ipaddress.ip_network(one) for one in networks]

@@ -82,7 +82,7 @@ def _of_an_answer(operation: Operation, status: str) -> Iterator[str]:
 
 
 def _titled(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields the schemas whose title is made of a field's name: generators make classes of them, and they clash."""
+    """Yields the schemas with a title from a field's name: generators turn them into classes, and they clash."""
     named = {id(schema) for schema in document["components"]["schemas"].values()}
     level: list[Any] = [document]
     while level:

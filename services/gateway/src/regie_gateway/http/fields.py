@@ -22,7 +22,7 @@ class Body(BaseModel):
 
 
 class View(BaseModel):
-    """An answer: the list of what is shown, as OpenAPI describes it. `mapping.compiled` makes the answers from it."""
+    """An answer: the list of shown fields, as in OpenAPI. `mapping.compiled` makes the answers from it."""
 
     model_config = ConfigDict(extra="forbid")
 

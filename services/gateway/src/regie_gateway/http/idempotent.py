@@ -40,7 +40,7 @@ async def handle_once(
 ) -> Response:
     """Returns the response that the key stores, or handles the request and stores its response.
 
-    `content` tells the request's body from another. Raises what `idempotency.claim` raises.
+    `content` tells the request's body from another. Raises the errors of `idempotency.claim`.
     """
     gateway, workspace_id = context.gateway, context.workspace_id
     mark = _fingerprint(context, request, content)

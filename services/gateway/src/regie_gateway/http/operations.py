@@ -99,8 +99,8 @@ class Operations:
     ) -> Callable[[Endpoint], Endpoint]:
         """Declares the decorated function as an endpoint.
 
-        The endpoint gets the RequestContext, then its parameters, and returns a message or a row, of which the fields
-        of `answer` are shown; a dict that has this form already; or a Response. `location` is a path with names of
+        The endpoint gets the RequestContext, then its parameters, and returns a message or a row, which is shown with
+        the fields of `answer`; a dict that has this form already; or a Response. `location` is a path with names of
         the answer's fields. `problems` are statuses beside those that follow from the form of the operation.
         """
 

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class Problem(BaseModel):
-    """What went wrong and what to do about it (RFC 9457)."""
+    """An error and its remedy (RFC 9457)."""
 
     type: str = Field(examples=["urn:regie:problem:post-not-found"])
     title: str = Field(description="The status in words.", examples=["Not Found"])
@@ -81,7 +81,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def problem_body(status: int, reason: str, detail: str) -> dict[str, Any]:
-    """Returns the members of every problem: `reason` is stable and for machines, `detail` says what to do."""
+    """Returns the members of every problem: `reason` is stable and for machines, `detail` names the next step."""
     return {
         "type": TYPE + reason.lower().replace("_", "-"),
         "title": HTTPStatus(status).phrase,

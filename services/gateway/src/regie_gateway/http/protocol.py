@@ -1,6 +1,6 @@
 """HTTP/1.1 from strangers: uvicorn's protocol with bounds on what a client may send, and on how slowly.
 
-uvicorn takes request heads of any size, waits for ever for their rest, and answers what it refuses in plain text.
+uvicorn takes request heads of any size, waits for ever for their rest, and answers its refusals in plain text.
 Time is not watched by timers of each request but by one look a second at all connections (`look`).
 """
 

@@ -91,7 +91,7 @@ class HttpServer:
             self.look(asyncio.get_running_loop().time())
 
     async def stop(self) -> None:
-        """Stops accepting and waits for what is under way."""
+        """Stops accepting and waits for open requests."""
         if self._server and self._serving:
             self._server.should_exit = True
             await self._serving

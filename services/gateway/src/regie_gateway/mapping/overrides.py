@@ -1,4 +1,4 @@
-"""Marks of a view's field whose value is not that of the message's field of the same name.
+"""Marks of a view's field that differs from the message's field of the same name.
 
 A mark stands in the field's annotation: `state: Annotated[SegmentState, WhenEmpty("planned")]`.
 """

@@ -1,1 +1,1 @@
-"""What people and integrators reach over HTTP, one folder an area."""
+"""The public resources over HTTP, one folder an area."""

@@ -1,4 +1,4 @@
-"""The list of all resources; their order is the order in which routes are tried."""
+"""The list of all resources; routes are tried in this order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fakes have in common: rows by workspace, and answers by request id."""
+"""The memory of the fakes: rows by workspace, and answers by request id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIME = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Memory:
-    """Keeps what it received. `down` plays an outage; `hold`, when set, makes mutations wait for it."""
+    """Keeps the received requests. `down` plays an outage; `hold`, when set, makes mutations wait for it."""
 
     rows: dict[tuple[UUID, str], Any] = field(default_factory=dict)
     answers: dict[tuple[UUID, str], Any] = field(default_factory=dict)

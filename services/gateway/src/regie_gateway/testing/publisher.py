@@ -32,7 +32,7 @@ class UnknownNetwork(Invalid):
 
 
 class FakePublisher(ChannelsServiceServicer, MediaServiceServicer, DeliveriesServiceServicer):
-    """Connects channels and keeps media in memory; deliveries are what a test puts into it."""
+    """Connects channels and keeps media in memory; a test puts deliveries into it."""
 
     def __init__(self) -> None:
         self.memory = Memory()
