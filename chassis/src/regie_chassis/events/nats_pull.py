@@ -14,7 +14,6 @@ import json
 from collections import deque
 from contextlib import suppress
 
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -34,13 +33,15 @@ class ConsumerGone(Exception):
 class Pull:
     """The messages that the server was asked for; the next batch is asked for while the last one is handled."""
 
-    def __init__(self, client: Client, spec: ConsumerSpec, inbox: str, subscription: Subscription) -> None:
-        self.subscription = subscription
+    def __init__(self, client: Client, spec: ConsumerSpec, inbox: str) -> None:
         self._client = client
         self._inbox = inbox
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{spec.stream}.{spec.name}"
+        self._subscription: Subscription | None = None
         self._owed = 0
         self._asked_until = 0.0
+        self._gone = False
+        self._arrived = asyncio.Event()
         self._taking = asyncio.Lock()
         self._waiting: dict[str, deque[Msg]] = {}  # by workspace
         self._count = 0  # of all that waits
@@ -48,14 +49,22 @@ class Pull:
 
     @classmethod
     async def open(cls, client: Client, spec: ConsumerSpec) -> Pull:
-        inbox = client.new_inbox()
-        subscription = await client.subscribe(inbox, pending_msgs_limit=-1, pending_bytes_limit=-1)
-        return cls(client, spec, inbox, subscription)
+        pull = cls(client, spec, client.new_inbox())
+        # A callback, since nats-py makes a task and a timer for each message of a subscription without one.
+        pull._subscription = await client.subscribe(
+            pull._inbox, cb=pull._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        return pull
+
+    async def close(self) -> None:
+        """Unsubscribes; what has arrived is lost, and delivered again after the consumer's `ack_wait`."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
 
     @property
     def arrived(self) -> int:
         """How many messages are here and not taken."""
-        return self._count + self.subscription.pending_msgs
+        return self._count
 
     async def take(self, limit: int, timeout: float) -> list[Msg]:
         """Returns what is there as soon as something is; asks the server again when an earlier request is over.
@@ -69,15 +78,18 @@ class Pull:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
-            await self._gather()
+            if self._gone:
+                raise ConsumerGone
+            self._arrived.clear()
             found = self.ready(limit)
             if self._count <= limit and (self._owed <= 0 or loop.time() >= self._asked_until):
                 await self._ask(limit * AHEAD)
             if found or loop.time() >= deadline:
                 return found
             until = min(deadline, self._asked_until)
-            with suppress(nats.errors.TimeoutError):
-                self._note(await self.subscription.next_msg(timeout=max(until - loop.time(), 0.001)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._arrived.wait()
 
     def ready(self, limit: int) -> list[Msg]:
         """Returns what has arrived, one message of each workspace after the other, up to `limit` and BATCH_BYTES."""
@@ -97,17 +109,16 @@ class Pull:
 
     async def drain(self) -> list[Msg]:
         """Returns all that has arrived and was not taken."""
-        await self._gather()
+        # The callback is due, and nothing tells when it has run.
+        while self._subscription is not None and self._subscription.pending_msgs:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         found: list[Msg] = []
         while self._turns:
             found += self.ready(self._count)
         return found
 
-    async def _gather(self) -> None:
-        while self.subscription.pending_msgs:
-            self._note(await self.subscription.next_msg(timeout=1))
-
-    def _note(self, message: Msg) -> None:
+    async def _on_message(self, message: Msg) -> None:
+        self._arrived.set()
         if not self._is_message(message):
             return
         workspace = message.subject.rpartition(".")[2]
@@ -133,5 +144,5 @@ class Pull:
         self._owed = 0
         description = (message.headers or {}).get("Description", "")
         if status == "503" or (status == "409" and "consumer" in description.lower()):
-            raise ConsumerGone
+            self._gone = True
         return False
