@@ -213,7 +213,7 @@ def _parent_of(traceparent: str) -> trace.Span | None:
         return None
     trace_id, span_id, flags = (int(part, 16) for part in match.groups())
     span = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=trace.TraceFlags(flags))
-    return trace.NonRecordingSpan(span)
+    return trace.NonRecordingSpan(span) if span.is_valid else None
 
 
 def link_to(traceparent: str) -> list[trace.Link]:

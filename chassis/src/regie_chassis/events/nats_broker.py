@@ -286,7 +286,7 @@ def open_nats(settings: NatsSettings, name: str) -> NatsBroker:
 
 
 def _received(message: Msg) -> Received:
-    deliveries, stream_seq = _counts_of(message.reply)
+    deliveries, stream_seq = counts_of(message.reply)
     headers = message.headers or {}
     return Received(
         envelope=Envelope(message.subject, headers.get(MSG_ID, ""), message.data, headers),
@@ -296,7 +296,7 @@ def _received(message: Msg) -> Received:
     )
 
 
-def _counts_of(reply: str) -> tuple[int, int]:
+def counts_of(reply: str) -> tuple[int, int]:
     """Returns the number of deliveries and the sequence in the stream, as the subject of the ack carries them.
 
     nats-py reads the whole subject into objects, for several times as long. See ADR-15 of NATS for both forms.
