@@ -23,6 +23,8 @@ from regie_chassis.events.messaging import ConsumerSpec
 PULL_BYTES = 16 * 1024 * 1024  # of the messages of one request; hundreds of the largest would fill the memory
 BATCH_BYTES = 128 * 1024  # handed on together, since the work of a transaction grows with them; always one message
 AHEAD = 4  # times the limit: messages asked for, among which workspaces take turns
+MANY = 32  # messages of a batch after which the next one gathers
+GATHER = 0.01  # seconds
 PULL_EXPIRES = 2.0  # seconds; a pull request is lost with its connection, so none is long
 
 
@@ -41,6 +43,7 @@ class Pull:
         self._owed = 0
         self._asked_until = 0.0
         self._gone = False
+        self._last_batch = 0
         self._arrived = asyncio.Event()
         self._taking = asyncio.Lock()
         self._waiting: dict[str, deque[Msg]] = {}  # by workspace
@@ -77,6 +80,9 @@ class Pull:
     async def _take(self, limit: int, timeout: float) -> list[Msg]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        if self._last_batch >= MANY and self._count < limit:
+            # In a burst a transaction for what has just arrived costs as much as one for all that comes in its time.
+            await asyncio.sleep(GATHER)
         while True:
             if self._gone:
                 raise ConsumerGone
@@ -85,6 +91,7 @@ class Pull:
             if self._count <= limit and (self._owed <= 0 or loop.time() >= self._asked_until):
                 await self._ask(limit * AHEAD)
             if found or loop.time() >= deadline:
+                self._last_batch = len(found)
                 return found
             until = min(deadline, self._asked_until)
             with suppress(TimeoutError):
