@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-BENCHES = ("boot", "gateway", "mapping", "dispatch", "throughput", "upload")
+BENCHES = ("boot", "gateway", "mapping", "dispatch", "throughput", "upload", "scale")
 TIMEOUT = 600.0  # seconds for one
 
 

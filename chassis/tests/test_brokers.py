@@ -11,6 +11,7 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
+from nats.aio.msg import Msg
 from regie_chassis.events.messaging import (
     Broker,
     BrokerUnavailable,
@@ -21,7 +22,7 @@ from regie_chassis.events.messaging import (
     StreamSpec,
     Unsendable,
 )
-from regie_chassis.events.nats_broker import NatsBroker
+from regie_chassis.events.nats_broker import NatsBroker, counts_of
 from regie_chassis.events.nats_pull import BATCH_BYTES, PULL_BYTES, Pull
 from regie_local.nats import EmbeddedNats
 from regie_local.testing.memory_broker import MemoryBroker
@@ -323,3 +324,16 @@ async def test_a_batch_of_large_messages_is_bounded_in_bytes_and_loses_none(brok
 
     await until(all_read, what="all of the large messages")
     assert sorted(seen) == sorted(one.id for one in large)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "$JS.ACK.regie_scheduler.publisher.3.17.5.1700000000000000000.12",
+        "$JS.ACK._.account.regie_scheduler.publisher.3.17.5.1700000000000000000.12",
+        "$JS.ACK.hub.account.regie_scheduler.publisher.3.17.5.1700000000000000000.12.token",
+    ],
+)
+def test_an_ack_subject_of_each_form_is_counted_as_nats_py_counts_it(reply: str) -> None:
+    metadata = Msg.Metadata._from_reply(reply)  # what the public property calls
+    assert counts_of(reply) == (metadata.num_delivered, metadata.sequence.stream) == (3, 17)

@@ -6,8 +6,20 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace
-from regie_chassis.boundary.telemetry import context_of, link_to, trace_id_of, traceparent_from
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from regie_chassis.boundary.telemetry import (
+    context_of,
+    is_unsampled,
+    link_to,
+    start_child_span,
+    trace_id_of,
+    traceparent_from,
+    traceparent_of,
+)
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -105,6 +117,28 @@ def test_a_traceparent_is_read_as_context_link_and_id() -> None:
 def test_a_broken_traceparent_is_a_new_root_and_no_link(broken: str) -> None:
     assert not trace.get_current_span(context_of(broken)).get_span_context().is_valid
     assert link_to(broken) == []
+
+
+@given(st.integers(0, 2**128 - 1), st.integers(0, 2**64 - 1), st.integers(0, 255))
+def test_a_traceparent_is_read_as_the_propagator_reads_it(trace_id: int, span_id: int, flags: int) -> None:
+    traceparent = f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
+    extracted = TraceContextTextMapPropagator().extract({"traceparent": traceparent}, context=Context())
+    assert read_span(context_of(traceparent)) == read_span(extracted)
+
+
+def read_span(context: Context) -> tuple[bool, int, int, int, bool]:
+    span = trace.get_current_span(context).get_span_context()
+    return span.is_valid, span.trace_id, span.span_id, span.trace_flags, span.is_remote
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "unsampled"),
+    [(PARENT, False), (PARENT[:-2] + "00", True), ("", False), ("x-00", False)],
+)
+def test_below_an_unsampled_traceparent_nothing_is_recorded(traceparent: str, unsampled: bool) -> None:
+    assert is_unsampled(traceparent) is unsampled
+    if unsampled:
+        assert traceparent_of(start_child_span("child", traceparent)) == traceparent
 
 
 def test_the_traceparent_is_found_among_headers_of_any_case() -> None:

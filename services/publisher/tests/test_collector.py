@@ -18,6 +18,7 @@ from regie_chassis.boundary.telemetry import trace_id_of
 from regie_local.testing.clock import START, FakeClock
 from regie_networks.errors import ConnectorError, FailureKind, OutcomeUnknown, Refused
 from regie_networks.observation import Engagement, Observation, Unread
+from regie_publisher.metric_collection.collector import MAX_YIELD
 from regie_publisher.metric_collection.schedule import PLAN, next_collection_time
 from regie_publisher.testing.harness import TRACEPARENT, NewHarness, PublisherHarness
 
@@ -64,6 +65,21 @@ async def test_an_account_is_asked_for_25_posts_in_a_call(new_harness: NewHarnes
     assert sum(asked) == 60
     assert max(asked) == 25
     assert len(await first.events(PostMetricsObserved)) == 60
+
+
+async def test_readings_wait_for_posts_and_are_never_starved(harness: PublisherHarness, clock: FakeClock) -> None:
+    await publish(harness)
+    harness.worker.slots.crowded = True
+    await clock.advance(3 * SECOND)
+    assert await harness.collector.collect_due() == 0
+    await clock.advance(MAX_YIELD - SECOND)
+    assert await harness.collector.collect_due() == 0
+    await clock.advance(SECOND)
+    assert await harness.collector.collect_due() == 1
+    await clock.advance(MAX_YIELD - SECOND)
+    assert await harness.collector.collect_due() == 0
+    harness.worker.slots.crowded = False
+    assert await harness.collector.collect_due() == 1
 
 
 @pytest.mark.parametrize(

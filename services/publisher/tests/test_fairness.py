@@ -21,6 +21,7 @@ from regie_networks.observation import Observation, Unread
 from regie_publisher.channels.restrictions import MAX_MOVED, pause_channel
 from regie_publisher.channels.sealing import Keyring, new_master_key
 from regie_publisher.deliveries.claims import claim_pending, find_due, postpone_paused
+from regie_publisher.fairness.due_work import fair_lookup
 from regie_publisher.fairness.hosts import FIRST_WINDOW, Hosts
 from regie_publisher.fairness.sharing import Choice, Limits
 from regie_publisher.fairness.slots import Slots
@@ -222,3 +223,13 @@ async def test_a_post_that_is_missed_says_that_its_host_was_silent(
         assert await claim_pending(session, [late], worker="one", now=row.miss_time) == []
     [event] = await good.events(DeliveryMissed)
     assert "fake.example does not answer" in event.reason
+
+
+async def test_a_lookup_reads_in_order_and_stops_at_its_limit(harness: PublisherHarness) -> None:
+    lookup = fair_lookup(table="delivery", waiting="state = 'pending'")
+    async with harness.database.transaction() as session:
+        await session.execute(text("SET LOCAL enable_nestloop = off"))  # as the statistics of some moments have it
+        parameters = Slots(Limits(50, 50), Hosts()).lookup_parameters(harness.clock.now())
+        plan = "\n".join((await session.execute(text(f"EXPLAIN {lookup}"), parameters)).scalars())
+    assert "Hash" not in plan, plan
+    assert "Merge" not in plan, plan

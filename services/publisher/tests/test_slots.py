@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 from uuid import UUID
@@ -184,3 +185,24 @@ async def test_work_at_a_silent_host_is_looked_up_only_where_it_can_be_said_why_
     assert Slots(Limits(4, 1), hosts).full_peers(START + MAX_PAUSE) == []
     hosts.answered(PEER)
     assert hosts.paused(START) == []
+
+
+async def test_slots_are_crowded_while_work_waits_for_them() -> None:
+    slots, ended = Slots(Limits(TOTAL, 8), proven(1)), asyncio.Event()
+
+    async def work() -> None:
+        await ended.wait()
+
+    due = backlog(TOTAL, space=1)
+    slots.note_waiting(due[:1])
+    assert not slots.crowded, "slots are free"
+    for one in due[: TOTAL - TOTAL // 5]:
+        slots.start(one, work())
+    slots.note_waiting(due)
+    assert slots.crowded
+    slots.note_waiting([*due, *backlog(1, space=2)])
+    assert not slots.crowded, "the reserve is free for the other workspace"
+    slots.note_waiting([])
+    assert not slots.crowded, "nothing waits"
+    ended.set()
+    await slots.finish()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -24,6 +26,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 EXPORT_INTERVAL_MILLIS = 10_000
 SPAN_DELAY_MILLIS = 500
+TRACEPARENT_LENGTH = 55
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 _propagator = TraceContextTextMapPropagator()
 _meter = metrics.get_meter("regie")
@@ -139,6 +143,8 @@ class _Tracer(trace.Tracer):
         """See `trace.Tracer`."""
         parent = _unsampled(context)
         if parent is not None:
+            if context is None:
+                return nullcontext(parent)
             return trace.use_span(parent, record_exception=False, set_status_on_exception=False)
         return self._tracer.start_as_current_span(name, context, *arguments, **options)
 
@@ -146,7 +152,9 @@ class _Tracer(trace.Tracer):
 def _unsampled(context: otel_context.Context | None) -> trace.Span | None:
     parent = trace.get_current_span(context)
     span = parent.get_span_context()
-    return trace.NonRecordingSpan(span) if span.is_valid and not span.trace_flags.sampled else None
+    if not span.is_valid or span.trace_flags.sampled:
+        return None
+    return parent if isinstance(parent, trace.NonRecordingSpan) else trace.NonRecordingSpan(span)
 
 
 _tracer = _Tracer()
@@ -175,9 +183,37 @@ def traceparent_of(span: trace.Span) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
+def is_unsampled(traceparent: str) -> bool:
+    """True for a traceparent below which no span is recorded, so that it can be handed on as it is."""
+    return len(traceparent) == TRACEPARENT_LENGTH and traceparent.endswith("-00")
+
+
+def start_child_span(name: str, traceparent: str, **options: Any) -> trace.Span:
+    """Starts a span below the one that a traceparent stands for; a new root for an empty or broken one.
+
+    Returns the span of the traceparent itself where that is not sampled.
+    """
+    if is_unsampled(traceparent) and (parent := _parent_of(traceparent)) is not None:
+        return parent
+    return _tracer.start_span(name, context_of(traceparent), **options)
+
+
 def context_of(traceparent: str) -> otel_context.Context:
     """Returns the context that a traceparent stands for; a new root for an empty or broken one."""
-    return _propagator.extract({"traceparent": traceparent}, context=otel_context.Context())
+    parent = _parent_of(traceparent)
+    if parent is None:
+        return _propagator.extract({"traceparent": traceparent}, context=otel_context.Context())
+    return trace.set_span_in_context(parent, otel_context.Context())
+
+
+def _parent_of(traceparent: str) -> trace.Span | None:
+    """Returns the span that a traceparent of version 00 stands for, in a third of the propagator's time."""
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None:
+        return None
+    trace_id, span_id, flags = (int(part, 16) for part in match.groups())
+    span = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=trace.TraceFlags(flags))
+    return trace.NonRecordingSpan(span) if span.is_valid else None
 
 
 def link_to(traceparent: str) -> list[trace.Link]:
@@ -194,4 +230,7 @@ def trace_id_of(traceparent: str) -> str:
 
 def traceparent_from(headers: Mapping[str, str]) -> str:
     """Returns the traceparent among headers of any case."""
+    found = headers.get("traceparent")  # as we write it ourselves
+    if found is not None:
+        return found
     return next((value for name, value in headers.items() if name.lower() == "traceparent"), "")

@@ -7,6 +7,8 @@ from typing import overload
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 @overload
 def timestamp(time: datetime) -> Timestamp: ...
@@ -16,9 +18,9 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     """Returns the time as a message, or None for none."""
     if time is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
+    # As Timestamp.FromDatetime, which takes several times as long by way of the calendar.
+    since = time - EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def read_timestamp(stamp: Timestamp) -> datetime | None:

@@ -27,7 +27,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from regie_chassis.boundary.errors import Invalid, TooLarge, Unprocessable
-from regie_chassis.boundary.telemetry import context_of, meter, traceparent_from, traceparent_of, tracer
+from regie_chassis.boundary.telemetry import is_unsampled, meter, start_child_span, traceparent_from, traceparent_of
 from regie_chassis.data.database import Database, is_outage
 from regie_chassis.events import dead_letters, inbox
 from regie_chassis.events.dead_runs import DEAD_IN_A_ROW, DeadRuns
@@ -171,15 +171,16 @@ class Consumer:
     def _open(self, received: Received) -> _Work:
         envelope = received.envelope
         name = envelope.headers.get("ce-type", envelope.subject)
-        span = tracer().start_span(
+        traceparent = traceparent_from(envelope.headers)
+        span = start_child_span(
             f"process {name.rsplit('.', 1)[-1]}",
-            context=context_of(traceparent_from(envelope.headers)),
+            traceparent,
             kind=SpanKind.CONSUMER,
             attributes={"messaging.system": "nats", "messaging.message.id": envelope.id},
         )
         work = _Work(received, span)
         try:
-            work.event = decode(envelope, self._types[name], traceparent_of(span) or traceparent_from(envelope.headers))
+            work.event = decode(envelope, self._types[name], _traceparent_below(span, traceparent))
         except Exception as error:  # noqa: BLE001  # broad: bytes from outside can fail in any way; all of them mean "not an event"
             work.error = NotAnEvent(f"cannot be read as {name}: {type(error).__name__}: {error}")
         return work
@@ -244,6 +245,10 @@ class Consumer:
         log.error("consumer.dead_letter", consumer=self.name, id=received.envelope.id, reason=decision.reason)
         if alone and not refused and self._runs.died(_workspace_of(received)):
             self.stopped_because = f"{self._runs.length} dead letters in a row; last: {decision.reason}"
+
+
+def _traceparent_below(span: trace.Span, traceparent: str) -> str:
+    return traceparent if is_unsampled(traceparent) else traceparent_of(span) or traceparent
 
 
 def _workspace_of(received: Received) -> str:

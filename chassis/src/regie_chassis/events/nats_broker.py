@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Any
 
 import nats
 import nats.errors
@@ -40,6 +39,7 @@ from regie_chassis.process.settings import NatsSettings
 CONNECT_TIMEOUT = 3.0  # seconds
 REQUEST_TIMEOUT = 5.0  # seconds
 PING_INTERVAL = 2  # seconds; two lost pings make a silent server a dead one in about six seconds
+V1_ACK_PARTS = 9  # of an ack's subject; later forms name a domain and an account besides
 LOST_FOR = 30.0  # seconds; a client that found no server for so long is replaced
 
 log = structlog.get_logger()
@@ -222,7 +222,7 @@ class NatsBroker:
         pull = self._pulls.pop((spec.stream, spec.name), None)
         if pull:
             with suppress(*FAULTS):
-                await pull.subscription.unsubscribe()
+                await pull.close()
 
     async def ack(self, received: Sequence[Received]) -> None:
         await self._settle(received, b"+ACK")
@@ -286,14 +286,24 @@ def open_nats(settings: NatsSettings, name: str) -> NatsBroker:
 
 
 def _received(message: Msg) -> Received:
-    metadata: Any = message.metadata
-    headers = dict(message.headers or {})
+    deliveries, stream_seq = counts_of(message.reply)
+    headers = message.headers or {}
     return Received(
         envelope=Envelope(message.subject, headers.get(MSG_ID, ""), message.data, headers),
-        stream_seq=metadata.sequence.stream,
-        deliveries=metadata.num_delivered,
+        stream_seq=stream_seq,
+        deliveries=deliveries,
         token=message.reply,
     )
+
+
+def counts_of(reply: str) -> tuple[int, int]:
+    """Returns the number of deliveries and the sequence in the stream, as the subject of the ack carries them.
+
+    nats-py reads the whole subject into objects, for several times as long. See ADR-15 of NATS for both forms.
+    """
+    parts = reply.split(".")
+    deliveries, stream_seq = parts[4:6] if len(parts) == V1_ACK_PARTS else parts[6:8]
+    return int(deliveries), int(stream_seq)
 
 
 async def _on_error(error: Exception) -> None:

@@ -37,6 +37,7 @@ from regie_chassis.process.loops import Outages, is_outage_or_lost
 LIFE = timedelta(minutes=15)  # of a row after its acknowledgement
 IDLE = timedelta(milliseconds=200)  # looks for rows that another process staged
 CHECK_EVERY = timedelta(seconds=5)  # compares the stream's sequence with ours
+TAIL = 10_000  # rows; what was sent before them is below the sequence that the last check saw
 PURGE_EVERY = timedelta(minutes=1)
 STUCK_AFTER = timedelta(seconds=60)  # without progress although PostgreSQL and NATS answer
 MAX_REASON = 500  # characters
@@ -193,7 +194,7 @@ class Relay:
             await self._resend_from(0, but=set())  # made anew since our last ack, perhaps while we were down
         elif self._create_time is not None and state.create_time != self._create_time:
             await self._resend_from(0, but=set())
-        elif known is not None and known.stream_seq > state.last_seq:
+        elif known is not None and max(known.stream_seq, self._last_seq) > state.last_seq:
             await self._resend_from(state.last_seq + 1, but=set())
         self._note(state)
 
@@ -203,7 +204,7 @@ class Relay:
 
     async def _known_tail(self) -> Any:
         async with self._database.reading() as session:
-            rows = await session.execute(_FIND_TAIL)
+            rows = await session.execute(_FIND_TAIL, {"rows": TAIL})
         return rows.one_or_none()
 
     async def _resend_from(self, seq: int, *, but: set[int]) -> None:
@@ -229,10 +230,12 @@ async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
     return await asyncpg.connect(dsn, timeout=5, command_timeout=15)
 
 
+# Backwards through the index on sent_time: at full rate all that was sent in a quarter of an hour is millions of rows.
 _FIND_TAIL = text(
     """
-    SELECT max(stream_seq) AS stream_seq, max(sent_time) AS sent_time FROM outbox
-    WHERE sent_time IS NOT NULL HAVING count(*) > 0
+    SELECT max(stream_seq) AS stream_seq, max(sent_time) AS sent_time FROM (
+        SELECT stream_seq, sent_time FROM outbox WHERE sent_time IS NOT NULL ORDER BY sent_time DESC LIMIT :rows
+    ) AS tail HAVING count(*) > 0
     """
 )
 

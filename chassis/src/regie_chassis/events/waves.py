@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 from opentelemetry.trace import SpanKind
 
-from regie_chassis.boundary.telemetry import context_of, traceparent_of, tracer
+from regie_chassis.boundary.telemetry import is_unsampled, start_child_span, traceparent_of
 from regie_chassis.events.messaging import Broker, Envelope, Unsendable, headers_of, subject_of
 from regie_chassis.events.turns import Row
 
@@ -65,14 +65,6 @@ def _envelopes(wave: Sequence[Row], dead: dict[int, str]) -> list[tuple[Row, Env
 
 
 def _envelope(row: Row) -> Envelope:
-    span = tracer().start_span(
-        f"publish {row.type.rsplit('.', 1)[-1]}",
-        context=context_of(row.traceparent),
-        kind=SpanKind.PRODUCER,
-        attributes={"messaging.system": "nats", "messaging.message.id": str(row.event_id)},
-    )
-    traceparent = traceparent_of(span) or row.traceparent
-    span.end()
     return Envelope(
         subject=subject_of(row.type, row.workspace_id),
         id=str(row.event_id),
@@ -82,6 +74,18 @@ def _envelope(row: Row) -> Envelope:
             event_id=row.event_id,
             workspace_id=row.workspace_id,
             time=row.event_time,
-            traceparent=traceparent,
+            traceparent=row.traceparent if is_unsampled(row.traceparent) else _traced(row),
         ),
     )
+
+
+def _traced(row: Row) -> str:
+    """Records the publication in the trace of its cause, and returns the traceparent that the event carries."""
+    span = start_child_span(
+        f"publish {row.type.rsplit('.', 1)[-1]}",
+        row.traceparent,
+        kind=SpanKind.PRODUCER,
+        attributes={"messaging.system": "nats", "messaging.message.id": str(row.event_id)},
+    )
+    span.end()
+    return traceparent_of(span) or row.traceparent

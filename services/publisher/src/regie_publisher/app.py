@@ -156,7 +156,9 @@ def build_workers(
         wake=worker.wake.set,
         hosts=hosts,
     )
-    collector = MetricCollector(database, connectors=connectors, accounts=accounts, hosts=hosts, clock=clock)
+    collector = MetricCollector(
+        database, connectors=connectors, accounts=accounts, hosts=hosts, clock=clock, delivery_slots=worker.slots
+    )
     resolver = Resolver(database, connectors=connectors, accounts=accounts, media_store=media_store, clock=clock)
     return Workers(hosts, accounts, media_store, writer, attempts, worker, reconciler, collector, resolver)
 

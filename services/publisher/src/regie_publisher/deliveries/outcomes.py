@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from regie_publisher.channels.restrictions import HAS_RESTRICTIONS
 from regie_publisher.deliveries.channel_effects import update_channels
 from regie_publisher.deliveries.decisions import while_in_doubt
-from regie_publisher.deliveries.delivery import FIND_DELAY, Outcome, RecordedOutcome, State, remotes_of
+from regie_publisher.deliveries.delivery import FIND_DELAY, Outcome, RecordedOutcome, State
 from regie_publisher.deliveries.events import stage_outcome
 from regie_publisher.deliveries.telemetry import count_outcomes
 from regie_publisher.metric_collection.schedule import FirstCollection, schedule_collections
@@ -44,11 +44,9 @@ async def record(session: AsyncSession, outcomes: Sequence[RecordedOutcome], *, 
             log.warning("delivery.fenced_off", delivery=show_id(DELIVERY, one.delivery.id), fence=one.delivery.fence)
     recorded = [_as_recorded(one, rows[one.delivery.id]) for one in outcomes if one.delivery.id in rows]
     for one in recorded:
-        _stage(session, one, remotes_of(rows[one.delivery.id]), now)
+        _stage(session, one, _remotes_after(one), now)
     published = [one for one in recorded if one.outcome.state is State.PUBLISHED]
-    await schedule_collections(
-        session, [_first_collection(one, remotes_of(rows[one.delivery.id])) for one in published], now=now
-    )
+    await schedule_collections(session, [_first_collection(one, _remotes_after(one)) for one in published], now=now)
     await update_channels(session, recorded, {row.id for row in rows.values() if row.has_restrictions}, now)
     count_outcomes(session, recorded)
     # An attempt whose post belongs to another delivery ends here, as if its claim were lost.
@@ -69,6 +67,12 @@ def _stage(session: AsyncSession, recorded: RecordedOutcome, remotes: Sequence[R
         segment_count=len(delivery.segment_keys),
         remotes=remotes,
     )
+
+
+def _remotes_after(recorded: RecordedOutcome) -> list[Remote]:
+    """Returns the public segments as they are stored now: those of the claim, and the one of the outcome."""
+    remotes = [_storable_remote(remote) for remote in recorded.delivery.remotes]
+    return [*remotes, recorded.outcome.remote] if recorded.outcome.remote else remotes
 
 
 def _first_collection(recorded: RecordedOutcome, remotes: Sequence[Remote]) -> FirstCollection:
@@ -108,15 +112,18 @@ def _with(one: RecordedOutcome, outcome: Outcome) -> RecordedOutcome:
 
 def _storable(outcome: Outcome) -> Outcome:
     """Returns the outcome with texts that PostgreSQL takes; usually that is the outcome itself."""
-    remote = outcome.remote
-    if remote is not None and storable(remote.id) != remote.id:
-        remote = Remote(storable(remote.id), remote.url)
+    remote = outcome.remote and _storable_remote(outcome.remote)
     texts = (outcome.message, outcome.detail, outcome.processing_handle)
     storables = tuple(storable(one) for one in texts)
     if remote is outcome.remote and storables == texts:
         return outcome
     message, detail, processing_handle = storables
     return replace(outcome, message=message, detail=detail, processing_handle=processing_handle, remote=remote)
+
+
+def _storable_remote(remote: Remote) -> Remote:
+    id_ = storable(remote.id)
+    return remote if id_ == remote.id else Remote(id_, remote.url)
 
 
 def _columns(recorded: Sequence[RecordedOutcome], now: datetime) -> dict[str, object]:
@@ -206,7 +213,7 @@ _RECORD = text(
                 ELSE coalesce(w.empty_lookups, d.empty_lookups) END
         FROM judged AS w
         WHERE d.id = w.id
-        RETURNING d.id, d.channel_id, d.attempt_number, d.remote_ids, d.remote_urls, d.state, w.cause, w.detail,
+        RETURNING d.id, d.channel_id, d.attempt_number, d.remote_ids, d.state, w.cause, w.detail,
             d.network_message AS message, w.trace_id, w.taken, d.next_action_time, d.needs_person, d.call_end_time,
             d.quiet_end_time
     ), ended AS (
@@ -217,7 +224,7 @@ _RECORD = text(
             segments_out)
         SELECT id, :now, state, cause, attempt_number, message, trace_id, detail, cardinality(remote_ids) FROM moved
     )
-    SELECT id, remote_ids, remote_urls, taken, next_action_time, message, needs_person, call_end_time, quiet_end_time,
+    SELECT id, taken, next_action_time, message, needs_person, call_end_time, quiet_end_time,
         EXISTS (SELECT FROM channel WHERE id = moved.channel_id AND {HAS_RESTRICTIONS}) AS has_restrictions
     FROM moved
     """

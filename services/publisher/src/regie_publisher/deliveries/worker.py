@@ -45,9 +45,8 @@ class Worker:
         self._hosts = hosts
         self._clock = clock
         self._worker = worker
-        self._slots = Slots(limits, hosts, shows_pauses=True)
-        self._more_waits = True
-        self.wake = self._slots.wake
+        self.slots = Slots(limits, hosts, shows_pauses=True)
+        self.wake = self.slots.wake
         """Set when there may be a delivery to claim, or a free slot for one."""
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -56,19 +55,20 @@ class Worker:
         await loop.run(stopping)
 
     async def _claim_more(self) -> bool:
-        return bool(await self.claim()) and self._more_waits
+        return bool(await self.claim()) and not self.slots.crowded
 
     async def claim(self) -> int:
         """Claims due deliveries, fairly, and starts their attempts. Returns their number."""
         self.wake.clear()
-        if not self._slots.room:
+        if not self.slots.room:
             return 0
         now = self._clock.now()
         async with self._database.transaction() as session:
-            due = await find_due(session, slots=self._slots, now=now)
+            due = await find_due(session, slots=self.slots, now=now)
             if not due:
+                self.slots.note_waiting(due)
                 return 0
-            choice = self._slots.share_out(due, now)
+            choice = self.slots.share_out(due, now)
             await postpone_paused(session, choice, due, now=now)
             chosen = {one.id: one for one in (*choice.taken, *choice.late)}
             claimed = (
@@ -85,18 +85,18 @@ class Worker:
             await self._give_back(claimed)
             raise
         for one in claimed:
-            self._slots.start(chosen[one.id], self._make(one, chosen[one.id]))
-        self._more_waits = not {one.workspace_id for one in due}.issubset(self._slots.full_workspaces())
+            self.slots.start(chosen[one.id], self._make(one, chosen[one.id]))
+        self.slots.note_waiting(due)
         return len(claimed)
 
     async def finish(self) -> None:
         """Waits for all attempts in flight, then for token renewals under way."""
-        await self._slots.finish()
+        await self.slots.finish()
         await self._accounts.renewal.drain()
 
     def cancel(self) -> None:
         """Cancels the attempts that are left after the drain's deadline: their leases expire."""
-        self._slots.cancel()
+        self.slots.cancel()
 
     async def _make(self, delivery: ClaimedDelivery, due: DueWork) -> None:
         outcome = await self._attempts.make(delivery)

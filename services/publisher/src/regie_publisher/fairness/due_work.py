@@ -37,6 +37,8 @@ def fair_lookup(
     `late` and `startable` are conditions on `work` (with the extra `columns` of the table) and on `channel`. The
     statement takes the parameters of `Slots.lookup_parameters` and returns columns in the order of `DueWork`.
     """
+    # LIMIT 1 keeps the join row by row and in order, so that reading stops at :limit. With the statistics of some
+    # moments the planner would otherwise read up to :scan rows for a hash join, and sort them.
     extra = f", {columns}" if columns else ""
     return f"""
     WITH RECURSIVE space AS (
@@ -59,6 +61,7 @@ def fair_lookup(
         ) AS work
         LEFT JOIN LATERAL (
             SELECT split_part(server_url, '/', 3) AS host, block_time FROM channel WHERE channel.id = work.channel_id
+            LIMIT 1
         ) AS channel ON true
         WHERE ({late}) OR (
             ({startable})

@@ -36,6 +36,8 @@ class Slots:
         self._limits = limits
         self._hosts = hosts
         self._taken = TakenSlots()
+        self.crowded = False
+        """True if the last lookup found work that waits for these slots, and no slot is left for it."""
         self._running: dict[asyncio.Task[None], DueWork] = {}
 
     def lookup_parameters(self, now: datetime, *, limit: int | None = None) -> dict[str, object]:
@@ -79,6 +81,10 @@ class Slots:
             if count >= self._limits.window(self._hosts, peer, now)
             or self._taken.hosts.get(peer[1], 0) >= self._limits.per_host
         ]
+
+    def note_waiting(self, due: Sequence[DueWork]) -> None:
+        """Notes the result of a lookup, once the chosen work has been started."""
+        self.crowded = bool(due) and {one.workspace_id for one in due}.issubset(self.full_workspaces())
 
     def start(self, due: DueWork, work: Coroutine[Any, Any, None]) -> None:
         """Starts the work in a slot of its own."""

@@ -43,6 +43,8 @@ MAX_POSTS = 25
 """Posts in one call, by the connectors' contract."""
 CALL_TIMEOUT = timedelta(seconds=20)
 """The limit of one call, as that of a publish."""
+MAX_YIELD = timedelta(seconds=30)
+"""The longest time for which readings wait for posts; then one round is read, however many posts wait."""
 RETRY = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1))
 """Pauses after collections that failed in a row."""
 
@@ -60,12 +62,15 @@ class MetricCollector:
         accounts: Accounts,
         hosts: Hosts,
         clock: Clock,
+        delivery_slots: Slots,
     ) -> None:
         self._database = database
         self._connectors = connectors
         self._accounts = accounts
         self._hosts = hosts
         self._clock = clock
+        self._delivery_slots = delivery_slots
+        self._yield_time: datetime | None = None
         # A quarter of a host's window: deliveries, which people wait for, come first.
         self.slots = Slots(Limits(ACCOUNTS_AT_ONCE, 1, host_part=0.25), hosts)
 
@@ -80,9 +85,9 @@ class MetricCollector:
 
         None waits for the slowest of the others. Returns the number of posts.
         """
-        if not self.slots.room:
-            return 0
         now = self._clock.now()
+        if not self.slots.room or self._yields(now):
+            return 0
         async with self._database.transaction() as session:
             waiting = await find_due_collections(session, slots=self.slots, now=now)
             chunks = {chunk[0].channel_id: chunk for chunk in by_channel(waiting, MAX_POSTS)}
@@ -95,6 +100,18 @@ class MetricCollector:
             if chunk := [collection for collection in claimed if collection.channel_id == first.channel_id]:
                 self.slots.start(first, self._collect(chunk, first.peer))
         return len(claimed)
+
+    def _yields(self, now: datetime) -> bool:
+        """Returns whether posts wait for a slot, so that readings leave them the database and the processor."""
+        if not self._delivery_slots.crowded:
+            self._yield_time = None
+            return False
+        if self._yield_time is None:
+            self._yield_time = now
+        if now - self._yield_time < MAX_YIELD:
+            return True
+        self._yield_time = now
+        return False
 
     async def _collect(self, chunk: Sequence[ScheduledCollection], peer: Peer) -> None:
         """Reads the posts of one account and records the results, or postpones the collections."""

@@ -20,6 +20,7 @@ from regie.ids.v1.prefixes import POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostDue, PostMissed
 from regie_chassis.boundary.ids import show_id
 from regie_chassis.boundary.telemetry import trace_id_of, traceparent_of
+from regie_chassis.boundary.timestamps import timestamp
 from regie_chassis.data.database import Database
 from regie_chassis.events.outbox import stage
 from regie_chassis.process.clock import Clock
@@ -135,9 +136,12 @@ def _dispatch(session: AsyncSession, post: ClaimedPost, now: datetime, spans: li
     span = telemetry.start_due_span(post_id, post.traceparent)
     spans.append(span)
     traceparent = traceparent_of(span)
-    message = PostDue(post_id=post_id, revision=post.revision)
-    message.publish_time.FromDatetime(post.publish_time)
-    message.miss_time.FromDatetime(post.publish_time + post.missed_after)
+    message = PostDue(
+        post_id=post_id,
+        revision=post.revision,
+        publish_time=timestamp(post.publish_time),
+        miss_time=timestamp(post.publish_time + post.missed_after),
+    )
     for content in post.contents:
         message.variants.add().ParseFromString(content)
     stage(
@@ -157,8 +161,7 @@ def _lateness(post: ClaimedPost, now: datetime) -> str:
 
 def _miss(session: AsyncSession, post: ClaimedPost, now: datetime, reason: str) -> Change:
     post_id = show_id(POST, post.id)
-    message = PostMissed(post_id=post_id, reason=reason)
-    message.publish_time.FromDatetime(post.publish_time)
+    message = PostMissed(post_id=post_id, reason=reason, publish_time=timestamp(post.publish_time))
     stage(
         session,
         message,
