@@ -226,6 +226,9 @@ async def test_pictures_that_wait_are_counted_by_bytes_too(new_pool: NewPool) ->
     await asyncio.sleep(0)
     with pytest.raises(PoolBusy):
         await normalise(pool, large, workspace_id=workspace)
+    with pytest.raises(PoolBusy):
+        pool.check_room(workspace, len(large))
+    pool.check_room(new_id(), len(large))
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(one) for one in results] == [Unreadable] * 7
 

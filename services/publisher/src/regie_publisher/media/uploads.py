@@ -126,6 +126,7 @@ class Uploads:
     async def _normalise(self, upload: Upload) -> Normalised:
         try:
             check_size(upload.size)
+            self._pool.check_room(upload.workspace_id, upload.size)
             async with self._downloaded(upload) as path:
                 return await self._pool.normalise(path, size=upload.size, workspace_id=upload.workspace_id)
         except refusals.TooLarge as error:

@@ -93,6 +93,15 @@ class PicturePool:
         head, made = await self._made({"fit": asdict(bounds)}, data, len(data), workspace_id)
         return Rendition(made, *_size(head))
 
+    def check_room(self, workspace_id: UUID, size: int) -> None:
+        """Raises PoolBusy where an upload of `size` bytes could not wait now; ask before it is fetched."""
+        self._forget_abandoned()
+        if self._stopping:
+            raise PoolBusy("the process is stopping; try again in a moment")
+        jobs = self._waiting.get(workspace_id, deque())
+        if len(jobs) >= MAX_WAITING or sum(one.size for one in jobs) + size > MAX_WAITING_BYTES:
+            raise PoolBusy("too many pictures of yours wait to be read; try again in a moment")
+
     async def _made(self, head: Mapping[str, object], body: bytes, size: int, workspace_id: UUID) -> Made:
         self._forget_abandoned()
         if self._stopping:
@@ -101,9 +110,8 @@ class PicturePool:
         jobs = self._waiting.get(workspace_id, deque())
         if "fit" in head:
             jobs.appendleft(job)  # a post is due; nobody's upload is
-        elif len(jobs) >= MAX_WAITING or sum(one.size for one in jobs) + size > MAX_WAITING_BYTES:
-            raise PoolBusy("too many pictures of yours wait to be read; try again in a moment")
         else:
+            self.check_room(workspace_id, size)
             jobs.append(job)
         self._waiting[workspace_id] = jobs
         self._fill_slots()
