@@ -11,8 +11,12 @@ SHARED = "installation"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starts the long tests first, so that the workers end together."""
+    """Starts the long tests first, two at a time: each starts processes that a small machine has no room for."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
-    for item in items:
+    for number, item in enumerate(items):
+        if item.get_closest_marker("xdist_group") is not None:
+            continue
         if SHARED in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(SHARED))
+        elif item.get_closest_marker("long") is not None:
+            item.add_marker(pytest.mark.xdist_group(f"long {number % 2}"))
