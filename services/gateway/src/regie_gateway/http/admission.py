@@ -168,8 +168,9 @@ def _content_type(request: Request) -> str:
 
 
 def _check_file(kind: str) -> None:
-    # The bytes say what they are; a client that does not know the type, or names another, is no reason to refuse.
-    if kind in ("application/json", "multipart/form-data"):
+    # The bytes say what they are; a client that does not know the type, or names another as generated ones do with
+    # JSON, is no reason to refuse. A form is no file.
+    if kind == "multipart/form-data":
         raise UnsupportedMediaType(
             "send the file's bytes as the body, as they are and not in a form", field="Content-Type"
         )
