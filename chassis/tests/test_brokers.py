@@ -23,7 +23,7 @@ from regie_chassis.events.messaging import (
     Unsendable,
 )
 from regie_chassis.events.nats_broker import NatsBroker, counts_of
-from regie_chassis.events.nats_pull import BATCH_BYTES, PULL_BYTES, Pull
+from regie_chassis.events.nats_pull import BATCH_BYTES, MANY, PULL_BYTES, Pull
 from regie_local.nats import EmbeddedNats
 from regie_local.testing.memory_broker import MemoryBroker
 from regie_local.testing.waiting import until
@@ -234,6 +234,29 @@ async def test_large_messages_are_handed_on_in_small_batches(nats_server: Embedd
         await until(all_arrived)
         assert len(await pull.take(100, 5.0)) <= BATCH_BYTES // 100_000 + 1
         assert len(await pull.drain()) > BATCH_BYTES // 100_000 + 1, "given back whole"
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize(("last_batch", "gathered"), [(MANY, 2), (MANY - 1, 1)])
+async def test_in_a_burst_what_arrives_within_moments_is_taken_together(
+    nats_server: EmbeddedNats, broker: NatsBroker, last_batch: int, gathered: int
+) -> None:
+    await broker.ensure_stream(STREAM)
+    await broker.ensure_consumer(CONSUMER)
+    await broker.publish([envelope(1)])
+    client = await nats.connect(nats_server.url)
+    try:
+        pull = await Pull.open(client, CONSUMER)
+        [message] = await pull.take(100, 5.0)
+        for _ in range(last_batch):
+            await pull._on_message(message)
+        assert len(await pull.take(100, 5.0)) == last_batch
+        await pull._on_message(message)
+        taking = asyncio.create_task(pull.take(100, 5.0))
+        await asyncio.sleep(0)  # the next batch is taken by now, or is gathered
+        await pull._on_message(message)
+        assert len(await taking) == gathered
     finally:
         await client.close()
 

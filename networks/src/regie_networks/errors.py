@@ -30,7 +30,7 @@ class ConnectorError(Exception):
     ├── Refused          the network refused the call
     │   └── Unacceptable our own check refuses it before any call
     ├── OutcomeUnknown   the call left and no usable answer came back
-    ├── Inconclusive       `find` could neither find the post nor rule it out
+    ├── Inconclusive     `find` could neither find the post nor rule it out
     └── NotNamed         a person's address is not that of the delivery's post
 
     The message may hold the network's own words, so it is made one line of bounded length.

@@ -193,8 +193,6 @@ def start_child_span(name: str, traceparent: str, **options: Any) -> trace.Span:
 
     Returns the span of the traceparent itself where that is not sampled.
     """
-    if is_unsampled(traceparent) and (parent := _parent_of(traceparent)) is not None:
-        return parent
     return _tracer.start_span(name, context_of(traceparent), **options)
 
 
