@@ -21,7 +21,8 @@ from regie_chassis.events.messaging import (
     stream_spec,
 )
 from regie_chassis.events.nats_broker import NatsBroker
-from regie_chassis.events.relay import LIFE, Relay
+from regie_chassis.events.relay import GIVE_WAY, LIFE, Relay
+from regie_chassis.events.turns import BATCH
 from regie_chassis.process.clock import Clock, SystemClock
 from regie_local.nats import EmbeddedNats
 from regie_local.testing.clock import START, FakeClock
@@ -35,9 +36,11 @@ WORKSPACE = new_id()
 
 
 @asynccontextmanager
-async def relaying(database: Database, broker: Broker, clock: Clock | None = None) -> AsyncIterator[Relay]:
+async def relaying(
+    database: Database, broker: Broker, clock: Clock | None = None, *, calm: asyncio.Event | None = None
+) -> AsyncIterator[Relay]:
     """Runs a relay for the time of the block."""
-    relay = Relay(database, broker, STREAM, clock or SystemClock())
+    relay = Relay(database, broker, STREAM, clock or SystemClock(), calm=calm)
     stopping = asyncio.Event()
     task = asyncio.create_task(relay.run(stopping))
     yield relay
@@ -318,6 +321,38 @@ async def test_a_row_that_no_server_takes_is_set_aside_and_its_neighbours_go_on(
         assert await outbox.unsent_count(database) in (0, 1)
         await quiet(database)
     assert (await broker.stream_state(STREAM.name)).last_seq == 4
+
+
+class WatchedClock(FakeClock):
+    """Keeps the events that were waited for, and for how long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[tuple[asyncio.Event, timedelta]] = []
+
+    async def wait(self, event: asyncio.Event, timeout: timedelta) -> bool:
+        self.waits.append((event, timeout))
+        return await super().wait(event, timeout)
+
+
+async def test_in_a_burst_of_due_work_events_wait_for_its_end_or_for_a_moment(database: Database) -> None:
+    clock, calm = WatchedClock(), asyncio.Event()
+    await stage_many(database, BATCH + 1)
+    async with relaying(database, MemoryBroker(clock), clock, calm=calm):
+
+        async def gives_way() -> bool:
+            return (calm, GIVE_WAY) in clock.waits
+
+        await until(gives_way)
+        assert await outbox.unsent_count(database) == BATCH + 1
+        await clock.advance(GIVE_WAY)
+        await quiet(database)  # without another wait, however many batches it is
+        await stage_many(database, 1, first=BATCH + 1)
+        calm.set()
+        await quiet(database)
+        calm.clear()
+        await stage_many(database, 1, first=BATCH + 2)
+    assert await outbox.unsent_count(database) == 0, "a relay that stops gives way to nothing"
 
 
 async def test_a_relay_that_nats_answers_and_that_gets_nowhere_is_not_healthy(

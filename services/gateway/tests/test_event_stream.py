@@ -17,6 +17,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import PostMetricsObserved
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostCreated, PostDue, PostFinished, PostOutcome
 from regie.scheduler.v1.posts_service_pb2 import POST_STATE_PARTIALLY_PUBLISHED, VARIANT_STATE_PUBLISHED
 from regie_chassis.boundary.ids import new_id, parse_id
+from regie_chassis.data.database import Database
 from regie_chassis.data.paging import PAGE_BYTES
 from regie_chassis.events.messaging import Envelope, Event, headers_of, stream_spec, subject_of
 from regie_chassis.process.clock import SystemClock
@@ -24,8 +25,10 @@ from regie_gateway.events import event_json, event_log
 from regie_gateway.events.event_log import EventGone, record_events
 from regie_gateway.events.event_stream import HEARTBEAT, Subscription, TooManyStreams
 from regie_gateway.testing.harness import GatewayHarness, MakeHarness
+from regie_local.postgres import EmbeddedPostgres
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import settle
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 # The first key of a workspace is said as well, at a moment of its own.
@@ -43,6 +46,17 @@ async def live(make_world: MakeHarness) -> AsyncIterator[GatewayHarness]:
     async with gateway.app:
         await settle([gateway.database], gateway.events.consumers, gateway.broker)
         yield world
+
+
+@pytest.fixture
+async def elsewhere(postgres_server: EmbeddedPostgres) -> AsyncIterator[Database]:
+    """A database of the same server that another role owns, as each service has one."""
+    name = f"t_{new_id().hex}"
+    url = await postgres_server.create_database(name, owner="regie_elsewhere", password="elsewhere")
+    database = Database(url.replace("***", "elsewhere"))
+    yield database
+    await database.close()
+    await postgres_server.drop_database(name)
 
 
 async def workspace_of(world: GatewayHarness, token: str | None = None) -> UUID:
@@ -151,10 +165,34 @@ async def test_what_commits_late_is_not_skipped(live: GatewayHarness) -> None:
         assert titles(await take(stream, 1)) == ["late"]
 
 
+async def test_a_transaction_of_another_database_holds_back_no_event(live: GatewayHarness, elsewhere: Database) -> None:
+    workspace_id = await workspace_of(live)
+    first = created(workspace_id, "first")
+    await record(live, first)
+    async with elsewhere.transaction() as foreign:
+        await foreign.execute(text("CREATE TABLE work ()"))
+        async with following(live, headers={"Last-Event-ID": str(first.id)}, params=POSTS) as stream:
+            await record(live, created(workspace_id, "now"))
+            assert titles(await take(stream, 1)) == ["now"]
+        async with live.database.transaction() as slow:
+            await record_events(slow, [created(workspace_id, "slow")], wake=lambda: None)
+            await record(live, created(workspace_id, "fast"))
+            assert len(await _horizon_stands(live, workspace_id, first)) == 1, "its own transactions still hold it"
+        async with following(live, headers={"Last-Event-ID": str(first.id)}, params=POSTS) as stream:
+            assert titles(await take(stream, 3)) == ["now", "slow", "fast"]
+
+
 async def _horizon_stands(world: GatewayHarness, workspace_id: UUID, after: Event[Any]) -> list[str]:
     async with world.database.reading() as session:
         place = await event_log.position_of(session, workspace_id=workspace_id, event_id=after.id)
-        page = await event_log.read_page(session, workspace_id=workspace_id, after=place, types=(), limit=10)
+        page = await event_log.read_page(
+            session,
+            workspace_id=workspace_id,
+            after=place,
+            horizon=await event_log.horizon(session),
+            types=(),
+            limit=10,
+        )
     assert page.position < (2**62, 0)
     return [event.data for event in page.events]
 
@@ -167,7 +205,10 @@ async def test_a_page_of_large_events_is_cut_by_bytes_and_goes_on_where_it_ended
     await record(live, *(created(workspace_id, f"{number}-" + "x" * 800_000) for number in range(12)))
     async with live.gateway.database.reading() as session:
         while len(seen) < 12:
-            page = await event_log.read_page(session, workspace_id=workspace_id, after=place, types=(), limit=200)
+            horizon = await event_log.horizon(session)
+            page = await event_log.read_page(
+                session, workspace_id=workspace_id, after=place, horizon=horizon, types=(), limit=200
+            )
             assert page.events
             place = page.position
             seen += [json.loads(event.data)["title"].partition("-")[0] for event in page.events]

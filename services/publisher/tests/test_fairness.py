@@ -14,6 +14,7 @@ from regie_chassis.boundary.ids import new_id
 from regie_chassis.data.database import Database
 from regie_chassis.process.clock import SystemClock
 from regie_chassis.process.loops import PeriodicLoop
+from regie_local.testing.clock import FakeClock
 from regie_local.testing.waiting import until
 from regie_networks.draft import Account, Draft, Processing, Remote
 from regie_networks.errors import OutcomeUnknown
@@ -21,11 +22,12 @@ from regie_networks.observation import Observation, Unread
 from regie_publisher.channels.restrictions import MAX_MOVED, pause_channel
 from regie_publisher.channels.sealing import Keyring, new_master_key
 from regie_publisher.deliveries.claims import claim_pending, find_due, postpone_paused
+from regie_publisher.deliveries.worker import BURST, BURST_GAP
 from regie_publisher.fairness.due_work import fair_lookup
 from regie_publisher.fairness.hosts import FIRST_WINDOW, Hosts
 from regie_publisher.fairness.sharing import Choice, Limits
 from regie_publisher.fairness.slots import Slots
-from regie_publisher.testing.harness import PublisherHarness, open_harness
+from regie_publisher.testing.harness import NewHarness, PublisherHarness, open_harness
 from regie_publisher.testing.network import FakeConnector
 from sqlalchemy import text
 
@@ -132,6 +134,34 @@ async def test_a_host_that_never_answers_is_left_alone_and_the_timeline_says_so(
     waiting = [row for row in await evil.rows() if row.state == "pending"]
     assert len(waiting) == 40 - network.hanging
     assert all(row.attempt_number == 0 for row in waiting), "the pause comes before the mark"
+
+
+async def test_a_burst_lasts_from_a_large_claim_until_nothing_is_due_or_claims_stay_small(
+    new_harness: NewHarness, clock: FakeClock
+) -> None:
+    harness = new_harness(in_flight=500)
+    assert harness.worker.calm.is_set()
+    channels = [await harness.channel(f"ada{number}") for number in range(BURST)]
+    await harness.receive(*(harness.due(one) for one in channels[1:]))
+    assert await harness.worker.claim() == BURST - 1
+    assert harness.worker.calm.is_set(), "too few for a burst"
+    await harness.worker.finish()
+    await harness.receive(*(harness.due(one) for one in channels))
+    assert await harness.worker.claim() == BURST
+    assert not harness.worker.calm.is_set()
+    await harness.receive(harness.due(channels[0]))
+    assert await harness.worker.claim() == 1
+    assert not harness.worker.calm.is_set(), "a small claim may stand between two large ones"
+    await harness.worker.finish()
+    assert await harness.worker.claim() == 0
+    assert harness.worker.calm.is_set()
+    await harness.receive(*(harness.due(one) for one in channels))
+    assert await harness.worker.claim() == BURST
+    await clock.advance(BURST_GAP)
+    await harness.receive(harness.due(channels[0]))
+    assert await harness.worker.claim() == 1
+    assert harness.worker.calm.is_set(), "slots turn over slowly: nobody's events wait for them"
+    await harness.worker.finish()
 
 
 async def test_a_backlog_hides_nobody_elses_post(both: tuple[PublisherHarness, PublisherHarness]) -> None:

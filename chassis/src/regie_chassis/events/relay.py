@@ -29,13 +29,14 @@ from regie_chassis.events.messaging import (
     StreamState,
 )
 from regie_chassis.events.outbox import purge_sent
-from regie_chassis.events.turns import Turns, oldest_waiting
+from regie_chassis.events.turns import BATCH, Turns, oldest_waiting
 from regie_chassis.events.waves import publish_in_waves
 from regie_chassis.process.clock import Clock
 from regie_chassis.process.loops import Outages, is_outage_or_lost
 
 LIFE = timedelta(minutes=15)  # of a row after its acknowledgement
 IDLE = timedelta(milliseconds=200)  # looks for rows that another process staged
+GIVE_WAY = timedelta(seconds=1)  # the longest wait for work that is due, before all that has been staged is sent
 CHECK_EVERY = timedelta(seconds=5)  # compares the stream's sequence with ours
 TAIL = 10_000  # rows; what was sent before them is below the sequence that the last check saw
 PURGE_EVERY = timedelta(minutes=1)
@@ -65,13 +66,22 @@ class Relay:
     name = "outbox relay"
 
     def __init__(
-        self, database: Database, broker: Broker, stream: StreamSpec, clock: Clock, *, life: timedelta = LIFE
+        self,
+        database: Database,
+        broker: Broker,
+        stream: StreamSpec,
+        clock: Clock,
+        *,
+        life: timedelta = LIFE,
+        calm: asyncio.Event | None = None,
     ) -> None:
         self._database = database
         self._broker = broker
         self._stream = stream
         self._clock = clock
         self._life = life
+        self._calm = calm
+        """Set unless a burst of due work leaves this process; the events about it wait for a moment (ADR 0036)."""
         self._last_seq = 0
         self._create_time: datetime | None = None
         self._check_time: datetime | None = None
@@ -125,9 +135,12 @@ class Relay:
                     return
             await self._broker.ensure_stream(self._stream)
             self._check_time = None
+            done = 0
             while True:
                 self._database.staged.clear()
                 await self._measure()
+                if self._calm is not None and done < BATCH and not stopping.is_set():
+                    await self._clock.wait(self._calm, GIVE_WAY)
                 done = await self.relay_once()
                 self._progress_time = self._clock.now()
                 if done == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -115,11 +116,15 @@ def open_events(
     database: Database,
     broker: Broker,
     clock: Clock,
+    calm: asyncio.Event | None = None,
 ) -> EventLoops:
-    """Returns the loops that hand events to `subscriptions`, publish staged events, and purge old rows."""
+    """Returns the loops that hand events to `subscriptions`, publish staged events, and purge old rows.
+
+    While `calm` is not set, work that is due goes before the events about it.
+    """
     readers = consumers(name, subscriptions, database=database, broker=broker, clock=clock)
     stream = stream_spec(name, replicas=settings.stream_replicas)
-    relay = Relay(database, broker, stream, clock, life=settings.lives.outbox)
+    relay = Relay(database, broker, stream, clock, life=settings.lives.outbox, calm=calm)
     purges = messaging_purges(settings.lives, database=database, clock=clock)
     return EventLoops(readers, subscriptions, relay, purges)
 

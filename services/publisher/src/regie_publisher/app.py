@@ -106,7 +106,9 @@ def build(
         channel_in_flight=settings.channel_in_flight,
     )
     handlers = subscriptions(networks, clock=clock, wake=workers.worker.wake.set)
-    events = open_events(settings, NAME, handlers, database=database, broker=broker, clock=clock)
+    events = open_events(
+        settings, NAME, handlers, database=database, broker=broker, clock=clock, calm=workers.worker.calm
+    )
     servicers = _servicers(settings, database, workers, connectors=networks, keyring=keyring, clock=clock)
     listing = NetworksServicer(offered, main_servers=_main_servers(settings))
     servicers.append(partial(add_NetworksServiceServicer_to_server, listing))

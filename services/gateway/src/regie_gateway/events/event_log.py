@@ -1,8 +1,8 @@
 """The public event log: every event of every service as JSON, in an order that can be replayed without gaps.
 
 Numbers of a sequence commit out of order, so a reader that went "after the last number" would skip late commits.
-Rows therefore carry their transaction's id, and readers stop before the oldest transaction that is still running:
-below that horizon nothing can appear any more. The order is (transaction, number).
+Rows therefore carry their transaction's id, and readers stop before the oldest transaction of this database that is
+still running: below that horizon nothing can appear any more. The order is (transaction, number).
 """
 
 from __future__ import annotations
@@ -79,10 +79,28 @@ async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, 
     after_commit(session, wake)
 
 
+async def horizon(session: AsyncSession, *, after: int | None = None) -> int:
+    """Returns the transaction below which nothing can appear any more; it never goes back.
+
+    Transactions of the server's other databases do not count. To tell them apart costs more than a plain look, which
+    suffices where it shows a horizon later than `after`.
+    """
+    if after is not None:
+        plain: int = (await session.execute(_SELECT_PLAIN_HORIZON)).scalar_one()
+        if plain > after:
+            return plain
+    own: int = (await session.execute(_SELECT_HORIZON)).scalar_one()
+    return own
+
+
 async def position_now(session: AsyncSession) -> Position:
     """Returns the place after everything that is settled."""
-    rows = await session.execute(_SELECT_HORIZON)
-    return Position(rows.scalar_one() - 1, LAST)
+    return before(await horizon(session))
+
+
+def before(horizon: int) -> Position:
+    """Returns the place after everything below a horizon."""
+    return Position(horizon - 1, LAST)
 
 
 async def position_of(session: AsyncSession, *, workspace_id: UUID, event_id: UUID) -> Position:
@@ -98,32 +116,32 @@ async def position_of(session: AsyncSession, *, workspace_id: UUID, event_id: UU
 
 
 async def read_page(
-    session: AsyncSession, *, workspace_id: UUID, after: Position, types: Collection[str], limit: int
+    session: AsyncSession, *, workspace_id: UUID, after: Position, horizon: int, types: Collection[str], limit: int
 ) -> Page:
-    """Returns the workspace's next settled events, up to `limit` and to PAGE_BYTES; empty `types` means all of them."""
+    """Returns the workspace's next events below a horizon, up to `limit` and to PAGE_BYTES; no `types` means all."""
     rows = await session.execute(
         _SELECT_PAGE,
         {
             "workspace_id": workspace_id,
             "xact": after.xact,
             "sequence": after.sequence,
+            "horizon": horizon,
             "types": sorted(types),
             "limit": limit,
             "max_bytes": PAGE_BYTES,
         },
     )
     selected = rows.all()
-    events = [_event(row) for row in selected if row.id is not None]
+    events = [_event(row) for row in selected]
     if events and (len(events) == limit or len(events) < selected[0].matching):
         return Page(events, events[-1].position)
-    return Page(events, max(after, Position(selected[0].horizon - 1, LAST)))
+    return Page(events, max(after, before(horizon)))
 
 
-async def read_workspaces(session: AsyncSession, *, after: Position) -> tuple[set[UUID], Position]:
-    """Returns the workspaces with new events, and the end of the read part."""
-    rows = (await session.execute(_SELECT_GROWN, {"xact": after.xact, "sequence": after.sequence})).all()
-    grown = {row.workspace_id for row in rows if row.workspace_id is not None}
-    return grown, max(after, Position(rows[0].horizon - 1, LAST))
+async def read_workspaces(session: AsyncSession, *, after: Position, horizon: int) -> set[UUID]:
+    """Returns the workspaces with new events below a horizon."""
+    place = {"xact": after.xact, "sequence": after.sequence, "horizon": horizon}
+    return set((await session.execute(_SELECT_GROWN, place)).scalars())
 
 
 async def purge(session: AsyncSession, *, now: datetime) -> None:
@@ -136,8 +154,6 @@ def _event(row: Any) -> LoggedEvent:
     return LoggedEvent(position, row.id, row.type, row.subject, row.time, row.data, row.traceparent)
 
 
-HORIZON = "(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"
-
 _INSERT = text(
     """
     INSERT INTO public_event (id, workspace_id, type, subject, time, data, traceparent)
@@ -149,34 +165,48 @@ _INSERT = text(
     """
 )
 
-_SELECT_HORIZON = text(f"SELECT {HORIZON}")
+_SELECT_PLAIN_HORIZON = text("SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint)")
+
+# A transaction that is not surely another database's counts as one of ours: later it has ended, or is found elsewhere.
+_SELECT_HORIZON = text(
+    """
+    WITH now AS MATERIALIZED (SELECT pg_current_snapshot() AS snapshot),
+    elsewhere AS (
+        SELECT locks.transactionid AS xid FROM pg_locks AS locks JOIN pg_stat_activity AS activity USING (pid)
+        WHERE locks.locktype = 'transactionid' AND locks.mode = 'ExclusiveLock' AND locks.granted
+            AND activity.datname <> current_database()
+        UNION ALL
+        SELECT transaction FROM pg_prepared_xacts WHERE database <> current_database()
+    )
+    SELECT CAST(CAST(coalesce(
+        (SELECT running FROM now, pg_snapshot_xip(now.snapshot) AS running
+         WHERE xid(running) NOT IN (SELECT xid FROM elsewhere) ORDER BY running LIMIT 1),
+        pg_snapshot_xmax(now.snapshot)
+    ) AS text) AS bigint) FROM now
+    """
+)
 
 _SELECT_POSITION = text("SELECT xact, sequence FROM public_event WHERE workspace_id = :workspace_id AND id = :id")
 
 _SELECT_PAGE = text(
-    f"""
-    SELECT now.horizon, event.* FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
-        SELECT * FROM (
-            SELECT *, count(*) OVER () AS matching,
-                sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
-            FROM (
-                SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent
-                FROM public_event
-                WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
-                    AND (CAST(:types AS text[]) = '{{}}' OR type = ANY(CAST(:types AS text[])))
-                ORDER BY xact, sequence LIMIT :limit
-            ) AS next
-        ) AS sized WHERE bytes_before < :max_bytes
-    ) AS event ON true ORDER BY event.xact, event.sequence
+    """
+    SELECT * FROM (
+        SELECT *, count(*) OVER () AS matching,
+            sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
+        FROM (
+            SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent
+            FROM public_event
+            WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < :horizon
+                AND (CAST(:types AS text[]) = '{}' OR type = ANY(CAST(:types AS text[])))
+            ORDER BY xact, sequence LIMIT :limit
+        ) AS next
+    ) AS sized WHERE bytes_before < :max_bytes ORDER BY xact, sequence
     """
 )
 
 _SELECT_GROWN = text(
-    f"""
-    SELECT now.horizon, grown.workspace_id FROM (SELECT {HORIZON} AS horizon) AS now LEFT JOIN LATERAL (
-        SELECT DISTINCT workspace_id FROM public_event
-        WHERE (xact, sequence) > (:xact, :sequence) AND xact < now.horizon
-    ) AS grown ON true
+    """
+    SELECT DISTINCT workspace_id FROM public_event WHERE (xact, sequence) > (:xact, :sequence) AND xact < :horizon
     """
 )
 

@@ -81,7 +81,7 @@ class Broadcaster:
         self._subscriptions: set[Subscription] = set()
         self._counts: Counter[UUID] = Counter()
         self._grown = Wakeup()
-        self._position: Position | None = None
+        self._horizon: int | None = None
         self._looks_soon = 0
         self._loop = PeriodicLoop(self.name, self._look, idle=self._pause, clock=clock, wake=self._grown)
         self._outages = Outages("event streams", clock)
@@ -160,10 +160,13 @@ class Broadcaster:
 
     async def _next(self, subscription: Subscription) -> list[LoggedEvent]:
         async with self._database.reading() as session:
+            # The loop's: what is beyond it wakes the subscription once the loop sees it.
+            horizon = await event_log.horizon(session) if self._horizon is None else self._horizon
             page = await event_log.read_page(
                 session,
                 workspace_id=subscription.key.workspace_id,
                 after=subscription.position,
+                horizon=horizon,
                 types=subscription.types,
                 limit=PAGE,
             )
@@ -190,14 +193,16 @@ class Broadcaster:
     async def _look(self) -> None:
         """Wakes the subscriptions of workspaces with new events since the last look."""
         if not self._subscriptions:
-            self._position = None
+            self._horizon = None
             return
+        before = self._horizon
         async with self._database.reading() as session:
-            if self._position is None:
-                self._position = await event_log.position_now(session)
+            horizon = await event_log.horizon(session, after=before)
+            if before is None:
                 grown = {subscription.key.workspace_id for subscription in self._subscriptions}
             else:
-                grown, self._position = await event_log.read_workspaces(session, after=self._position)
+                grown = await event_log.read_workspaces(session, after=event_log.before(before), horizon=horizon)
+        self._horizon = horizon
         for subscription in self._subscriptions:
             if subscription.key.workspace_id in grown:
                 subscription.news.set()

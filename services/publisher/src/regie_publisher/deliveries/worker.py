@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from regie_chassis.data.database import Database
 from regie_chassis.process.clock import Clock
@@ -21,6 +21,10 @@ from regie_publisher.fairness.slots import Slots
 
 POLL = timedelta(milliseconds=200)
 RETRY = timedelta(milliseconds=10)
+BURST = 32
+"""Deliveries of one claim that show a burst: slots turn over fast, and more is due than they hold."""
+BURST_GAP = timedelta(milliseconds=200)
+"""The longest time between two such claims of one burst."""
 
 
 class Worker:
@@ -48,11 +52,18 @@ class Worker:
         self.slots = Slots(limits, hosts, shows_pauses=True)
         self.wake = self.slots.wake
         """Set when there may be a delivery to claim, or a free slot for one."""
+        self.calm = asyncio.Event()
+        """Set unless a burst is leaving."""
+        self.calm.set()
+        self._burst_end = clock.now()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Claims until `stopping` is set, then finishes the attempts in flight."""
         loop = PeriodicLoop(self.name, self._claim_more, idle=POLL, clock=self._clock, wake=self.wake, begun=self)
-        await loop.run(stopping)
+        try:
+            await loop.run(stopping)
+        finally:
+            self.calm.set()
 
     async def _claim_more(self) -> bool:
         return bool(await self.claim()) and not self.slots.crowded
@@ -63,6 +74,15 @@ class Worker:
         if not self.slots.room:
             return 0
         now = self._clock.now()
+        count = await self._claim(now)
+        if count >= BURST:
+            self.calm.clear()
+            self._burst_end = now + BURST_GAP
+        elif not count or now >= self._burst_end:
+            self.calm.set()
+        return count
+
+    async def _claim(self, now: datetime) -> int:
         async with self._database.transaction() as session:
             due = await find_due(session, slots=self.slots, now=now)
             if not due:
