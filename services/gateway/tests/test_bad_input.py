@@ -128,6 +128,8 @@ REQUESTS = [
     ("GET", f"/v1/posts/{POST_ID}/metrics/series?metric=likes&start=2026-01-01T00:00:00", 422, "INVALID_REQUEST"),
     ("GET", "/v1/events?types=nothing", 400, "UNKNOWN_EVENT_TYPE"),
     ("GET", "/v1/events?last_event_id=nothing", 400, "INVALID_EVENT_ID"),
+    ("GET", "/v1/events?last_event_id={0190a1b2-0000-7000-8000-000000000001}", 400, "INVALID_EVENT_ID"),
+    ("GET", "/v1/events?last_event_id=0190a1b2000070008000000000000001", 400, "INVALID_EVENT_ID"),
     ("GET", f"/v1/events?last_event_id={new_id()}", 410, "EVENT_GONE"),
 ]
 

@@ -168,6 +168,27 @@ async def test_a_batch_of_news_is_written_together(
     assert [str(change.state) for change in await planner.timeline(dispatched)].count("published") == 4
 
 
+@pytest.mark.parametrize(
+    ("network", "ours", "failure"),
+    [
+        (
+            "Too many calls.",
+            "it may be tried again only too late",
+            "Too many calls. (it may be tried again only too late)",
+        ),
+        ("Too many calls.", "", "Too many calls."),
+        ("", "the channel is disconnected", "the channel is disconnected"),
+    ],
+)
+async def test_our_words_about_a_failure_follow_the_networks_in_brackets(
+    planner: Planner, publisher: Publisher, dispatched: Post, network: str, ours: str, failure: str
+) -> None:
+    message = failed(dispatched, 2)
+    message.network_message, message.detail = network, ours
+    await publisher.report(message)
+    assert (await planner.get(dispatched)).variants[2].failure == failure
+
+
 async def test_what_failed_is_told_in_the_networks_own_words(
     planner: Planner, publisher: Publisher, dispatched: Post
 ) -> None:

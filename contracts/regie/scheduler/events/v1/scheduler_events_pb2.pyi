@@ -294,7 +294,9 @@ class PostCancelled(message.Message):
 
 @typing.final
 class PostFinished(message.Message):
-    """Every delivery of a post came to an end."""
+    """Every delivery of a post came to an end. Published again when an outcome changes afterwards. A post that was cancelled
+    or missed before it had deliveries has PostCancelled or PostMissed alone.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -352,7 +354,7 @@ class PostOutcome(message.Message):
     failure_kind: builtins.str
     """As `kind` of DeliveryFailed; empty unless failed."""
     failure: builtins.str
-    """Why it is not out, in the network's own words; empty when published."""
+    """Why it is not out: the network's own words, ours in brackets after them or alone; empty when published."""
     def __init__(
         self,
         *,

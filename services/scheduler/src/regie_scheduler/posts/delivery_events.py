@@ -102,10 +102,15 @@ def _published(event: Event[PostPublished]) -> DeliveryReport:
 
 def _failed(event: Event[DeliveryFailed]) -> DeliveryReport:
     message = event.message
-    failure = _sanitize(": ".join(text for text in (message.network_message, message.detail) if text))
+    failure = _sanitize(_reason(message.network_message, message.detail))
     kind = names_of(FailureKind.DESCRIPTOR)[message.kind]
     report = replace(_report(event, VariantState.FAILED), failure=failure or kind, failure_kind=kind)
     return _with_segments(report, message)
+
+
+def _reason(network_message: str, detail: str) -> str:
+    """Returns the network's words, and ours about them in brackets."""
+    return f"{network_message} ({detail})" if network_message and detail else network_message or detail
 
 
 def _unknown(event: Event[DeliveryUnknown]) -> DeliveryReport:

@@ -148,6 +148,12 @@ def _event_id(text: str, where: str) -> UUID | None:
     if not text:
         return None
     try:
-        return UUID(text)
+        event_id = UUID(text)
     except ValueError as error:
-        raise InvalidEventId("this is not an event's id; give the id of an event you got", field=where) from error
+        raise InvalidEventId(_ADVICE, field=where) from error
+    if str(event_id) != text.lower():  # in braces, without hyphens, as a URN
+        raise InvalidEventId(_ADVICE, field=where)
+    return event_id
+
+
+_ADVICE = "this is not an event's id; give the id of an event you got, as it came"
