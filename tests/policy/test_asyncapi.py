@@ -50,7 +50,7 @@ def _fill(message: Message) -> None:
         message.FromJsonString("90.5s")  # type: ignore[attr-defined]
     else:
         for field in message.DESCRIPTOR.fields:
-            _fill_field(message, cast(FieldDescriptor, field))
+            _fill_field(message, cast("FieldDescriptor", field))
 
 
 def _fill_field(message: Message, field: FieldDescriptor) -> None:

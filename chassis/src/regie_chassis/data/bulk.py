@@ -32,11 +32,8 @@ class Columns:
 
     def parameters(self, rows: Iterable[Sequence[object]]) -> dict[str, list[object]]:
         """Returns the parameters for rows with their values in the order of the columns."""
-        values: list[list[object]] = [[] for _ in self._types]
-        for row in rows:
-            for column, value in zip(values, row, strict=True):
-                column.append(value)
-        return {self._parameter(name): column for name, column in zip(self._types, values, strict=True)}
+        columns = list(zip(*rows, strict=True)) or [()] * len(self._types)
+        return {self._parameter(name): list(values) for name, values in zip(self._types, columns, strict=True)}
 
     def parameters_of(self, items: Iterable[object]) -> dict[str, list[object]]:
         """Returns the parameters for objects that have an attribute for each column."""

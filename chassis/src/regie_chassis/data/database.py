@@ -26,7 +26,7 @@ POOL_TIMEOUT = 10.0  # seconds
 KEEPALIVE = "60"  # seconds; else what stands between forgets a connection that rests, and its next query hangs
 QUERY_CANCELED = "57014"
 LOCK_NOT_AVAILABLE = "55P03"
-ARRAYS = ("bigint", "bool", "bytea", "date", "int", "interval", "text", "timestamptz", "uuid")
+ARRAYS = ("bigint", "bool", "bytea", "date", "int", "interval", "jsonb", "text", "timestamptz", "uuid")
 """The types that statements take as lists."""
 ROLLBACK = "40"  # the class of deadlocks and serialization failures
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import orjson
 from regie_chassis.boundary.errors import RegieError
+from regie_chassis.data.bulk import Columns
 from regie_chassis.data.database import after_commit
 from regie_chassis.data.paging import PAGE_BYTES
 from regie_chassis.events.contracts import aggregate_of
@@ -64,18 +65,19 @@ class Page:
 
 async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, wake: Callable[[], None]) -> None:
     """Writes events to the log; repeatable. `wake` is called once they are durable."""
-    await session.execute(
-        _INSERT,
-        {
-            "ids": [event.id for event in events],
-            "workspace_ids": [event.workspace_id for event in events],
-            "types": [event.message.DESCRIPTOR.full_name for event in events],
-            "subjects": [aggregate_of(event.message) for event in events],
-            "times": [event.time for event in events],
-            "datas": [orjson.dumps(data_of(event.message)).decode() for event in events],
-            "traceparents": [event.traceparent for event in events],
-        },
-    )
+    rows = [
+        (
+            event.id,
+            event.workspace_id,
+            event.message.DESCRIPTOR.full_name,
+            aggregate_of(event.message),
+            event.time,
+            orjson.dumps(data_of(event.message)).decode(),
+            event.traceparent,
+        )
+        for event in events
+    ]
+    await session.execute(_INSERT, _EVENTS.parameters(rows))
     after_commit(session, wake)
 
 
@@ -154,13 +156,19 @@ def _event(row: Any) -> LoggedEvent:
     return LoggedEvent(position, row.id, row.type, row.subject, row.time, row.data, row.traceparent)
 
 
+_EVENTS = Columns(
+    id="uuid",
+    workspace_id="uuid",
+    type="text",
+    subject="text",
+    time="timestamptz",
+    data="jsonb",
+    traceparent="text",
+)
+
 _INSERT = text(
-    """
-    INSERT INTO public_event (id, workspace_id, type, subject, time, data, traceparent)
-    SELECT id, workspace_id, type, subject, time, CAST(data AS jsonb), traceparent FROM unnest(
-        CAST(:ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:types AS text[]), CAST(:subjects AS text[]),
-        CAST(:times AS timestamptz[]), CAST(:datas AS text[]), CAST(:traceparents AS text[])
-    ) AS new (id, workspace_id, type, subject, time, data, traceparent)
+    f"""
+    INSERT INTO public_event ({_EVENTS.names}) SELECT {_EVENTS.names} FROM {_EVENTS.unnest}
     ON CONFLICT (id) DO NOTHING
     """
 )

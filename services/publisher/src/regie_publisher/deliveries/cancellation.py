@@ -9,6 +9,7 @@ from regie.ids.v1.prefixes import POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostCancelled
 from regie_chassis.boundary.ids import parse_id
 from regie_chassis.boundary.telemetry import trace_id_of
+from regie_chassis.data.bulk import Columns
 from regie_chassis.events.messaging import Event
 from regie_chassis.process.clock import Clock
 from sqlalchemy import text
@@ -26,14 +27,11 @@ async def on_post_cancelled(session: AsyncSession, events: Sequence[Event[PostCa
     """
     now = clock.now()
     post_ids = [parse_id(POST, event.message.post_id) for event in events]
-    columns = {
-        "workspace_ids": [event.workspace_id for event in events],
-        "post_ids": post_ids,
-        "revisions": [event.message.revision for event in events],
-        "traceparents": [event.traceparent for event in events],
-        "trace_ids": [trace_id_of(event.traceparent) for event in events],
-        "now": now,
-    }
+    rows = [
+        (event.workspace_id, post_id, event.message.revision, event.traceparent, trace_id_of(event.traceparent))
+        for event, post_id in zip(events, post_ids, strict=True)
+    ]
+    columns = {"now": now, **_WANTED.parameters(rows)}
     await lock_posts(session, post_ids, shared=False)
     await session.execute(_REMEMBER, columns)
     cancelled = Outcome(State.CANCELLED, Cause.POST_CANCELLED)
@@ -67,12 +65,12 @@ _FIND_CANCELLATIONS = text(
     "SELECT workspace_id, post_id, revision FROM cancellation WHERE post_id = ANY(CAST(:ids AS uuid[]))"
 )
 
+_WANTED = Columns("wanted", workspace_id="uuid", post_id="uuid", revision="bigint", traceparent="text", trace_id="text")
+
 _REMEMBER = text(
-    """
+    f"""
     INSERT INTO cancellation (workspace_id, post_id, revision, time)
-    SELECT workspace_id, post_id, max(revision), :now
-    FROM unnest(CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:revisions AS bigint[]))
-        AS c (workspace_id, post_id, revision)
+    SELECT workspace_id, post_id, max(revision), :now FROM {_WANTED.unnest}
     GROUP BY workspace_id, post_id
     ON CONFLICT (workspace_id, post_id)
         DO UPDATE SET revision = greatest(cancellation.revision, excluded.revision), time = excluded.time
@@ -80,16 +78,12 @@ _REMEMBER = text(
 )
 
 _CANCEL = text(
-    """
-    WITH wanted AS (
-        SELECT * FROM unnest(
-            CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:revisions AS bigint[]),
-            CAST(:traceparents AS text[]), CAST(:trace_ids AS text[])
-        ) AS c (workspace_id, post_id, revision, traceparent, trace_id)
-    ), locked AS (
-        SELECT d.id, w.traceparent, w.trace_id FROM delivery AS d
-        JOIN wanted AS w ON d.post_id = w.post_id AND d.workspace_id = w.workspace_id AND d.revision <= w.revision
-        WHERE d.state IN ('pending', 'claimed') AND d.remote_ids = '{}' AND d.call_end_time IS NULL
+    f"""
+    WITH locked AS (
+        SELECT d.id, wanted.traceparent, wanted.trace_id FROM delivery AS d
+        JOIN {_WANTED.unnest}
+            ON d.post_id = wanted.post_id AND d.workspace_id = wanted.workspace_id AND d.revision <= wanted.revision
+        WHERE d.state IN ('pending', 'claimed') AND d.remote_ids = '{{}}' AND d.call_end_time IS NULL
         ORDER BY d.id FOR UPDATE OF d
     ), stopped AS (
         UPDATE delivery AS d SET state = 'cancelled', next_action_time = NULL, fence = d.fence + 1

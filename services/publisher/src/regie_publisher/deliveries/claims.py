@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from regie_chassis.data.bulk import Columns
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -63,15 +64,8 @@ async def postpone_paused(session: AsyncSession, choice: Choice, due: Sequence[D
     paused = [one for one in due if one.id in choice.paused]
     if not paused:
         return
-    await session.execute(
-        _POSTPONE_PAUSED,
-        {
-            "ids": [one.id for one in paused],
-            "untils": [choice.paused[one.id] for one in paused],
-            "messages": [_pause_text(one, choice.paused[one.id]) for one in paused],
-            "now": now,
-        },
-    )
+    rows = [(one.id, choice.paused[one.id], _pause_text(one, choice.paused[one.id])) for one in paused]
+    await session.execute(_POSTPONE_PAUSED, {"now": now, **_PAUSED.parameters(rows)})
 
 
 async def claim_open(
@@ -190,12 +184,12 @@ _CLAIM_PENDING = text(
     """
 )
 
+_PAUSED = Columns("p", id="uuid", until="timestamptz", message="text")
+
 _POSTPONE_PAUSED = text(
-    """
+    f"""
     WITH waiting AS (
-        SELECT d.id, p.until, p.message FROM delivery AS d
-        JOIN unnest(CAST(:ids AS uuid[]), CAST(:untils AS timestamptz[]), CAST(:messages AS text[]))
-            AS p (id, until, message) ON p.id = d.id
+        SELECT d.id, p.until, p.message FROM delivery AS d JOIN {_PAUSED.unnest} ON p.id = d.id
         WHERE d.state || '' = 'pending' AND d.next_action_time <= :now
         FOR UPDATE OF d SKIP LOCKED
     ), moved AS (

@@ -11,6 +11,7 @@ from uuid import UUID
 from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant, PostDue
 from regie_chassis.boundary.ids import new_id, parse_id
+from regie_chassis.data.bulk import Columns
 from regie_chassis.data.database import after_commit
 from regie_chassis.events.messaging import Event
 from regie_chassis.process.clock import Clock
@@ -154,51 +155,63 @@ async def _channels(session: AsyncSession, deliveries: Sequence[_NewDelivery]) -
 
 
 async def _insert(session: AsyncSession, deliveries: Sequence[_NewDelivery], now: datetime) -> set[UUID]:
-    messages = [delivery.event.message for delivery in deliveries]
-    rows = await session.execute(
-        _INSERT,
-        {
-            "now": now,
-            "ids": [delivery.id for delivery in deliveries],
-            "workspace_ids": [delivery.workspace_id for delivery in deliveries],
-            "post_ids": [delivery.post_id for delivery in deliveries],
-            "channel_ids": [delivery.channel_id for delivery in deliveries],
-            "revisions": [message.revision for message in messages],
-            "networks": [delivery.network for delivery in deliveries],
-            "states": [delivery.state.value for delivery in deliveries],
-            "next_action_times": [delivery.next_action_time for delivery in deliveries],
-            "contents": [delivery.variant.SerializeToString(deterministic=True) for delivery in deliveries],
-            "keys": [delivery.keys for delivery in deliveries],
-            "due_times": [message.publish_time.ToDatetime(UTC) for message in messages],
-            "miss_times": [message.miss_time.ToDatetime(UTC) for message in messages],
-            "traceparents": [delivery.event.traceparent for delivery in deliveries],
-            "kinds": [delivery.kind.value if delivery.kind else "" for delivery in deliveries],
-            "details": [delivery.detail for delivery in deliveries],
-        },
-    )
+    rows = await session.execute(_INSERT, {"now": now, **_MADE.parameters(map(_row, deliveries))})
     return set(rows.scalars())
+
+
+def _row(delivery: _NewDelivery) -> tuple[object, ...]:
+    """Returns the delivery's values in the order of _MADE."""
+    message = delivery.event.message
+    return (
+        delivery.id,
+        delivery.workspace_id,
+        delivery.post_id,
+        delivery.channel_id,
+        message.revision,
+        delivery.network,
+        delivery.state.value,
+        delivery.next_action_time,
+        delivery.variant.SerializeToString(deterministic=True),
+        delivery.keys,
+        message.publish_time.ToDatetime(UTC),
+        message.miss_time.ToDatetime(UTC),
+        delivery.event.traceparent,
+        delivery.kind.value if delivery.kind else "",
+        delivery.detail,
+    )
 
 
 _FIND_CHANNELS = text(
     "SELECT id, workspace_id, network, state, block_time FROM channel WHERE id = ANY(CAST(:ids AS uuid[]))"
 )
 
+_MADE = Columns(
+    id="uuid",
+    workspace_id="uuid",
+    post_id="uuid",
+    channel_id="uuid",
+    revision="bigint",
+    network="text",
+    state="text",
+    next_action_time="timestamptz",
+    content="bytea",
+    keys="text",
+    due_time="timestamptz",
+    miss_time="timestamptz",
+    traceparent="text",
+    failure_kind="text",
+    detail="text",
+)
+
 _INSERT = text(
-    """
+    f"""
     WITH made AS (
         INSERT INTO delivery (id, workspace_id, post_id, channel_id, revision, network, state, next_action_time,
             content, segment_keys, compose_time, due_time, miss_time, traceparent, failure_kind, detail)
         SELECT id, workspace_id, post_id, channel_id, revision, network, state, next_action_time, content,
-            CASE keys WHEN '' THEN CAST('{}' AS text[]) ELSE string_to_array(keys, ' ') END,
-            :now, due_time, miss_time, traceparent, kind, detail
-        FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]),
-            CAST(:channel_ids AS uuid[]), CAST(:revisions AS bigint[]), CAST(:networks AS text[]),
-            CAST(:states AS text[]), CAST(:next_action_times AS timestamptz[]), CAST(:contents AS bytea[]),
-            CAST(:keys AS text[]), CAST(:due_times AS timestamptz[]), CAST(:miss_times AS timestamptz[]),
-            CAST(:traceparents AS text[]), CAST(:kinds AS text[]), CAST(:details AS text[])
-        ) AS v (id, workspace_id, post_id, channel_id, revision, network, state, next_action_time, content, keys,
-            due_time, miss_time, traceparent, kind, detail)
+            CASE keys WHEN '' THEN CAST('{{}}' AS text[]) ELSE string_to_array(keys, ' ') END,
+            :now, due_time, miss_time, traceparent, failure_kind, detail
+        FROM {_MADE.unnest}
         ON CONFLICT DO NOTHING
         RETURNING id, state, detail, traceparent
     ), noted AS (

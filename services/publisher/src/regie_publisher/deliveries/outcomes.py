@@ -15,6 +15,7 @@ from regie.ids.v1.prefixes import DELIVERY
 from regie_chassis.boundary.ids import show_id
 from regie_chassis.boundary.telemetry import trace_id_of
 from regie_chassis.boundary.text import storable
+from regie_chassis.data.bulk import Columns
 from regie_networks.draft import Remote
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,7 +39,8 @@ async def record(session: AsyncSession, outcomes: Sequence[RecordedOutcome], *, 
     outcomes = [_with(one, _storable(while_in_doubt(one.delivery, one.outcome, now))) for one in outcomes]
     # Rows are locked in the order of their ids everywhere, so that a cancellation and a batch never deadlock.
     in_order = sorted(outcomes, key=lambda one: one.delivery.id)
-    rows = {row.id: row for row in await session.execute(_RECORD, _columns(in_order, now))}
+    columns = {"now": now, "again": now + FIND_DELAY, **_WANTED.parameters(map(_row, in_order))}
+    rows = {row.id: row for row in await session.execute(_RECORD, columns)}
     for one in outcomes:
         if one.delivery.id not in rows:
             log.warning("delivery.fenced_off", delivery=show_id(DELIVERY, one.delivery.id), fence=one.delivery.fence)
@@ -126,55 +128,68 @@ def _storable_remote(remote: Remote) -> Remote:
     return remote if id_ == remote.id else Remote(id_, remote.url)
 
 
-def _columns(recorded: Sequence[RecordedOutcome], now: datetime) -> dict[str, object]:
-    outcomes = [one.outcome for one in recorded]
-    return {
-        "now": now,
-        "ids": [one.delivery.id for one in recorded],
-        "fences": [one.delivery.fence for one in recorded],
-        "done": [len(one.delivery.remotes) for one in recorded],
-        "expected": [",".join(one.expected) for one in recorded],
-        "states": [outcome.state.value for outcome in outcomes],
-        "causes": [outcome.cause.value for outcome in outcomes],
-        "next_action_times": [outcome.next_action_time for outcome in outcomes],
-        "messages": [outcome.message for outcome in outcomes],
-        "details": [outcome.detail for outcome in outcomes],
-        "kinds": [outcome.failure_kind.value if outcome.failure_kind else "" for outcome in outcomes],
-        "remote_ids": [outcome.remote.id if outcome.remote else None for outcome in outcomes],
-        "remote_urls": [outcome.remote.url if outcome.remote else None for outcome in outcomes],
-        "holds": [outcome.remote.id if outcome.remote else "" for outcome in outcomes],
-        "handles": [outcome.processing_handle for outcome in outcomes],
-        "consecutive_attempts": [outcome.consecutive_attempts for outcome in outcomes],
-        "lookups": [outcome.lookups for outcome in outcomes],
-        "persons": [outcome.needs_person for outcome in outcomes],
-        "trace_ids": [trace_id_of(one.traceparent) for one in recorded],
-        "call_ends": [outcome.call_end for outcome in outcomes],
-        "quiet_ends": [outcome.quiet_end for outcome in outcomes],
-        "empty_lookups": [outcome.empty_lookups for outcome in outcomes],
-        "proven": [outcome.proven for outcome in outcomes],
-        "again": now + FIND_DELAY,
-    }
+def _row(recorded: RecordedOutcome) -> tuple[object, ...]:
+    """Returns the outcome's values in the order of _WANTED."""
+    delivery, outcome = recorded.delivery, recorded.outcome
+    remote = outcome.remote
+    return (
+        delivery.id,
+        delivery.fence,
+        len(delivery.remotes),
+        ",".join(recorded.expected),
+        outcome.state.value,
+        outcome.cause.value,
+        outcome.next_action_time,
+        outcome.message,
+        outcome.detail,
+        outcome.failure_kind.value if outcome.failure_kind else "",
+        remote.id if remote else None,
+        remote.url if remote else None,
+        remote.id if remote else "",
+        outcome.processing_handle,
+        outcome.consecutive_attempts,
+        outcome.lookups,
+        outcome.needs_person,
+        trace_id_of(recorded.traceparent),
+        outcome.call_end,
+        outcome.quiet_end,
+        outcome.empty_lookups,
+        outcome.proven,
+    )
 
+
+_WANTED = Columns(
+    "w",
+    id="uuid",
+    fence="bigint",
+    done="int",
+    expected="text",
+    state="text",
+    cause="text",
+    next_action_time="timestamptz",
+    message="text",
+    detail="text",
+    kind="text",
+    remote_id="text",
+    remote_url="text",
+    holds="text",
+    handle="text",
+    consecutive_attempts="int",
+    lookups="int",
+    person="bool",
+    trace_id="text",
+    call_end="timestamptz",
+    quiet_end="timestamptz",
+    empty_lookups="int",
+    proven="bool",
+)
 
 # A post belongs to one delivery of an account. If another delivery holds it, this one stays unknown: after a lookup it
 # is looked up again, after the answer to a publish a person has to settle it.
 _RECORD = text(
     f"""
-    WITH wanted AS (
-        SELECT * FROM unnest(
-            CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:done AS int[]), CAST(:expected AS text[]),
-            CAST(:states AS text[]), CAST(:causes AS text[]), CAST(:next_action_times AS timestamptz[]),
-            CAST(:messages AS text[]), CAST(:kinds AS text[]), CAST(:remote_ids AS text[]),
-            CAST(:remote_urls AS text[]), CAST(:handles AS text[]),
-            CAST(:consecutive_attempts AS int[]), CAST(:lookups AS int[]), CAST(:persons AS bool[]),
-            CAST(:trace_ids AS text[]), CAST(:call_ends AS timestamptz[]), CAST(:quiet_ends AS timestamptz[]),
-            CAST(:empty_lookups AS int[]), CAST(:proven AS bool[]),
-            CAST(:details AS text[]), CAST(:holds AS text[])
-        ) AS w (id, fence, done, expected, state, cause, next_action_time, message, kind, remote_id,
-            remote_url, handle, consecutive_attempts, lookups, person, trace_id, call_end, quiet_end,
-            empty_lookups, proven, detail, holds)
-    ), held AS MATERIALIZED (
-        SELECT w.*, d.channel_id FROM delivery AS d JOIN wanted AS w ON d.id = w.id
+    WITH held AS MATERIALIZED (
+        SELECT w.*, d.channel_id FROM delivery AS d JOIN {_WANTED.unnest} ON d.id = w.id
         WHERE d.fence = w.fence AND d.state = ANY(string_to_array(w.expected, ','))
           AND cardinality(d.remote_ids) = w.done
         ORDER BY d.id FOR UPDATE OF d

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from regie_chassis.boundary.text import storable
+from regie_chassis.data.bulk import Columns
 from regie_networks.observation import Observation
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -80,27 +81,17 @@ async def _record_engagements(session: AsyncSession, observed: Sequence[Observed
     if not seen:
         return
     keys = sorted(seen)
-    rows = await session.execute(
-        _INSERT_ENGAGEMENTS,
-        {
-            "channel_ids": [key[0] for key in keys],
-            "post_ids": [key[1] for key in keys],
-            "kinds": [key[2] for key in keys],
-            "actor_ids": [key[3] for key in keys],
-        },
-    )
-    for row in rows:
+    for row in await session.execute(_INSERT_ENGAGEMENTS, _ENGAGEMENTS.parameters(keys)):
         collection, engagement = seen[(row.channel_id, row.post_id, row.kind, row.actor_id)]
         stage_engagement(session, collection, engagement, time=now)
 
 
+_ENGAGEMENTS = Columns(channel_id="uuid", post_id="uuid", kind="text", actor_id="text")
+
 _INSERT_ENGAGEMENTS = text(
-    """
-    INSERT INTO engagement (channel_id, post_id, kind, actor_id)
-    SELECT * FROM unnest(
-        CAST(:channel_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:kinds AS text[]), CAST(:actor_ids AS text[])
-    )
-    ON CONFLICT DO NOTHING RETURNING channel_id, post_id, kind, actor_id
+    f"""
+    INSERT INTO engagement ({_ENGAGEMENTS.names}) SELECT {_ENGAGEMENTS.names} FROM {_ENGAGEMENTS.unnest}
+    ON CONFLICT DO NOTHING RETURNING {_ENGAGEMENTS.names}
     """
 )
 

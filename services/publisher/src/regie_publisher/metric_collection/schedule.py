@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from regie_chassis.data.bulk import Columns
 from regie_networks.draft import Remote
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -77,21 +78,20 @@ async def schedule_collections(session: AsyncSession, posts: Sequence[FirstColle
     readable = [post for post in posts if post.remote.id]
     if not readable:
         return
-    await session.execute(
-        _SCHEDULE,
-        {
-            "now": now,
-            "next_action_time": now + PLAN[0],
-            "delivery_ids": [post.delivery_id for post in readable],
-            "workspace_ids": [post.workspace_id for post in readable],
-            "post_ids": [post.post_id for post in readable],
-            "channel_ids": [post.channel_id for post in readable],
-            "networks": [post.network for post in readable],
-            "remote_ids": [post.remote.id for post in readable],
-            "remote_urls": [post.remote.url for post in readable],
-            "traceparents": [post.traceparent for post in readable],
-        },
-    )
+    rows = [
+        (
+            post.delivery_id,
+            post.workspace_id,
+            post.post_id,
+            post.channel_id,
+            post.network,
+            post.remote.id,
+            post.remote.url,
+            post.traceparent,
+        )
+        for post in readable
+    ]
+    await session.execute(_SCHEDULE, {"now": now, "next_action_time": now + PLAN[0], **_POSTS.parameters(rows)})
 
 
 async def find_due_collections(session: AsyncSession, *, slots: Slots, now: datetime) -> list[DueWork]:
@@ -122,17 +122,11 @@ async def claim_collections(
 
 async def reschedule(session: AsyncSession, nexts: Sequence[NextCollection]) -> set[UUID]:
     """Schedules the next collections. Returns the deliveries whose collection was still claimed."""
-    rows = await session.execute(
-        _RESCHEDULE,
-        {
-            "ids": [one.collection.delivery_id for one in nexts],
-            "fences": [one.collection.fence for one in nexts],
-            "next_action_times": [one.next_action_time for one in nexts],
-            "failures": [one.failures for one in nexts],
-            "misses": [one.misses for one in nexts],
-        },
-    )
-    return set(rows.scalars())
+    rows = [
+        (one.collection.delivery_id, one.collection.fence, one.next_action_time, one.failures, one.misses)
+        for one in nexts
+    ]
+    return set((await session.execute(_RESCHEDULE, _NEXT.parameters(rows))).scalars())
 
 
 def _to_collection(row: Any) -> ScheduledCollection:
@@ -151,17 +145,21 @@ def _to_collection(row: Any) -> ScheduledCollection:
     )
 
 
+_POSTS = Columns(
+    delivery_id="uuid",
+    workspace_id="uuid",
+    post_id="uuid",
+    channel_id="uuid",
+    network="text",
+    remote_id="text",
+    remote_url="text",
+    traceparent="text",
+)
+
 _SCHEDULE = text(
-    """
-    INSERT INTO scheduled_collection (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url,
-        publish_time, next_action_time, traceparent)
-    SELECT delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, :now, :next_action_time,
-        traceparent
-    FROM unnest(
-        CAST(:delivery_ids AS uuid[]), CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]),
-        CAST(:channel_ids AS uuid[]), CAST(:networks AS text[]), CAST(:remote_ids AS text[]),
-        CAST(:remote_urls AS text[]), CAST(:traceparents AS text[])
-    ) AS p (delivery_id, workspace_id, post_id, channel_id, network, remote_id, remote_url, traceparent)
+    f"""
+    INSERT INTO scheduled_collection ({_POSTS.names}, publish_time, next_action_time)
+    SELECT {_POSTS.names}, :now, :next_action_time FROM {_POSTS.unnest}
     ON CONFLICT DO NOTHING
     """
 )
@@ -181,12 +179,16 @@ _CLAIM = text(
     """
 )
 
+_NEXT = Columns(
+    "next", delivery_id="uuid", fence="bigint", next_action_time="timestamptz", failures="int", misses="int"
+)
+
 _RESCHEDULE = text(
-    """
-    UPDATE scheduled_collection AS c SET next_action_time = n.next_action_time, failures = n.failures, misses = n.misses
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS bigint[]), CAST(:next_action_times AS timestamptz[]),
-        CAST(:failures AS int[]), CAST(:misses AS int[])) AS n (delivery_id, fence, next_action_time, failures, misses)
-    WHERE c.delivery_id = n.delivery_id AND c.fence = n.fence
+    f"""
+    UPDATE scheduled_collection AS c
+    SET next_action_time = next.next_action_time, failures = next.failures, misses = next.misses
+    FROM {_NEXT.unnest}
+    WHERE c.delivery_id = next.delivery_id AND c.fence = next.fence
     RETURNING c.delivery_id
     """
 )

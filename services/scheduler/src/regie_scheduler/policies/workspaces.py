@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from regie.gateway.events.v1.gateway_events_pb2 import WorkspaceUpdated
+from regie_chassis.data.bulk import Columns
 from regie_chassis.events.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,14 +18,8 @@ MAX_MISSED_AFTER = timedelta(days=7)
 async def on_workspace_updated(session: AsyncSession, events: Sequence[Event[WorkspaceUpdated]]) -> None:
     """Keeps the newest policy of each workspace, whatever order the events come in."""
     newest = {event.workspace_id: event for event in sorted(events, key=lambda event: event.time)}
-    await session.execute(
-        _KEEP_NEWEST,
-        {
-            "workspace_ids": list(newest),
-            "missed_after": [missed_after(event.message) for event in newest.values()],
-            "times": [event.time for event in newest.values()],
-        },
-    )
+    rows = [(workspace_id, missed_after(event.message), event.time) for workspace_id, event in newest.items()]
+    await session.execute(_KEEP_NEWEST, _POLICIES.parameters(rows))
 
 
 def missed_after(message: WorkspaceUpdated) -> timedelta:
@@ -33,11 +28,11 @@ def missed_after(message: WorkspaceUpdated) -> timedelta:
     return min(decided, MAX_MISSED_AFTER) if decided > timedelta(0) else MISSED_AFTER
 
 
+_POLICIES = Columns(workspace_id="uuid", missed_after="interval", update_time="timestamptz")
+
 _KEEP_NEWEST = text(
-    """
-    INSERT INTO workspace_policy (workspace_id, missed_after, update_time)
-    SELECT * FROM unnest(
-        CAST(:workspace_ids AS uuid[]), CAST(:missed_after AS interval[]), CAST(:times AS timestamptz[]))
+    f"""
+    INSERT INTO workspace_policy ({_POLICIES.names}) SELECT {_POLICIES.names} FROM {_POLICIES.unnest}
     ON CONFLICT (workspace_id) DO UPDATE
     SET missed_after = excluded.missed_after, update_time = excluded.update_time
     WHERE workspace_policy.update_time < excluded.update_time

@@ -23,6 +23,7 @@ from regie.publisher.events.v1.publisher_events_pb2 import (
 from regie_chassis.boundary.enums import names_of
 from regie_chassis.boundary.ids import parse_id
 from regie_chassis.boundary.text import storable
+from regie_chassis.data.bulk import Columns
 from regie_chassis.events.messaging import Event
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -77,15 +78,16 @@ async def on_delivery_cancelled(session: AsyncSession, events: Sequence[Event[De
 
 async def on_post_removed(session: AsyncSession, events: Sequence[Event[PostRemoved]]) -> None:
     """A network no longer has a post. Its state stays published, so that it is never sent again."""
-    await session.execute(
-        _REMOVE,
-        {
-            "workspace_ids": [event.workspace_id for event in events],
-            "post_ids": [parse_id(POST, event.message.post_id) for event in events],
-            "channel_ids": [parse_id(CHANNEL, event.message.channel_id) for event in events],
-            "times": [event.message.observe_time.ToDatetime(UTC) for event in events],
-        },
-    )
+    rows = [
+        (
+            event.workspace_id,
+            parse_id(POST, event.message.post_id),
+            parse_id(CHANNEL, event.message.channel_id),
+            event.message.observe_time.ToDatetime(UTC),
+        )
+        for event in events
+    ]
+    await session.execute(_REMOVE, _GONE.parameters(rows))
 
 
 def _processing(event: Event[DeliveryProcessing]) -> DeliveryReport:
@@ -150,13 +152,11 @@ def _report(event: Event[DeliveryEvent], state: VariantState) -> DeliveryReport:
     )
 
 
+_GONE = Columns("gone", workspace_id="uuid", post_id="uuid", channel_id="uuid", time="timestamptz")
+
 _REMOVE = text(
-    """
-    UPDATE variant SET remove_time = gone.time
-    FROM unnest(
-        CAST(:workspace_ids AS uuid[]), CAST(:post_ids AS uuid[]), CAST(:channel_ids AS uuid[]),
-        CAST(:times AS timestamptz[]))
-        AS gone (workspace_id, post_id, channel_id, time)
+    f"""
+    UPDATE variant SET remove_time = gone.time FROM {_GONE.unnest}
     JOIN post ON post.id = gone.post_id AND post.workspace_id = gone.workspace_id
     WHERE variant.post_id = gone.post_id AND variant.channel_id = gone.channel_id AND variant.remove_time IS NULL
     """

@@ -16,6 +16,7 @@ from regie.ids.v1.prefixes import CHANNEL, POST
 from regie.scheduler.events.v1.scheduler_events_pb2 import PostFinished, PostOutcome
 from regie_chassis.boundary.ids import show_id
 from regie_chassis.boundary.telemetry import trace_id_of
+from regie_chassis.data.bulk import Columns
 from regie_chassis.events.outbox import stage
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -197,32 +198,26 @@ async def _outcomes(session: AsyncSession, post_ids: Sequence[UUID]) -> dict[UUI
 
 
 async def _update_variants(session: AsyncSession, reports: Sequence[DeliveryReport]) -> None:
-    await session.execute(
-        _UPDATE_VARIANTS,
-        {
-            "post_ids": [report.post_id for report in reports],
-            "channel_ids": [report.channel_id for report in reports],
-            "states": [str(report.state) for report in reports],
-            "remote_ids": [report.remote_id for report in reports],
-            "remote_urls": [report.remote_url for report in reports],
-            "failures": [report.failure for report in reports],
-            "segments": [json.dumps(report.segments) for report in reports],
-            "failure_kinds": [report.failure_kind for report in reports],
-            "delivery_ids": [report.delivery_id for report in reports],
-            "times": [report.time for report in reports],
-        },
-    )
+    rows = [
+        (
+            report.post_id,
+            report.channel_id,
+            report.state,
+            report.time,
+            report.remote_id,
+            report.remote_url,
+            report.failure,
+            report.failure_kind,
+            report.delivery_id,
+            json.dumps(report.segments),
+        )
+        for report in reports
+    ]
+    await session.execute(_UPDATE_VARIANTS, _REPORTS.parameters(rows))
 
 
 async def _update_posts(session: AsyncSession, posts: Sequence[_Post]) -> None:
-    await session.execute(
-        _UPDATE_POSTS,
-        {
-            "ids": [post.id for post in posts],
-            "states": [str(post.state) for post in posts],
-            "times": [post.update_time for post in posts],
-        },
-    )
+    await session.execute(_UPDATE_POSTS, _POSTS.parameters_of(posts))
 
 
 _LOCK = text(
@@ -237,27 +232,34 @@ _OUTCOMES = text(
     "SELECT post_id, channel_id, delivery_id, state, remote_id, remote_url, failure_kind, failure FROM variant"
     " WHERE post_id = ANY(CAST(:ids AS uuid[])) ORDER BY post_id, position"
 )
+_REPORTS = Columns(
+    "report",
+    post_id="uuid",
+    channel_id="uuid",
+    state="text",
+    time="timestamptz",
+    remote_id="text",
+    remote_url="text",
+    failure="text",
+    failure_kind="text",
+    delivery_id="text",
+    segments="text",
+)
 _UPDATE_VARIANTS = text(
-    """
+    f"""
     UPDATE variant
     SET state = report.state, state_time = report.time, remote_id = report.remote_id, remote_url = report.remote_url,
         failure = report.failure, failure_kind = report.failure_kind, delivery_id = report.delivery_id,
         remote_segments = CAST(report.segments AS jsonb)
-    FROM unnest(
-        CAST(:post_ids AS uuid[]), CAST(:channel_ids AS uuid[]), CAST(:states AS text[]),
-        CAST(:remote_ids AS text[]), CAST(:remote_urls AS text[]), CAST(:failures AS text[]),
-        CAST(:segments AS text[]), CAST(:failure_kinds AS text[]), CAST(:delivery_ids AS text[]),
-        CAST(:times AS timestamptz[]))
-        AS report (post_id, channel_id, state, remote_id, remote_url, failure, segments, failure_kind, delivery_id,
-                   time)
+    FROM {_REPORTS.unnest}
     WHERE variant.post_id = report.post_id AND variant.channel_id = report.channel_id
     """
 )
+_POSTS = Columns("rolled_up", id="uuid", state="text", update_time="timestamptz")
 _UPDATE_POSTS = text(
-    """
+    f"""
     UPDATE post SET state = rolled_up.state, update_time = rolled_up.update_time
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:times AS timestamptz[]))
-         AS rolled_up (id, state, update_time)
+    FROM {_POSTS.unnest}
     WHERE post.id = rolled_up.id
     """
 )

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from regie.scheduler.events.v1.scheduler_events_pb2 import DueVariant
+from regie_chassis.data.bulk import Columns
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -41,19 +42,8 @@ class DeliveryStatus:
 
 async def write_changes(session: AsyncSession, changes: Sequence[Change]) -> None:
     """Appends changes; the caller holds the rows of their posts, so that the ids follow the order of the changes."""
-    if not changes:
-        return
-    await session.execute(
-        _INSERT,
-        {
-            "post_ids": [change.post_id for change in changes],
-            "times": [change.time for change in changes],
-            "states": [str(change.state) for change in changes],
-            "causes": [str(change.cause) for change in changes],
-            "details": [change.detail for change in changes],
-            "trace_ids": [change.trace_id for change in changes],
-        },
-    )
+    if changes:
+        await session.execute(_INSERT, _CHANGES.parameters_of(changes))
 
 
 async def list_changes(session: AsyncSession, post_id: UUID, *, after: int, limit: int) -> list[tuple[int, Change]]:
@@ -82,14 +72,9 @@ def _detail(row: Row[Any]) -> str:
     return f"{reason} ({segments})" if reason else segments
 
 
-_INSERT = text(
-    """
-    INSERT INTO post_change (post_id, time, state, cause, detail, trace_id)
-    SELECT * FROM unnest(
-        CAST(:post_ids AS uuid[]), CAST(:times AS timestamptz[]), CAST(:states AS text[]), CAST(:causes AS text[]),
-        CAST(:details AS text[]), CAST(:trace_ids AS text[]))
-    """
-)
+_CHANGES = Columns(post_id="uuid", time="timestamptz", state="text", cause="text", detail="text", trace_id="text")
+
+_INSERT = text(f"INSERT INTO post_change ({_CHANGES.names}) SELECT {_CHANGES.names} FROM {_CHANGES.unnest}")
 
 _SELECT_CHANGES = text(
     """
