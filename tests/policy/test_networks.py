@@ -58,5 +58,5 @@ def test_every_page_of_a_source_is_there_or_on_the_web() -> None:
 
 
 def _pages_of(rules: ContentRules) -> set[str]:
-    limits = [*rules.text, *([rules.alt_text] if rules.alt_text else []), *rules.media]
-    return {limit.source.url for limit in limits}
+    pages = {limit.source.url for limit in rules.text} | {rule.source.url for rule in rules.media}
+    return pages | ({rules.alt_text.source.url} if rules.alt_text else set())

@@ -43,5 +43,5 @@ async def test_every_address_of_a_page_is_one_that_a_browser_opens() -> None:
 
 
 def _sources(network: pb.Network) -> set[str]:
-    limits = [*network.text_limits, *([network.alt_text_limit] if network.HasField("alt_text_limit") else [])]
-    return {one.source_url for one in (*limits, *network.media_rules)}
+    sources = {limit.source_url for limit in network.text_limits} | {rule.source_url for rule in network.media_rules}
+    return sources | ({network.alt_text_limit.source_url} if network.HasField("alt_text_limit") else set())
