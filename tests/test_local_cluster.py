@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 from PIL import Image
+from regie_chassis.process.settings import WrongSetting
 from regie_local.data_directory import AlreadyRunning
 from regie_local.local_cluster import LocalCluster
 from regie_local.supervisor import Supervisor
@@ -166,6 +167,15 @@ def test_nothing_is_told_of_an_installation_that_has_stopped(odd: LocalCluster) 
     odd.stop()
     assert not (odd.folder.path / "environments.json").exists()
     assert beside(odd, "gateway", "true").returncode == 1
+
+
+def test_a_services_wrong_setting_is_told_as_the_tools_own(tmp_path: Path) -> None:
+    wrong = {"gateway": {"GATEWAY_RATE_PER_SECOND": "abc", "GATEWAY_RATE_BURST": "abc"}}
+    cluster = LocalCluster(tmp_path, services=("gateway",), env=wrong, fsync=False)
+    with pytest.raises(WrongSetting) as refused:
+        cluster.start()
+    lines = f"setting {refused.value}".splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"setting {name}" for name in wrong["gateway"]]
 
 
 def test_a_lost_key_file_is_replaced_by_a_new_key_for_the_same_data(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
+from regie_chassis.process.settings import WrongSetting
+
 from regie_local.data_directory import Addresses, DataDirectory
 from regie_local.environment import GATEWAY, SANDBOX, Ports, Wiring
 from regie_local.nats import EmbeddedNats
@@ -27,6 +29,7 @@ from regie_local.watchdog import Watchdog
 
 READY_TIMEOUT = 60.0  # seconds
 COMMAND_TIMEOUT = 120.0  # seconds
+WRONG_SETTING = 2  # the exit status of a service whose line names the setting
 WORKSPACE = "demo"
 TRACES = "traces"
 
@@ -256,6 +259,8 @@ class LocalCluster:
         env = os.environ | self._environment_of(service)
         command = [sys.executable, "-m", f"regie_{service}", *arguments]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False)
+        if done.returncode == WRONG_SETTING:
+            raise WrongSetting(done.stderr.strip().removeprefix("setting "))
         if done.returncode:
             raise ProcessFailed(f"{service} {arguments[0]} failed:\n{done.stdout}\n{done.stderr}")
         return done.stdout
