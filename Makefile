@@ -23,7 +23,7 @@ export UV_COMPILE_BYTECODE := 1
 # The project's own interpreter, whatever environment the caller is in.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup run demo hostile late test test-networks check lint format protos services baseline lock bench clean proto-check openapi-check deploy-check
+.PHONY: help setup run demo shell hostile late test test-networks check lint format protos services baseline lock bench clean proto-check openapi-check deploy-check
 
 help: ## Tell what there is
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ run: $(STAMP) ## Start everything on this machine until Ctrl-C; REGIE_PORT=8000 
 
 demo: $(STAMP) ## Take one post from the REST call to its numbers, and show its trace
 	@exec $(BIN)/python tools/demo.py
+
+shell: $(STAMP) ## Open a shell beside a service of `make run`: its settings, python, psql; SERVICE=gateway ARGS="psql -l"
+	@exec $(BIN)/python tools/shell.py $(SERVICE) $(ARGS)
 
 hostile: $(STAMP) ## Attack an installation of its own, and print what its neighbour felt; ARGS="H4 M2" for some
 	@exec $(BIN)/python tools/hostile/hostile.py $(ARGS)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
+import os
+import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +16,8 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from PIL import Image
+from regie_chassis.process.settings import WrongSetting
 from regie_local.data_directory import AlreadyRunning
 from regie_local.local_cluster import LocalCluster
 from regie_local.supervisor import Supervisor
@@ -18,6 +25,15 @@ from regie_local.testing.waiting import until
 
 pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.xdist_group("local cluster")]
 REPLICAS = {"scheduler": 2}
+SHELL = Path(__file__).parents[1] / "tools" / "shell.py"
+ODD_NAME = """Büro "ü" 1 %41 $HOME \\ '"""
+# Serves as a gateway does, unless the key is not there yet.
+GATEWAY_AFTER_KEY = """
+import pathlib, runpy, sys
+assert pathlib.Path(sys.argv[1]).read_text().startswith("regie_"), "no key yet"
+sys.argv[1:] = ["serve"]
+runpy.run_module("regie_gateway", run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +115,67 @@ def test_nothing_is_left_and_the_data_are_found_again(place: Path, cluster: Loca
     with LocalCluster(place, fsync=False) as again:
         assert again.api_key == key
         assert status_of(again, key) == 200
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """An installation in a folder whose name needs care wherever it is written."""
+    folder = tmp_path_factory.mktemp("odd") / ODD_NAME
+    programs = {"gateway": ["-c", GATEWAY_AFTER_KEY, str(folder / "api-key")]}
+    with LocalCluster(folder, services=("publisher", "gateway"), programs=programs, fsync=False) as running:
+        yield running
+
+
+def beside(cluster: LocalCluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command as `make shell` does."""
+    return subprocess.run(
+        [sys.executable, str(SHELL), *arguments],
+        env=os.environ | {"REGIE_FOLDER": str(cluster.folder.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_folder_may_have_any_name_and_the_key_is_there_before_the_gateway(odd: LocalCluster) -> None:
+    connection = http.client.HTTPConnection(urlsplit(odd.addresses.gateway).netloc, timeout=10)
+    picture = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(picture, "PNG")
+    connection.request("POST", "/v1/media", picture.getvalue(), headers={"Authorization": f"Bearer {odd.api_key}"})
+    assert connection.getresponse().status == 201
+    connection.close()
+    assert [path.name for path in odd.folder.path.parent.iterdir()] == [ODD_NAME]
+    assert [path for path in (odd.folder.path / "media").rglob("*") if path.is_file()]
+    assert (odd.folder.path / "nats" / "jetstream" / "jetstream").is_dir()
+
+
+def test_commands_run_beside_an_installation(odd: LocalCluster) -> None:
+    environments = odd.folder.path / "environments.json"
+    assert stat.S_IMODE(environments.stat().st_mode) == 0o600
+    made = beside(odd, "gateway", "python", "-m", "regie_gateway", "bootstrap", "--workspace", "second")
+    assert made.returncode == 0, made.stderr
+    assert status_of(odd, made.stdout.strip()) == 503  # let in; nobody answers behind
+    asked = beside(odd, "publisher", "psql", "-At", "-c", "SELECT current_database(), current_user")
+    assert asked.stdout == "publisher|publisher\n"
+    absent = beside(odd, "publisher", "python", "-m", "regie_publisher", "redrive", "--letter", "7")
+    assert (absent.returncode, absent.stderr.count("\n")) == (1, 1)
+    assert absent.stderr.startswith("there is no dead letter 7 here; leave --letter out for all, or look: SELECT ")
+
+
+def test_nothing_is_told_of_an_installation_that_has_stopped(odd: LocalCluster) -> None:
+    odd.stop()
+    assert not (odd.folder.path / "environments.json").exists()
+    assert beside(odd, "gateway", "true").returncode == 1
+
+
+def test_a_services_wrong_setting_is_told_as_the_tools_own(tmp_path: Path) -> None:
+    wrong = {"gateway": {"GATEWAY_RATE_PER_SECOND": "abc", "GATEWAY_RATE_BURST": "abc"}}
+    cluster = LocalCluster(tmp_path, services=("gateway",), env=wrong, fsync=False)
+    with pytest.raises(WrongSetting) as refused:
+        cluster.start()
+    lines = f"setting {refused.value}".splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"setting {name}" for name in wrong["gateway"]]
 
 
 def test_a_lost_key_file_is_replaced_by_a_new_key_for_the_same_data(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ with 0 only when every step was observed.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 import time
@@ -14,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import httpx2
-from regie_local.data_directory import Addresses, AlreadyRunning, DataDirectory
+from regie_chassis.process.settings import WrongSetting
+from regie_local.data_directory import Addresses, AlreadyRunning, DataDirectory, folder_from_environment
 from regie_local.environment import Ports, PortTaken
 from regie_local.local_cluster import LocalCluster
 from regie_local.processes import ProcessFailed
@@ -76,6 +75,9 @@ def main() -> int:
     try:
         with _installation(console) as (at, key), _client(at, key) as api, _progress(console) as progress:
             _play(Demo(api, at, console, progress, trace_id=secrets.token_hex(16)))
+    except WrongSetting as error:
+        print(f"setting {error}", file=sys.stderr)
+        return 2
     except (NotSeen, ProcessFailed, PortTaken, AlreadyRunning, httpx2.HTTPError) as problem:
         Console(stderr=True).print(Text(f"The demo failed: {problem}", style="bold red"), soft_wrap=True)
         return 1
@@ -85,15 +87,16 @@ def main() -> int:
 
 @contextmanager
 def _installation(console: Console) -> Iterator[tuple[Addresses, str]]:
-    folder = Path(os.environ.get("REGIE_FOLDER", ".regie"))
+    ports, folder = Ports.from_environment(), folder_from_environment()
     place = DataDirectory(folder)
+    place.check()
     running = place.read_addresses()
     if running:
         console.print(f"Using what runs already as process {running.pid}")
         yield running, place.read_api_key()
         return
     with console.status("Starting Régie"):
-        cluster = LocalCluster(folder, ports=Ports.from_environment())
+        cluster = LocalCluster(folder, ports=ports)
         began = time.monotonic()
         cluster.start()
     console.print(f"Started Régie in {time.monotonic() - began:.1f} s")

@@ -5,14 +5,14 @@ REGIE_PORT and REGIE_SANDBOX_PORT choose the ports, REGIE_FOLDER where the data 
 
 from __future__ import annotations
 
-import os
+import shlex
 import signal
 import sys
 import threading
 import time
-from pathlib import Path
 
-from regie_local.data_directory import AlreadyRunning
+from regie_chassis.process.settings import WrongSetting
+from regie_local.data_directory import AlreadyRunning, DataDirectory, folder_from_environment
 from regie_local.environment import Ports, PortTaken
 from regie_local.local_cluster import LocalCluster, StartAborted
 from regie_local.processes import ProcessFailed
@@ -38,7 +38,7 @@ def _introduce(cluster: LocalCluster, *, first: bool) -> None:
         _print(f"  API key    the one of the first start, in {key_file}\n")
     _print(f"""Try:
 
-  export KEY=$(cat '{key_file}')
+  export KEY=$(cat {shlex.quote(str(key_file))})
 
   CHANNEL=$(curl -s -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" {at.gateway}/v1/channels \\
     -d '{{"network": "sandbox", "server_url": "{at.sandbox}", "credentials": {{"access_token": "sandbox-you"}}}}' \\
@@ -58,15 +58,17 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
-    folder = Path(os.environ.get("REGIE_FOLDER", ".regie"))
     began = time.monotonic()
-    cluster = LocalCluster(
-        folder, ports=Ports.from_environment(), report=lambda line: _print(f"  {line}"), stopping=stopping
-    )
-    first = not cluster.api_key
-    _print("Starting Régie")
     try:
+        ports, folder = Ports.from_environment(), folder_from_environment()
+        DataDirectory(folder).check()
+        cluster = LocalCluster(folder, ports=ports, report=lambda line: _print(f"  {line}"), stopping=stopping)
+        first = not cluster.api_key
+        _print("Starting Régie")
         cluster.start()
+    except WrongSetting as error:
+        print(f"setting {error}", file=sys.stderr)
+        return 2
     except (AlreadyRunning, PortTaken, ProcessFailed, StartAborted) as problem:
         print(problem, file=sys.stderr)
         return 1

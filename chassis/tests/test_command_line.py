@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -130,6 +131,18 @@ def received(post: str, seq: int) -> Received:
     headers = headers_of(name, event_id=event_id, workspace_id=workspace, time=START, traceparent="")
     payload = PostCreated(post_id=post).SerializeToString()
     return Received(Envelope(subject_of(name, workspace), str(event_id), payload, headers), seq, 1, None)
+
+
+async def test_a_redrive_of_an_event_that_is_not_there_says_so(
+    environment: pytest.MonkeyPatch, database: Database
+) -> None:
+    environment.setenv(URL, str(database.url))
+    absent = await asyncio.to_thread(CliRunner().invoke, demo, ["redrive-outbox", "--row", "7"])
+    assert absent.exit_code == 1
+    assert absent.output.startswith("there is no dead event 7 here; leave --row out for all, or look: SELECT ")
+    assert absent.output.count("\n") == 1
+    everything = await asyncio.to_thread(CliRunner().invoke, demo, ["redrive-outbox"])
+    assert (everything.exit_code, everything.output) == (0, "")
 
 
 async def test_a_redrive_without_a_handler_for_a_letter_leaves_it_and_says_so(database: Database) -> None:

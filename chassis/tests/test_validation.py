@@ -39,6 +39,10 @@ def follow(place: str, value: Any) -> object:
         ({"type": "missing", "loc": ("body", "a", "b")}, "/a/b", "this is required; give it"),
         ({"type": "extra_forbidden", "loc": ("query", "x")}, "x", "there is nothing of this name here; leave it out"),
         ({"type": "value_error", "loc": ("body",), "ctx": {"error": ValueError("do this")}}, "", "do this"),
+        ({"type": "too_short", "loc": ("body",), "ctx": {"min_length": 1}}, "", "give at least 1 entry"),
+        ({"type": "too_long", "loc": ("body",), "ctx": {"max_length": 2}}, "", "give at most 2 entries"),
+        ({"type": "string_too_short", "loc": ("body",), "ctx": {"min_length": 1}}, "", "give at least 1 character"),
+        ({"type": "string_too_long", "loc": ("body",), "ctx": {"max_length": 2}}, "", "give at most 2 characters"),
         ({"type": "novel", "loc": ("path", "id"), "msg": "Input should be blue"}, "id", "blue"),
     ],
 )

@@ -56,3 +56,20 @@ def test_a_child_that_ends_early_is_reported_with_the_end_of_its_log(tmp_path: P
     with pytest.raises(ProcessFailed, match="no such luck"):
         child.wait_until(lambda: False, timeout=10)
     assert child.reap() == 3
+
+
+def test_the_reported_end_of_a_log_is_that_of_this_start(tmp_path: Path) -> None:
+    log = tmp_path / "broken.log"
+    log.write_text("of the day before\n")
+    child = ChildProcess("broken", ["sh", "-c", "seq 1 40; exit 3"], log=log)
+    for _ in range(2):
+        child.start()
+        with pytest.raises(ProcessFailed) as failed:
+            child.wait_until(lambda: False, timeout=10)
+        child.reap()
+        assert str(failed.value).splitlines()[1:] == [str(number) for number in range(21, 41)]
+    assert log.read_text().startswith("of the day before\n")
+    child = ChildProcess("silent", ["true"], log=log)
+    child.start()
+    child.reap()
+    assert child.log_tail() == ""

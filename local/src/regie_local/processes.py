@@ -49,6 +49,18 @@ def _is_free(port: int) -> bool:
         return True
 
 
+def check_bindable(port: int) -> None:
+    """Raises OSError, with the reason, where this process may not listen on the loopback's port now.
+
+    `free_port` gives the port to nobody else from then on.
+    """
+    _given.add(port)
+    with socket.socket() as probe:
+        # As servers do: connections of a server that has just ended do not hold the port.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+
+
 def answers(port: int) -> bool:
     """True when something accepts connections on the loopback's port."""
     with socket.socket() as probe:
@@ -104,6 +116,7 @@ class ChildProcess:
         self.log = log
         self._stop_signal = stop_signal
         self._watchdog = watchdog
+        self._log_start = 0  # bytes that earlier starts wrote
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -120,6 +133,7 @@ class ChildProcess:
         """Starts the process in a session of its own, so that a Ctrl-C in the terminal reaches only the parent."""
         self.log.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         with os.fdopen(open_private(self.log), "ab") as output:
+            self._log_start = os.fstat(output.fileno()).st_size
             self.process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -178,7 +192,9 @@ class ChildProcess:
         return status
 
     def log_tail(self, lines: int = 20) -> str:
-        """Returns the end of the log."""
+        """Returns the end of what the newest start has written to the log."""
         if not self.log.exists():
             return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        with self.log.open("rb") as log:
+            log.seek(self._log_start)
+            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])

@@ -69,7 +69,7 @@ def plain_server_url(url: str, allowed_hosts: Collection[str]) -> str:
     ):
         raise _refused("it is too long or has characters that do not belong there")
     if parts.scheme != "https" and not (parts.scheme == "http" and _place(parts) in allowed_hosts):
-        raise _refused("it must begin with https://")
+        raise _refused(_why_not(parts, allowed_hosts))
     if not host or "@" in parts.netloc or parts.query or parts.fragment or url.endswith(("?", "#")):
         raise _refused("it must be host and port alone, without user, query or fragment")
     host = _ascii_host(host)
@@ -108,6 +108,17 @@ def _ascii_host(host: str) -> str:
 
 def _place(parts: SplitResult) -> str:
     return place_of(parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0))
+
+
+def _why_not(parts: SplitResult, allowed_hosts: Collection[str]) -> str:
+    """Returns the reason for an address that is not https; where some may be plain, also the way to one that may."""
+    reason = "it must begin with https://"
+    if parts.scheme != "http" or not allowed_hosts:
+        return reason
+    return (
+        f"{reason}, since PUBLISHER_ALLOWED_HOSTS does not have its host and port;"
+        " for the sandbox of this installation leave server_url out"
+    )
 
 
 def _refused(why: str) -> AddressRefused:

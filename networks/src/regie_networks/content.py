@@ -16,13 +16,14 @@ ANY_VIDEO = "video/*"
 
 
 class Unit(StrEnum):
-    """The unit of a limit."""
+    """The unit of a limit: bytes of UTF-8, code points of Unicode (characters), or grapheme clusters, which are what
+    a reader takes for one sign."""
 
     BYTES = "bytes"
     CHARACTERS = "characters"
     GRAPHEMES = "graphemes"
     WEIGHTED = "weighted"
-    """Characters; links and mentions count as on the network's page."""
+    """Grapheme clusters; links and mentions count as on the network's page."""
 
 
 class MediaKind(StrEnum):
@@ -35,10 +36,18 @@ class MediaKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The page that states a limit, and the day on which it was read."""
+    """The page that states a limit, and the day on which it was read.
+
+    `url` begins with https://, or is the path of a page of this repository.
+    """
 
     url: str
     read_date: date
+
+    @property
+    def public_url(self) -> str:
+        """The address at which anybody can open the page; empty for a page of this repository."""
+        return self.url if self.url.startswith("https://") else ""
 
 
 @dataclass(frozen=True, slots=True)

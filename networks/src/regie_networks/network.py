@@ -60,6 +60,7 @@ class ConnectorFactory(Protocol):
 class Network:
     """A network.
 
+    `documentation_url` is the network's own documentation, empty where it has none on the web.
     `metrics` are names of the metrics service's list, `account_metrics` those of `ACCOUNT_METRICS`.
     `is_stand_in` is true for a network that exists for trials alone and is offered only where a setting allows it.
     """
@@ -78,8 +79,3 @@ class Network:
     verbs: tuple[Verb, ...]
     connector: ConnectorFactory
     is_stand_in: bool = False
-
-    @property
-    def guide(self) -> str:
-        """The network's section in our own documentation."""
-        return f"docs/networks.md#{self.name}"

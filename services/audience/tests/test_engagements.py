@@ -101,7 +101,7 @@ async def test_a_reaction_makes_a_profile(
         "regie.network": "sandbox",
         "regie.handle": "ada",
         "regie.last_engagement_kind": "like",
-        "regie.last_engagement_time": "2026-03-02T09:00:00.000000+00:00",
+        "regie.last_engagement_time": "2026-03-02T09:00:00.000000Z",
         "regie.engagement_count": 1,
     }
 

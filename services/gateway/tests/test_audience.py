@@ -55,3 +55,19 @@ async def test_a_segment_is_deleted_by_its_id(world: GatewayHarness) -> None:
     received = world.backends.audience.memory.received[-1]
     assert isinstance(received, segments_pb.DeleteSegmentRequest)
     assert received.segment_id == segment["segment_id"]
+
+
+async def test_the_groups_of_a_rule_count_as_conditions_and_the_refusal_says_so(world: GatewayHarness) -> None:
+    comparison = {"attribute": "city", "operator": "present"}
+    fifty = {"any": [comparison] * 50}
+    async with world.client() as client:
+        full = {"all": [fifty, {"any": [comparison] * 47}]}  # 97 comparisons and 3 groups
+        assert (await client.post("/v1/segments/preview", json={"rule": full})).status_code == 200
+        for rule in ({"all": [fifty, {"any": [comparison] * 48}]}, {"not": full}):
+            refused = await client.post("/v1/segments/preview", json={"rule": rule})
+            assert refused.status_code == 422
+            assert "at most 100 conditions, with each all, any and not counted as one" in refused.text
+        refused = await client.post("/v1/segments/preview", json={"rule": {"all": [comparison] * 51}})
+        assert (refused.status_code, "give at most 50 entries" in refused.text) == (422, True)
+        refused = await client.post("/v1/segments/preview", json={"rule": {"all": []}})
+        assert (refused.status_code, "give at least 1 entry" in refused.text) == (422, True)

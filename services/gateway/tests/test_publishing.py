@@ -20,7 +20,6 @@ async def test_a_network_is_shown_with_its_credentials_and_limits(world: Gateway
             name="example",
             title="Example",
             documentation_url="https://network.example",
-            guide="docs/networks.md#example",
             server_address="optional",
             main_server="https://network.example",
             credentials=[networks_pb.CredentialField(name="token", label="Token", help="Ask.", secret=True)],
@@ -49,7 +48,6 @@ async def test_a_network_is_shown_with_its_credentials_and_limits(world: Gateway
         "name": "example",
         "title": "Example",
         "documentation_url": "https://network.example",
-        "guide": "docs/networks.md#example",
         "server_address": "optional",
         "main_server": "https://network.example",
         "credentials": [{"name": "token", "label": "Token", "help": "Ask.", "secret": True, "required": False}],
@@ -74,6 +72,18 @@ async def test_a_network_is_shown_with_its_credentials_and_limits(world: Gateway
         "verbs": ["publish"],
         "once": "own_key",
     }
+
+
+async def test_an_address_that_a_network_has_not_is_null(world: GatewayHarness) -> None:
+    limit = networks_pb.ContentLimit(maximum=500, unit="characters")
+    rule = networks_pb.MediaRule(kind="image")
+    world.backends.networks.networks = [
+        networks_pb.Network(name="example", once="none", server_address="none", text_limits=[limit], media_rules=[rule])
+    ]
+    async with world.client() as client:
+        (shown,) = (await client.get("/v1/networks")).json()["networks"]
+    sources = [shown["text_limits"][0]["source_url"], shown["media_rules"][0]["source_url"]]
+    assert [shown["documentation_url"], *sources] == [None, None, None]
 
 
 async def test_a_network_that_is_not_offered_is_named_as_the_wrong_field(world: GatewayHarness) -> None:

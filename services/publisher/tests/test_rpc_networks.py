@@ -32,3 +32,16 @@ async def test_every_network_is_listed_by_name_with_its_facts() -> None:
 
 async def test_the_main_server_of_the_settings_is_the_one_that_is_shown() -> None:
     assert (await listed(sandbox="http://127.0.0.1:1"))["sandbox"].main_server == "http://127.0.0.1:1"
+
+
+async def test_every_address_of_a_page_is_one_that_a_browser_opens() -> None:
+    networks = await listed()
+    pages = {name: {network.documentation_url, *_sources(network)} for name, network in networks.items()}
+    assert pages.pop("sandbox") == {""}
+    for name, addresses in pages.items():
+        assert all(address.startswith("https://") for address in addresses), name
+
+
+def _sources(network: pb.Network) -> set[str]:
+    sources = {limit.source_url for limit in network.text_limits} | {rule.source_url for rule in network.media_rules}
+    return sources | ({network.alt_text_limit.source_url} if network.HasField("alt_text_limit") else set())

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from regie_scheduler.posts.times import (
-    MAX_AHEAD,
     InvalidOccurrence,
     InvalidTime,
     NonexistentTime,
     TimeInPast,
     TimeTooFar,
+    latest,
     occurrence_of,
     resolve,
 )
@@ -279,7 +279,7 @@ def test_any_date_of_the_calendar_has_an_answer(zone: str, wall: datetime) -> No
         instant = resolve(wall.isoformat(), zone, now=NOW).instant
     except (TimeInPast, TimeTooFar, NonexistentTime):
         return
-    assert NOW <= instant <= NOW + MAX_AHEAD
+    assert NOW <= instant <= latest(NOW)
 
 
 def test_the_past_begins_a_microsecond_ago() -> None:
@@ -289,10 +289,28 @@ def test_the_past_begins_a_microsecond_ago() -> None:
     assert caught.value.reason == "TIME_IN_PAST"
 
 
-def test_a_time_beyond_five_years_is_refused() -> None:
-    last = (NOW + MAX_AHEAD).replace(tzinfo=None)
-    assert resolve(last.isoformat(), "UTC", now=NOW).instant == NOW + MAX_AHEAD
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2026-01-10T12:00:00", "2031-01-10T12:00:00"),
+        ("2027-03-01T00:00:00", "2032-03-01T00:00:00"),
+        ("2027-02-28T23:59:59", "2032-02-28T23:59:59"),
+        ("2028-02-28T23:59:59", "2033-02-28T23:59:59"),
+        ("2028-02-29T12:30:00.000001", "2033-02-28T12:30:00.000001"),
+        ("2028-03-01T00:00:00", "2033-03-01T00:00:00"),
+        ("2026-12-31T23:59:59.999999", "2031-12-31T23:59:59.999999"),
+    ],
+)
+def test_a_time_beyond_five_calendar_years_is_refused(now: str, last: str) -> None:
+    here = read(now).replace(tzinfo=UTC)
+    assert resolve(last, "UTC", now=here).instant == read(last).replace(tzinfo=UTC) == latest(here)
+    with pytest.raises(TimeTooFar, match="more than 5 years ahead"):
+        resolve((read(last) + timedelta(microseconds=1)).isoformat(), "UTC", now=here)
+
+
+def test_five_years_are_those_of_utc_wherever_the_post_leaves() -> None:
+    assert resolve("2031-01-10T13:00:00", "Europe/Paris", now=NOW).instant == latest(NOW)
     with pytest.raises(TimeTooFar):
-        resolve((last + timedelta(microseconds=1)).isoformat(), "UTC", now=NOW)
+        resolve("2031-01-10T13:00:00.000001", "Europe/Paris", now=NOW)
     with pytest.raises(TimeTooFar):
         resolve("9999-12-31T23:59:59", "America/Los_Angeles", now=NOW)

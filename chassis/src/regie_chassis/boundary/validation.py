@@ -17,8 +17,8 @@ MESSAGES: Mapping[str, str] = {
     "missing": "this is required; give it",
     "extra_forbidden": "there is nothing of this name here; leave it out",
     "string_type": "give a text",
-    "string_too_short": "give at least {min_length} characters",
-    "string_too_long": "give at most {max_length} characters",
+    "string_too_short": "give at least {min_length} {characters}",
+    "string_too_long": "give at most {max_length} {characters}",
     "string_pattern_mismatch": "this does not have the form {pattern}",
     "int_type": "give a whole number",
     "int_parsing": "give a whole number",
@@ -30,8 +30,8 @@ MESSAGES: Mapping[str, str] = {
     "dict_type": "give an object",
     "model_type": "give an object",
     "model_attributes_type": "give an object",
-    "too_short": "give at least {min_length} entries",
-    "too_long": "give at most {max_length} entries",
+    "too_short": "give at least {min_length} {entries}",
+    "too_long": "give at most {max_length} {entries}",
     "greater_than_equal": "give {ge} or more",
     "less_than_equal": "give {le} or less",
     "literal_error": "give one of {expected}",
@@ -95,11 +95,17 @@ def join(steps: Sequence[str]) -> str:
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
 
 
+def _nouns(context: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the nouns that a length counts, in the number that it asks for."""
+    length = context.get("min_length", context.get("max_length"))
+    return {noun: one if length == 1 else noun for noun, one in (("characters", "character"), ("entries", "entry"))}
+
+
 def _sentence(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
     template = MESSAGES.get(error["type"])
     if template:
         try:
-            return template.format(**context)
+            return template.format(**context, **_nouns(context))
         except KeyError:
             return str(error["msg"])
     if error["type"] == "value_error":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
@@ -181,7 +181,7 @@ def headers_of(
         "ce-id": str(event_id),
         "ce-type": full_name,
         "ce-source": f"/regie/{service_of(full_name)}",
-        "ce-time": time.isoformat(),
+        "ce-time": time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "ce-workspaceid": show_id(WORKSPACE, workspace_id),
         "content-type": "application/protobuf",
     }

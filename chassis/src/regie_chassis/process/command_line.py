@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -51,11 +51,12 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
         configure_logs(name, settings.log_level)
         asyncio.run(migrations.upgrade(settings.database_url.get_secret_value(), settings.migrations or folder))
 
-    _add_redrives(app, name, load, build)
+    _add_redrive(app, name, load, build)
+    _add_redrive_outbox(app, name, load)
     return app
 
 
-def _add_redrives(app: typer.Typer, name: str, load: type[Settings], build: Callable[[Settings], Service]) -> None:
+def _add_redrive(app: typer.Typer, name: str, load: type[Settings], build: Callable[[Settings], Service]) -> None:
     @app.command()
     def redrive(
         letter: Annotated[int | None, typer.Option(help="Only this dead letter; all by default.")] = None,
@@ -77,8 +78,12 @@ def _add_redrives(app: typer.Typer, name: str, load: type[Settings], build: Call
             typer.echo(f"{done}: handled")
         for failed, reason in outcome.failed.items():
             typer.echo(f"{failed}: failed again: {reason}", err=True)
+        if letter is not None and not outcome.handled and not outcome.failed:
+            _end_without("dead letter", letter, "--letter", "SELECT id, dead_time, reason FROM dead_letter ORDER BY id")
         raise typer.Exit(1 if outcome.failed else 0)
 
+
+def _add_redrive_outbox(app: typer.Typer, name: str, load: type[Settings]) -> None:
     @app.command()
     def redrive_outbox(
         row: Annotated[int | None, typer.Option(help="Only this outbox row; all dead ones by default.")] = None,
@@ -94,8 +99,21 @@ def _add_redrives(app: typer.Typer, name: str, load: type[Settings], build: Call
             finally:
                 await database.close()
 
-        for given in asyncio.run(main()):
-            typer.echo(f"{given}: waits to be sent")
+        given = asyncio.run(main())
+        for one in given:
+            typer.echo(f"{one}: waits to be sent")
+        if row is not None and not given:
+            _end_without(
+                "dead event",
+                row,
+                "--row",
+                "SELECT id, dead_time, dead_reason FROM outbox WHERE dead_time IS NOT NULL ORDER BY id",
+            )
+
+
+def _end_without(kind: str, number: int, option: str, query: str) -> NoReturn:
+    typer.echo(f"there is no {kind} {number} here; leave {option} out for all, or look: {query}", err=True)
+    raise typer.Exit(1)
 
 
 def load_settings(load: type[Loaded]) -> Loaded:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)regie/publisher/v1/networks_service.proto\x12\x12regie.publisher.v1\"\xfe\x03\n\x07Network\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x19\n\x11\x64ocumentation_url\x18\x03 \x01(\t\x12\r\n\x05guide\x18\x04 \x01(\t\x12\x16\n\x0eserver_address\x18\x05 \x01(\t\x12\x13\n\x0bmain_server\x18\x06 \x01(\t\x12\x38\n\x0b\x63redentials\x18\x07 \x03(\x0b\x32#.regie.publisher.v1.CredentialField\x12\x0f\n\x07\x66ormats\x18\x08 \x03(\t\x12\x14\n\x0cvisibilities\x18\t \x03(\t\x12\x35\n\x0btext_limits\x18\n \x03(\x0b\x32 .regie.publisher.v1.ContentLimit\x12\x17\n\x0fmax_attachments\x18\x0b \x01(\x05\x12\x32\n\x0bmedia_rules\x18\x0c \x03(\x0b\x32\x1d.regie.publisher.v1.MediaRule\x12\x38\n\x0e\x61lt_text_limit\x18\r \x01(\x0b\x32 .regie.publisher.v1.ContentLimit\x12\x19\n\x11limits_per_server\x18\x0e \x01(\x08\x12\x0f\n\x07metrics\x18\x0f \x03(\t\x12\r\n\x05verbs\x18\x10 \x03(\t\x12\x0c\n\x04once\x18\x11 \x01(\t\x12\x17\n\x0f\x61\x63\x63ount_metrics\x18\x12 \x03(\t\"^\n\x0f\x43redentialField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04help\x18\x03 \x01(\t\x12\x0e\n\x06secret\x18\x04 \x01(\x08\x12\x10\n\x08required\x18\x05 \x01(\x08\"V\n\x0c\x43ontentLimit\x12\x0f\n\x07maximum\x18\x01 \x01(\x03\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x12\n\nsource_url\x18\x03 \x01(\t\x12\x13\n\x0bsource_date\x18\x04 \x01(\t\"\x90\x01\n\tMediaRule\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x15\n\rcontent_types\x18\x02 \x03(\t\x12\x11\n\tmax_bytes\x18\x03 \x01(\x03\x12\x12\n\nmax_pixels\x18\x04 \x01(\x03\x12\x0e\n\x06\x66itted\x18\x05 \x01(\x08\x12\x12\n\nsource_url\x18\x06 \x01(\t\x12\x13\n\x0bsource_date\x18\x07 \x01(\t\"\x15\n\x13ListNetworksRequest\"E\n\x14ListNetworksResponse\x12-\n\x08networks\x18\x01 \x03(\x0b\x32\x1b.regie.publisher.v1.Network2t\n\x0fNetworksService\x12\x61\n\x0cListNetworks\x12\'.regie.publisher.v1.ListNetworksRequest\x1a(.regie.publisher.v1.ListNetworksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)regie/publisher/v1/networks_service.proto\x12\x12regie.publisher.v1\"\xfc\x03\n\x07Network\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x19\n\x11\x64ocumentation_url\x18\x03 \x01(\t\x12\x16\n\x0eserver_address\x18\x05 \x01(\t\x12\x13\n\x0bmain_server\x18\x06 \x01(\t\x12\x38\n\x0b\x63redentials\x18\x07 \x03(\x0b\x32#.regie.publisher.v1.CredentialField\x12\x0f\n\x07\x66ormats\x18\x08 \x03(\t\x12\x14\n\x0cvisibilities\x18\t \x03(\t\x12\x35\n\x0btext_limits\x18\n \x03(\x0b\x32 .regie.publisher.v1.ContentLimit\x12\x17\n\x0fmax_attachments\x18\x0b \x01(\x05\x12\x32\n\x0bmedia_rules\x18\x0c \x03(\x0b\x32\x1d.regie.publisher.v1.MediaRule\x12\x38\n\x0e\x61lt_text_limit\x18\r \x01(\x0b\x32 .regie.publisher.v1.ContentLimit\x12\x19\n\x11limits_per_server\x18\x0e \x01(\x08\x12\x0f\n\x07metrics\x18\x0f \x03(\t\x12\r\n\x05verbs\x18\x10 \x03(\t\x12\x0c\n\x04once\x18\x11 \x01(\t\x12\x17\n\x0f\x61\x63\x63ount_metrics\x18\x12 \x03(\tJ\x04\x08\x04\x10\x05R\x05guide\"^\n\x0f\x43redentialField\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x0c\n\x04help\x18\x03 \x01(\t\x12\x0e\n\x06secret\x18\x04 \x01(\x08\x12\x10\n\x08required\x18\x05 \x01(\x08\"V\n\x0c\x43ontentLimit\x12\x0f\n\x07maximum\x18\x01 \x01(\x03\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x12\n\nsource_url\x18\x03 \x01(\t\x12\x13\n\x0bsource_date\x18\x04 \x01(\t\"\x90\x01\n\tMediaRule\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x15\n\rcontent_types\x18\x02 \x03(\t\x12\x11\n\tmax_bytes\x18\x03 \x01(\x03\x12\x12\n\nmax_pixels\x18\x04 \x01(\x03\x12\x0e\n\x06\x66itted\x18\x05 \x01(\x08\x12\x12\n\nsource_url\x18\x06 \x01(\t\x12\x13\n\x0bsource_date\x18\x07 \x01(\t\"\x15\n\x13ListNetworksRequest\"E\n\x14ListNetworksResponse\x12-\n\x08networks\x18\x01 \x03(\x0b\x32\x1b.regie.publisher.v1.Network2t\n\x0fNetworksService\x12\x61\n\x0cListNetworks\x12\'.regie.publisher.v1.ListNetworksRequest\x1a(.regie.publisher.v1.ListNetworksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,17 +32,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regie.publisher.v1.networks
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NETWORK']._serialized_start=66
-  _globals['_NETWORK']._serialized_end=576
-  _globals['_CREDENTIALFIELD']._serialized_start=578
-  _globals['_CREDENTIALFIELD']._serialized_end=672
-  _globals['_CONTENTLIMIT']._serialized_start=674
-  _globals['_CONTENTLIMIT']._serialized_end=760
-  _globals['_MEDIARULE']._serialized_start=763
-  _globals['_MEDIARULE']._serialized_end=907
-  _globals['_LISTNETWORKSREQUEST']._serialized_start=909
-  _globals['_LISTNETWORKSREQUEST']._serialized_end=930
-  _globals['_LISTNETWORKSRESPONSE']._serialized_start=932
-  _globals['_LISTNETWORKSRESPONSE']._serialized_end=1001
-  _globals['_NETWORKSSERVICE']._serialized_start=1003
-  _globals['_NETWORKSSERVICE']._serialized_end=1119
+  _globals['_NETWORK']._serialized_end=574
+  _globals['_CREDENTIALFIELD']._serialized_start=576
+  _globals['_CREDENTIALFIELD']._serialized_end=670
+  _globals['_CONTENTLIMIT']._serialized_start=672
+  _globals['_CONTENTLIMIT']._serialized_end=758
+  _globals['_MEDIARULE']._serialized_start=761
+  _globals['_MEDIARULE']._serialized_end=905
+  _globals['_LISTNETWORKSREQUEST']._serialized_start=907
+  _globals['_LISTNETWORKSREQUEST']._serialized_end=928
+  _globals['_LISTNETWORKSRESPONSE']._serialized_start=930
+  _globals['_LISTNETWORKSRESPONSE']._serialized_end=999
+  _globals['_NETWORKSSERVICE']._serialized_start=1001
+  _globals['_NETWORKSSERVICE']._serialized_end=1117
 # @@protoc_insertion_point(module_scope)

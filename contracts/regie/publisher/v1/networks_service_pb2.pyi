@@ -27,7 +27,6 @@ class Network(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     TITLE_FIELD_NUMBER: builtins.int
     DOCUMENTATION_URL_FIELD_NUMBER: builtins.int
-    GUIDE_FIELD_NUMBER: builtins.int
     SERVER_ADDRESS_FIELD_NUMBER: builtins.int
     MAIN_SERVER_FIELD_NUMBER: builtins.int
     CREDENTIALS_FIELD_NUMBER: builtins.int
@@ -47,9 +46,7 @@ class Network(message.Message):
     title: builtins.str
     """The name as people write it."""
     documentation_url: builtins.str
-    """The network's own documentation."""
-    guide: builtins.str
-    """The network's section in Régie's documentation."""
+    """The network's own documentation, an https address; empty where it has none on the web."""
     server_address: builtins.str
     """Whether a server address is asked for: required, optional or none."""
     main_server: builtins.str
@@ -102,7 +99,6 @@ class Network(message.Message):
         name: builtins.str = ...,
         title: builtins.str = ...,
         documentation_url: builtins.str = ...,
-        guide: builtins.str = ...,
         server_address: builtins.str = ...,
         main_server: builtins.str = ...,
         credentials: abc.Iterable[CredentialField] | None = ...,
@@ -120,7 +116,7 @@ class Network(message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["alt_text_limit", b"alt_text_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["account_metrics", b"account_metrics", "alt_text_limit", b"alt_text_limit", "credentials", b"credentials", "documentation_url", b"documentation_url", "formats", b"formats", "guide", b"guide", "limits_per_server", b"limits_per_server", "main_server", b"main_server", "max_attachments", b"max_attachments", "media_rules", b"media_rules", "metrics", b"metrics", "name", b"name", "once", b"once", "server_address", b"server_address", "text_limits", b"text_limits", "title", b"title", "verbs", b"verbs", "visibilities", b"visibilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["account_metrics", b"account_metrics", "alt_text_limit", b"alt_text_limit", "credentials", b"credentials", "documentation_url", b"documentation_url", "formats", b"formats", "limits_per_server", b"limits_per_server", "main_server", b"main_server", "max_attachments", b"max_attachments", "media_rules", b"media_rules", "metrics", b"metrics", "name", b"name", "once", b"once", "server_address", b"server_address", "text_limits", b"text_limits", "title", b"title", "verbs", b"verbs", "visibilities", b"visibilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -173,9 +169,11 @@ class ContentLimit(message.Message):
     maximum: builtins.int
     """The most of it."""
     unit: builtins.str
-    """bytes, characters, graphemes, or weighted as the network counts."""
+    """bytes of UTF-8, characters (code points of Unicode), graphemes (what a reader takes for one sign), or weighted:
+    graphemes, where links and mentions count as the network says.
+    """
     source_url: builtins.str
-    """The page that states the limit."""
+    """The page that states the limit, an https address; empty where it is not on the web."""
     source_date: builtins.str
     """The day on which that page was read, as in 2026-11-23."""
     def __init__(
@@ -214,7 +212,7 @@ class MediaRule(message.Message):
     fitted: builtins.bool
     """True where a larger one is made smaller before it is sent."""
     source_url: builtins.str
-    """The page that states the limits."""
+    """The page that states the limits, an https address; empty where it is not on the web."""
     source_date: builtins.str
     """The day on which that page was read, as in 2026-11-23."""
     @builtins.property

@@ -12,7 +12,7 @@ from regie_networks.sandbox.rules import RULES
 NETWORK = Network(
     name="sandbox",
     title="Sandbox",
-    documentation_url="services/sandbox/README.md",
+    documentation_url="",
     rules=RULES,
     metrics=METRICS,
     account_metrics=ACCOUNT_METRICS,

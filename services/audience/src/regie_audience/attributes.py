@@ -147,7 +147,7 @@ def engaged(
     assert isinstance(last_time, str)
     new: dict[str, Value] = {**old, f"{OWN}engagement_count": float(before + count)}
     # One form and one zone, so that the order of the texts is the order of the times.
-    time_text = observe_time.astimezone(UTC).isoformat(timespec="microseconds")
+    time_text = observe_time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     if time_text >= last_time:
         new |= {
             f"{OWN}network": network,

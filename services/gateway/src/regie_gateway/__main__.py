@@ -11,7 +11,7 @@ from regie.ids.v1.prefixes import WORKSPACE
 from regie_chassis.boundary.ids import show_id
 from regie_chassis.boundary.telemetry import configure_logs
 from regie_chassis.process.clock import SystemClock
-from regie_chassis.process.command_line import commands
+from regie_chassis.process.command_line import commands, load_settings
 from regie_chassis.process.service import open_database
 
 from regie_gateway.access.bootstrap import Bootstrapped, bootstrap
@@ -27,7 +27,7 @@ def bootstrap_command(
     show_new_key: Annotated[bool, typer.Option(help="Makes another key for a workspace that exists.")] = False,
 ) -> None:
     """Makes a workspace and prints its first API key, once."""
-    settings = GatewaySettings()  # type: ignore[call-arg]  # the environment gives the arguments
+    settings = load_settings(GatewaySettings)
     configure_logs(NAME, settings.log_level)
 
     async def main() -> Bootstrapped:

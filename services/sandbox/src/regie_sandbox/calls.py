@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from regie_sandbox.faults import Faults, Verdict
 from regie_sandbox.journal import Journal
-from regie_sandbox.network import Network, Post
+from regie_sandbox.network import Network, Post, time_text
 from regie_sandbox.tokens import account_of
 
 BODY_LIMIT = 10_000_000
@@ -118,7 +117,7 @@ class World:
         """Writes the call down, then makes its change happen. Nothing may be answered before."""
         entry = {
             "sequence": self.log.last + 1,
-            "time": datetime.fromtimestamp(call.arrived, UTC).isoformat(timespec="microseconds"),
+            "time": time_text(call.arrived),
             "operation": call.operation,
             "account": call.account or None,
             "key": reply.about.key if reply.about else call.sent("key") or call.query.get("key"),

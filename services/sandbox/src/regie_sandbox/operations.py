@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from regie_sandbox.calls import Call, Reply, refusal
-from regie_sandbox.network import Attachment, Network, Post
+from regie_sandbox.network import Attachment, Network, Post, time_text
 from regie_sandbox.numbers import audience, numbers
 from regie_sandbox.tokens import account_to_renew, refresh_token_of, renewed_token
 
@@ -167,7 +167,7 @@ def shown(post: Post, call: Call) -> dict[str, Any]:
         "visibility": post.visibility,
         "language": post.language,
         "created_at": post.created_at,
-        "published_at": datetime.fromtimestamp(post.published, UTC).isoformat(),
+        "published_at": time_text(post.published),
     }
 
 
@@ -242,7 +242,7 @@ def _reply_to(network: Network, sent: object) -> str | None:
 
 def _moment(sent: str, arrived: float) -> str:
     if not sent:
-        return datetime.fromtimestamp(arrived, UTC).isoformat()
+        return time_text(arrived)
     try:
         datetime.fromisoformat(sent)
     except ValueError as error:

@@ -24,7 +24,7 @@ from regie_chassis.boundary.errors import Invalid
 from regie_audience.attributes import NAME, Value, kind_of, normal_value, problem_of
 
 MAX_DEPTH = 10
-MAX_NODES = 100
+MAX_NODES = 100  # comparisons, and the groups around them
 MAX_LIST = 50
 MAX_SIZE = 64 * 1024  # bytes as JSON; a change reads the rules of up to 200 segments
 ORDER = {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -133,7 +133,10 @@ class _Reader:
     def read(self, data: object, path: str, depth: int) -> Rule:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise InvalidRule(f"a rule has at most {MAX_NODES} conditions; give fewer", field=path)
+            raise InvalidRule(
+                f"a rule has at most {MAX_NODES} conditions, with each all, any and not counted as one; give fewer",
+                field=path,
+            )
         if depth > MAX_DEPTH:
             raise InvalidRule(f"a rule is at most {MAX_DEPTH} deep; flatten this one", field=path)
         if not isinstance(data, Mapping) or len(data) != 1:

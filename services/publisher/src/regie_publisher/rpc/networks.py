@@ -29,7 +29,6 @@ def show_network(network: Network, main_server: str) -> pb.Network:
         name=network.name,
         title=network.title,
         documentation_url=network.documentation_url,
-        guide=network.guide,
         server_address=network.server_address,
         main_server=main_server or network.main_server,
         credentials=[
@@ -56,7 +55,7 @@ def _show_limit(limit: Limit) -> pb.ContentLimit:
     return pb.ContentLimit(
         maximum=limit.maximum,
         unit=limit.unit,
-        source_url=limit.source.url,
+        source_url=limit.source.public_url,
         source_date=limit.source.read_date.isoformat(),
     )
 
@@ -68,6 +67,6 @@ def _show_media_rule(rule: MediaRule) -> pb.MediaRule:
         max_bytes=rule.max_bytes or 0,
         max_pixels=rule.max_pixels or 0,
         fitted=rule.is_fitted,
-        source_url=rule.source.url,
+        source_url=rule.source.public_url,
         source_date=rule.source.read_date.isoformat(),
     )

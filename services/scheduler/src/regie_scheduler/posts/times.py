@@ -8,6 +8,7 @@ nowhere else.
 from __future__ import annotations
 
 import re
+from calendar import isleap
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ from regie_chassis.boundary.errors import Invalid, Unprocessable
 
 from regie_scheduler.posts.zones import find_zone
 
-MAX_AHEAD = timedelta(days=5 * 366)
+MAX_AHEAD = 5  # calendar years
 MAX_OFFSET = timedelta(days=2)  # more than any zone differs from UTC
 FIRST, SECOND = "first", "second"  # of the two instants of a wall time that comes twice
 OFFSET = re.compile(r"(.*[0-9])([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)", re.DOTALL)
@@ -60,7 +61,7 @@ def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str =
     """Returns the instant of a wall time in a zone; of one that comes twice, the `occurrence`, empty for the first.
 
     Raises InvalidTime, InvalidZone, InvalidOccurrence, NonexistentTime, TimeInPast (before `now`) or TimeTooFar
-    (beyond MAX_AHEAD).
+    (after `latest`).
     """
     wall = _read_wall_time(local_time)
     zone = find_zone(time_zone)
@@ -68,7 +69,7 @@ def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str =
     # Far off, the answer needs no zone, and conversion could leave the calendar.
     if wall < here - MAX_OFFSET:
         raise TimeInPast(f"{local_time} is in the past; give a time to come", field="publish_local_time")
-    if wall > here + MAX_AHEAD + MAX_OFFSET:
+    if wall > latest(here) + MAX_OFFSET:
         raise _too_far(local_time)
     instant = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if instant.astimezone(zone).replace(tzinfo=None) != wall:
@@ -80,9 +81,20 @@ def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str =
     instant = _chosen(wall, zone, occurrence)
     if instant < now:
         raise TimeInPast(f"{local_time} in {time_zone} is in the past; give a time to come", field="publish_local_time")
-    if instant > now + MAX_AHEAD:
+    if instant > latest(now.astimezone(UTC)):
         raise _too_far(local_time)
     return PublishTime(local_time, time_zone, instant)
+
+
+def latest(now: datetime) -> datetime:
+    """Returns the last time at which a post may leave: the same date and time, MAX_AHEAD years on. From 29 February it
+    is the end of that month in a year without that day."""
+    year = now.year + MAX_AHEAD
+    return now.replace(year=year, day=28 if _is_leap_day(now) and not isleap(year) else now.day)
+
+
+def _is_leap_day(time: datetime) -> bool:
+    return (time.month, time.day) == (2, 29)
 
 
 def occurrence_of(local_time: str, time_zone: str, instant: datetime) -> str:
@@ -118,7 +130,9 @@ def _read_wall_time(local_time: str) -> datetime:
 
 
 def _too_far(local_time: str) -> TimeTooFar:
-    return TimeTooFar(f"{local_time} is more than five years ahead; give an earlier time", field="publish_local_time")
+    return TimeTooFar(
+        f"{local_time} is more than {MAX_AHEAD} years ahead; give an earlier time", field="publish_local_time"
+    )
 
 
 def _after_gap(wall: datetime, zone: ZoneInfo) -> datetime:

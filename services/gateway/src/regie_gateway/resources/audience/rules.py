@@ -14,7 +14,7 @@ from regie_gateway.mapping.values import json_value
 from regie_gateway.resources.audience.profiles import Fact, Name
 
 MAX_DEPTH = 10
-MAX_NODES = 100
+MAX_NODES = 100  # comparisons, and the groups around them
 Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "contains"]
 Existence = Literal["present", "absent"]
 EXISTENCE = frozenset({"present", "absent"})
@@ -85,7 +85,9 @@ def _bounded(value: Any) -> Any:
     for _ in range(MAX_DEPTH):
         nodes += len(level)
         if nodes > MAX_NODES:
-            raise refusal(f"a rule takes at most {MAX_NODES} conditions")
+            raise refusal(
+                f"a rule takes at most {MAX_NODES} conditions, with each all, any and not counted as one; give fewer"
+            )
         level = [inner for rule in level for inner in _inner(rule)]
         if not level:
             return value

@@ -12,6 +12,8 @@ from regie_gateway.http.fields import View
 from regie_gateway.http.operations import Operations
 from regie_gateway.mapping.overrides import From
 
+SOURCE = "The page that states it; null where it is not on the web."
+
 operations = Operations("networks", "Where channels can be connected.")
 
 
@@ -30,9 +32,13 @@ class ContentLimitView(View):
 
     maximum: int
     unit: Literal["bytes", "characters", "graphemes", "weighted"] = Field(
-        description="Weighted: links and mentions count as the network's page says."
+        description=(
+            "Bytes of UTF-8; characters are code points of Unicode; graphemes are what a reader takes for one sign, as "
+            "an emoji of several code points. Weighted counts graphemes, with links and mentions as the network's page "
+            "says: on Mastodon a link is 23, and of a mention its server does not count."
+        )
     )
-    source_url: str
+    source_url: Annotated[str | None, From(lambda limit: limit.source_url or None)] = Field(description=SOURCE)
     source_date: str = Field(description="The day on which the page was read.")
 
 
@@ -44,7 +50,7 @@ class MediaRuleView(View):
     max_bytes: Annotated[int | None, From(lambda rule: rule.max_bytes or None)]
     max_pixels: Annotated[int | None, From(lambda rule: rule.max_pixels or None)]
     fitted: bool = Field(description="A larger one is made smaller before it is sent.")
-    source_url: str
+    source_url: Annotated[str | None, From(lambda rule: rule.source_url or None)] = Field(description=SOURCE)
     source_date: str
 
 
@@ -53,8 +59,9 @@ class NetworkView(View):
 
     name: str = Field(description="The `network` of POST /v1/channels.")
     title: str
-    documentation_url: str
-    guide: str
+    documentation_url: Annotated[str | None, From(lambda network: network.documentation_url or None)] = Field(
+        description="The network's own documentation; null where it has none on the web."
+    )
     server_address: Literal["required", "optional", "none"]
     main_server: str = Field(description="Used where no `server_url` is given.")
     credentials: list[CredentialFieldView]

@@ -1,0 +1,98 @@
+"""Wrong settings of `make run`, `make demo` and `make shell`: one line each and status 2, before anything starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from regie_chassis.process.settings import WrongSetting
+from regie_local.data_directory import DataDirectory, folder_from_environment
+from regie_local.environment import Ports
+
+TOOLS = Path(__file__).parents[2] / "tools"
+FILE = "a file"
+
+
+def run(tool: str, *arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs a tool with these settings and no others of Régie's."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("REGIE_")}
+    return subprocess.run(
+        [sys.executable, str(TOOLS / tool), *arguments],
+        cwd=cwd,
+        env=clean | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("value", ["", "abc", "-1", "70000", "65536", "8_000", " 8000", "\u0668", "9" * 5000])
+@pytest.mark.parametrize("name", ["REGIE_PORT", "REGIE_SANDBOX_PORT"])
+def test_a_wrong_port_is_named_and_its_value_is_not_repeated(name: str, value: str) -> None:
+    with pytest.raises(WrongSetting) as refused:
+        Ports.from_environment({name: value})
+    assert str(refused.value) == f"{name}: give a port from 1 to 65535, or 0 for a free one"
+
+
+def test_ports_are_those_of_the_settings_and_else_the_listed_ones() -> None:
+    assert Ports.from_environment({}) == Ports(8000, 8090)
+    assert Ports.from_environment({"REGIE_PORT": "65535", "REGIE_SANDBOX_PORT": "0"}) == Ports(65535, 0)
+    assert Ports.from_environment({"REGIE_PORT": "0", "REGIE_SANDBOX_PORT": "0"}) == Ports(0, 0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"REGIE_PORT": "8090"}, {"REGIE_SANDBOX_PORT": "8000"}, {"REGIE_PORT": "8001", "REGIE_SANDBOX_PORT": "8001"}],
+)
+def test_one_port_for_two_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(WrongSetting, match="REGIE_SANDBOX_PORT: this is the port of the REST API, too"):
+        Ports.from_environment(settings)
+
+
+def test_a_port_that_this_user_may_not_have_is_refused() -> None:
+    def check(port: int) -> None:
+        if port == 80:
+            raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(WrongSetting, match=r"REGIE_SANDBOX_PORT: .*Permission denied.* above 1023"):
+        Ports(8000, 80).settle(check=check)
+
+
+def test_an_empty_folder_is_refused_and_does_not_mean_the_working_directory() -> None:
+    assert folder_from_environment({}) == Path(".regie")
+    with pytest.raises(WrongSetting, match="REGIE_FOLDER: this is empty"):
+        folder_from_environment({"REGIE_FOLDER": ""})
+
+
+@pytest.mark.parametrize("folder", [FILE, f"{FILE}/below", "/proc/regie", "x" * 300])
+def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, folder: str) -> None:
+    (tmp_path / FILE).touch()
+    with pytest.raises(WrongSetting, match="REGIE_FOLDER: no data can be kept there"):
+        DataDirectory(tmp_path / folder).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("REGIE_PORT", "abc"), ("REGIE_PORT", "8090"), ("REGIE_FOLDER", ""), ("REGIE_FOLDER", FILE)],
+)
+@pytest.mark.parametrize("tool", ["run.py", "demo.py"])
+def test_the_tools_end_with_one_line_and_status_2(tmp_path: Path, tool: str, name: str, value: str) -> None:
+    (tmp_path / FILE).touch()
+    ended = run(tool, cwd=tmp_path, **{name: value})
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("setting REGIE_")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_shell_beside_nothing_says_how_to_get_there(tmp_path: Path) -> None:
+    ended = run("shell.py", "gateway", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "nothing runs in this folder; start `make run` first, in another terminal\n",
+    )
+    ended = run("shell.py", "gatway", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.split(":")[0]) == (2, "setting SERVICE")
