@@ -75,6 +75,18 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, folder: str) ->
         DataDirectory(tmp_path / folder).check()
 
 
+def test_a_folder_with_other_files_is_refused_and_stays_open_to_others(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    (folder / "networks").mkdir(parents=True)
+    DataDirectory(folder).check()
+    (folder / "run.lock").unlink()
+    folder.chmod(0o755)
+    (folder / FILE).touch()
+    with pytest.raises(WrongSetting, match="REGIE_FOLDER: this folder holds other files; give a new or an empty one"):
+        DataDirectory(folder).check()
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("REGIE_PORT", "abc"), ("REGIE_PORT", "8090"), ("REGIE_FOLDER", ""), ("REGIE_FOLDER", FILE)],

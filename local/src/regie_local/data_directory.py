@@ -20,6 +20,7 @@ from regie_chassis.process.settings import WrongSetting
 from regie_local.private_files import make_private_folder, write_private
 from regie_local.services import secret_settings
 
+OF_TESTS = "networks"  # real servers of networks that tests install in the default folder
 LOCK_WAIT = 15.0  # seconds; what a killed start leaves behind needs a moment to end
 LOOK_EVERY = 0.2  # seconds
 
@@ -93,6 +94,8 @@ class DataDirectory:
 
     def _open_lock(self) -> int:
         try:
+            if self._holds_other_files():
+                raise WrongSetting("REGIE_FOLDER: this folder holds other files; give a new or an empty one")
             make_private_folder(self.path)
             return os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -100,6 +103,12 @@ class DataDirectory:
                 f"REGIE_FOLDER: no data can be kept there ({error.strerror});"
                 " give a folder of your own, or one to be made where you may write"
             ) from error
+
+    def _holds_other_files(self) -> bool:
+        """True for a folder that no start has made: it must not be closed to its other users."""
+        if self._lock.exists() or not self.path.is_dir():
+            return False
+        return any(entry.name != OF_TESTS for entry in self.path.iterdir())
 
     def secrets(self, services: Sequence[str]) -> Secrets:
         """Returns the secrets of an earlier start, and creates missing ones."""
