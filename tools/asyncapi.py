@@ -37,6 +37,7 @@ HEADERS = {
     "ce-source": "The service that says the event.",
     "ce-time": "When it happened, RFC 3339.",
     "ce-workspaceid": "The workspace that it happened in.",
+    "ce-sequence": "Of two events of one source about one thing, the later has the greater one; digits of one length.",
     "content-type": "How the payload is written.",
     "traceparent": "The W3C trace context of the event's cause, if it is traced.",
 }
@@ -188,7 +189,12 @@ def _message(event: Definition) -> dict[str, Any]:
 def _headers() -> dict[str, Any]:
     # Asked of the code that writes them, so that the document cannot tell of others.
     sample = headers_of(
-        "regie.x.events.v1.X", event_id=new_id(), workspace_id=new_id(), time=datetime.now(UTC), traceparent="x"
+        "regie.x.events.v1.X",
+        event_id=new_id(),
+        workspace_id=new_id(),
+        time=datetime.now(UTC),
+        traceparent="x",
+        sequence=1,
     )
     return {
         "type": "object",

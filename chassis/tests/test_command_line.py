@@ -145,6 +145,14 @@ async def test_a_redrive_of_an_event_that_is_not_there_says_so(
     assert (everything.exit_code, everything.output) == (0, "")
 
 
+@pytest.mark.parametrize(("command", "option"), [("redrive", "--letter"), ("redrive-outbox", "--row")])
+@pytest.mark.parametrize("number", ["9" * 20, "0", "-1", "x"])
+def test_a_number_that_no_row_has_is_refused_in_a_line_of_its_own(command: str, option: str, number: str) -> None:
+    refused = CliRunner().invoke(demo, [command, option, number])
+    assert refused.exit_code == 2
+    assert f"Invalid value for '{option}'" in refused.output
+
+
 async def test_a_redrive_without_a_handler_for_a_letter_leaves_it_and_says_so(database: Database) -> None:
     async with database.transaction() as session:
         for seq in (1, 1, 2):

@@ -18,6 +18,8 @@ from regie_chassis.events.messaging import (
     ConsumerSpec,
     Envelope,
     NoSuchStream,
+    decode,
+    show_sequence,
     stream_spec,
 )
 from regie_chassis.events.nats_broker import NatsBroker
@@ -116,6 +118,18 @@ async def test_an_event_carries_cloudevents_headers_and_its_derived_subject(data
     assert headers["ce-id"] == received.envelope.id
     assert headers["ce-time"] == START.isoformat().replace("+00:00", "Z")
     assert headers["ce-workspaceid"].startswith("ws_")
+
+
+async def test_the_sequences_of_events_about_one_thing_are_in_the_order_of_their_staging(database: Database) -> None:
+    broker = MemoryBroker()
+    for first in range(0, 12, 3):
+        await stage_many(database, 3, aggregate="one", first=first)
+    async with relaying(database, broker):
+        await quiet(database)
+    events = [decode(one.envelope, PostCreated, "") for one in await broker.fetch(EVERYTHING, 20, timedelta(seconds=1))]
+    in_order = sorted(events, key=lambda event: show_sequence(event.sequence))
+    assert [event.message.title for event in in_order] == [str(number) for number in range(12)]
+    assert len({event.sequence for event in events} - {0}) == 12
 
 
 async def test_several_relays_send_every_event_once(database: Database, broker: NatsBroker) -> None:

@@ -116,7 +116,9 @@ async def test_what_the_services_say_comes_out_as_cloud_events(live: GatewayHarn
     await broker.ensure_stream(stream_spec("scheduler"))
     event = created(workspace_id, "Opening")
     name = event.message.DESCRIPTOR.full_name
-    headers = headers_of(name, event_id=event.id, workspace_id=workspace_id, time=event.time, traceparent=TRACE)
+    headers = headers_of(
+        name, event_id=event.id, workspace_id=workspace_id, time=event.time, traceparent=TRACE, sequence=421
+    )
     envelope = Envelope(subject_of(name, workspace_id), str(event.id), event.message.SerializeToString(), headers)
     async with following(live) as stream:
         await broker.publish([envelope])
@@ -134,7 +136,8 @@ async def test_what_the_services_say_comes_out_as_cloud_events(live: GatewayHarn
         "type": name,
         "subject": "post_1",
         "datacontenttype": "application/json",
-        "data": {"post_id": "post_1", "title": "Opening"},
+        "sequence": "00000000000000000421",
+        "data": {"post_id": "post_1", "title": "Opening", "revision": 0},
     }
 
 

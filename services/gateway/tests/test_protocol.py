@@ -288,6 +288,12 @@ async def test_a_trailer_field_is_no_header(house: House) -> None:
     assert await client.refusal() == (431, "REQUEST_HEADER_FIELDS_TOO_LARGE")
 
 
+async def test_blanks_around_a_headers_value_are_no_part_of_it(house: House) -> None:
+    client = await house.connect()
+    await client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\nLast-Event-ID: \t a b \t \r\n\r\n")
+    assert json.loads((await client.answer())[2])["headers"]["last-event-id"] == "a b"
+
+
 async def test_requests_sent_ahead_are_answered_in_order_up_to_a_limit(house: House) -> None:
     client = await house.connect()
     paths = [f"/{number}" for number in range(protocol.MAX_PIPELINED)]

@@ -132,7 +132,7 @@ async def test_a_post_that_is_too_late_is_missed_and_says_why(
     now = clock.now() + SECOND * 2 + MISSED_AFTER
     assert await dispatch_due(database, now=now) == 2
     (missed,) = await staged(PostMissed)
-    assert missed.post_id == show_id(POST, late.id)
+    assert (missed.post_id, missed.revision) == (show_id(POST, late.id), late.revision)
     assert "601 s late" in missed.reason
     assert (await state_of(database, late), await state_of(database, just)) == (
         PostState.MISSED,

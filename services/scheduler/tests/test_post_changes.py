@@ -14,6 +14,7 @@ from regie.scheduler.events.v1.scheduler_events_pb2 import (
     PostEdited,
     PostScheduled,
 )
+from regie.scheduler.v1.posts_service_pb2 import POST_STATE_CANCELLED, POST_STATE_DISPATCHED
 from regie_chassis.data.database import Database
 from regie_local.testing.clock import FakeClock
 from regie_local.testing.service_fixtures import Staged
@@ -179,7 +180,7 @@ async def test_what_has_not_left_is_cancelled_at_once(
     post = await planner.create()
     await set_state(database, post, state)
     assert (await planner.cancel(post)).state is PostState.CANCELLED
-    assert len(await staged(PostCancelled)) == 1
+    assert [one.state for one in await staged(PostCancelled)] == [POST_STATE_CANCELLED]
 
 
 async def test_a_dispatched_post_stays_so_until_its_deliveries_tell(
@@ -190,7 +191,7 @@ async def test_a_dispatched_post_stays_so_until_its_deliveries_tell(
     cancelled = await planner.cancel(post)
     assert (cancelled.state, cancelled.cancel_time) == (PostState.DISPATCHED, clock.now())
     await planner.cancel(post)
-    assert [one.revision for one in await staged(PostCancelled)] == [1]
+    assert [(one.revision, one.state) for one in await staged(PostCancelled)] == [(1, POST_STATE_DISPATCHED)]
 
 
 @pytest.mark.parametrize("state", [PostState.PUBLISHED, PostState.FAILED, PostState.CANCELLED, PostState.MISSED])

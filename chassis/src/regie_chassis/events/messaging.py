@@ -146,6 +146,8 @@ class Event(Generic[M]):
     time: datetime
     message: M
     traceparent: str = ""
+    sequence: int = 0
+    """Grows with each event of its source about one thing; 0 for none."""
 
 
 def service_of(full_name: str) -> str:
@@ -172,7 +174,7 @@ def subject_of(full_name: str, workspace_id: UUID | None) -> str:
 
 
 def headers_of(
-    full_name: str, *, event_id: UUID, workspace_id: UUID, time: datetime, traceparent: str
+    full_name: str, *, event_id: UUID, workspace_id: UUID, time: datetime, traceparent: str, sequence: int = 0
 ) -> dict[str, str]:
     """Returns an event's headers: CloudEvents 1.0 in binary mode, and the id that deduplicates."""
     headers = {
@@ -187,7 +189,14 @@ def headers_of(
     }
     if traceparent:
         headers["traceparent"] = traceparent
+    if sequence:
+        headers["ce-sequence"] = show_sequence(sequence)
     return headers
+
+
+def show_sequence(sequence: int) -> str:
+    """Returns a sequence as CloudEvents' extension has it: texts in the order of the numbers."""
+    return f"{sequence:020d}"
 
 
 def wire_size(payload: bytes, headers: Mapping[str, str]) -> int:
@@ -212,4 +221,5 @@ def decode(envelope: Envelope, message_type: type[M], traceparent: str) -> Event
         time=datetime.fromisoformat(headers["ce-time"]),
         message=message_type.FromString(envelope.payload),
         traceparent=traceparent,
+        sequence=int(headers.get("ce-sequence", "0")),
     )

@@ -74,6 +74,7 @@ def _envelope(row: Row) -> Envelope:
             event_id=row.event_id,
             workspace_id=row.workspace_id,
             time=row.event_time,
+            sequence=row.id,
             traceparent=row.traceparent if is_unsampled(row.traceparent) else _traced(row),
         ),
     )

@@ -18,6 +18,8 @@ from regie_chassis.process.runtime import run
 from regie_chassis.process.service import Service, open_database
 from regie_chassis.process.settings import ServiceSettings, WrongSetting
 
+MAX_NUMBER = 2**63 - 1  # of a row
+
 Settings = TypeVar("Settings", bound=ServiceSettings)
 Loaded = TypeVar("Loaded", bound=BaseSettings)
 
@@ -59,7 +61,9 @@ def commands(name: str, load: type[Settings], build: Callable[[Settings], Servic
 def _add_redrive(app: typer.Typer, name: str, load: type[Settings], build: Callable[[Settings], Service]) -> None:
     @app.command()
     def redrive(
-        letter: Annotated[int | None, typer.Option(help="Only this dead letter; all by default.")] = None,
+        letter: Annotated[
+            int | None, typer.Option(min=1, max=MAX_NUMBER, help="Only this dead letter; all by default.")
+        ] = None,
     ) -> None:
         """Handles dead letters again and prints the outcome of each."""
         settings = load_settings(load)
@@ -86,7 +90,9 @@ def _add_redrive(app: typer.Typer, name: str, load: type[Settings], build: Calla
 def _add_redrive_outbox(app: typer.Typer, name: str, load: type[Settings]) -> None:
     @app.command()
     def redrive_outbox(
-        row: Annotated[int | None, typer.Option(help="Only this outbox row; all dead ones by default.")] = None,
+        row: Annotated[
+            int | None, typer.Option(min=1, max=MAX_NUMBER, help="Only this outbox row; all dead ones by default.")
+        ] = None,
     ) -> None:
         """Lets events that could not be sent be tried again."""
         settings = load_settings(load)

@@ -63,6 +63,7 @@ public_event = sa.Table(
     sa.Column("time", sa.DateTime(timezone=True), nullable=False),
     sa.Column("data", postgresql.JSONB, nullable=False),
     sa.Column("traceparent", sa.Text, nullable=False),
+    sa.Column("source_sequence", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("record_time", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
     sa.Index("public_event_of_workspace", "workspace_id", "xact", "sequence"),
     sa.Index("public_event_record_time", "record_time", postgresql_using="brin"),

@@ -28,7 +28,7 @@ from regie.ids.v1 import options_pb2 as regie_dot_ids_dot_v1_dot_options__pb2
 from regie.scheduler.v1 import posts_service_pb2 as regie_dot_scheduler_dot_v1_dot_posts__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0regie/scheduler/events/v1/scheduler_events.proto\x12\x19regie.scheduler.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dregie/events/v1/options.proto\x1a\x1aregie/ids/v1/options.proto\x1a&regie/scheduler/v1/posts_service.proto\"H\n\x0bPostCreated\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"J\n\nPostEdited\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xc3\x01\n\rPostScheduled\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x30\n\x0cpublish_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12publish_local_time\x18\x03 \x01(\t\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12\x13\n\x0b\x63hannel_ids\x18\x05 \x03(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xe1\x01\n\x07PostDue\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x30\n\x0cpublish_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tmiss_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x08variants\x18\x05 \x03(\x0b\x32%.regie.scheduler.events.v1.DueVariant:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\x7f\n\nDueVariant\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x37\n\x08segments\x18\x02 \x03(\x0b\x32%.regie.scheduler.events.v1.DueSegment\x12\x12\n\nvisibility\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\"Y\n\nDueSegment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12=\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32(.regie.scheduler.events.v1.DueAttachment\"3\n\rDueAttachment\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x10\n\x08\x61lt_text\x18\x02 \x01(\t\"z\n\nPostMissed\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x30\n\x0cpublish_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"M\n\rPostCancelled\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xb4\x01\n\x0cPostFinished\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\x12\x38\n\x08outcomes\x18\x03 \x03(\x0b\x32&.regie.scheduler.events.v1.PostOutcome\x12\x10\n\x08revision\x18\x04 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xb5\x01\n\x0bPostOutcome\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .regie.scheduler.v1.VariantState\x12\x11\n\tremote_id\x18\x04 \x01(\t\x12\x12\n\nremote_url\x18\x05 \x01(\t\x12\x14\n\x0c\x66\x61ilure_kind\x18\x06 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x07 \x01(\tB\x10\xea\xc7\x18\x0c\n\x04post\x12\x04postb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0regie/scheduler/events/v1/scheduler_events.proto\x12\x19regie.scheduler.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dregie/events/v1/options.proto\x1a\x1aregie/ids/v1/options.proto\x1a&regie/scheduler/v1/posts_service.proto\"Z\n\x0bPostCreated\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"J\n\nPostEdited\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xc3\x01\n\rPostScheduled\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x30\n\x0cpublish_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12publish_local_time\x18\x03 \x01(\t\x12\x11\n\ttime_zone\x18\x04 \x01(\t\x12\x13\n\x0b\x63hannel_ids\x18\x05 \x03(\t\x12\x10\n\x08revision\x18\x06 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xe1\x01\n\x07PostDue\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x30\n\x0cpublish_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tmiss_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x08variants\x18\x05 \x03(\x0b\x32%.regie.scheduler.events.v1.DueVariant:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\x7f\n\nDueVariant\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x37\n\x08segments\x18\x02 \x03(\x0b\x32%.regie.scheduler.events.v1.DueSegment\x12\x12\n\nvisibility\x18\x03 \x01(\t\x12\x10\n\x08language\x18\x04 \x01(\t\"Y\n\nDueSegment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12=\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32(.regie.scheduler.events.v1.DueAttachment\"3\n\rDueAttachment\x12\x10\n\x08media_id\x18\x01 \x01(\t\x12\x10\n\x08\x61lt_text\x18\x02 \x01(\t\"\x8c\x01\n\nPostMissed\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x30\n\x0cpublish_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"{\n\rPostCancelled\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12,\n\x05state\x18\x03 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xb4\x01\n\x0cPostFinished\x12\x0f\n\x07post_id\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.regie.scheduler.v1.PostState\x12\x38\n\x08outcomes\x18\x03 \x03(\x0b\x32&.regie.scheduler.events.v1.PostOutcome\x12\x10\n\x08revision\x18\x04 \x01(\x03:\x19\xca\xc1\x18\x15\n\x07post_id\x12\nposts:read\"\xb5\x01\n\x0bPostOutcome\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65livery_id\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .regie.scheduler.v1.VariantState\x12\x11\n\tremote_id\x18\x04 \x01(\t\x12\x12\n\nremote_url\x18\x05 \x01(\t\x12\x14\n\x0c\x66\x61ilure_kind\x18\x06 \x01(\t\x12\x0f\n\x07\x66\x61ilure\x18\x07 \x01(\tB\x10\xea\xc7\x18\x0c\n\x04post\x12\x04postb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,25 +51,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POSTFINISHED']._loaded_options = None
   _globals['_POSTFINISHED']._serialized_options = b'\312\301\030\025\n\007post_id\022\nposts:read'
   _globals['_POSTCREATED']._serialized_start=211
-  _globals['_POSTCREATED']._serialized_end=283
-  _globals['_POSTEDITED']._serialized_start=285
-  _globals['_POSTEDITED']._serialized_end=359
-  _globals['_POSTSCHEDULED']._serialized_start=362
-  _globals['_POSTSCHEDULED']._serialized_end=557
-  _globals['_POSTDUE']._serialized_start=560
-  _globals['_POSTDUE']._serialized_end=785
-  _globals['_DUEVARIANT']._serialized_start=787
-  _globals['_DUEVARIANT']._serialized_end=914
-  _globals['_DUESEGMENT']._serialized_start=916
-  _globals['_DUESEGMENT']._serialized_end=1005
-  _globals['_DUEATTACHMENT']._serialized_start=1007
-  _globals['_DUEATTACHMENT']._serialized_end=1058
-  _globals['_POSTMISSED']._serialized_start=1060
-  _globals['_POSTMISSED']._serialized_end=1182
-  _globals['_POSTCANCELLED']._serialized_start=1184
-  _globals['_POSTCANCELLED']._serialized_end=1261
-  _globals['_POSTFINISHED']._serialized_start=1264
-  _globals['_POSTFINISHED']._serialized_end=1444
-  _globals['_POSTOUTCOME']._serialized_start=1447
-  _globals['_POSTOUTCOME']._serialized_end=1628
+  _globals['_POSTCREATED']._serialized_end=301
+  _globals['_POSTEDITED']._serialized_start=303
+  _globals['_POSTEDITED']._serialized_end=377
+  _globals['_POSTSCHEDULED']._serialized_start=380
+  _globals['_POSTSCHEDULED']._serialized_end=575
+  _globals['_POSTDUE']._serialized_start=578
+  _globals['_POSTDUE']._serialized_end=803
+  _globals['_DUEVARIANT']._serialized_start=805
+  _globals['_DUEVARIANT']._serialized_end=932
+  _globals['_DUESEGMENT']._serialized_start=934
+  _globals['_DUESEGMENT']._serialized_end=1023
+  _globals['_DUEATTACHMENT']._serialized_start=1025
+  _globals['_DUEATTACHMENT']._serialized_end=1076
+  _globals['_POSTMISSED']._serialized_start=1079
+  _globals['_POSTMISSED']._serialized_end=1219
+  _globals['_POSTCANCELLED']._serialized_start=1221
+  _globals['_POSTCANCELLED']._serialized_end=1344
+  _globals['_POSTFINISHED']._serialized_start=1347
+  _globals['_POSTFINISHED']._serialized_end=1527
+  _globals['_POSTOUTCOME']._serialized_start=1530
+  _globals['_POSTOUTCOME']._serialized_end=1711
 # @@protoc_insertion_point(module_scope)

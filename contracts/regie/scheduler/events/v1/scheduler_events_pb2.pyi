@@ -28,19 +28,23 @@ class PostCreated(message.Message):
 
     POST_ID_FIELD_NUMBER: builtins.int
     TITLE_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """The post, `post_…`."""
     title: builtins.str
     """The working title."""
+    revision: builtins.int
+    """The first revision."""
     def __init__(
         self,
         *,
         post_id: builtins.str = ...,
         title: builtins.str = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "revision", b"revision", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -247,10 +251,13 @@ class PostMissed(message.Message):
     POST_ID_FIELD_NUMBER: builtins.int
     PUBLISH_TIME_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """The post."""
     reason: builtins.str
     """Why, in a sentence."""
+    revision: builtins.int
+    """The revision that was due."""
     @builtins.property
     def publish_time(self) -> timestamp_pb2.Timestamp:
         """The instant at which it was to leave."""
@@ -261,10 +268,11 @@ class PostMissed(message.Message):
         post_id: builtins.str = ...,
         publish_time: timestamp_pb2.Timestamp | None = ...,
         reason: builtins.str = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "publish_time", b"publish_time", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "publish_time", b"publish_time", "reason", b"reason", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,19 +284,25 @@ class PostCancelled(message.Message):
 
     POST_ID_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
     post_id: builtins.str
     """The post."""
     revision: builtins.int
     """The revision that was stopped."""
+    state: posts_service_pb2.PostState.ValueType
+    """cancelled: nothing was handed over, and no other event follows. dispatched: its deliveries are being stopped as far as
+    they can be, and PostFinished follows.
+    """
     def __init__(
         self,
         *,
         post_id: builtins.str = ...,
         revision: builtins.int = ...,
+        state: posts_service_pb2.PostState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["post_id", b"post_id", "revision", b"revision", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -53,6 +53,8 @@ class LoggedEvent:
     time: datetime
     data: str
     traceparent: str
+    source_sequence: int
+    """Grows with each event of its source about one subject; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, 
             event.time,
             orjson.dumps(data_of(event.message)).decode(),
             event.traceparent,
+            event.sequence,
         )
         for event in events
     ]
@@ -153,7 +156,9 @@ async def purge(session: AsyncSession, *, now: datetime) -> None:
 
 def _event(row: Any) -> LoggedEvent:
     position = Position(row.xact, row.sequence)
-    return LoggedEvent(position, row.id, row.type, row.subject, row.time, row.data, row.traceparent)
+    return LoggedEvent(
+        position, row.id, row.type, row.subject, row.time, row.data, row.traceparent, row.source_sequence
+    )
 
 
 _EVENTS = Columns(
@@ -164,6 +169,7 @@ _EVENTS = Columns(
     time="timestamptz",
     data="jsonb",
     traceparent="text",
+    source_sequence="bigint",
 )
 
 _INSERT = text(
@@ -202,7 +208,8 @@ _SELECT_PAGE = text(
         SELECT *, count(*) OVER () AS matching,
             sum(octet_length(data)) OVER (ORDER BY xact, sequence) - octet_length(data) AS bytes_before
         FROM (
-            SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent
+            SELECT xact, sequence, id, type, subject, time, CAST(data AS text) AS data, traceparent,
+                source_sequence
             FROM public_event
             WHERE workspace_id = :workspace_id AND (xact, sequence) > (:xact, :sequence) AND xact < :horizon
                 AND (CAST(:types AS text[]) = '{}' OR type = ANY(CAST(:types AS text[])))

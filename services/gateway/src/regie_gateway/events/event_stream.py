@@ -17,7 +17,7 @@ import orjson
 import structlog
 from regie_chassis.boundary.errors import TooManyRequests
 from regie_chassis.data.database import Database
-from regie_chassis.events.messaging import service_of
+from regie_chassis.events.messaging import service_of, show_sequence
 from regie_chassis.process.clock import Clock
 from regie_chassis.process.loops import Outages, PeriodicLoop, Wakeup, tolerate_outage
 
@@ -228,5 +228,7 @@ def frame(event: LoggedEvent) -> bytes:
     }
     if event.traceparent:
         cloud["traceparent"] = event.traceparent
+    if event.source_sequence:
+        cloud["sequence"] = show_sequence(event.source_sequence)
     body = orjson.dumps(cloud, option=orjson.OPT_UTC_Z)
     return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(event.id).encode(), event.type.encode(), body)

@@ -128,7 +128,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
             return  # a trailer field, which is no header: a proxy that filters headers has not seen it
-        name = name.lower()
+        name, value = name.lower(), value.strip(b" \t")  # blanks on either side are no part of it (RFC 9110, 5.5)
         if name == b"host":
             self._hosts += 1
         elif name == b"expect" and value.lower() == b"100-continue":

@@ -161,7 +161,9 @@ def _lateness(post: ClaimedPost, now: datetime) -> str:
 
 def _miss(session: AsyncSession, post: ClaimedPost, now: datetime, reason: str) -> Change:
     post_id = show_id(POST, post.id)
-    message = PostMissed(post_id=post_id, reason=reason, publish_time=timestamp(post.publish_time))
+    message = PostMissed(
+        post_id=post_id, reason=reason, publish_time=timestamp(post.publish_time), revision=post.revision
+    )
     stage(
         session,
         message,

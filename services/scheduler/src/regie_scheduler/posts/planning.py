@@ -29,6 +29,7 @@ from regie_scheduler import idempotency
 from regie_scheduler.posts import store
 from regie_scheduler.posts.content import check_title, check_variants
 from regie_scheduler.posts.post import Post, Variant
+from regie_scheduler.posts.protobuf import POST_STATES
 from regie_scheduler.posts.queries import get_post, not_found
 from regie_scheduler.posts.states import Action, ChangeCause, PostState, after
 from regie_scheduler.posts.timeline import Change, write_changes
@@ -93,7 +94,7 @@ async def create_post(
     await store.insert_post(
         session, post, workspace_id=command.workspace_id, contents=contents, traceparent=traceparent
     )
-    _stage(session, command, PostCreated(post_id=show_id(POST, post.id), title=title))
+    _stage(session, command, PostCreated(post_id=show_id(POST, post.id), title=title, revision=post.revision))
     await _write_change(session, command, post.state, detail=_departure(time) if time else "")
     if time:
         await _announce_time(session, command, post, time, wakeup)
@@ -174,7 +175,8 @@ async def cancel_post(session: AsyncSession, command: Command, *, revision: int 
         return post
     cancelled = replace(post, state=state, cancel_time=command.now, update_time=command.now)
     await store.update_post(session, post, cancelled)
-    _stage(session, command, PostCancelled(post_id=show_id(POST, post.id), revision=post.revision))
+    message = PostCancelled(post_id=show_id(POST, post.id), revision=post.revision, state=POST_STATES[state])
+    _stage(session, command, message)
     detail = "asked to stop; waits for the deliveries" if state is PostState.DISPATCHED else ""
     await _write_change(session, command, state, detail=detail)
     return cancelled
