@@ -131,8 +131,13 @@ async def serve_wrongly(settings: dict[str, str]) -> tuple[int | None, str]:
     child = await asyncio.create_subprocess_exec(
         *arguments, env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(20):
-        _, errors = await child.communicate()
+    try:
+        async with asyncio.timeout(20):
+            _, errors = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
     return child.returncode, errors.decode()
 
 
