@@ -6,11 +6,13 @@ import asyncio
 import http.client
 import io
 import os
+import socket
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +21,9 @@ import pytest
 from PIL import Image
 from regie_chassis.process.settings import WrongSetting
 from regie_local.data_directory import AlreadyRunning
+from regie_local.environment import Ports
 from regie_local.local_cluster import LocalCluster
+from regie_local.processes import check_bindable, free_port
 from regie_local.supervisor import Supervisor
 from regie_local.testing.waiting import until
 
@@ -176,6 +180,22 @@ def test_a_services_wrong_setting_is_told_as_the_tools_own(tmp_path: Path) -> No
         cluster.start()
     lines = f"setting {refused.value}".splitlines()
     assert [line.split(":")[0] for line in lines] == [f"setting {name}" for name in wrong["gateway"]]
+
+
+@pytest.mark.parametrize(("setting", "name"), [("REGIE_PORT", "gateway"), ("REGIE_SANDBOX_PORT", "sandbox")])
+def test_a_port_that_is_taken_after_the_check_is_told_with_its_setting(tmp_path: Path, setting: str, name: str) -> None:
+    port = free_port()
+
+    class TakenLater(Ports):
+        def settle(self, *, check: Callable[[int], None] = check_bindable) -> Ports:
+            settled = super().settle(check=check)
+            others.enter_context(socket.create_server(("127.0.0.1", port)))
+            return settled
+
+    cluster = LocalCluster(tmp_path, services=("gateway",), ports=TakenLater(**{name: port}), fsync=False)
+    message = f"^{setting}: port {port} is taken by another program; give another"
+    with ExitStack() as others, pytest.raises(WrongSetting, match=message):
+        cluster.start()
 
 
 def test_a_lost_key_file_is_replaced_by_a_new_key_for_the_same_data(tmp_path: Path) -> None:

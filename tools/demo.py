@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import httpx2
 from regie_chassis.process.settings import WrongSetting
 from regie_local.data_directory import Addresses, AlreadyRunning, DataDirectory, folder_from_environment
-from regie_local.environment import Ports, PortTaken
+from regie_local.environment import Ports
 from regie_local.local_cluster import LocalCluster
 from regie_local.processes import ProcessFailed
 from regie_local.trace_tree import tree
@@ -78,7 +78,7 @@ def main() -> int:
     except WrongSetting as error:
         print(f"setting {error}", file=sys.stderr)
         return 2
-    except (NotSeen, ProcessFailed, PortTaken, AlreadyRunning, httpx2.HTTPError) as problem:
+    except (NotSeen, ProcessFailed, AlreadyRunning, httpx2.HTTPError) as problem:
         Console(stderr=True).print(Text(f"The demo failed: {problem}", style="bold red"), soft_wrap=True)
         return 1
     console.print("All of it happened.", style="bold green")

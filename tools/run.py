@@ -13,7 +13,7 @@ import time
 
 from regie_chassis.process.settings import WrongSetting
 from regie_local.data_directory import AlreadyRunning, DataDirectory, folder_from_environment
-from regie_local.environment import Ports, PortTaken
+from regie_local.environment import Ports
 from regie_local.local_cluster import LocalCluster, StartAborted
 from regie_local.processes import ProcessFailed
 from regie_local.supervisor import Supervisor
@@ -69,7 +69,7 @@ def main() -> int:
     except WrongSetting as error:
         print(f"setting {error}", file=sys.stderr)
         return 2
-    except (AlreadyRunning, PortTaken, ProcessFailed, StartAborted) as problem:
+    except (AlreadyRunning, ProcessFailed, StartAborted) as problem:
         print(problem, file=sys.stderr)
         return 1
     try:

@@ -30,6 +30,8 @@ URL = "DEMO_DATABASE_URL"
 class DemoSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="DEMO_", populate_by_name=True, extra="ignore")
 
+    watch: bool = False
+
 
 def never(settings: DemoSettings) -> Service:
     pytest.fail("must not be built")
@@ -56,7 +58,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 def test_a_missing_setting_is_named_as_it_has_to_be_set(command: str) -> None:
     result = CliRunner().invoke(demo, [command])
     assert result.exit_code == 2
-    assert f"setting {URL}: Field required" in result.output
+    assert f"setting {URL}: this is required; give it" in result.output
     assert "Traceback" not in result.output
 
 
@@ -94,6 +96,37 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(
     assert f"setting {name}: " in result.output
     assert "s3cret" not in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("REGIE_LOG_LEVEL", "LOUD", "give one of 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL'"),
+        ("DEMO_RPC_PORT", "abc", "give a whole number"),
+        ("DEMO_RPC_PORT", "70000", "give 65535 or less"),
+        ("DEMO_RPC_PORT", "-1", "give 0 or more"),
+        ("DEMO_DRAIN_SECONDS", "abc", "give a number"),
+        ("DEMO_DRAIN_SECONDS", "0", "give more than 0.0"),
+        ("REGIE_TRACE_SAMPLE_RATIO", "nan", "give "),
+        ("REGIE_OTLP_ENDPOINT", "https://collector", "give host:port, as in 127.0.0.1:4317, or leave it empty"),
+        ("DEMO_WATCH", "perhaps", "give true or false"),
+    ],
+)
+def test_a_wrong_setting_says_what_to_give(
+    environment: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    environment.setenv(URL, "postgresql+asyncpg://u:s3cret@h/d")
+    environment.setenv(name, value)
+    result = CliRunner().invoke(demo, ["serve"])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"setting {name}: {message}")
+    assert result.output.count("\n") == 1
+
+
+def test_a_level_may_be_written_in_any_case(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv(URL, "postgresql+asyncpg://u:s3cret@h/d")
+    environment.setenv("REGIE_LOG_LEVEL", "Warning")
+    assert DemoSettings().log_level == "WARNING"  # type: ignore[call-arg]  # the environment gives the arguments
 
 
 def test_a_setting_that_only_building_finds_out_is_named_too(environment: pytest.MonkeyPatch) -> None:

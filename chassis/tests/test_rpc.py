@@ -43,6 +43,7 @@ from regie_chassis.boundary.rpc import (
     caller,
     open_channel,
 )
+from regie_chassis.process.settings import WrongSetting
 from regie_local.testing.clock import START, FakeClock
 from regie_local.testing.waiting import until
 
@@ -90,6 +91,7 @@ async def serving(metrics: Metrics, **options: Any) -> AsyncIterator[RpcServer]:
     server = RpcServer(
         host="127.0.0.1",
         port=0,
+        prefix="DEMO_RPC",
         verifier=Verifier(KEY),
         clock=options.pop("clock", FakeClock()),
         register=[lambda server: add_PostMetricsServiceServicer_to_server(metrics, server)],
@@ -273,13 +275,7 @@ async def test_a_client_finds_a_server_that_came_back_on_its_port(metrics: Metri
         stub: PostMetricsServiceStub = PostMetricsServiceStub(channel)
         await ask(stub)
     assert isinstance(await refusal(stub), ServiceUnavailable)
-    again = RpcServer(
-        host="127.0.0.1",
-        port=port,
-        verifier=Verifier(KEY),
-        clock=FakeClock(),
-        register=[lambda server: add_PostMetricsServiceServicer_to_server(metrics, server)],
-    )
+    again = unstarted(metrics, "127.0.0.1", port)
     await again.start()
 
     async def answers() -> bool:
@@ -292,6 +288,34 @@ async def test_a_client_finds_a_server_that_came_back_on_its_port(metrics: Metri
     await until(answers, what="the answer after the restart")
     await channel.close()
     await again.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::]"])
+async def test_a_taken_port_is_named_with_its_setting(
+    metrics: Metrics, capfd: pytest.CaptureFixture[str], host: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(WrongSetting, match=rf"^DEMO_RPC_PORT: port {port} is taken by another program; give an"):
+            await unstarted(metrics, host, port).start()
+    assert capfd.readouterr().err == ""
+
+
+async def test_an_address_of_another_machine_is_named_with_its_setting(metrics: Metrics) -> None:
+    for host in ("192.0.2.1", "x" * 300):
+        with pytest.raises(WrongSetting, match=r"^DEMO_RPC_HOST: this is no address of this machine; give one"):
+            await unstarted(metrics, host, 0).start()
+
+
+def unstarted(metrics: Metrics, host: str, port: int) -> RpcServer:
+    return RpcServer(
+        host=host,
+        port=port,
+        prefix="DEMO_RPC",
+        verifier=Verifier(KEY),
+        clock=FakeClock(),
+        register=[lambda server: add_PostMetricsServiceServicer_to_server(metrics, server)],
+    )
 
 
 async def test_a_call_in_flight_is_answered_while_the_server_stops(metrics: Metrics) -> None:

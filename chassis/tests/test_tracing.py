@@ -84,6 +84,7 @@ async def test_the_servers_span_is_the_child_of_the_clients(spans: InMemorySpanE
     server = RpcServer(
         host="127.0.0.1",
         port=0,
+        prefix="DEMO_RPC",
         verifier=Verifier(key),
         clock=clock,
         register=[lambda server: add_PostMetricsServiceServicer_to_server(metrics, server)],

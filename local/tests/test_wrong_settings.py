@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from regie_chassis.process.settings import WrongSetting
-from regie_local.data_directory import DataDirectory, folder_from_environment
+from regie_local.data_directory import Addresses, DataDirectory, folder_from_environment
 from regie_local.environment import Ports
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -85,6 +86,91 @@ def test_a_folder_with_other_files_is_refused_and_stays_open_to_others(tmp_path:
     with pytest.raises(WrongSetting, match="REGIE_FOLDER: this folder holds other files; give a new or an empty one"):
         DataDirectory(folder).check()
     assert folder.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("folder", ["line\nbreak", "bell\a", "next\u0085line", "byte\udcff"])
+def test_a_folder_whose_name_no_line_can_show_is_refused(folder: str) -> None:
+    with pytest.raises(WrongSetting, match=r"^REGIE_FOLDER: its path has a control character"):
+        folder_from_environment({"REGIE_FOLDER": f"/srv/{folder}"})
+
+
+READERS = {
+    "secrets.json": lambda folder: folder.secrets(["scheduler"]),
+    "addresses.json": DataDirectory.read_addresses,
+    "environments.json": DataDirectory.read_environments,
+}
+
+
+@pytest.mark.parametrize("content", [b"", b"x{", b"[1]", b"\xff", b'{"passwords": [1], "pid": "x", "gateway": 1}'])
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_named_with_its_remedy(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = running(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(
+        WrongSetting, match=rf"^REGIE_FOLDER: {tmp_path / name} is damaged; (put it back|end what runs)"
+    ):
+        READERS[name](folder)
+
+
+@pytest.mark.parametrize("name", [*READERS, "api-key"])
+def test_a_file_that_cannot_be_read_is_named_with_its_remedy(tmp_path: Path, name: str) -> None:
+    folder = running(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    with pytest.raises(WrongSetting, match=rf"^REGIE_FOLDER: {tmp_path / name} cannot be used \(.*\); make it"):
+        {**READERS, "api-key": DataDirectory.read_api_key}[name](folder)
+    folder.forget_addresses()
+
+
+def test_a_damaged_key_is_named_with_its_remedy(tmp_path: Path) -> None:
+    (tmp_path / "api-key").write_bytes(b"\xff")
+    with pytest.raises(WrongSetting, match=r"^REGIE_FOLDER: .*/api-key is damaged; remove it"):
+        DataDirectory(tmp_path).read_api_key()
+
+
+def running(path: Path) -> DataDirectory:
+    """Returns a folder in which this process seems to run an installation."""
+    folder = DataDirectory(path)
+    at = Addresses(os.getpid(), gateway="", sandbox="", traces="", otlp="", nats="", postgres_port=1, rpc={})
+    folder.write_addresses(at)
+    folder.write_environments({"gateway": {}})
+    assert (folder.read_addresses(), folder.read_environments()) == (at, {"gateway": {}})
+    return folder
+
+
+@pytest.mark.parametrize(("tool", "file"), [("run.py", "secrets.json"), ("run.py", "api-key"), ("demo.py", "logs")])
+def test_a_folder_that_cannot_be_used_in_part_ends_the_tools_with_one_line(
+    tmp_path: Path, tool: str, file: str
+) -> None:
+    DataDirectory(tmp_path / ".regie").check()
+    if file == "logs":
+        (tmp_path / ".regie" / file).touch()
+    else:
+        (tmp_path / ".regie" / file).mkdir()
+    ended = run(tool, cwd=tmp_path, REGIE_PORT="0", REGIE_SANDBOX_PORT="0")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"setting REGIE_FOLDER: {tmp_path / '.regie' / file} cannot be used")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("tool", "arguments"), [("demo.py", []), ("shell.py", ["gateway"])])
+def test_damaged_addresses_end_the_tools_with_one_line(tmp_path: Path, tool: str, arguments: list[str]) -> None:
+    DataDirectory(tmp_path / ".regie").check()
+    (tmp_path / ".regie" / "addresses.json").write_text("x{")
+    ended = run(tool, *arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("setting REGIE_FOLDER: ")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("tool", ["run.py", "demo.py"])
+def test_a_taken_port_ends_the_tools_with_one_line(tmp_path: Path, tool: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = run(tool, cwd=tmp_path, REGIE_PORT=str(port), REGIE_SANDBOX_PORT="0")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"setting REGIE_PORT: port {port} is taken by another program; give another")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

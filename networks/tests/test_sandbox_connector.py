@@ -117,6 +117,7 @@ async def test_a_post_is_published_found_and_observed(connector: SandboxConnecto
     assert await connector.find(draft, 0, alone()) == remote
     [post] = await sandbox.posts()
     assert (post["id"], post["key"], post["text"], post["language"]) == (remote.id, "key-1", "Hello", "en")
+    assert post["created_at"] == "2026-03-01T12:00:00Z"
     [observation] = await connector.observe(draft.account, [remote, Remote("9", "gone")])
     assert observation.remote_id == remote.id
     assert set(observation.values) == {"likes", "replies", "reposts", "impressions"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -50,6 +51,8 @@ from regie_publisher.media.uploads import COPY_TIMEOUT
 from regie_scheduler.policies import workspaces as policies
 from regie_scheduler.posts import content, states
 from regie_scheduler.rpc.posts import READ_BATCH
+
+ROOT = Path(__file__).parents[2]
 
 
 def limit(kind: type[BaseModel], name: str, keyword: str) -> object:
@@ -160,3 +163,14 @@ def test_the_document_states_the_size_of_a_rule(kind: type[BaseModel], name: str
     schema = kind.model_json_schema()["$defs"][kind.__name__]["properties"][name]
     assert (schema["minItems"], schema["maxItems"]) == (1, rules.MAX_LIST)
     assert (MAX_DEPTH, MAX_NODES) == (rules.MAX_DEPTH, rules.MAX_NODES)
+
+
+def test_the_page_of_the_api_states_the_bounds_of_a_rule() -> None:
+    page = " ".join((ROOT / "docs" / "api.md").read_text().split())
+    for words in (
+        f"up to {rules.MAX_DEPTH} deep",
+        f"at most {rules.MAX_NODES} conditions",
+        f"an `all` or `any` takes 1 to {rules.MAX_LIST}",
+        f"`in` takes a list of 1 to {attributes.MAX_LIST} texts",
+    ):
+        assert words in page

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
+from regie_gateway.resources.publishing.networks import NetworkView
 from regie_networks.content import ContentRules, Unit
+from regie_networks.network import Once
 from regie_networks.registry import NETWORKS
-from regie_sandbox import calls, operations
+from regie_sandbox import calls, faults, operations
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "networks.md"
@@ -48,6 +51,21 @@ def test_the_sandboxs_own_page_states_the_limits_that_it_and_its_descriptor_hold
     assert f"at most {calls.BODY_LIMIT:,} bytes" in page
     assert f"at most {operations.KEY_LIMIT:,} characters" in page
     assert _pages_of(rules) == {"services/sandbox/README.md"}
+
+
+def test_the_pages_explain_every_way_to_publish_once() -> None:
+    explained = next(part for part in PAGE.read_text().split("\n\n") if part.startswith("**Once by**"))
+    described = NetworkView.model_json_schema()["properties"]["once"]
+    assert set(described["enum"]) == set(Once)
+    for way in Once:
+        assert f"`{way}`" in explained
+        assert f"`{way}`" in described["description"]
+
+
+def test_the_sandboxs_own_page_lists_its_operations() -> None:
+    page = (ROOT / "services" / "sandbox" / "README.md").read_text()
+    (listed,) = re.findall(r"Operations\s+are\s+`([^`]*)`\.", page)
+    assert listed.split() == list(faults.OPERATIONS)
 
 
 def test_every_page_of_a_source_is_there_or_on_the_web() -> None:

@@ -21,10 +21,6 @@ PORT_SETTINGS = {GATEWAY: "REGIE_PORT", SANDBOX: "REGIE_SANDBOX_PORT"}
 MAX_PORT = 65535
 
 
-class PortTaken(Exception):
-    """A port that people know is in use by another program."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The ports that people know; 0 takes a free one."""
@@ -47,8 +43,8 @@ class Ports:
         return ports
 
     def settle(self, *, check: Callable[[int], None] = check_bindable) -> Ports:
-        """Returns free ports. Raises PortTaken for a fixed port that is in use, and WrongSetting for one that this
-        user may not listen on; `check` raises the OSError of listening there."""
+        """Returns free ports. Raises WrongSetting for a fixed port that is in use, or that this user may not listen
+        on; `check` raises the OSError of listening there."""
         for setting, port in ((PORT_SETTINGS[GATEWAY], self.gateway), (PORT_SETTINGS[SANDBOX], self.sandbox)):
             if port:
                 _check_port(setting, port, check)
@@ -112,8 +108,8 @@ def _check_port(setting: str, port: int, check: Callable[[int], None]) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             another = port + 1 if port < MAX_PORT else port - 1
-            raise PortTaken(
-                f"port {port} is taken by another program; choose another, as in {setting}={another}"
+            raise WrongSetting(
+                f"{setting}: port {port} is taken by another program; give another, as in {setting}={another}"
             ) from error
         raise WrongSetting(
             f"{setting}: this user may not listen on the port ({error.strerror}); give one above 1023"

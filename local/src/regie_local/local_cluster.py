@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from types import TracebackType
 from regie_chassis.process.settings import WrongSetting
 
 from regie_local.data_directory import Addresses, DataDirectory
-from regie_local.environment import GATEWAY, SANDBOX, Ports, Wiring
+from regie_local.environment import GATEWAY, PORT_SETTINGS, SANDBOX, Ports, Wiring
 from regie_local.nats import EmbeddedNats
 from regie_local.postgres import EmbeddedPostgres
+from regie_local.private_files import unusable
 from regie_local.processes import ChildProcess, ProcessFailed, answers, free_port
 from regie_local.readiness import http_answers, rpc_serves
 from regie_local.services import service_specs
@@ -85,8 +87,8 @@ class LocalCluster:
         self.stop()
 
     def start(self) -> None:
-        """Starts everything and returns once all of it is ready. Raises WrongSetting, AlreadyRunning, PortTaken,
-        ProcessFailed or StartAborted."""
+        """Starts everything and returns once all of it is ready. Raises WrongSetting, AlreadyRunning, ProcessFailed
+        or StartAborted."""
         self._lock = self.folder.lock()
         try:
             self._watchdog = Watchdog(keep=[self._lock])
@@ -95,6 +97,11 @@ class LocalCluster:
             self._start_services()
             self.folder.write_environments({name: self._environment_of(name) for name in self.services})
             self.folder.write_addresses(self.addresses)
+        except OSError as error:
+            self.stop()
+            if error.filename and Path(error.filename).is_relative_to(self.folder.path):
+                raise unusable(Path(error.filename), error) from error
+            raise
         except BaseException:
             self.stop()
             raise
@@ -189,10 +196,16 @@ class LocalCluster:
                 raise StartAborted("stopped before everything was ready")
             return ready()
 
-        self.processes[name].wait_until(look, timeout=timeout)
+        child = self.processes[name]
+        try:
+            child.wait_until(look, timeout=timeout)
+        except ProcessFailed as error:
+            if child.status == WRONG_SETTING:
+                raise _wrong_setting(child.log_tail()) from error
+            raise
 
     def _wire(self, ports: Ports) -> None:
-        self.postgres = EmbeddedPostgres(self.folder.path / "postgres", fsync=self._fsync, watchdog=self._watchdog)
+        self.postgres = EmbeddedPostgres(self.folder.postgres, fsync=self._fsync, watchdog=self._watchdog)
         secrets = self.folder.secrets(self.services)
         self.nats = EmbeddedNats(self.folder.path / "nats", passwords=secrets.nats_passwords, watchdog=self._watchdog)
         self._server_stops = [self.nats.stop, self.postgres.stop]
@@ -260,10 +273,20 @@ class LocalCluster:
         command = [sys.executable, "-m", f"regie_{service}", *arguments]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False)
         if done.returncode == WRONG_SETTING:
-            raise WrongSetting(done.stderr.strip().removeprefix("setting "))
+            raise _wrong_setting(done.stderr)
         if done.returncode:
             raise ProcessFailed(f"{service} {arguments[0]} failed:\n{done.stdout}\n{done.stderr}")
         return done.stdout
+
+
+def _wrong_setting(output: str) -> WrongSetting:
+    """Returns the refusal in a service's output; a port that this installation sets has the name that moves it."""
+    lines = [line.removeprefix("setting ") for line in output.splitlines() if line.startswith("setting ")]
+    message = "\nsetting ".join(lines) or output.strip()
+    for service, setting in PORT_SETTINGS.items():
+        for variable in (f"{service.upper()}_PORT", f"{service.upper()}_HTTP_PORT"):
+            message = re.sub(rf"\b{variable}\b", setting, message)
+    return WrongSetting(message)
 
 
 def _name(service: str, replica: int) -> str:

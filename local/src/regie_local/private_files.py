@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from regie_chassis.process.settings import WrongSetting
+
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 PRIVATE_UMASK = 0o077
@@ -24,6 +26,24 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     fresh.replace(path)
+
+
+def read_private(path: Path) -> bytes | None:
+    """Returns a file's content; None where there is no file. Raises WrongSetting where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: OSError) -> WrongSetting:
+    """Returns the refusal of a data folder with a file or folder that this user cannot use."""
+    return WrongSetting(
+        f"REGIE_FOLDER: {path} cannot be used ({error.strerror});"
+        " make it this user's own, put it back from a backup, or give another folder"
+    )
 
 
 def open_private(path: Path) -> int:

@@ -129,6 +129,11 @@ class ChildProcess:
         """True from the start until the process ends."""
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """The exit status of a process that has ended; None before."""
+        return self.process.poll() if self.process else None
+
     def start(self) -> None:
         """Starts the process in a session of its own, so that a Ctrl-C in the terminal reaches only the parent."""
         self.log.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)

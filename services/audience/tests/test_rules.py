@@ -251,6 +251,14 @@ def test_a_wrong_rule_is_told_where_it_is_wrong(data: object, path: str) -> None
     assert refused.value.field == path
 
 
+def test_an_in_without_texts_is_refused_where_it_is_given_and_read_where_it_is_kept() -> None:
+    empty = {"any": [_comparison(), {"not": _comparison(operator="in", value=[])}]}
+    with pytest.raises(InvalidRule, match="at least one text") as refused:
+        parse_new_rule(empty)
+    assert refused.value.field == "rule.any[1].not.comparison.value"
+    assert parse_rule(empty)
+
+
 def test_a_rule_of_many_bytes_is_refused_where_it_is_given_and_read_where_it_is_kept() -> None:
     large = {"any": [_comparison(operator="in", value=["x" * 1_000] * 100)]}
 

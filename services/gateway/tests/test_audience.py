@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx2
 from regie.audience.v1 import segments_service_pb2 as segments_pb
 from regie_gateway.testing.harness import GatewayHarness
 
@@ -71,3 +72,26 @@ async def test_the_groups_of_a_rule_count_as_conditions_and_the_refusal_says_so(
         assert (refused.status_code, "give at most 50 entries" in refused.text) == (422, True)
         refused = await client.post("/v1/segments/preview", json={"rule": {"all": []}})
         assert (refused.status_code, "give at least 1 entry" in refused.text) == (422, True)
+
+
+async def test_an_in_takes_one_to_a_hundred_texts(world: GatewayHarness) -> None:
+    async def preview(texts: list[str]) -> httpx2.Response:
+        listed = {"attribute": "city", "operator": "in", "value": texts}
+        return await client.post("/v1/segments/preview", json={"rule": {"any": [listed]}})
+
+    async with world.client() as client:
+        assert (await preview(["x"] * 100)).status_code == 200
+        for texts, message in (([], "in takes a list of at least one text"), (["x"] * 101, "at most 100 entries")):
+            refused = await preview(texts)
+            assert (refused.status_code, refused.json()["field"]) == (422, "/rule/any/0/value")
+            assert message in refused.text
+
+
+async def test_the_document_states_the_bounds_of_a_rule(world: GatewayHarness) -> None:
+    async with world.client() as client:
+        schemas = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    for name in ("CreateSegment", "PreviewSegment"):
+        described = schemas[name]["properties"]["rule"]["description"]
+        for words in ("10 levels deep", "100 conditions", "up to 50", "up to 100 texts"):
+            assert words in described
+    assert "a list of 1 to 100 texts" in schemas["ComparisonRule"]["properties"]["operator"]["description"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -106,6 +107,17 @@ async def test_it_boots_alone_serves_its_first_key_and_drains_an_open_stream(
             assert await child.wait() == 0
     assert key.rsplit("_", 1)[1] not in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+async def test_a_taken_port_is_named_with_its_setting(environment: dict[str, str], tmp_path: Path) -> None:
+    await command(environment, "migrate")
+    log = tmp_path / "gateway.log"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        async with serving(environment | {"GATEWAY_HTTP_PORT": str(port)}, log) as child, asyncio.timeout(60):
+            assert await child.wait() == 2
+    words = f"port {port} is taken by another program; give another, or 0 for a free one"
+    assert log.read_text() == f"setting GATEWAY_HTTP_PORT: {words}\n"
 
 
 async def ready(client: httpx2.AsyncClient) -> bool:

@@ -13,6 +13,25 @@ from regie_gateway.resources.publishing.channels import ChannelView
 from regie_gateway.testing.harness import GatewayHarness
 
 
+async def test_the_day_of_a_page_that_is_not_on_the_web_is_left_out(world: GatewayHarness) -> None:
+    limit = networks_pb.ContentLimit(maximum=300, unit="graphemes", source_date="2026-11-23")
+    rule = networks_pb.MediaRule(kind="image", content_types=["image/*"], source_date="2026-11-23")
+    world.backends.networks.networks = [
+        networks_pb.Network(
+            name="example",
+            server_address="none",
+            text_limits=[limit],
+            alt_text_limit=limit,
+            media_rules=[rule],
+            once="none",
+        )
+    ]
+    async with world.client() as client:
+        (shown,) = (await client.get("/v1/networks")).json()["networks"]
+    for stated in (*shown["text_limits"], *shown["media_rules"], shown["alt_text_limit"]):
+        assert (stated["source_url"], stated["source_date"]) == (None, None)
+
+
 async def test_a_network_is_shown_with_its_credentials_and_limits(world: GatewayHarness) -> None:
     source = {"source_url": "https://network.example/limits", "source_date": "2026-11-23"}
     world.backends.networks.networks = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -122,6 +123,8 @@ async def test_a_dead_letter_of_a_clock_that_ran_ahead_is_taken_in_once_its_time
     await _deliver(
         consumer, memory_broker, [make_envelope(make_reading(observe_time=clock.now() + timedelta(hours=2)))]
     )
+    ((reason,),) = await _rows(database, "SELECT reason FROM dead_letter")
+    assert re.search(r"time [-0-9T:]+Z is after [-0-9T:]+Z; handle", reason)
     await clock.advance(timedelta(hours=3))
 
     outcome = await dead_letters.redrive(database, subscriptions(clock, retention=RETENTION))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx2
@@ -32,6 +33,7 @@ async def test_the_page_shows_posts_with_pictures_numbers_and_names(client: http
     media = (await client.post("/api/v1/media", content=PNG)).json()["id"]
     made = await post(client, text="A cat", visibility="unlisted", media=[{"id": media, "alt": "It sleeps"}])
     page = (await client.get("/")).text
+    assert re.search(r'<time datetime="[0-9T:.-]+Z"', page)
     for part in (
         f'src="/media/{media}" alt="It sleeps"',
         "A cat",

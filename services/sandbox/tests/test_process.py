@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 
 import httpx2
@@ -98,6 +100,45 @@ async def test_an_emptied_log_stays_empty_and_posts_stay(tmp_path: Path) -> None
 async def test_a_rule_that_means_nothing_is_told_to_the_test(sandbox: RunningSandbox) -> None:
     with pytest.raises(ValueError, match="Unknown: nonsense"):
         await sandbox.set_faults([{"nonsense": 1}])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("PORT", "abc", "give a port from 1 to 65535, or 0 for a free one"),
+        ("PORT", "70000", "give a port from 1 to 65535, or 0 for a free one"),
+        ("ALLOWED_HOSTS", "abc", "name each host with its port, as in 127.0.0.1:8090"),
+        ("ALLOWED_HOSTS", "127.0.0.1:8090,http://x:80", "name each host with its port, as in 127.0.0.1:8090"),
+        ("HOST", "192.0.2.1", "this is no address of this machine; give one, as in 127.0.0.1 or 0.0.0.0"),
+        ("HOST", "x" * 300, "this is no address of this machine; give one, as in 127.0.0.1 or 0.0.0.0"),
+        ("DATA", "/dev/null/x", "no data can be kept there (Not a directory); give a folder where you may write"),
+    ],
+)
+async def test_a_wrong_setting_is_one_line_with_its_remedy(name: str, value: str, message: str) -> None:
+    status, errors = await serve_wrongly({"SANDBOX_PORT": "0", f"SANDBOX_{name}": value})
+    assert (status, errors) == (2, f"setting SANDBOX_{name}: {message}\n")
+
+
+async def test_a_taken_port_is_one_line_with_its_remedy(sandbox: RunningSandbox) -> None:
+    status, errors = await serve_wrongly({"SANDBOX_PORT": str(sandbox.port)})
+    words = f"port {sandbox.port} is taken by another program; give another, or 0 for a free one"
+    assert (status, errors) == (2, f"setting SANDBOX_PORT: {words}\n")
+
+
+async def serve_wrongly(settings: dict[str, str]) -> tuple[int | None, str]:
+    """Returns the exit status and the errors of a sandbox that cannot start."""
+    arguments = (sys.executable, "-m", "regie_sandbox", "serve")
+    child = await asyncio.create_subprocess_exec(
+        *arguments, env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(20):
+            _, errors = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    return child.returncode, errors.decode()
 
 
 async def test_a_taken_port_is_told_instead_of_talking_to_the_other_sandbox(sandbox: RunningSandbox) -> None:

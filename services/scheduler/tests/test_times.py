@@ -308,6 +308,20 @@ def test_a_time_beyond_five_calendar_years_is_refused(now: str, last: str) -> No
         resolve((read(last) + timedelta(microseconds=1)).isoformat(), "UTC", now=here)
 
 
+@pytest.mark.parametrize(
+    ("local_time", "error", "words"),
+    [
+        ("2031-01-10T13:00:00.000001", TimeTooFar, "is more than 5 years ahead"),
+        ("9999-12-31T23:59:59", TimeTooFar, "is more than 5 years ahead"),
+        ("2020-01-10T13:00:00", TimeInPast, "is in the past"),
+        ("2026-01-10T12:00:00", TimeInPast, "is in the past"),
+    ],
+)
+def test_a_time_that_is_refused_is_named_with_its_zone(local_time: str, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=f"^{local_time} in Europe/Paris {words}; give "):
+        resolve(local_time, "Europe/Paris", now=NOW)
+
+
 def test_five_years_are_those_of_utc_wherever_the_post_leaves() -> None:
     assert resolve("2031-01-10T13:00:00", "Europe/Paris", now=NOW).instant == latest(NOW)
     with pytest.raises(TimeTooFar):

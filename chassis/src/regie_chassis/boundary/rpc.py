@@ -28,6 +28,7 @@ from regie_chassis.boundary.telemetry import context_of, traceparent_of, tracer
 from regie_chassis.data.database import is_transient
 from regie_chassis.events.messaging import service_of
 from regie_chassis.process.clock import Clock
+from regie_chassis.process.listening import check_listening
 
 IDENTITY = "regie-identity"
 DEFAULT_DEADLINE = 10.0  # seconds, for a call that came without one
@@ -211,6 +212,7 @@ class RpcServer:
         *,
         host: str,
         port: int,
+        prefix: str,
         verifier: Verifier,
         clock: Clock,
         register: Sequence[Callable[[Any], None]],
@@ -218,6 +220,7 @@ class RpcServer:
     ) -> None:
         self._address = f"{host}:{port}"
         self._host = host
+        self._prefix = prefix
         self._verifier = verifier
         self._clock = clock
         self._register = register
@@ -233,6 +236,8 @@ class RpcServer:
         return f"{self._host}:{self.port}"
 
     async def start(self) -> None:
+        """Listens. Raises WrongSetting for `<prefix>_PORT` or `<prefix>_HOST`."""
+        check_listening(self._host, self.port, prefix=self._prefix)
         server = grpc.aio.server(options=SERVER_OPTIONS)
         for register in self._register:
             register(_Edge(server, self._verifier, self._clock))

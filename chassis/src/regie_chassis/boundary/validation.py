@@ -25,7 +25,11 @@ MESSAGES: Mapping[str, str] = {
     "int_parsing_size": "give a smaller whole number",
     "int_from_float": "give a whole number",
     "float_type": "give a number",
+    "float_parsing": "give a number",
+    "finite_number": "give a finite number",
     "bool_type": "give true or false",
+    "bool_parsing": "give true or false",
+    "path_type": "give a path",
     "list_type": "give a list",
     "dict_type": "give an object",
     "model_type": "give an object",
@@ -33,7 +37,9 @@ MESSAGES: Mapping[str, str] = {
     "too_short": "give at least {min_length} {entries}",
     "too_long": "give at most {max_length} {entries}",
     "greater_than_equal": "give {ge} or more",
+    "greater_than": "give more than {gt}",
     "less_than_equal": "give {le} or less",
+    "less_than": "give less than {lt}",
     "literal_error": "give one of {expected}",
     "json_invalid": "give JSON",
 }
@@ -56,15 +62,16 @@ def refusal(message: str, *, status: int = STATUS, reason: str = REASON) -> Pyda
 def first_finding(errors: Sequence[Mapping[str, Any]], body: Any) -> Finding:
     """Returns the first of a framework's errors as the caller gets it."""
     error = errors[0]
-    location, context = tuple(error["loc"]), error.get("ctx") or {}
+    location = tuple(error["loc"])
     source, *rest = location or ("body",)
     if source == "body":
         place = pointer(rest, body, to_a_name=error["type"] in {"missing", "extra_forbidden"})
     else:
         place = str(rest[0]) if rest else ""
     if error["type"] == "refusal":
+        context = error["ctx"]
         return Finding(context["status"], context["reason"], place, context["message"])
-    return Finding(STATUS, REASON, place, _sentence(error, context))
+    return Finding(STATUS, REASON, place, sentence(error))
 
 
 def pointer(location: Sequence[int | str], body: Any, *, to_a_name: bool = False) -> str:
@@ -101,7 +108,9 @@ def _nouns(context: Mapping[str, Any]) -> dict[str, str]:
     return {noun: one if length == 1 else noun for noun, one in (("characters", "character"), ("entries", "entry"))}
 
 
-def _sentence(error: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+def sentence(error: Mapping[str, Any]) -> str:
+    """Returns one of a framework's errors as the value to give instead."""
+    context = error.get("ctx") or {}
     template = MESSAGES.get(error["type"])
     if template:
         try:

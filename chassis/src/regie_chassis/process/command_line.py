@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from regie_chassis.boundary.telemetry import Telemetry, configure_logs
+from regie_chassis.boundary.validation import sentence
 from regie_chassis.data import migrations
 from regie_chassis.events import dead_letters, outbox
 from regie_chassis.process.runtime import run
@@ -131,5 +132,5 @@ def load_settings(load: type[Loaded]) -> Loaded:
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else ""
             shown = (prefix + name).upper() if name in load.model_fields else name
-            typer.echo(f"setting {shown}: {problem['msg']}", err=True)
+            typer.echo(f"setting {shown}: {sentence(problem)}", err=True)
         raise typer.Exit(2) from None

@@ -155,6 +155,7 @@ def open_rpc(
     return RpcServer(
         host=settings.rpc_host,
         port=settings.rpc_port,
+        prefix=f"{settings.model_config.get('env_prefix', '')}RPC",
         verifier=Verifier(read_key(settings.identity_public_key)),
         clock=clock,
         register=register,

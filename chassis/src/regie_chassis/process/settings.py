@@ -6,10 +6,11 @@ A validator's message tells the operator how to correct the setting and never re
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from joserfc.errors import JoseError
@@ -20,6 +21,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 KEY_CURVE = "Ed25519"
+ENDPOINT = re.compile(r"[^\s/:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 MEDIA_SCHEMES = {"file", "s3", "gs", "az"}
 
 
@@ -49,9 +52,12 @@ class NatsSettings(BaseSettings):
     """The password of the NATS user who is named as the service; empty logs nobody in."""
     nats_credentials: Path | None = Field(default=None, validation_alias="NATS_CREDENTIALS")
     stream_replicas: int = Field(default=1, ge=1, le=5, validation_alias="REGIE_STREAM_REPLICAS")
-    log_level: str = Field(
-        default="INFO", validation_alias="REGIE_LOG_LEVEL", pattern="(?i)^(debug|info|warning|error|critical)$"
-    )
+    log_level: LogLevel = Field(default="INFO", validation_alias="REGIE_LOG_LEVEL")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("nats_url")
     @classmethod
@@ -68,7 +74,7 @@ class NatsSettings(BaseSettings):
     @classmethod
     def _credentials(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
-            raise ValueError("there is no such file")
+            raise ValueError("there is no such file; give the path of a NATS credentials file")
         return value
 
 
@@ -97,11 +103,7 @@ class ServiceSettings(NatsSettings):
 
     identity_public_key: SecretStr = Field(default=SecretStr(""), validation_alias="REGIE_IDENTITY_PUBLIC_KEY")
     """The gateway's Ed25519 public key as a JWK; verifies who calls."""
-    otlp_endpoint: str = Field(
-        default="",
-        validation_alias="REGIE_OTLP_ENDPOINT",
-        pattern=r"^(|[^\s/:]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5})$",
-    )
+    otlp_endpoint: str = Field(default="", validation_alias="REGIE_OTLP_ENDPOINT")
     """host:port of an OTLP/gRPC receiver; empty sends nothing."""
     trace_sample_ratio: float = Field(default=1.0, ge=0, le=1, validation_alias="REGIE_TRACE_SAMPLE_RATIO")
 
@@ -114,6 +116,13 @@ class ServiceSettings(NatsSettings):
             url = None
         if url is None or url.drivername != "postgresql+asyncpg" or not url.host or not url.database:
             raise ValueError("give postgresql+asyncpg://role:password@host:5432/database")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if value and not ENDPOINT.fullmatch(value):
+            raise ValueError("give host:port, as in 127.0.0.1:4317, or leave it empty")
         return value
 
     @field_validator("identity_public_key")

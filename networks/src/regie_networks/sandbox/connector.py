@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
@@ -206,7 +206,7 @@ def _post(draft: Draft, index: int) -> dict[str, object]:
         "reply_to": draft.remotes[index - 1].id if index else None,
         "visibility": draft.visibility or "public",
         "language": draft.language,
-        "created_at": draft.compose_time.isoformat(),
+        "created_at": draft.compose_time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
     }
 
 

@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from regie_sandbox.server import run
-from regie_sandbox.settings import Settings
+from regie_sandbox.settings import Settings, WrongSetting
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -23,9 +23,14 @@ def serve() -> None:
         settings = Settings()
     except ValidationError as error:
         for problem in error.errors():
-            typer.echo(f"setting SANDBOX_{str(problem['loc'][0]).upper()}: {problem['msg']}", err=True)
+            message = (problem.get("ctx") or {}).get("error", problem["msg"])
+            typer.echo(f"setting SANDBOX_{str(problem['loc'][0]).upper()}: {message}", err=True)
         raise typer.Exit(2) from None
-    run(settings)
+    try:
+        run(settings)
+    except WrongSetting as error:
+        typer.echo(f"setting {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 if __name__ == "__main__":

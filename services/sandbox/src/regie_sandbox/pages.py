@@ -9,7 +9,7 @@ from html import escape
 from urllib.parse import urlencode
 
 from regie_sandbox.faults import ENDINGS, OPERATIONS
-from regie_sandbox.network import Attachment, Post
+from regie_sandbox.network import Attachment, Post, time_text
 from regie_sandbox.numbers import Numbers, numbers
 
 _FLAGS = ("drop_before", "drop_after", "hang", "hang_after", "expire_tokens")
@@ -104,7 +104,7 @@ def _post(post: Post, now: float) -> str:
 <div class="avatar hue-{hue}" aria-hidden="true">{escape(post.account[:1].upper())}</div>
 <div class="content">
 <p class="by"><a class="name" href="/@{account}">@{account}</a> {visibility}
-<a class="when" href="{link}"><time datetime="{moment.isoformat()}" title="{moment:%Y-%m-%d %H:%M:%S} UTC">\
+<a class="when" href="{link}"><time datetime="{time_text(post.published)}" title="{moment:%Y-%m-%d %H:%M:%S} UTC">\
 {_ago(now - post.published)}</time></a></p>
 <p class="text" dir="auto"{language}>{escape(post.text)}</p>
 {_pictures(post)}{_numbers(numbers(post.id, now - post.published))}

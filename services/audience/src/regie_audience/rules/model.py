@@ -80,8 +80,12 @@ def parse_rule(data: object, path: str = "rule") -> Rule:
 
 
 def parse_new_rule(data: object, path: str = "rule") -> Rule:
-    """Reads a rule that somebody gives, as `parse_rule` does, and refuses one that takes too many bytes."""
+    """Reads a rule that somebody gives, as `parse_rule` does; also refuses one that takes too many bytes, and an `in`
+    that nothing can match."""
     rule = parse_rule(data, path)
+    for place, comparison in comparisons(rule, path):
+        if comparison.operator == "in" and not comparison.value:
+            raise InvalidRule("in takes a list of at least one text; give one", field=f"{place}.value")
     size = len(json.dumps(dump_rule(rule), ensure_ascii=False).encode())
     if size > MAX_SIZE:
         raise InvalidRule(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 
 import uvicorn
+from regie_chassis.process.listening import open_listener
 from starlette.types import ASGIApp
 
 from regie_gateway.http.connections import ConnectionLimits
 from regie_gateway.http.protocol import GuardedProtocol
 
+SETTINGS = "GATEWAY_HTTP"  # the beginning of the settings of host and port
 BACKLOG = 2048
 START_POLL = 0.01  # seconds
 LOOK_EVERY = 1.0  # seconds between two looks at the connections
@@ -60,15 +61,8 @@ class HttpServer:
         return f"http://{self.host}:{self.port}"
 
     async def start(self) -> None:
-        """Listens, and returns once requests are answered."""
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((self.host, self.port))
-        except OSError:
-            listener.close()
-            raise
+        """Listens, and returns once requests are answered. Raises WrongSetting."""
+        listener = open_listener(self.host, self.port, prefix=SETTINGS)
         self.port = listener.getsockname()[1]
         self._server = _Server(self._config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http server")

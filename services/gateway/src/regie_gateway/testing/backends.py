@@ -29,7 +29,12 @@ class FakeBackends:
         self.audience = FakeAudience()
         self.metrics = FakeMetrics()
         self.server = RpcServer(
-            host="127.0.0.1", port=0, verifier=Verifier(key), clock=clock, register=[self._register]
+            host="127.0.0.1",
+            port=0,
+            prefix="BACKENDS_RPC",
+            verifier=Verifier(key),
+            clock=clock,
+            register=[self._register],
         )
 
     def _register(self, server: grpc.aio.Server) -> None:

@@ -124,9 +124,13 @@ def _observe_time(message: PostMetricsObserved, *, latest: datetime) -> datetime
         raise ObservationRefused("the observation's time is not a time")
     if observe_time > latest:
         raise ObservationRefused(
-            f"the observation's time {observe_time.isoformat()} is after {latest.isoformat()}; handle it again by then"
+            f"the observation's time {_show(observe_time)} is after {_show(latest)}; handle it again by then"
         )
     return observe_time
+
+
+def _show(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 # Sorted by key, so that two ingests of the same rows lock them in the same order.

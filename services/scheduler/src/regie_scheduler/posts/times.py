@@ -68,9 +68,9 @@ def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str =
     here = now.astimezone(UTC).replace(tzinfo=None)
     # Far off, the answer needs no zone, and conversion could leave the calendar.
     if wall < here - MAX_OFFSET:
-        raise TimeInPast(f"{local_time} is in the past; give a time to come", field="publish_local_time")
+        raise _in_past(local_time, time_zone)
     if wall > latest(here) + MAX_OFFSET:
-        raise _too_far(local_time)
+        raise _too_far(local_time, time_zone)
     instant = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
     if instant.astimezone(zone).replace(tzinfo=None) != wall:
         raise NonexistentTime(
@@ -80,9 +80,9 @@ def resolve(local_time: str, time_zone: str, *, now: datetime, occurrence: str =
         )
     instant = _chosen(wall, zone, occurrence)
     if instant < now:
-        raise TimeInPast(f"{local_time} in {time_zone} is in the past; give a time to come", field="publish_local_time")
+        raise _in_past(local_time, time_zone)
     if instant > latest(now.astimezone(UTC)):
-        raise _too_far(local_time)
+        raise _too_far(local_time, time_zone)
     return PublishTime(local_time, time_zone, instant)
 
 
@@ -129,9 +129,14 @@ def _read_wall_time(local_time: str) -> datetime:
     raise InvalidTime(f"{quoted!r} is not a wall time; write it as 2026-03-02T09:00:00", field="publish_local_time")
 
 
-def _too_far(local_time: str) -> TimeTooFar:
+def _in_past(local_time: str, time_zone: str) -> TimeInPast:
+    return TimeInPast(f"{local_time} in {time_zone} is in the past; give a time to come", field="publish_local_time")
+
+
+def _too_far(local_time: str, time_zone: str) -> TimeTooFar:
     return TimeTooFar(
-        f"{local_time} is more than {MAX_AHEAD} years ahead; give an earlier time", field="publish_local_time"
+        f"{local_time} in {time_zone} is more than {MAX_AHEAD} years ahead; give an earlier time",
+        field="publish_local_time",
     )
 
 

@@ -28,6 +28,7 @@ def _exact(number: Any) -> Any:
 # The limits are those that the audience holds (tests/policy/test_limits.py).
 Text = Annotated[str, Field(max_length=1_000)]
 Number = Annotated[int | float, BeforeValidator(_exact), WithJsonSchema({"type": "number"})]
+MAX_TEXTS = 100  # in a list
 KINDS: Mapping[type, str] = {str: "(text)", bool: "(boolean)", int: "(number)", float: "(number)", list: "(list)"}
 
 
@@ -40,7 +41,7 @@ Fact = Annotated[
     Annotated[Text, Tag("(text)")]
     | Annotated[bool, Tag("(boolean)")]
     | Annotated[Number, Tag("(number)")]
-    | Annotated[list[Text], Field(max_length=100), Tag("(list)")],
+    | Annotated[list[Text], Field(max_length=MAX_TEXTS), Tag("(list)")],
     Discriminator(
         _kind,
         custom_error_type="fact_kind",

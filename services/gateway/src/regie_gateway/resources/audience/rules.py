@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from google.protobuf.struct_pb2 import ListValue, Value
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 from regie.audience.v1 import segments_service_pb2 as pb
 from regie_chassis.boundary.validation import refusal
 
 from regie_gateway.http.fields import Body
 from regie_gateway.mapping.values import json_value
-from regie_gateway.resources.audience.profiles import Fact, Name
+from regie_gateway.resources.audience.profiles import MAX_TEXTS, Fact, Name
 
 MAX_DEPTH = 10
 MAX_NODES = 100  # comparisons, and the groups around them
+MAX_LIST = 50  # conditions in an `all` or `any`
+BOUNDS = (
+    f"Nested up to {MAX_DEPTH} levels deep. At most {MAX_NODES} conditions, with each all, any and not counted as one; "
+    f"an all or any takes up to {MAX_LIST} of them, and the list of an `in` up to {MAX_TEXTS} texts."
+)
 Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "contains"]
 Existence = Literal["present", "absent"]
 EXISTENCE = frozenset({"present", "absent"})
@@ -26,11 +31,18 @@ class ComparisonRule(Body):
     attribute: Name
     operator: Operator = Field(
         description=(
-            "`eq` and `ne` take any value, `lt le gt ge` a text or a number, `in` a list, and `contains` a text: part "
-            "of a text, or an entry of a list."
+            "`eq` and `ne` take any value, `lt le gt ge` a text or a number, `in` a list of 1 to "
+            f"{MAX_TEXTS} texts, and `contains` a text: part of a text, or an entry of a list."
         )
     )
     value: Fact
+
+    @field_validator("value")
+    @classmethod
+    def _not_empty(cls, value: Any, others: ValidationInfo) -> Any:
+        if others.data.get("operator") == "in" and value == []:
+            raise refusal("in takes a list of at least one text; give one")
+        return value
 
 
 class ExistenceRule(Body):
@@ -43,13 +55,13 @@ class ExistenceRule(Body):
 class AllRule(Body):
     """All of these hold."""
 
-    all: list[Rule] = Field(min_length=1, max_length=50)
+    all: list[Rule] = Field(min_length=1, max_length=MAX_LIST)
 
 
 class AnyRule(Body):
     """At least one of these holds."""
 
-    any: list[Rule] = Field(min_length=1, max_length=50)
+    any: list[Rule] = Field(min_length=1, max_length=MAX_LIST)
 
 
 class NotRule(Body):
@@ -104,7 +116,7 @@ def _inner(rule: Any) -> list[Any]:
     return [*rules, rule["not"]] if "not" in rule else rules
 
 
-BoundedRule = Annotated[Rule, BeforeValidator(_bounded)]
+BoundedRule = Annotated[Rule, BeforeValidator(_bounded), Field(description=BOUNDS)]
 
 
 def rule_message(rule: RuleBody) -> pb.Rule:

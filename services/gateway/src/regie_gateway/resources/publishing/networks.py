@@ -13,8 +13,19 @@ from regie_gateway.http.operations import Operations
 from regie_gateway.mapping.overrides import From
 
 SOURCE = "The page that states it; null where it is not on the web."
+DATE = "The day on which the page was read; null where `source_url` is."
+ONCE = (
+    "What makes a call that is made twice one post. `own_key`: a key of our own. `server_key`: a key that the server "
+    "honours for a while. `commit_state`: the commit of a prepared post has a state that can be asked for. "
+    "`duplicate_refused`: the network refuses the same content twice. `none`: nothing; a post is sent again only once "
+    "reading the account has proven its absence."
+)
 
 operations = Operations("networks", "Where channels can be connected.")
+
+
+def _date_of(stated: pb.ContentLimit | pb.MediaRule) -> str | None:
+    return stated.source_date if stated.source_url else None
 
 
 class CredentialFieldView(View):
@@ -39,7 +50,7 @@ class ContentLimitView(View):
         )
     )
     source_url: Annotated[str | None, From(lambda limit: limit.source_url or None)] = Field(description=SOURCE)
-    source_date: str = Field(description="The day on which the page was read.")
+    source_date: Annotated[str | None, From(_date_of)] = Field(description=DATE)
 
 
 class MediaRuleView(View):
@@ -51,7 +62,7 @@ class MediaRuleView(View):
     max_pixels: Annotated[int | None, From(lambda rule: rule.max_pixels or None)]
     fitted: bool = Field(description="A larger one is made smaller before it is sent.")
     source_url: Annotated[str | None, From(lambda rule: rule.source_url or None)] = Field(description=SOURCE)
-    source_date: str
+    source_date: Annotated[str | None, From(_date_of)] = Field(description=DATE)
 
 
 class NetworkView(View):
@@ -75,9 +86,7 @@ class NetworkView(View):
     metrics: list[str]
     account_metrics: list[str]
     verbs: list[str]
-    once: Literal["own_key", "server_key", "commit_state", "duplicate_refused", "none"] = Field(
-        description="How a post is published once."
-    )
+    once: Literal["own_key", "server_key", "commit_state", "duplicate_refused", "none"] = Field(description=ONCE)
 
 
 class NetworkList(View):
