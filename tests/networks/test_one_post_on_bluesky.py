@@ -253,7 +253,6 @@ async def test_a_spent_write_budget_is_told_in_the_networks_own_words(
     assert (entry["state"], entry["cause"]) == ("failed", "refused")
     assert entry["network_message"].startswith("RateLimitExceeded: Rate Limit Exceeded")
     [variant] = (await user.post(post_id))["variants"]
-    assert (
-        variant["failure"] == f"{entry['network_message']}: it may be tried again only after it is too late to send it"
-    )
+    ours = "it may be tried again only after it is too late to send it"
+    assert variant["failure"] == f"{entry['network_message']} ({ours})"
     assert "too much" not in {record["value"]["text"] for record in bluesky_network.records(channel.did)}
