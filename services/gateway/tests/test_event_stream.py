@@ -192,7 +192,7 @@ async def _horizon_stands(world: GatewayHarness, workspace_id: UUID, after: Even
             session,
             workspace_id=workspace_id,
             after=place,
-            horizon=await event_log.horizon(session),
+            horizon=await event_log.find_horizon(session),
             types=(),
             limit=10,
         )
@@ -208,7 +208,7 @@ async def test_a_page_of_large_events_is_cut_by_bytes_and_goes_on_where_it_ended
     await record(live, *(created(workspace_id, f"{number}-" + "x" * 800_000) for number in range(12)))
     async with live.gateway.database.reading() as session:
         while len(seen) < 12:
-            horizon = await event_log.horizon(session)
+            horizon = await event_log.find_horizon(session)
             page = await event_log.read_page(
                 session, workspace_id=workspace_id, after=place, horizon=horizon, types=(), limit=200
             )

@@ -37,7 +37,7 @@ async def test_a_post_without_a_time_is_a_draft(
 ) -> None:
     post = await planner.create(title="spring")
     assert (post.state, post.revision, post.time, post.title) == (PostState.DRAFT, 1, None, "spring")
-    assert [one.post_id for one in await staged(PostCreated)] == [show_id(POST, post.id)]
+    assert [(one.post_id, one.revision) for one in await staged(PostCreated)] == [(show_id(POST, post.id), 1)]
     assert await staged(PostScheduled) == []
     assert await planner.get(post) == post
 

@@ -84,7 +84,7 @@ async def record_events(session: AsyncSession, events: Sequence[Event[Any]], *, 
     after_commit(session, wake)
 
 
-async def horizon(session: AsyncSession, *, after: int | None = None) -> int:
+async def find_horizon(session: AsyncSession, *, after: int | None = None) -> int:
     """Returns the transaction below which nothing can appear any more; it never goes back.
 
     Transactions of the server's other databases do not count. To tell them apart costs more than a plain look, which
@@ -100,10 +100,10 @@ async def horizon(session: AsyncSession, *, after: int | None = None) -> int:
 
 async def position_now(session: AsyncSession) -> Position:
     """Returns the place after everything that is settled."""
-    return before(await horizon(session))
+    return place_before(await find_horizon(session))
 
 
-def before(horizon: int) -> Position:
+def place_before(horizon: int) -> Position:
     """Returns the place after everything below a horizon."""
     return Position(horizon - 1, LAST)
 
@@ -140,7 +140,7 @@ async def read_page(
     events = [_event(row) for row in selected]
     if events and (len(events) == limit or len(events) < selected[0].matching):
         return Page(events, events[-1].position)
-    return Page(events, max(after, before(horizon)))
+    return Page(events, max(after, place_before(horizon)))
 
 
 async def read_workspaces(session: AsyncSession, *, after: Position, horizon: int) -> set[UUID]:

@@ -161,7 +161,7 @@ class Broadcaster:
     async def _next(self, subscription: Subscription) -> list[LoggedEvent]:
         async with self._database.reading() as session:
             # The loop's: what is beyond it wakes the subscription once the loop sees it.
-            horizon = await event_log.horizon(session) if self._horizon is None else self._horizon
+            horizon = await event_log.find_horizon(session) if self._horizon is None else self._horizon
             page = await event_log.read_page(
                 session,
                 workspace_id=subscription.key.workspace_id,
@@ -197,11 +197,11 @@ class Broadcaster:
             return
         before = self._horizon
         async with self._database.reading() as session:
-            horizon = await event_log.horizon(session, after=before)
+            horizon = await event_log.find_horizon(session, after=before)
             if before is None:
                 grown = {subscription.key.workspace_id for subscription in self._subscriptions}
             else:
-                grown = await event_log.read_workspaces(session, after=event_log.before(before), horizon=horizon)
+                grown = await event_log.read_workspaces(session, after=event_log.place_before(before), horizon=horizon)
         self._horizon = horizon
         for subscription in self._subscriptions:
             if subscription.key.workspace_id in grown:
